@@ -1,0 +1,1 @@
+"""What the pipeline's containers do. Nothing here imports kfp."""

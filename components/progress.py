@@ -1,0 +1,52 @@
+"""How a step tells people what it does: one event a line, so that any front end can draw it.
+
+A step runs in a process of its own, under KFP or under `cps`. With CPS_EVENTS set to a file, events are appended
+there as JSON lines, which `cps` follows to draw its progress bars; without it they go to stderr as plain text,
+which is what one reads in a pod's log. Appends of one short line are atomic, so steps may share the file.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+EVENTS_VARIABLE = "CPS_EVENTS"
+
+
+def say(step: str, text: str) -> None:
+    """One line for people: something was found, made, or skipped because it was done before."""
+    _emit({"kind": "say", "step": step, "text": text}, f"[{step}] {text}")
+
+
+def advance(step: str, done: float, total: float, note: str = "") -> None:
+    """How far a step is: `done` of `total` units, and a few words such as the current loss."""
+    percent = 100 * done / total if total else 100
+    _emit(
+        {"kind": "advance", "step": step, "done": done, "total": total, "note": note},
+        f"[{step}] {percent:3.0f}% {note}",
+    )
+
+
+def result(step: str, values: Mapping[str, Any]) -> None:
+    """What a step leaves for the caller, such as the run key."""
+    _emit({"kind": "result", "step": step, "values": dict(values)}, None)
+
+
+def failure(step: str, text: str, exit_code: int) -> None:
+    """Why a step ended: one line, and the exit code that the whole command should end with."""
+    _emit({"kind": "failure", "step": step, "text": text, "exit_code": exit_code}, f"[{step}] error: {text}")
+
+
+def _emit(event: dict[str, Any], plain: str | None) -> None:
+    path = os.environ.get(EVENTS_VARIABLE)
+    if path:
+        line = json.dumps({"time": time.time(), **event}) + "\n"
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+    elif plain is not None:
+        print(plain, file=sys.stderr, flush=True)

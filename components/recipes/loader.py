@@ -1,0 +1,108 @@
+"""Read a recipe by name, apply overrides, and say in one line what is wrong with them."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from components.errors import UserError
+from components.recipes.model import Recipe
+
+FOLDER = Path(__file__).parent
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the project, by name."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe `name` (or a path ending in .yaml) with `overrides`, e.g. {"optimization.learning_rate": 0.01}.
+
+    Raises UserError for an unknown name, an unknown setting (naming the nearest), or a value that does not fit.
+    """
+    path = _path(name)
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"recipe {str(path)!r} cannot be read: {reason}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"recipe {str(path)!r} is not a mapping of settings")
+    values.setdefault("name", path.stem)
+    values.setdefault("summary", "")
+    for setting, value in (overrides or {}).items():
+        _override(values, setting, value)
+    return parse_recipe(values, f"recipe {name!r}")
+
+
+def parse_recipe(values: Mapping[str, Any], origin: str) -> Recipe:
+    """Settings, as stored in a run's record, back into a Recipe; `origin` begins the error's line."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {_first_problem(error)}") from None
+
+
+def _path(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"recipe file {name!r} does not exist")
+        return path
+    if name in recipe_names():
+        return FOLDER / f"{name}.yaml"
+    raise UserError(f"unknown recipe {name!r}{nearest(name, recipe_names())}; there are: {', '.join(recipe_names())}")
+
+
+def nearest(wrong: str, valid: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for a misspelt name, or nothing where none is near."""
+    matches = difflib.get_close_matches(wrong, list(valid), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def setting_names(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+    """Every setting by its dotted name, e.g. optimization.learning_rate."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            names += setting_names(inner, f"{prefix}{name}.")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def _override(values: dict[str, Any], setting: str, value: Any) -> None:
+    valid = [name for name in setting_names() if name not in ("name", "summary")]
+    if setting not in valid and not setting.startswith("training.epochs_by_ratio."):
+        short = {name.rsplit(".", 1)[-1]: name for name in valid}
+        hint = nearest(setting, valid) or _full_name(setting, short)
+        raise UserError(f"unknown setting {setting!r}{hint} (`cps recipes show` lists them)")
+    *groups, last = setting.split(".")
+    place = values
+    for group in groups:
+        place = place.setdefault(group, {})
+    place[last] = value
+
+
+def _full_name(setting: str, short: Mapping[str, str]) -> str:
+    matches = difflib.get_close_matches(setting.rsplit(".", 1)[-1], short, n=1, cutoff=0.5)
+    return f"; did you mean {short[matches[0]]!r}?" if matches else ""
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    location = [str(part) for part in problem["loc"]]
+    setting = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {setting!r}{nearest(setting, setting_names())}"
+    if problem["type"] == "missing":
+        return f"setting {setting!r} is missing"
+    text = problem["msg"].removeprefix("Value error, ")
+    value = problem.get("input")
+    shown = "" if isinstance(value, dict) else f", not {value!r}"
+    return f"setting {setting!r}: {text[0].lower()}{text[1:]}{shown}"

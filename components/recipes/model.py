@@ -1,0 +1,128 @@
+"""The settings of one training, frozen and validated when they are read.
+
+A recipe says everything that changes the weights: two runs of one recipe on one split and seed are the same run.
+What does not change them (number of processes, addresses, where files lie) is not in it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Size = tuple[Positive, Positive]
+"""Height, width in pixels."""
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Network(Settings):
+    structure: str = "mobilenetv2-fpn"
+    """One of ours (`cps recipes structures` lists them), or a paddleseg model as `paddleseg:NAME`."""
+    pretrained: str = ""
+    """Backbone weights: path, http(s) URL or s3:// URI of an .npz or .safetensors file; empty trains from scratch."""
+    pretrained_sha256: str = ""
+    freeze_stem: bool = False
+    """Keep the backbone's first stages as they were pretrained (BatchNorm in evaluation mode too). Both networks then
+    share them, so they run once for both."""
+
+
+class Augmentation(Settings):
+    """What is done to a training image before it is cropped; drawn anew for every image in every step."""
+
+    crop: Size
+    scales: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.5, 2.0)
+    """An image is resized by a factor drawn from this range, then cropped; what the crop lacks is padded as void."""
+    scale_step: Annotated[float, Field(ge=0)] = 0.0
+    """Factors are multiples of this step from the lower end; 0 draws from the whole range."""
+    flip: Share = 0.5
+    brightness: Share = 0.4
+    contrast: Share = 0.4
+    saturation: Share = 0.4
+    distort: Share = 0.5
+    """The chance of each of brightness, contrast and saturation to be changed."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @model_validator(mode="after")
+    def _range(self) -> "Augmentation":
+        if self.scales[0] > self.scales[1]:
+            raise ValueError(f"scales must go from small to large, not {self.scales[0]} to {self.scales[1]}")
+        return self
+
+
+class SupervisedLoss(Settings):
+    kind: Literal["cross_entropy", "ohem"] = "cross_entropy"
+    ohem_threshold: Share = 0.7
+    """Pixels whose true class has at most this probability are always kept."""
+    ohem_min_kept: Positive = 50_000
+    """Hard pixels kept per image at least, for an 800 x 800 crop; scaled with the crop's area."""
+    class_weights: Literal["none", "root_median_frequency"] = "none"
+    """`root_median_frequency`: (median share of pixels / a class's share) ** 0.5, over the labelled images."""
+
+
+class CrossPseudoSupervision(Settings):
+    weight: Annotated[float, Field(ge=0)] = 1.5
+    """Of the two cross pseudo losses against the two supervised ones. 0 trains the supervised twin: no unlabelled
+    image is read."""
+    ramp_up: Share = 0.0
+    """The share of all steps over which the weight rises from 0 (a half Gaussian, as in Laine and Aila 2017)."""
+    confidence: Share = 0.0
+    """Pseudo labels of a lower probability are void; 0 keeps them all, as in the paper."""
+    cutmix_boxes: Annotated[int, Field(ge=0)] = 3
+    """Boxes cut from one unlabelled image and pasted onto another; 0 trains on the images as they are."""
+    cutmix_area: tuple[Share, Share] = (0.25, 0.5)
+    """The share of the image that the boxes cover together, before one is inverted into the other."""
+
+
+class Optimization(Settings):
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    """At `reference_batch`; scales with the batch."""
+    reference_batch: Positive = 8
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """None on biases and normalisation."""
+    poly_power: Annotated[float, Field(gt=0)] = 0.9
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of an exponential moving average of the weights, which then is what checkpoints hold; 0 is off."""
+
+
+class Training(Settings):
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """Passes over the longer list. 0: `epochs_by_ratio`, and for a ratio it lacks as many steps as its nearest."""
+    epochs_by_ratio: dict[str, Positive] = {}
+    batch_size: Positive = 8
+    """Labelled images a step, over all processes; each of the two unlabelled streams has as many."""
+    checkpoints: Positive = 5
+    """How many are saved: evenly spaced over the last `checkpoint_span` of the epochs, the last epoch always."""
+    checkpoint_span: Annotated[float, Field(gt=0, le=1)] = 1.0
+    recovery_steps: Positive = 50
+    """The complete training state is saved every so many steps."""
+
+
+class Evaluation(Settings):
+    crop: Size
+    stride: Size
+    batch: Positive = 4
+    """Windows that go through a network at once; it changes the time, and not the result."""
+
+    @model_validator(mode="after")
+    def _covers(self) -> "Evaluation":
+        if self.stride[0] > self.crop[0] or self.stride[1] > self.crop[1]:
+            raise ValueError(f"stride {self.stride} is larger than crop {self.crop}: pixels would be left out")
+        return self
+
+
+class Recipe(Settings):
+    name: str
+    summary: str
+    network: Network
+    augmentation: Augmentation
+    loss: SupervisedLoss = SupervisedLoss()
+    cps: CrossPseudoSupervision = CrossPseudoSupervision()
+    optimization: Optimization = Optimization()
+    training: Training
+    evaluation: Evaluation

@@ -1,0 +1,65 @@
+"""Recipes read, overridden, and refused in one line that names the nearest setting."""
+
+import pytest
+
+from components.errors import UserError
+from components.recipes import load_recipe, recipe_names
+from components.recipes.loader import parse_recipe, setting_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_valid_and_survives_a_record(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.summary
+    assert parse_recipe(recipe.model_dump(mode="json"), "run.json") == recipe
+
+
+def test_overrides_change_what_they_name():
+    recipe = load_recipe("demo", {"optimization.learning_rate": 0.5, "training.epochs_by_ratio.1/8": 7})
+    assert recipe.optimization.learning_rate == 0.5
+    assert recipe.training.epochs_by_ratio == {"1/8": 7}
+    assert load_recipe("demo").optimization.learning_rate != 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("dmo", {}, "unknown recipe 'dmo'; did you mean 'demo'?; there are: camvid"),
+        ("demo", {"training.epoch": 3}, "unknown setting 'training.epoch'; did you mean 'training.epochs'?"),
+        ("demo", {"learning_rate": 3}, "did you mean 'optimization.learning_rate'?"),
+        (
+            "demo",
+            {"training.epochs": -1},
+            "setting 'training.epochs': input should be greater than or equal to 0, not -1",
+        ),
+        ("demo", {"training.epochs": "many"}, "setting 'training.epochs'"),
+        ("demo", {"optimization.learning_rate": float("nan")}, "setting 'optimization.learning_rate'"),
+        ("demo", {"evaluation.stride": [999, 1]}, "larger than crop"),
+        ("nowhere.yaml", {}, "recipe file 'nowhere.yaml' does not exist"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(name, overrides, message):
+    with pytest.raises(UserError) as caught:
+        load_recipe(name, overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[1, 2", "- a\n- b", "\x00"])
+def test_a_file_that_is_no_recipe(tmp_path, text):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"broken.yaml"):
+        load_recipe(str(path))
+
+
+def test_a_file_with_an_unknown_key_names_the_nearest(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("network: {structur: small-fpn}\naugmentation: {crop: [8, 8]}\n")
+    with pytest.raises(UserError, match=r"unknown setting 'network.structur'; did you mean 'network.structure'"):
+        load_recipe(str(path))
+
+
+def test_setting_names_are_dotted():
+    assert {"network.structure", "cps.weight", "evaluation.crop"} <= set(setting_names())
