@@ -1,0 +1,1 @@
+"""Network structures, pretrained backbones, and weights in and out of files."""

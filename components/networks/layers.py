@@ -1,0 +1,56 @@
+"""The few layers that our own structures share."""
+
+from functools import lru_cache
+
+import numpy as np
+import paddle
+from paddle import nn
+
+
+class ConvBNReLU(nn.Sequential):
+    """Convolution, batch normalisation, ReLU; padded so that stride 1 keeps the size."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2D(inputs, outputs, kernel, stride, padding=kernel // 2, bias_attr=False),
+            nn.BatchNorm2D(outputs),
+            nn.ReLU(),
+        )
+
+
+class FPNDecoder(nn.Layer):
+    """Feature maps from fine to coarse, summed from the coarsest down, to class logits at the finest size."""
+
+    def __init__(self, channels: list[int], width: int, num_classes: int) -> None:
+        super().__init__()
+        self.laterals = nn.LayerList([nn.Conv2D(count, width, 1) for count in channels])
+        self.smooth = ConvBNReLU(width, width)
+        self.classify = nn.Conv2D(width, num_classes, 1)
+
+    def forward(self, features: list[paddle.Tensor], size: tuple[int, int]) -> paddle.Tensor:
+        merged = self.laterals[-1](features[-1])
+        for lateral, feature in zip(self.laterals[-2::-1], features[-2::-1], strict=True):
+            merged = upsample(merged, feature.shape[2:]) + lateral(feature)
+        return upsample(self.classify(self.smooth(merged)), size)
+
+
+def upsample(tensor: paddle.Tensor, size: tuple[int, int] | list[int]) -> paddle.Tensor:
+    """Bilinear interpolation of (N, C, h, w) to `size` (H, W), pixel centres at half integers.
+
+    As two matrix products: the same numbers as `interpolate`, whose kernel takes several times as long on a CPU.
+    """
+    rows = interpolation_matrix(tensor.shape[2], size[0])
+    columns = interpolation_matrix(tensor.shape[3], size[1])
+    return paddle.matmul(paddle.matmul(rows, tensor), columns, transpose_y=True)
+
+
+@lru_cache(maxsize=64)
+def interpolation_matrix(inputs: int, outputs: int) -> paddle.Tensor:
+    """(outputs, inputs): each row weighs the two neighbours of an output's place among the inputs."""
+    places = np.clip((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0, inputs - 1)
+    below = np.floor(places).astype(int)
+    above = np.minimum(below + 1, inputs - 1)
+    matrix = np.zeros((outputs, inputs), dtype=np.float32)
+    np.add.at(matrix, (np.arange(outputs), below), 1 - (places - below))
+    np.add.at(matrix, (np.arange(outputs), above), places - below)
+    return paddle.to_tensor(matrix)

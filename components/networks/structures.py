@@ -1,0 +1,36 @@
+"""Networks by name. Every one takes (N, 3, H, W) normalised RGB and gives (N, classes, H, W) logits."""
+
+from collections.abc import Callable
+
+import paddle
+from paddle import nn
+
+from components.errors import UserError
+from components.networks.deeplab import DeepLab
+from components.networks.foreign import PADDLESEG, build_paddleseg
+from components.networks.small import MobileNetV2FPN, SmallFPN
+from components.recipes.loader import nearest
+
+STRUCTURES: dict[str, Callable[[int], nn.Layer]] = {
+    "small-fpn": SmallFPN,
+    "mobilenetv2-fpn": MobileNetV2FPN,
+    "deeplabv3p-resnet50": lambda num_classes: DeepLab(50, num_classes),
+    "deeplabv3p-resnet101": lambda num_classes: DeepLab(101, num_classes),
+}
+
+
+def build(structure: str, num_classes: int, seed: int | None = None) -> nn.Layer:
+    """The network `structure`, freshly initialised; with a seed its weights are the same every time.
+
+    Raises UserError for an unknown name.
+    """
+    if seed is not None:
+        paddle.seed(seed)
+    if structure.startswith(PADDLESEG):
+        return build_paddleseg(structure.removeprefix(PADDLESEG), num_classes)
+    if structure not in STRUCTURES:
+        raise UserError(
+            f"unknown network structure {structure!r}{nearest(structure, STRUCTURES)}; there are: "
+            f"{', '.join(STRUCTURES)}, and paddleseg's models as {PADDLESEG}NAME"
+        )
+    return STRUCTURES[structure](num_classes)

@@ -1,0 +1,131 @@
+"""Trained weights in files: safetensors that say themselves what network they belong to.
+
+A checkpoint holds both networks once each, with the prefixes `left.` and `right.`. A best single network has no
+prefix. The metadata is enough to rebuild and use the network: structure, classes, normalisation, crop and stride.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from paddle import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from components.errors import UserError, WorkFailed
+from components.networks.structures import build
+
+FORMAT = "cps-checkpoint/1"
+BRANCHES = ("left", "right")
+REQUIRED = ("structure", "num_classes", "classes", "mean", "std", "crop", "stride")
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Networks by branch name (`left`, `right`, or `only`), in evaluation mode, and what the file says of them."""
+
+    layers: dict[str, nn.Layer]
+    meta: dict[str, str]
+
+
+def state_arrays(network: nn.Layer) -> dict[str, Array]:
+    """Parameters and running statistics by structured name, copied to the host."""
+    return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+
+
+def pack(branches: Mapping[str, Mapping[str, Array]], meta: Mapping[str, str]) -> bytes:
+    """A checkpoint's bytes: `branches` maps left and right to their arrays."""
+    arrays = {
+        f"{branch}.{name}": np.ascontiguousarray(array)
+        for branch, state in branches.items()
+        for name, array in state.items()
+    }
+    return bytes(save(arrays, {"format": FORMAT, "branches": ",".join(branches), **meta}))
+
+
+def extract_branch(path: Path, branch: str) -> bytes:
+    """One branch of a checkpoint as a file of its own."""
+    arrays, meta = read_file(path)
+    state = {name.removeprefix(f"{branch}."): array for name, array in arrays.items() if name.startswith(f"{branch}.")}
+    if not state:
+        raise WorkFailed(f"{path} holds no network {branch!r}")
+    return bytes(save(state, {**meta, "branches": "only", "variant": branch}))
+
+
+def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """Arrays and metadata. Raises UserError for what is not one of our files."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            meta = dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except FileNotFoundError:
+        raise UserError(f"weights {path} do not exist") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"weights {path} cannot be read: {error}") from None
+    if meta.get("format") != FORMAT:
+        raise UserError(f"weights {path} are not a checkpoint of this system (no {FORMAT!r} in the metadata)")
+    missing = [key for key in REQUIRED if key not in meta]
+    if missing:
+        raise UserError(f"weights {path} lack metadata: {', '.join(missing)}")
+    return arrays, meta
+
+
+def read_networks(path: Path) -> Networks:
+    """Build what the file holds and load it. Raises UserError where file and structure do not fit."""
+    arrays, meta = read_file(path)
+    prefixes = {"only": ""} if meta.get("branches") == "only" else {branch: f"{branch}." for branch in BRANCHES}
+    layers = {}
+    for branch, prefix in prefixes.items():
+        network = build(meta["structure"], int(meta["num_classes"]))
+        load_state(network, arrays, prefix, origin=str(path))
+        network.eval()
+        layers[branch] = network
+    return Networks(layers, meta)
+
+
+def load_state(network: nn.Layer, arrays: Mapping[str, Array], prefix: str, *, origin: str) -> None:
+    """Fill every parameter and running statistic from `arrays` under `prefix`; `origin` is named in errors."""
+    for name, tensor in network.state_dict().items():
+        array = arrays.get(prefix + name)
+        if array is None:
+            raise UserError(f"{origin}: no tensor {prefix + name!r}; the weights belong to another structure")
+        if array.shape != tuple(tensor.shape):
+            raise UserError(
+                f"{origin}: tensor {prefix + name!r} has shape {array.shape}, the network needs {tuple(tensor.shape)}"
+            )
+        tensor.set_value(array)
+
+
+def checkpoint_meta(
+    *,
+    structure: str,
+    classes: list[dict[str, Any]],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    crop: tuple[int, int],
+    stride: tuple[int, int],
+    run_key: str,
+    split: str,
+    dataset: str,
+    epoch: int,
+    step: int,
+) -> dict[str, str]:
+    return {
+        "structure": structure,
+        "num_classes": str(len(classes)),
+        "classes": json.dumps(classes),
+        "mean": json.dumps(mean),
+        "std": json.dumps(std),
+        "crop": json.dumps(crop),
+        "stride": json.dumps(stride),
+        "run_key": run_key,
+        "split": split,
+        "dataset": dataset,
+        "epoch": str(epoch),
+        "step": str(step),
+    }

@@ -1,0 +1,125 @@
+"""Weights go into files and come back the same, and files that do not fit are refused in one line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from safetensors.numpy import save_file
+
+from components.errors import UserError
+from components.networks.pretrained import load_backbone
+from components.networks.structures import build
+from components.networks.weights import checkpoint_meta, extract_branch, pack, read_file, read_networks, state_arrays
+
+META = checkpoint_meta(
+    structure="small-fpn",
+    classes=[{"name": "road", "color": [1, 2, 3]}, {"name": "sky", "color": [4, 5, 6]}],
+    mean=(0.5, 0.5, 0.5),
+    std=(0.2, 0.2, 0.2),
+    crop=(32, 32),
+    stride=(16, 16),
+    run_key="demo-1-8-s0-0123456789ab",
+    split="f" * 64,
+    dataset="d" * 64,
+    epoch=3,
+    step=120,
+)
+
+
+@pytest.fixture
+def pair():
+    return {"left": build("small-fpn", 2, 1), "right": build("small-fpn", 2, 2)}
+
+
+@pytest.fixture
+def checkpoint(tmp_path, pair) -> Path:
+    path = tmp_path / "epoch-0003.safetensors"
+    path.write_bytes(pack({name: state_arrays(network) for name, network in pair.items()}, META))
+    return path
+
+
+def test_a_checkpoint_gives_back_both_networks(checkpoint, pair):
+    read = read_networks(checkpoint)
+    images = paddle.randn([1, 3, 32, 48])
+    assert read.meta["epoch"] == "3"
+    assert json.loads(read.meta["classes"])[1]["name"] == "sky"
+    for name, network in pair.items():
+        network.eval()
+        np.testing.assert_array_equal(read.layers[name](images).numpy(), network(images).numpy())
+
+
+def test_a_checkpoint_holds_each_tensor_once(checkpoint, pair):
+    arrays, _ = read_file(checkpoint)
+    assert len(arrays) == 2 * len(pair["left"].state_dict())
+
+
+def test_one_branch_becomes_a_file_of_its_own(checkpoint, pair, tmp_path):
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(extract_branch(checkpoint, "right"))
+    read = read_networks(path)
+    assert list(read.layers) == ["only"]
+    assert read.meta["variant"] == "right"
+    images = paddle.randn([1, 3, 32, 48])
+    pair["right"].eval()
+    np.testing.assert_array_equal(read.layers["only"](images).numpy(), pair["right"](images).numpy())
+
+
+def test_truncated_and_foreign_files_are_refused(checkpoint, tmp_path):
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"epoch-0003.safetensors cannot be read"):
+        read_networks(checkpoint)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"a": np.zeros(3, np.float32)}, foreign)
+    with pytest.raises(UserError, match="are not a checkpoint of this system"):
+        read_networks(foreign)
+    with pytest.raises(UserError, match="do not exist"):
+        read_networks(tmp_path / "nowhere.safetensors")
+
+
+def test_weights_of_another_class_count_are_refused(checkpoint, tmp_path):
+    arrays, meta = read_file(checkpoint)
+    path = tmp_path / "other.safetensors"
+    save_file(arrays, path, {**meta, "num_classes": "5"})
+    with pytest.raises(
+        UserError, match=r"left.decoder.classify.weight' has shape \(2, 48, 1, 1\), the network needs \(5"
+    ):
+        read_networks(path)
+
+
+@pytest.mark.camvid
+def test_imagenet_mobilenet_fits(mobilenet_weights):
+    network = build("mobilenetv2-fpn", 11)
+    match = load_backbone(network, mobilenet_weights)
+    assert (match.filled, match.wanted) == (255, 255)
+    with np.load(mobilenet_weights) as arrays:
+        np.testing.assert_array_equal(network.features[0][0].weight.numpy(), arrays[arrays.files[0]])
+
+
+def test_backbone_by_name_with_torch_statistics(tmp_path):
+    source, target = build("mobilenetv2-fpn", 3, 1), build("mobilenetv2-fpn", 5, 2)
+    arrays = {
+        name.replace("._mean", ".running_mean").replace("._variance", ".running_var"): array
+        for name, array in reversed(state_arrays(source).items())
+        if name.startswith("features")
+    }
+    save_file(arrays, tmp_path / "backbone.safetensors")
+    assert load_backbone(target, tmp_path / "backbone.safetensors").unfilled == ()
+    np.testing.assert_array_equal(
+        target.features[3].conv[0][0].weight.numpy(), source.features[3].conv[0][0].weight.numpy()
+    )
+
+
+def test_backbone_of_another_network_is_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros((3, 3), np.float32))
+    with pytest.raises(UserError, match="fits 0 of 255 tensors of MobileNetV2FPN's backbone"):
+        load_backbone(build("mobilenetv2-fpn", 3), tmp_path / "other.npz")
+    with pytest.raises(UserError, match="SmallFPN has no backbone"):
+        load_backbone(build("small-fpn", 3), tmp_path / "other.npz")
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    np.savez(tmp_path / "evil.npz", a=np.array([{}], dtype=object))
+    with pytest.raises(UserError, match="cannot be read"):
+        load_backbone(build("mobilenetv2-fpn", 3), tmp_path / "evil.npz")
