@@ -1,0 +1,95 @@
+"""A training image: scaled, cropped, flipped, its colours changed, normalised.
+
+Geometry is one affine warp that computes the pixels of the crop and no others; colour is one 3 x 4 matrix.
+"""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from components.recipes.model import Augmentation
+
+# Loader threads work on different images at once; threads inside one warp would only compete with them.
+cv2.setNumThreads(1)
+
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+Image = NDArray[np.uint8]
+
+
+def augment(
+    image: Image, label: Image | None, settings: Augmentation, ignore_index: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """One image (H, W, 3) and its label (H, W) -> ((3, h, w) normalised float32, (h, w) uint8).
+
+    Without a label the second is 0 where there is image and `ignore_index` where there is padding.
+    """
+    warp = _draw_warp(image.shape[0], image.shape[1], settings, rng)
+    height, width = settings.crop
+    bilinear, nearest = (kind | cv2.WARP_INVERSE_MAP for kind in (cv2.INTER_LINEAR, cv2.INTER_NEAREST))
+    pixels = cv2.warpAffine(image, warp, (width, height), flags=bilinear, borderMode=cv2.BORDER_REPLICATE)
+    if label is None:
+        label = np.zeros(image.shape[:2], dtype=np.uint8)
+    target = cv2.warpAffine(
+        label, warp, (width, height), flags=nearest, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_index
+    )
+    colored = _change_colors(np.asarray(pixels, dtype=np.float32), settings, rng)
+    # The padding is the mean colour, which is 0 once normalised. Labels mark their own void pixels besides.
+    inside = _inside(warp, image.shape, (height, width))
+    planes: NDArray[np.float32] = normalise(colored, settings) * inside
+    return planes, np.asarray(target, dtype=np.uint8)
+
+
+def normalise(pixels: NDArray[Any], settings: Augmentation) -> NDArray[np.float32]:
+    """(H, W, 3) of 0 to 255 -> (3, H, W) with the recipe's mean and standard deviation removed."""
+    mean = np.array(settings.mean, dtype=np.float32) * 255
+    scale = 1 / (np.array(settings.std, dtype=np.float32) * 255)
+    planes = (pixels.astype(np.float32) - mean) * scale
+    return np.ascontiguousarray(planes.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _draw_warp(height: int, width: int, settings: Augmentation, rng: np.random.Generator) -> NDArray[np.float64]:
+    """The matrix from crop coordinates back to image coordinates (pixel centres at integers)."""
+    low, high = settings.scales
+    if settings.scale_step > 0:
+        choices = round((high - low) / settings.scale_step) + 1
+        scale = low + settings.scale_step * int(rng.integers(choices))
+    else:
+        scale = float(rng.uniform(low, high))
+    crop_height, crop_width = settings.crop
+    top = int(rng.integers(max(0, round(height * scale) - crop_height) + 1))
+    left = int(rng.integers(max(0, round(width * scale) - crop_width) + 1))
+    flip = bool(rng.random() < settings.flip)
+    step = 1 / scale
+    row = (top + 0.5) * step - 0.5
+    column = (left + 0.5) * step - 0.5
+    if flip:
+        return np.array([[-step, 0.0, column + step * (crop_width - 1)], [0.0, step, row]])
+    return np.array([[step, 0.0, column], [0.0, step, row]])
+
+
+def _inside(warp: NDArray[np.float64], shape: tuple[int, ...], crop: tuple[int, int]) -> NDArray[np.float32]:
+    """(h, w): 1 where the crop shows the image, 0 where it shows padding."""
+    rows = warp[1, 1] * np.arange(crop[0]) + warp[1, 2]
+    columns = warp[0, 0] * np.arange(crop[1]) + warp[0, 2]
+    in_rows = (rows > -0.5) & (rows < shape[0] - 0.5)
+    in_columns = (columns > -0.5) & (columns < shape[1] - 0.5)
+    return np.asarray(np.outer(in_rows, in_columns), dtype=np.float32)
+
+
+def _change_colors(
+    pixels: NDArray[np.float32], settings: Augmentation, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Brightness, contrast and saturation, each changed with the chance `distort`, as one matrix."""
+    brightness, contrast, saturation = (
+        1 + rng.uniform(-spread, spread) if rng.random() < settings.distort else 1.0
+        for spread in (settings.brightness, settings.contrast, settings.saturation)
+    )
+    if brightness == contrast == saturation == 1.0:
+        return pixels
+    grey = float(pixels.reshape(-1, 3).mean(axis=0) @ LUMA) * brightness
+    matrix = np.empty((3, 4), dtype=np.float32)
+    matrix[:, :3] = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * LUMA[None, :])
+    matrix[:, 3] = grey * (1 - contrast)
+    return np.asarray(np.clip(cv2.transform(pixels, matrix), 0, 255), dtype=np.float32)

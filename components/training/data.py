@@ -1,0 +1,153 @@
+"""The batch of any step, made from the stored dataset."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.dataset.reader import DatasetReader
+from components.dataset.split import Split
+from components.errors import UserError, WorkFailed
+from components.recipes import Recipe
+from components.training.augmentation import augment
+from components.training.cps import Batch
+from components.training.cutmix import cutmix_mask
+from components.training.randomness import Stream, generator
+from components.training.sampling import labeled_indices, unlabeled_pairs
+
+DECODED_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of the batch's slots this process fills: `rank` of `processes`."""
+
+    rank: int = 0
+    processes: int = 1
+
+    def slots(self, batch: int) -> range:
+        each = batch // self.processes
+        return range(self.rank * each, (self.rank + 1) * each)
+
+
+class TrainingData:
+    """Batches as a function of the step. Threads may call `batch` at once."""
+
+    def __init__(self, reader: DatasetReader, split: Split, recipe: Recipe, seed: int, share: Share) -> None:
+        if not split.labeled:
+            raise UserError("the split has no labelled image")
+        if recipe.training.batch_size % share.processes:
+            raise UserError(
+                f"batch size {recipe.training.batch_size} cannot be shared by {share.processes} processes; "
+                f"choose a multiple of {share.processes}"
+            )
+        self.reader, self.split, self.recipe, self.seed, self.share = reader, split, recipe, seed, share
+        self.ignore_index = reader.manifest.ignore_index
+        self._decoded = _Decoded(reader, DECODED_BYTES)
+        if recipe.cps.weight > 0:
+            unlabeled_pairs(len(split.unlabeled), seed, 0, 1)  # one image or none: said before anything is trained
+
+    def batch(self, step: int) -> Batch:
+        size = self.recipe.training.batch_size
+        slots = self.share.slots(size)
+        labeled = [labeled_indices(len(self.split.labeled), self.seed, step, size)[slot] for slot in slots]
+        positions = [step * size + slot for slot in slots]
+        samples = [self.split.labeled[index] for index in labeled]
+        pictures = [
+            self._augmented(sample.image, sample.label, Stream.LABELED_IMAGE, position)
+            for sample, position in zip(samples, positions, strict=True)
+        ]
+        names = tuple(sample.image for sample in samples)
+        images, labels = _stack(pictures)
+        if self.recipe.cps.weight == 0:
+            return Batch(images, labels.astype(np.int64), None, None, None, None, None, names)
+        pairs = unlabeled_pairs(len(self.split.unlabeled), self.seed, step, size)
+        return self._with_unlabeled(images, labels, names, [pairs[slot] for slot in slots], positions)
+
+    def class_pixels(self) -> NDArray[np.int64]:
+        """(C,) pixels of each class in the labelled images."""
+        classes = len(self.reader.manifest.classes)
+        counts = np.zeros(256, dtype=np.int64)
+        for sample in self.split.labeled:
+            counts += np.bincount(self._decoded.get(sample.image, sample.label)[1].ravel(), minlength=256)
+        return counts[:classes]
+
+    def _with_unlabeled(
+        self,
+        images: NDArray[np.float32],
+        labels: NDArray[np.uint8],
+        names: tuple[str, ...],
+        pairs: list[tuple[int, int]],
+        positions: list[int],
+    ) -> Batch:
+        unlabeled, cps = self.split.unlabeled, self.recipe.cps
+        firsts = [(unlabeled[first], Stream.UNLABELED_IMAGE_A) for first, _ in pairs]
+        seconds = [(unlabeled[second], Stream.UNLABELED_IMAGE_B) for _, second in pairs]
+        first, first_void = _stack(
+            [self._augmented(name, None, stream, at) for (name, stream), at in zip(firsts, positions, strict=True)]
+        )
+        second, second_void = _stack(
+            [self._augmented(name, None, stream, at) for (name, stream), at in zip(seconds, positions, strict=True)]
+        )
+        crop = self.recipe.augmentation.crop
+        mask = np.stack(
+            [
+                cutmix_mask(generator(self.seed, Stream.CUTMIX, at), crop, cps.cutmix_boxes, cps.cutmix_area)
+                for at in positions
+            ]
+        )
+        return Batch(
+            labeled=images,
+            labels=labels.astype(np.int64),
+            first=first,
+            second=second,
+            mixed=np.where(mask[:, None], second, first),
+            mask=mask,
+            void=np.where(mask, second_void, first_void) == self.ignore_index,
+            names=(*names, *(name for name, _ in [*firsts, *seconds])),
+        )
+
+    def _augmented(
+        self, image: str, label: str | None, stream: Stream, position: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        pixels, target = self._decoded.get(image, label)
+        rng = generator(self.seed, stream, position)
+        return augment(pixels, target if label else None, self.recipe.augmentation, self.ignore_index, rng)
+
+
+class _Decoded:
+    """Decoded images and labels, the least recently used dropped when they exceed `limit` bytes."""
+
+    def __init__(self, reader: DatasetReader, limit: int) -> None:
+        self.reader, self.limit, self.held = reader, limit, 0
+        self._items: OrderedDict[tuple[str, str | None], tuple[NDArray[np.uint8], NDArray[np.uint8]]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, image: str, label: str | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        key = (image, label)
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+                return self._items[key]
+        pixels = self.reader.image(image)
+        target = self.reader.label(label) if label else np.zeros((0, 0), dtype=np.uint8)
+        if label and target.shape != pixels.shape[:2]:
+            raise WorkFailed(
+                f"label {label} is {target.shape}, its image {image} is {pixels.shape[:2]} (height, width)"
+            )
+        with self._lock:
+            if key not in self._items:
+                self._items[key] = (pixels, target)
+                self.held += pixels.nbytes + target.nbytes
+            while self.held > self.limit:
+                _, dropped = self._items.popitem(last=False)
+                self.held -= sum(array.nbytes for array in dropped)
+        return pixels, target
+
+
+def _stack(pairs: list[tuple[Any, Any]]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    images, labels = zip(*pairs, strict=True)
+    return np.stack(images), np.stack(labels)

@@ -1,0 +1,171 @@
+"""The two networks and one step of both: pseudo labels, losses, gradients, weights."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import paddle
+from paddle import nn
+
+from components.errors import UserError
+from components.networks.structures import build
+from components.recipes import Recipe
+from components.training.branch import Branch
+from components.training.cps import Batch, BranchLosses, Forward, branch_losses, pseudo_labels
+from components.training.losses import Criterion
+from components.training.randomness import Stream, number
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """Of both networks together, as in the paper: supervised + weight * cross."""
+
+    total: float
+    supervised: float
+    cross: float
+
+
+class Pair:
+    """Two networks of one structure and different initialisation.
+
+    With `threads` each network computes in a thread of its own, which on a CPU uses the cores better than threads
+    inside its operations do. The result is the same to the bit, since neither side draws random numbers or sums into
+    what the other reads; a structure with dropout does draw, and so runs in one thread.
+    """
+
+    def __init__(self, recipe: Recipe, num_classes: int, seed: int, *, threads: bool) -> None:
+        self.recipe = recipe
+        structure = recipe.network.structure
+        networks = {
+            "left": build(structure, num_classes, number(seed, Stream.LEFT_NETWORK)),
+            "right": build(structure, num_classes, number(seed, Stream.RIGHT_NETWORK)),
+        }
+        self.networks = networks
+        self.shares_stem = recipe.network.freeze_stem
+        if self.shares_stem:
+            _freeze_stems(networks, structure)
+        self.has_dropout = any(_drops(layer) for layer in networks["left"].sublayers())
+        self._pool = ThreadPoolExecutor(2, "network") if threads and not self.has_dropout else None
+        self.branches: dict[str, Branch] = {}
+
+    def start(self) -> None:
+        """Make the optimizers: after pretrained weights are in, since averages begin with what is there."""
+        self.branches = {
+            name: Branch(name, network, self.recipe.optimization) for name, network in self.networks.items()
+        }
+        for network in self.networks.values():
+            network.train()
+            if self.shares_stem:
+                for layer in network.stem_layers():
+                    layer.eval()
+
+    def step(
+        self,
+        batch: Batch,
+        criterion: Criterion,
+        *,
+        weight: float,
+        learning_rate: float,
+        number: int,
+        synchronise: Callable[[Branch], None] | None = None,
+    ) -> StepLosses:
+        """One training step. `synchronise` averages a branch's gradients over processes before they are used."""
+        forwards = self._forwards(batch)
+        pseudo = self._pseudo_labels(forwards, batch, criterion)
+        labels = paddle.to_tensor(batch.labels)
+
+        def descend(name: str) -> BranchLosses:
+            other = pseudo.get("right" if name == "left" else "left")
+            losses = branch_losses(forwards[name], criterion, labels, other, weight)
+            losses.total.backward()
+            if synchronise is None:
+                self.branches[name].step(learning_rate, number)
+            return losses
+
+        sides = self._both(descend)
+        if synchronise is not None:
+            # Collectives must be entered in the same order everywhere: one network after the other.
+            for branch in self.branches.values():
+                synchronise(branch)
+                branch.step(learning_rate, number)
+        return _summed(list(sides.values()))
+
+    def _pseudo_labels(
+        self, forwards: dict[str, Forward], batch: Batch, criterion: Criterion
+    ) -> dict[str, paddle.Tensor]:
+        if batch.mixed is None:
+            return {}
+        confidence = self.recipe.cps.confidence
+        return self._both(
+            lambda name: pseudo_labels(
+                forwards[name],
+                self.networks[name],
+                batch,
+                confidence=confidence,
+                ignore_index=criterion.ignore_index,
+            )
+        )
+
+    def _forwards(self, batch: Batch) -> dict[str, Forward]:
+        """For each network, the function from a part's name to its logits."""
+        images = {part: getattr(batch, part) for part in ("labeled", "first", "second", "mixed")}
+        images = {part: array for part, array in images.items() if array is not None}
+        if not self.shares_stem:
+            tensors = {part: paddle.to_tensor(array) for part, array in images.items()}
+            return {name: partial(_whole, network, tensors) for name, network in self.networks.items()}
+        return self._forwards_after_stem(images)
+
+    def _forwards_after_stem(self, images: dict[str, paddle.Tensor]) -> dict[str, Forward]:
+        """Both stems are the same and frozen: each computes half of the parts, and both use all of them."""
+        size = next(iter(images.values())).shape[2:]
+        parts = {"left": ("first", "second"), "right": ("mixed", "labeled")}
+
+        def run_stem(name: str) -> dict[str, list[paddle.Tensor]]:
+            with paddle.no_grad():
+                stem = self.networks[name].stem
+                return {part: stem(paddle.to_tensor(images[part])) for part in parts[name] if part in images}
+
+        halves = self._both(run_stem)
+        features = {**halves["left"], **halves["right"]}
+        return {name: partial(_after_stem, network, features, size) for name, network in self.networks.items()}
+
+    def _both(self, work: Callable[[str], Result]) -> dict[str, Result]:
+        if self._pool is None:
+            return {name: work(name) for name in self.networks}
+        futures = {name: self._pool.submit(work, name) for name in self.networks}
+        return {name: future.result() for name, future in futures.items()}
+
+
+def _whole(network: nn.Layer, tensors: dict[str, paddle.Tensor], part: str) -> paddle.Tensor:
+    return network(tensors[part])
+
+
+def _after_stem(
+    network: nn.Layer, features: dict[str, list[paddle.Tensor]], size: tuple[int, int], part: str
+) -> paddle.Tensor:
+    return network.after_stem(features[part], size)
+
+
+def _summed(sides: list[BranchLosses]) -> StepLosses:
+    return StepLosses(
+        total=sum(float(side.total) for side in sides),
+        supervised=sum(float(side.supervised) for side in sides),
+        cross=sum(float(side.cross) for side in sides if side.cross is not None),
+    )
+
+
+def _freeze_stems(networks: dict[str, nn.Layer], structure: str) -> None:
+    for network in networks.values():
+        if not hasattr(network, "stem_layers"):
+            raise UserError(f"structure {structure!r} has no stem to freeze; set network.freeze_stem=false")
+        for layer in network.stem_layers():
+            for parameter in layer.parameters():
+                parameter.stop_gradient = True
+
+
+def _drops(layer: nn.Layer) -> bool:
+    return isinstance(layer, nn.Dropout | nn.Dropout2D) and layer.p > 0

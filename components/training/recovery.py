@@ -1,0 +1,74 @@
+"""The complete training state in the store: a training that was killed goes on from the newest.
+
+Two objects are written in turn, so while one is written, or found damaged, the other is whole.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from components import progress
+from components.errors import WorkFailed
+from components.storage import keys
+from components.storage.client import Store
+
+FORMAT = "cps-recovery/1"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """`step` is the next one to make; `notes` is whatever else the loop keeps, as JSON values."""
+
+    step: int
+    arrays: dict[str, NDArray[Any]]
+    notes: dict[str, Any]
+    slot: int = 0
+
+
+def pack_recovery(recovery: Recovery, run_key: str) -> bytes:
+    meta = {
+        "format": FORMAT,
+        "run_key": run_key,
+        "step": str(recovery.step),
+        "notes": json.dumps(recovery.notes),
+    }
+    return bytes(save(recovery.arrays, meta))
+
+
+def recovery_key(run_key: str, slot: int) -> str:
+    return keys.run(run_key, f"recovery.{slot}.safetensors")
+
+
+def newest_recovery(store: Store, run_key: str) -> Recovery | None:
+    """The newest state that is whole; a damaged one is named and the other taken."""
+    found = []
+    for slot in (0, 1):
+        key = recovery_key(run_key, slot)
+        if store.stat(key) is None:
+            continue
+        try:
+            found.append(_parse(store.get_bytes(key), run_key, slot, store.uri(key)))
+        except WorkFailed as error:
+            progress.say("train", f"a damaged recovery is left aside: {error}")
+    return max(found, key=lambda recovery: recovery.step, default=None)
+
+
+def remove_recovery(store: Store, run_key: str) -> None:
+    for slot in (0, 1):
+        store.remove(recovery_key(run_key, slot))
+
+
+def _parse(data: bytes, run_key: str, slot: int, uri: str) -> Recovery:
+    try:
+        header = int.from_bytes(data[:8], "little")
+        meta = json.loads(data[8 : 8 + header])["__metadata__"]
+        arrays = load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise WorkFailed(f"{uri} cannot be read: {error}") from None
+    if meta.get("format") != FORMAT or meta.get("run_key") != run_key:
+        raise WorkFailed(f"{uri} is not a recovery of run {run_key}")
+    return Recovery(int(meta["step"]), arrays, json.loads(meta["notes"]), slot)

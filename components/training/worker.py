@@ -1,0 +1,28 @@
+"""One rank of a training: what paddle.distributed.launch starts, as `worker.py RUN_KEY`."""
+
+import os
+import sys
+from pathlib import Path
+
+USER_ERROR = "user error: "
+
+
+def main() -> None:
+    # Started by path: the project may be installed, or be on the launcher's path only.
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from components.errors import UserError, WorkFailed
+    from components.storage.client import open_store
+    from components.training.step import train_here
+
+    try:
+        train_here(open_store(), sys.argv[1], processes=int(os.environ["PADDLE_TRAINERS_NUM"]))
+    except UserError as error:
+        print(f"{USER_ERROR}{error}", flush=True)
+        sys.exit(2)
+    except WorkFailed as error:
+        print(error, flush=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

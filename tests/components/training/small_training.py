@@ -1,0 +1,47 @@
+"""A small batch and recipe that train in milliseconds."""
+
+import numpy as np
+
+from components.recipes import Recipe, load_recipe
+from components.training.cps import Batch
+from components.training.losses import Criterion
+from components.training.pair import Pair
+
+CLASSES = 4
+
+
+def make_recipe(**overrides: object) -> Recipe:
+    settings = {"augmentation.crop": [32, 48], "training.batch_size": 2, "training.epochs": 2}
+    return load_recipe("demo", {**settings, **{name.replace("__", "."): value for name, value in overrides.items()}})
+
+
+def make_batch(step: int, size: int = 2, seed: int = 0) -> Batch:
+    rng = np.random.default_rng([seed, step])
+    images = rng.normal(0, 1, (3, size, 3, 32, 48)).astype(np.float32)
+    mask = rng.random((size, 32, 48)) < 0.4
+    labels = rng.integers(0, CLASSES, (size, 32, 48))
+    labels[:, :4] = 255
+    return Batch(
+        labeled=images[0],
+        labels=labels,
+        first=images[1],
+        second=images[2],
+        mixed=np.where(mask[:, None], images[2], images[1]),
+        mask=mask,
+        void=np.zeros_like(mask),
+        names=("a.png", "b.png"),
+    )
+
+
+def make_pair(recipe: Recipe, *, threads: bool = False, seed: int = 7) -> Pair:
+    pair = Pair(recipe, CLASSES, seed, threads=threads)
+    pair.start()
+    return pair
+
+
+def run(pair: Pair, criterion: Criterion, first: int, last: int) -> list[float]:
+    """The losses of steps `first` to `last`."""
+    return [
+        pair.step(make_batch(step), criterion, weight=1.0, learning_rate=0.01, number=step).total
+        for step in range(first, last)
+    ]

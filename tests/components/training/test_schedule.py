@@ -1,0 +1,57 @@
+"""Lengths, checkpoints, learning rate and CPS weight."""
+
+import math
+
+import pytest
+
+from components.recipes import load_recipe
+from components.training.schedule import cps_weight, learning_rate, plan
+
+CITYSCAPES = load_recipe("cityscapes-deeplabv3p-resnet50")
+
+
+@pytest.mark.parametrize(("ratio", "labeled", "epochs"), [("1/16", 186, 128), ("1/8", 372, 137), ("1/2", 1488, 240)])
+def test_epochs_come_from_the_table(ratio, labeled, epochs):
+    length = plan(CITYSCAPES, labeled=labeled, unlabeled=2975 - labeled, ratio=ratio)
+    assert length.epochs == epochs
+    assert length.steps_per_epoch == max(labeled, 2975 - labeled) // 8
+
+
+def test_a_ratio_outside_the_table_gets_as_many_steps_as_its_nearest():
+    known = plan(CITYSCAPES, labeled=186, unlabeled=2789, ratio="1/16")
+    other = plan(CITYSCAPES, labeled=93, unlabeled=2882, ratio="1/32")
+    assert other.steps == pytest.approx(known.steps, rel=0.01)
+
+
+def test_checkpoints_are_spread_over_the_end_and_hold_the_last_epoch():
+    length = plan(load_recipe("demo", {"training.epochs": 20, "training.checkpoints": 4}), labeled=20, unlabeled=140,
+                  ratio="1/8")  # fmt: skip
+    assert length.checkpoint_epochs[-1] == 20
+    assert len(length.checkpoint_epochs) == 4
+    assert length.checkpoint_epochs[0] >= 4
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_fewer_epochs_than_checkpoints_save_each(epochs):
+    recipe = load_recipe("demo", {"training.epochs": epochs, "training.checkpoint_span": 1.0})
+    assert plan(recipe, labeled=8, unlabeled=8, ratio="1/2").checkpoint_epochs == tuple(range(1, epochs + 1))
+
+
+def test_epochs_end_where_they_should():
+    length = plan(load_recipe("demo", {"training.epochs": 2}), labeled=8, unlabeled=24, ratio="1/4")
+    assert length.steps_per_epoch == 3
+    assert [length.epoch_ended(step) for step in range(6)] == [None, None, 1, None, None, 2]
+
+
+def test_poly_learning_rate_scales_with_the_batch():
+    recipe = load_recipe("cityscapes-deeplabv3p-resnet50", {"training.batch_size": 16})
+    assert learning_rate(recipe, 0, 100) == pytest.approx(0.04)
+    assert learning_rate(recipe, 50, 100) == pytest.approx(0.04 * 0.5**0.9)
+
+
+def test_cps_weight_rises_then_stays():
+    recipe = load_recipe("demo", {"cps.weight": 2.0, "cps.ramp_up": 0.5})
+    assert cps_weight(recipe, 0, 100) == pytest.approx(2 * math.exp(-5))
+    assert cps_weight(recipe, 25, 100) == pytest.approx(2 * math.exp(-5 * 0.25))
+    assert cps_weight(recipe, 50, 100) == cps_weight(recipe, 99, 100) == 2.0
+    assert cps_weight(load_recipe("demo", {"cps.ramp_up": 0}), 0, 100) == load_recipe("demo").cps.weight
