@@ -7,11 +7,12 @@ from paddle import nn
 
 from components.errors import UserError
 from components.networks.deeplab import DeepLab
-from components.networks.foreign import PADDLESEG, build_paddleseg
+from components.networks.foreign import build_paddleseg
 from components.networks.small import MobileNetV2FPN, SmallFPN
 from components.recipes.loader import nearest
+from components.recipes.model import FOREIGN, STRUCTURES
 
-STRUCTURES: dict[str, Callable[[int], nn.Layer]] = {
+BUILDERS: dict[str, Callable[[int], nn.Layer]] = {
     "small-fpn": SmallFPN,
     "mobilenetv2-fpn": MobileNetV2FPN,
     "deeplabv3p-resnet50": lambda num_classes: DeepLab(50, num_classes),
@@ -26,11 +27,11 @@ def build(structure: str, num_classes: int, seed: int | None = None) -> nn.Layer
     """
     if seed is not None:
         paddle.seed(seed)
-    if structure.startswith(PADDLESEG):
-        return build_paddleseg(structure.removeprefix(PADDLESEG), num_classes)
-    if structure not in STRUCTURES:
+    if structure.startswith(FOREIGN):
+        return build_paddleseg(structure.removeprefix(FOREIGN), num_classes)
+    if structure not in BUILDERS:
         raise UserError(
             f"unknown network structure {structure!r}{nearest(structure, STRUCTURES)}; there are: "
-            f"{', '.join(STRUCTURES)}, and paddleseg's models as {PADDLESEG}NAME"
+            f"{', '.join(STRUCTURES)}, and paddleseg's models as {FOREIGN}NAME"
         )
-    return STRUCTURES[structure](num_classes)
+    return BUILDERS[structure](num_classes)

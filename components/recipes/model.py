@@ -4,6 +4,7 @@ A recipe says everything that changes the weights: two runs of one recipe on one
 What does not change them (number of processes, addresses, where files lie) is not in it.
 """
 
+import difflib
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -18,15 +19,29 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+STRUCTURES = ("small-fpn", "mobilenetv2-fpn", "deeplabv3p-resnet50", "deeplabv3p-resnet101")
+"""Our own networks; `components.networks.structures` builds them."""
+FOREIGN = "paddleseg:"
+"""Before the name of one of paddleseg's networks."""
+
+
 class Network(Settings):
     structure: str = "mobilenetv2-fpn"
-    """One of ours (`cps recipes structures` lists them), or a paddleseg model as `paddleseg:NAME`."""
+    """One of ours (STRUCTURES), or a paddleseg model as `paddleseg:NAME`."""
     pretrained: str = ""
     """Backbone weights: path, http(s) URL or s3:// URI of an .npz or .safetensors file; empty trains from scratch."""
     pretrained_sha256: str = ""
     freeze_stem: bool = False
     """Keep the backbone's first stages as they were pretrained (BatchNorm in evaluation mode too). Both networks then
     share them, so they run once for both."""
+
+    @model_validator(mode="after")
+    def _known(self) -> "Network":
+        if self.structure not in STRUCTURES and not self.structure.startswith(FOREIGN):
+            near = difflib.get_close_matches(self.structure, STRUCTURES, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(STRUCTURES)}, {FOREIGN}NAME"
+            raise ValueError(f"unknown network structure {self.structure!r}; {hint}")
+        return self
 
 
 class Augmentation(Settings):

@@ -7,7 +7,8 @@ from paddle.nn import functional as F
 
 from components.errors import UserError
 from components.networks.layers import upsample
-from components.networks.structures import build
+from components.networks.structures import BUILDERS, build
+from components.recipes.model import STRUCTURES
 
 
 @pytest.mark.parametrize("structure", ["small-fpn", "mobilenetv2-fpn"])
@@ -68,3 +69,7 @@ def test_upsample_is_bilinear_interpolation(source, target):
     tensor = paddle.randn([2, 3, *source])
     expected = F.interpolate(tensor, size=list(target), mode="bilinear", align_corners=False)
     np.testing.assert_allclose(upsample(tensor, target).numpy(), expected.numpy(), atol=1e-6)
+
+
+def test_recipes_know_every_structure():
+    assert tuple(BUILDERS) == STRUCTURES

@@ -35,6 +35,11 @@ def test_overrides_change_what_they_name():
         ),
         ("demo", {"training.epochs": "many"}, "setting 'training.epochs'"),
         ("demo", {"optimization.learning_rate": float("nan")}, "setting 'optimization.learning_rate'"),
+        (
+            "demo",
+            {"network.structure": "small-fnp"},
+            "unknown network structure 'small-fnp'; did you mean 'small-fpn'?",
+        ),
         ("demo", {"evaluation.stride": [999, 1]}, "larger than crop"),
         ("nowhere.yaml", {}, "recipe file 'nowhere.yaml' does not exist"),
     ],

@@ -1,0 +1,27 @@
+"""The labelled share of the training images, written a/b."""
+
+import re
+from fractions import Fraction
+
+from components.errors import UserError
+
+_RATIO = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+
+
+def parse_ratio(text: str) -> Fraction:
+    """`"1/8"` as an exact fraction in (0, 1].
+
+    Raises:
+        UserError: for anything that is not a/b of whole numbers with 0 < a <= b.
+    """
+    match = _RATIO.fullmatch(text.strip())
+    if match:
+        numerator, denominator = int(match[1]), int(match[2])
+        if 0 < numerator <= denominator:
+            return Fraction(numerator, denominator)
+    raise UserError(f"labelled ratio {text!r} is not a/b with 0 < a <= b: write for example 1/8")
+
+
+def ratio_text(ratio: Fraction) -> str:
+    """`Fraction(1, 8)` as `"1/8"`, reduced; 1 is `"1/1"`."""
+    return f"{ratio.numerator}/{ratio.denominator}"

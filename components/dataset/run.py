@@ -1,0 +1,125 @@
+"""A run: one recipe trained on one split with one seed, under a key made of what its weights depend on."""
+
+import hashlib
+import platform
+import re
+from datetime import UTC, datetime
+from fractions import Fraction
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from components.dataset.manifest import Frozen, Manifest, canonical_json
+from components.dataset.ratio import ratio_text
+from components.dataset.split import Split
+from components.errors import WorkFailed
+from components.recipes.model import Recipe
+from components.storage import keys
+
+if TYPE_CHECKING:
+    from components.storage.client import Store
+
+METHOD_VERSION = 1
+"""Raised by hand when the code changes what weights a recipe gives: old runs are then not taken for new."""
+
+_VERSIONS_OF = ("cps-pipeline", "paddlepaddle", "paddlepaddle-gpu", "paddleseg", "numpy", "pillow")
+
+# What changes the time or the memory a run needs, and not its weights or scores.
+_WITHOUT_EFFECT: dict[str, Any] = {
+    "summary": True,
+    "evaluation": {"batch": True},
+    "training": {"recovery_steps": True},
+}
+
+
+class DatasetName(Frozen):
+    digest: str
+    name: str
+
+
+class RunRecord(Frozen):
+    """run.json: everything needed to do the run again, and what it was first started with."""
+
+    run_key: str
+    recipe: str
+    """The recipe's name."""
+    settings: dict[str, Any]
+    """The resolved recipe; `components.recipes.loader.parse_recipe` reads it back."""
+    overrides: dict[str, Any]
+    ratio: str
+    seed: int
+    dataset: DatasetName
+    split: str
+    """The split's fingerprint."""
+    method_version: int
+    versions: dict[str, str]
+    created: str
+    """UTC, ISO 8601."""
+
+
+def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fraction, seed: int) -> str:
+    """`<recipe>-1-8-s<seed>-<12 hex>`: equal for equal work, on any machine, with any number of processes."""
+    settings = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+    if recipe.network.pretrained_sha256:
+        # The digest says which weights these are; where they lie does not matter.
+        settings["network"].pop("pretrained")
+    parts = {
+        "dataset": dataset_digest,
+        "split": fingerprint,
+        "recipe": settings,
+        "seed": seed,
+        "method": METHOD_VERSION,
+    }
+    digest = hashlib.sha256(canonical_json(parts)).hexdigest()
+    name = re.sub(r"[^A-Za-z0-9_.]+", "-", recipe.name).strip("-.") or "recipe"
+    return f"{name}-{ratio_text(ratio).replace('/', '-')}-s{seed}-{digest[:12]}"
+
+
+def new_record(recipe: Recipe, overrides: dict[str, Any], manifest: Manifest, split: Split, key: str) -> RunRecord:
+    return RunRecord(
+        run_key=key,
+        recipe=recipe.name,
+        settings=recipe.model_dump(mode="json"),
+        overrides=overrides,
+        ratio=split.ratio,
+        seed=split.seed,
+        dataset=DatasetName(digest=manifest.digest, name=manifest.name),
+        split=split.fingerprint,
+        method_version=METHOD_VERSION,
+        versions=installed_versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def load_run(store: "Store", key: str) -> tuple[RunRecord, Split]:
+    """A run's record and split.
+
+    Raises:
+        MissingObject: there is no such run.
+        WorkFailed: the objects are not what this version writes, or do not belong together.
+    """
+    record_name, split_name = keys.run(key, "run.json"), keys.run(key, "split.json")
+    try:
+        record = RunRecord.model_validate(store.get_json(record_name))
+        split = Split.model_validate(store.get_json(split_name))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise WorkFailed(
+            f"run {key} was not written by this version: {where}: {problem['msg']} ({store.uri(record_name)})"
+        ) from None
+    if record.split != split.fingerprint:
+        raise WorkFailed(f"{store.uri(split_name)} is not the split of run {key}: fingerprints differ")
+    return record, split
+
+
+def installed_versions() -> dict[str, str]:
+    """Python and the packages whose versions may show in results."""
+    versions = {"python": platform.python_version()}
+    for name in _VERSIONS_OF:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

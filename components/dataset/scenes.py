@@ -1,0 +1,107 @@
+"""Generated street scenes: a dataset that needs no download, in the layout of the reference's Cityscapes."""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from components import progress
+from components.dataset.check import STEP, in_threads
+from components.dataset.street import CLASSES, draw_street
+from components.errors import UserError
+
+GENERATOR_VERSION = 1
+"""Raised by hand when the same settings give other pictures than before."""
+RATIOS = (2, 4, 8, 16)
+_PREFIX = "scenes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSettings:
+    train: int = 160
+    """Images."""
+    val: int = 24
+    width: int = 256
+    """Pixels, as is height."""
+    height: int = 128
+    seed: int = 0
+
+
+_LIMITS = {
+    "train": (2, 100_000),
+    "val": (1, 100_000),
+    "width": (64, 4096),
+    "height": (32, 4096),
+    "seed": (0, 2**31),
+}
+
+
+def is_scenes(source: str) -> bool:
+    return source == _PREFIX or source.startswith(f"{_PREFIX}:")
+
+
+def parse_scenes(source: str) -> SceneSettings:
+    """`scenes` or `scenes:train=160,val=24,width=256,height=128,seed=0`, in any order; UserError for others."""
+    values: dict[str, int] = {}
+    names = [field.name for field in fields(SceneSettings)]
+    for part in source.removeprefix(_PREFIX).removeprefix(":").split(","):
+        if not part.strip():
+            continue
+        name, _, text = (piece.strip() for piece in part.partition("="))
+        if name not in names:
+            raise UserError(f"dataset {source!r}: unknown setting {name!r}; there are {', '.join(names)}")
+        low, high = _LIMITS[name]
+        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+            raise UserError(f"dataset {source!r}: {name} should be a whole number from {low} to {high}, not {text!r}")
+        values[name] = int(text)
+    return SceneSettings(**values)
+
+
+def generate_scenes(folder: Path, settings: SceneSettings) -> None:
+    """Draw the scenes and write them with their lists and classes. The same settings give the same bytes."""
+    counts = {"train": settings.train, "val": settings.val}
+    for part in counts:
+        (folder / "images" / part).mkdir(parents=True)
+        (folder / "segmentation" / part).mkdir(parents=True)
+    _write_lists(folder, settings)
+    scenes = [(part, index) for part, count in counts.items() for index in range(count)]
+    for done, _ in enumerate(in_threads(lambda scene: _write(folder, settings, *scene), scenes), start=1):
+        if done % 20 == 0 or done == len(scenes):
+            progress.advance(STEP, done, len(scenes), "scenes drawn")
+
+
+def _write(folder: Path, settings: SceneSettings, part: str, index: int) -> None:
+    # Every scene has a generator of its own, so it is the same whatever is drawn before it, or beside it.
+    rng = np.random.default_rng((settings.seed, ("train", "val").index(part), index))
+    image, label = draw_street(rng, settings.width, settings.height)
+    image_name, label_name = _names(part, index)
+    Image.fromarray(image).save(folder / image_name, quality=93, subsampling=0)
+    Image.fromarray(label).save(folder / label_name, compress_level=6)
+
+
+def _names(part: str, index: int) -> tuple[str, str]:
+    return f"images/{part}/street_{index:06d}.jpg", f"segmentation/{part}/street_{index:06d}_gtFine.png"
+
+
+def _write_lists(folder: Path, settings: SceneSettings) -> None:
+    lists = folder / "config_new"
+    subsets = lists / "subset_train"
+    subsets.mkdir(parents=True)
+    train = _lines("train", settings.train)
+    (lists / "train.txt").write_text("".join(train))
+    (lists / "val.txt").write_text("".join(_lines("val", settings.val)))
+    for parts in RATIOS:
+        count = (2 * len(train) + parts) // (2 * parts)  # rounded, halves up
+        if count:
+            # Scenes are drawn independently of each other: the first are as good a sample as any.
+            (subsets / f"train_aug_labeled_1-{parts}.txt").write_text("".join(train[:count]))
+            (subsets / f"train_aug_unlabeled_1-{parts}.txt").write_text("".join(train[count:]))
+    classes = [{"id": number, **entry.model_dump()} for number, entry in enumerate(CLASSES)]
+    (folder / "classes.json").write_text(json.dumps({"classes": classes, "ignore_index": 255}, indent=1))
+
+
+def _lines(part: str, count: int) -> list[str]:
+    # As in the reference's lists: a slash first, a tab between.
+    return [f"/{image}\t/{label}\n" for image, label in (_names(part, index) for index in range(count))]

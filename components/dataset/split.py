@@ -1,0 +1,94 @@
+"""Which training images keep their labels at a ratio.
+
+The dataset's own lists are used where it brings them for the ratio. Otherwise the training images are ranked
+by the sha256 of `"<seed>:<image>"` and the first n * ratio (halves round up) keep their labels. The ranking
+does not depend on the ratio, so the 1/16 set lies inside the 1/8 set; nor on machine or library.
+"""
+
+import hashlib
+import math
+from fractions import Fraction
+from typing import Literal
+
+from components.dataset.manifest import Frozen, Manifest, Sample, canonical_json
+from components.dataset.ratio import parse_ratio, ratio_text
+from components.errors import UserError
+
+
+class Split(Frozen):
+    ratio: str
+    """As "1/8", reduced."""
+    seed: int
+    origin: Literal["lists", "seeded"]
+    """`lists`: the dataset's own; the seed then changes nothing about who is labelled."""
+    labeled: tuple[Sample, ...]
+    unlabeled: tuple[str, ...]
+    val: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+    fingerprint: str
+    """sha256 over dataset digest, ratio, seed and the lists."""
+
+
+def split_labels(manifest: Manifest, ratio: str | Fraction, seed: int) -> Split:
+    """Split the dataset's training images into labelled and unlabelled ones.
+
+    Unlabelled are the rest of the training images and the images that never had a label.
+
+    Raises:
+        UserError: the ratio is malformed, or leaves no labelled image.
+    """
+    fraction = parse_ratio(ratio) if isinstance(ratio, str) else ratio
+    text = ratio_text(fraction)
+    own = manifest.ratio_lists.get(text)
+    if own is None:
+        labeled, unlabeled = _ranked(manifest, fraction, seed)
+    else:
+        labeled, unlabeled = own.labeled, own.unlabeled
+    known = {*unlabeled, *(sample.image for sample in labeled)}
+    unlabeled = (*unlabeled, *(image for image in manifest.unlabeled if image not in known))
+    if not labeled:
+        raise UserError(_none_left(manifest, text, own is not None))
+    return Split(
+        ratio=text,
+        seed=seed,
+        origin="seeded" if own is None else "lists",
+        labeled=labeled,
+        unlabeled=unlabeled,
+        val=manifest.val,
+        test=manifest.test,
+        fingerprint=_fingerprint(manifest, text, seed, labeled, unlabeled),
+    )
+
+
+def _ranked(manifest: Manifest, ratio: Fraction, seed: int) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    ranked = sorted(manifest.train, key=lambda sample: hashlib.sha256(f"{seed}:{sample.image}".encode()).digest())
+    count = math.floor(len(ranked) * ratio + Fraction(1, 2))
+    return tuple(ranked[:count]), tuple(sample.image for sample in ranked[count:])
+
+
+def _none_left(manifest: Manifest, ratio: str, own: bool) -> str:
+    if own:
+        return f"dataset {manifest.name}: its own labelled list for ratio {ratio} is empty; fill or delete it"
+    count = len(manifest.train)
+    if not count:
+        return f"dataset {manifest.name}: no training image has a label; give some in train.txt as `image label`"
+    # The smallest 1/n that still rounds up to one image: count / n >= 1/2.
+    return (
+        f"ratio {ratio} leaves no labelled image of the {count} in dataset {manifest.name}: "
+        f"the smallest that leaves one is 1/{2 * count}"
+    )
+
+
+def _fingerprint(
+    manifest: Manifest, ratio: str, seed: int, labeled: tuple[Sample, ...], unlabeled: tuple[str, ...]
+) -> str:
+    parts = {
+        "dataset": manifest.digest,
+        "ratio": ratio,
+        "seed": seed,
+        "labeled": [[sample.image, sample.label] for sample in labeled],
+        "unlabeled": unlabeled,
+        "val": [[sample.image, sample.label] for sample in manifest.val],
+        "test": [[sample.image, sample.label] for sample in manifest.test],
+    }
+    return hashlib.sha256(canonical_json(parts)).hexdigest()

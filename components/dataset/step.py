@@ -1,0 +1,236 @@
+"""What the first two steps of the pipeline do: prepare the dataset, split its labels and name the run."""
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components import progress
+from components.dataset.backbone import pin_pretrained
+from components.dataset.fetch import is_url
+from components.dataset.manifest import Manifest
+from components.dataset.prepare import prepare
+from components.dataset.ratio import parse_ratio
+from components.dataset.run import new_record, run_key
+from components.dataset.scenes import is_scenes, parse_scenes
+from components.dataset.split import Split, split_labels
+from components.dataset.store import stored_manifest
+from components.dataset.unpack import SUFFIXES, archive_stem
+from components.errors import UserError, WorkFailed
+from components.recipes import Recipe, load_recipe
+from components.storage import keys
+
+if TYPE_CHECKING:
+    from components.storage.client import Store
+
+SPLIT_STEP = "split-labels"
+_MOST_SEEDS = 2**31
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """A submission's parameters, parsed and found right as far as can be known before any work."""
+
+    source: str
+    sha256: str
+    """Lower case hex, or empty."""
+    ratio: Fraction
+    recipe: Recipe
+    overrides: dict[str, Any]
+    """By dotted name, epochs and batch size among them."""
+    seed: int
+
+
+def validate_parameters(
+    *,
+    source: str,
+    labeled_ratio: str,
+    recipe: str,
+    sha256: str = "",
+    overrides_json: str = "{}",
+    seed: int = 0,
+    epochs: int = 0,
+    batch_size: int = 0,
+    source_is_here: bool = True,
+) -> Parameters:
+    """Parse and check every parameter; nothing is read but the recipe and its backbone.
+
+    Args:
+        overrides_json: a JSON object of dotted names, e.g. {"optimization.learning_rate": 0.01}.
+        epochs, batch_size: instead of the recipe's; 0 keeps the recipe's.
+        source_is_here: a path must exist on this machine. False when another one is to read it.
+
+    Raises:
+        UserError: naming the parameter.
+    """
+    ratio = parse_ratio(labeled_ratio)
+    if not 0 <= seed < _MOST_SEEDS:
+        raise UserError(f"seed {seed} is not a whole number from 0 to {_MOST_SEEDS - 1}")
+    overrides = _overrides(overrides_json, epochs, batch_size)
+    _check_source(source, source_is_here)
+    if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise UserError(f"sha256 {sha256!r} is not 64 hexadecimal digits: copy the whole of it, or leave it empty")
+    return Parameters(
+        source=source,
+        sha256=sha256.lower(),
+        ratio=ratio,
+        recipe=pin_pretrained(load_recipe(recipe, overrides), is_here=source_is_here),
+        overrides=overrides,
+        seed=seed,
+    )
+
+
+def prepare_dataset(
+    source: str,
+    sha256: str,
+    labeled_ratio: str,
+    recipe: str,
+    overrides_json: str,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    work_dir: str = "",
+) -> dict[str, Any]:
+    """Check every parameter of the run, then have the dataset in the store; returns what to show of it.
+
+    Returns:
+        digest, name, layout, uri; class_names; the numbers of train, val, test, unlabeled images, and bytes.
+
+    Raises:
+        UserError: a parameter or the dataset is wrong, or nothing to train on is left at the ratio.
+    """
+    from components.storage.client import open_store
+
+    parameters = validate_parameters(
+        source=source,
+        sha256=sha256,
+        labeled_ratio=labeled_ratio,
+        recipe=recipe,
+        overrides_json=overrides_json,
+        seed=seed,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+    store = open_store()
+    folder = Path(work_dir or os.environ.get("CPS_WORK") or tempfile.gettempdir())
+    manifest = prepare(parameters.source, parameters.sha256, store, folder)
+    _split(manifest, parameters)
+    return {
+        "digest": manifest.digest,
+        "name": manifest.name,
+        "layout": manifest.layout,
+        "uri": store.uri(keys.dataset_manifest(manifest.digest)),
+        "class_names": [entry.name for entry in manifest.classes],
+        "train": len(manifest.train),
+        "val": len(manifest.val),
+        "test": len(manifest.test),
+        "unlabeled": len(manifest.unlabeled),
+        "bytes": sum(shard.size for shard in manifest.shards),
+    }
+
+
+def split_step(
+    dataset_digest: str,
+    labeled_ratio: str,
+    seed: int,
+    recipe: str,
+    overrides_json: str,
+    epochs: int,
+    batch_size: int,
+    job_id: str,
+) -> str:
+    """Split the labels, write the run's run.json and split.json unless they are there, and return its key.
+
+    jobs/<job_id>.json says which run the job works on, for the step that ends it whatever happened.
+    """
+    from components.storage.client import open_store
+
+    parameters = validate_parameters(
+        source="scenes",  # the dataset is prepared by now; where it came from does not matter
+        labeled_ratio=labeled_ratio,
+        recipe=recipe,
+        overrides_json=overrides_json,
+        seed=seed,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+    store = open_store()
+    manifest = stored_manifest(store, dataset_digest)
+    if manifest is None:
+        raise WorkFailed(f"no dataset at {store.uri(keys.dataset_manifest(dataset_digest))}: prepare it again")
+    split = _split(manifest, parameters)
+    key = run_key(parameters.recipe, manifest.digest, split.fingerprint, parameters.ratio, parameters.seed)
+    _write_run(store, key, manifest, split, parameters)
+    if job_id:
+        store.put_json(keys.job(job_id), {"job_id": job_id, "run_key": key, "dataset": manifest.name})
+    origin = "the dataset's own lists" if split.origin == "lists" else f"by seed {split.seed}"
+    counts = f"{len(split.labeled)} labelled, {len(split.unlabeled)} unlabelled, {len(split.val)} val images"
+    progress.say(SPLIT_STEP, f"{key}: {counts} ({origin})")
+    return key
+
+
+def _split(manifest: Manifest, parameters: Parameters) -> Split:
+    split = split_labels(manifest, parameters.ratio, parameters.seed)
+    if not split.unlabeled and parameters.recipe.cps.weight > 0:
+        raise UserError(
+            f"ratio {split.ratio} leaves no unlabelled image in dataset {manifest.name}: "
+            "give a smaller ratio, or train without them by cps.weight=0"
+        )
+    return split
+
+
+def _write_run(store: "Store", key: str, manifest: Manifest, split: Split, parameters: Parameters) -> None:
+    if store.stat(keys.run(key, "split.json")) is None:
+        store.put_json(keys.run(key, "split.json"), split.model_dump(mode="json"))
+    if store.stat(keys.run(key, "run.json")) is None:
+        record = new_record(parameters.recipe, parameters.overrides, manifest, split, key)
+        store.put_json(keys.run(key, "run.json"), record.model_dump(mode="json"))
+
+
+def _overrides(text: str, epochs: int, batch_size: int) -> dict[str, Any]:
+    try:
+        overrides = json.loads(text or "{}")
+    except ValueError as error:
+        raise UserError(f"overrides {text!r} are not JSON ({error}); {_OVERRIDES_EXAMPLE}") from None
+    if not isinstance(overrides, dict):
+        raise UserError(f"overrides {text!r} are not a JSON object; {_OVERRIDES_EXAMPLE}")
+    for name, value, setting in (
+        ("epochs", epochs, "training.epochs"),
+        ("batch_size", batch_size, "training.batch_size"),
+    ):
+        if value < 0:
+            raise UserError(f"{name} is {value}: give a whole number above 0, or 0 for the recipe's own")
+        if value:
+            overrides[setting] = value
+    return overrides
+
+
+_OVERRIDES_EXAMPLE = 'write for example {"optimization.learning_rate": 0.01}'
+
+
+def _check_source(source: str, is_here: bool) -> None:
+    if is_scenes(source):
+        parse_scenes(source)
+    elif source.startswith("s3://"):
+        from components.storage.client import parse_uri
+
+        parse_uri(source)
+    elif is_url(source):
+        if not re.match(r"https?://[^/\s]+/\S", source):
+            raise UserError(f"dataset {source!r} is not a URL of a file: write https://host/path/archive.tar")
+    elif "://" in source:
+        raise UserError(f"dataset {source!r}: only http://, https:// and s3:// are known, or a path")
+    elif is_here:
+        _check_path(source)
+
+
+def _check_path(source: str) -> None:
+    path = Path(source)
+    if not source or not path.exists():
+        raise UserError(f"dataset {source!r} does not exist: give a folder, an archive, a URL or `scenes`")
+    if path.is_file() and archive_stem(path.name) is None:
+        raise UserError(f"dataset {source!r} is not an archive: give one of {', '.join(SUFFIXES)}, or a folder")

@@ -1,0 +1,42 @@
+"""Pretrained weights are pinned by their sha256 before a run gets its key."""
+
+import hashlib
+
+import pytest
+
+from components.dataset.backbone import pin_pretrained
+from components.errors import UserError
+from components.recipes import load_recipe
+
+
+def recipe(**network: str):
+    return load_recipe("demo", {f"network.{name}": value for name, value in network.items()})
+
+
+def test_a_file_is_hashed(tmp_path):
+    path = tmp_path / "backbone.npz"
+    path.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    pinned = pin_pretrained(recipe(pretrained=str(path)), is_here=True)
+    assert pinned.network.pretrained_sha256 == digest
+    assert pin_pretrained(pinned, is_here=True) == pinned
+    with pytest.raises(UserError, match=f"has sha256 {digest}, and not network.pretrained_sha256 00"):
+        pin_pretrained(recipe(pretrained=str(path), pretrained_sha256="00"), is_here=True)
+
+
+def test_nothing_to_pin():
+    assert pin_pretrained(recipe(), is_here=True) == recipe()
+
+
+def test_a_missing_file_is_named_where_it_would_be_read():
+    elsewhere = recipe(pretrained="nowhere.npz")
+    with pytest.raises(UserError, match=r"network.pretrained: 'nowhere.npz' is not a file"):
+        pin_pretrained(elsewhere, is_here=True)
+    assert pin_pretrained(elsewhere, is_here=False) == elsewhere
+
+
+def test_an_address_needs_a_sha256():
+    with pytest.raises(UserError, match=r"give network.pretrained_sha256 too"):
+        pin_pretrained(recipe(pretrained="https://host/a.npz"), is_here=True)
+    pinned = pin_pretrained(recipe(pretrained="s3://bucket/a.npz", pretrained_sha256="AB"), is_here=True)
+    assert pinned.network.pretrained_sha256 == "ab"

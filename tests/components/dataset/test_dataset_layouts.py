@@ -1,0 +1,171 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components.dataset.classes import CITYSCAPES
+from components.dataset.layouts import read_layout
+from components.dataset.manifest import Sample
+from components.errors import UserError
+
+MakeDataset = Callable[..., Path]
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(UserError) as error:
+        read_layout(folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def as_cityscapes(folder: Path) -> Path:
+    """The plain dataset's lists in the reference's places and manner."""
+    subsets = folder / "config_new" / "subset_train"
+    subsets.mkdir(parents=True)
+    for part in ("train", "val"):
+        lines = (folder / f"{part}.txt").read_text().splitlines()
+        tabbed = ["\t".join(f"/{name}" for name in line.split()) + "\n" for line in lines]
+        (folder / f"{part}.txt").unlink()
+        (folder / "config_new" / f"{part}.txt").write_text("".join(tabbed))
+        if part == "train":
+            (subsets / "train_aug_labeled_1-4.txt").write_text("".join(tabbed[:2]))
+            (subsets / "train_aug_unlabeled_1-4.txt").write_text("".join(tabbed[2:]))
+    return folder
+
+
+def test_plain_lists_are_read(make_dataset: MakeDataset) -> None:
+    folder = make_dataset(train=3, val=2)
+    (folder / "unlabeled.txt").write_text("images/val/00.png\n\n")
+    layout = read_layout(folder)
+    assert (layout.kind, layout.name) == ("lists", "tiny")
+    assert layout.lists.train[2] == Sample(image="images/train/02.png", label="labels/train/02.png")
+    assert [entry.name for entry in layout.lists.classes] == ["road", "sky", "car"]
+    assert layout.lists.unlabeled == ("images/val/00.png",)
+    assert layout.lists.file_names() == sorted(
+        f"{kind}/{part}/{n:02d}.png"
+        for kind in ("images", "labels")
+        for part, c in (("train", 3), ("val", 2))
+        for n in range(c)
+    )
+
+
+def test_a_training_image_without_label_is_unlabelled(make_dataset: MakeDataset) -> None:
+    folder = make_dataset(train=2)
+    (folder / "train.txt").write_text("images/train/00.png labels/train/00.png\r\nimages/train/01.png\r\n")
+    lists = read_layout(folder).lists
+    assert [sample.image for sample in lists.train] == ["images/train/00.png"]
+    assert lists.unlabeled == ("images/train/01.png",)
+
+
+def test_the_one_folder_inside_is_taken_and_the_name_kept(make_dataset: MakeDataset) -> None:
+    folder = make_dataset()
+    layout = read_layout(folder.parent, "my set (v2)")
+    assert (layout.folder, layout.name) == (folder, "my-set-v2")
+
+
+def test_the_references_lists_are_read(make_dataset: MakeDataset) -> None:
+    folder = as_cityscapes(make_dataset(train=5))
+    layout = read_layout(folder)
+    assert layout.kind == "cityscapes-cps"
+    assert len(layout.lists.train) == 5
+    own = layout.lists.ratio_lists["1/4"]
+    assert own.labeled[1] == Sample(image="images/train/01.png", label="labels/train/01.png")
+    assert own.unlabeled == ("images/train/02.png", "images/train/03.png", "images/train/04.png")
+    (folder / "classes.json").unlink()
+    assert read_layout(folder).lists.classes == CITYSCAPES
+
+
+def test_names_with_spaces_need_tabs(make_dataset: MakeDataset) -> None:
+    folder = make_dataset(train=1)
+    (folder / "images/train/00.png").rename(folder / "images/train/a b.png")
+    (folder / "train.txt").write_text("images/train/a b.png\tlabels/train/00.png\n")
+    assert read_layout(folder).lists.train[0].image == "images/train/a b.png"
+    (folder / "train.txt").write_text("images/train/a b.png labels/train/00.png\n")
+    assert refusal(folder) == f"{folder}/train.txt:1: 3 names on a line; write `image label` or `image`"
+
+
+def test_a_folder_without_lists_is_told_what_to_add(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == (
+        f"dataset {tmp_path} has no lists: add train.txt and val.txt (a line is `image label`), "
+        "or config_new/val.txt and config_new/subset_train/ as Cityscapes for CPS has them"
+    )
+
+
+def test_a_missing_list_is_named(make_dataset: MakeDataset) -> None:
+    folder = make_dataset()
+    (folder / "val.txt").unlink()
+    assert refusal(folder) == f"dataset {folder} has no val.txt: add it, a line is `image label`"
+
+
+def test_a_missing_file_is_named_with_its_line(make_dataset: MakeDataset) -> None:
+    folder = make_dataset()
+    (folder / "labels/train/04.png").unlink()
+    assert refusal(folder) == (
+        f"{folder}/train.txt:5: labels/train/04.png does not exist in {folder}; correct the line or add the file"
+    )
+
+
+def test_a_missing_file_of_a_ratios_list_is_named_with_its_line(make_dataset: MakeDataset) -> None:
+    folder = as_cityscapes(make_dataset())
+    path = folder / "config_new/subset_train/train_aug_unlabeled_1-4.txt"
+    path.write_text("/images/train/02.png\n/images/train/99.png\n")
+    assert refusal(folder).startswith(f"{path}:2: /images/train/99.png does not exist in {folder}")
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "images/../../secret.png", "/../secret.png"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(make_dataset: MakeDataset, name: str) -> None:
+    folder = make_dataset()
+    (folder.parent / "secret.png").write_bytes(b"")
+    (folder / "train.txt").write_text(f"{name} labels/train/00.png\n")
+    assert refusal(folder) == (
+        f"{folder}/train.txt:1: {name!r} leads out of the dataset's folder; names are relative to it"
+    )
+
+
+def test_val_images_need_labels(make_dataset: MakeDataset) -> None:
+    folder = make_dataset()
+    (folder / "val.txt").write_text("images/val/00.png\n")
+    assert refusal(folder) == f"{folder}/val.txt: images/val/00.png has no label; write `image label` on every line"
+    (folder / "val.txt").write_text("\n")
+    assert refusal(folder) == f"{folder}/val.txt is empty: write a line of `image label` for each image"
+
+
+def test_plain_lists_need_classes(make_dataset: MakeDataset) -> None:
+    folder = make_dataset()
+    (folder / "classes.json").unlink()
+    assert refusal(folder) == (
+        f"dataset {folder} does not say its classes: add classes.json or classes.yaml beside train.txt"
+    )
+
+
+def test_classes_may_be_yaml_without_colours(make_dataset: MakeDataset) -> None:
+    folder = make_dataset()
+    (folder / "classes.json").unlink()
+    (folder / "classes.yaml").write_text("classes:\n- {id: 1, name: sky}\n- {id: 0, name: road}\n")
+    lists = read_layout(folder).lists
+    assert [(entry.name, entry.color) for entry in lists.classes] == [("road", (128, 0, 0)), ("sky", (0, 128, 0))]
+    assert lists.ignore_index == 255
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ([{"id": 0, "name": "a"}, {"id": 2, "name": "b"}], "class ids are [0, 2], and should be 0 to 1, each once"),
+        ([{"id": 0, "name": "a"}], "classes: list should have at least 2 items"),
+        ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "color": [1, 2, 300]}], "classes.1.color.2: input should be"),
+    ],
+)
+def test_wrong_classes_are_named(make_dataset: MakeDataset, classes: list[object], expected: str) -> None:
+    folder = make_dataset()
+    (folder / "classes.json").write_text(json.dumps({"classes": classes}))
+    text = refusal(folder)
+    assert text.startswith(f"{folder}/classes.json: ")
+    assert expected in text
+
+
+def test_an_ignore_index_that_is_a_class_is_refused(make_dataset: MakeDataset) -> None:
+    folder = make_dataset()
+    classes = [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}]
+    (folder / "classes.json").write_text(json.dumps({"classes": classes, "ignore_index": 1}))
+    assert refusal(folder) == f"{folder}/classes.json: ignore_index 1 is also a class id; 255 is usual"

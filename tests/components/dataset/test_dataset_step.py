@@ -1,0 +1,180 @@
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.dataset.run import load_run, run_key
+from components.dataset.step import prepare_dataset, split_step, validate_parameters
+from components.errors import UserError, WorkFailed
+from components.recipes import load_recipe
+from components.storage import keys
+from components.storage.client import MissingObject, Store
+
+MakeDataset = Callable[..., Path]
+
+GOOD: dict[str, Any] = {"source": "scenes", "labeled_ratio": "1/8", "recipe": "demo"}
+
+
+def test_parameters_are_parsed() -> None:
+    parameters = validate_parameters(
+        **GOOD, overrides_json='{"optimization.learning_rate": 0.5}', seed=7, epochs=3, batch_size=2, sha256="A" * 64
+    )
+    assert (parameters.ratio, parameters.seed, parameters.sha256) == (Fraction(1, 8), 7, "a" * 64)
+    recipe = parameters.recipe
+    assert (recipe.optimization.learning_rate, recipe.training.epochs, recipe.training.batch_size) == (0.5, 3, 2)
+    assert validate_parameters(**GOOD).recipe == load_recipe("demo")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"labeled_ratio": "0.1"}, "labelled ratio '0.1' is not a/b with 0 < a <= b: write for example 1/8"),
+        (
+            {"source": "/none/at/all"},
+            "dataset '/none/at/all' does not exist: give a folder, an archive, a URL or `scenes`",
+        ),
+        ({"source": ""}, "dataset '' does not exist: give a folder, an archive, a URL or `scenes`"),
+        (
+            {"source": "ftp://h/a.tar"},
+            "dataset 'ftp://h/a.tar': only http://, https:// and s3:// are known, or a path",
+        ),
+        (
+            {"source": "https://host"},
+            "dataset 'https://host' is not a URL of a file: write https://host/path/archive.tar",
+        ),
+        (
+            {"source": "scenes:trian=3"},
+            "dataset 'scenes:trian=3': unknown setting 'trian'; there are train, val, width, height, seed",
+        ),
+        (
+            {"source": "scenes:train=x"},
+            "dataset 'scenes:train=x': train should be a whole number from 2 to 100000, not 'x'",
+        ),
+        ({"sha256": "abc"}, "sha256 'abc' is not 64 hexadecimal digits: copy the whole of it, or leave it empty"),
+        ({"seed": -1}, "seed -1 is not a whole number from 0 to 2147483647"),
+        ({"epochs": -1}, "epochs is -1: give a whole number above 0, or 0 for the recipe's own"),
+        (
+            {"overrides_json": "[1]"},
+            "overrides '[1]' are not a JSON object; write for example {\"optimization.learning_rate\": 0.01}",
+        ),
+    ],
+)  # fmt: skip
+def test_each_wrong_parameter_is_named_in_one_line(wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(UserError) as error:
+        validate_parameters(**{**GOOD, **wrong})
+    assert str(error.value) == text
+
+
+def test_overrides_that_are_no_json_or_unknown_are_named() -> None:
+    with pytest.raises(UserError, match=r"^overrides '\{x' are not JSON "):
+        validate_parameters(**GOOD, overrides_json="{x")
+    with pytest.raises(UserError, match=r"did you mean 'optimization\.learning_rate'"):
+        validate_parameters(**GOOD, overrides_json='{"optimization.learning_rat": 1}')
+
+
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.rar"
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"is not an archive: give one of \.tar, \.tar\.gz, \.tgz, \.zip, or a folder"):
+        validate_parameters(**{**GOOD, "source": str(path)})
+
+
+def test_a_path_of_another_machine_is_not_looked_for() -> None:
+    parameters = validate_parameters(**{**GOOD, "source": "/data/elsewhere"}, source_is_here=False)
+    assert parameters.source == "/data/elsewhere"
+
+
+def prepared(source: Path, ratio: str = "1/4", overrides: str = "{}") -> dict[str, Any]:
+    return prepare_dataset(str(source), "", ratio, "demo", overrides, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_from_folder_to_run(make_dataset: MakeDataset, store: Store) -> None:
+    dataset = prepared(make_dataset())
+    assert {name: dataset[name] for name in ("name", "layout", "class_names", "train", "val", "unlabeled")} == {
+        "name": "tiny", "layout": "lists", "class_names": ["road", "sky", "car"], "train": 8, "val": 2, "unlabeled": 0,
+    }  # fmt: skip
+    key = split_step(dataset["digest"], "2/8", 5, "demo", "{}", 0, 0, "job-1")
+    record, split = load_run(store, key)
+    assert key.startswith("demo-1-4-s5-")
+    assert len(key) == len("demo-1-4-s5-") + 12
+    assert (record.run_key, record.recipe, record.ratio, record.seed) == (key, "demo", "1/4", 5)
+    assert (record.dataset.digest, record.dataset.name) == (dataset["digest"], "tiny")
+    assert record.settings == load_recipe("demo").model_dump(mode="json")
+    assert record.split == split.fingerprint
+    assert (len(split.labeled), len(split.unlabeled), len(split.val)) == (2, 6, 2)
+    assert store.get_json(keys.job("job-1")) == {"job_id": "job-1", "run_key": key, "dataset": "tiny"}
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_the_same_submission_finds_the_same_run(make_dataset: MakeDataset, store: Store) -> None:
+    digest = prepared(make_dataset())["digest"]
+    key = split_step(digest, "1/4", 0, "demo", "{}", 0, 0, "a")
+    first = store.get_bytes(keys.run(key, "run.json"))
+    epochs = load_recipe("demo").training.epochs
+    assert split_step(digest, "2/8", 0, "demo", "", epochs, 0, "b") == key
+    assert store.get_bytes(keys.run(key, "run.json")) == first
+    others = {
+        split_step(digest, "1/2", 0, "demo", "{}", 0, 0, ""),
+        split_step(digest, "1/4", 1, "demo", "{}", 0, 0, ""),
+        split_step(digest, "1/4", 0, "demo", "{}", epochs + 1, 0, ""),
+        split_step(digest, "1/4", 0, "demo", '{"cps.weight": 0.5}', 0, 0, ""),
+    }
+    assert len(others | {key}) == 5
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_what_leaves_nothing_to_train_on_is_refused_while_preparing(make_dataset: MakeDataset) -> None:
+    folder = make_dataset(train=3)
+    with pytest.raises(UserError, match=r"^ratio 1/8 leaves no labelled image of the 3 in dataset tiny"):
+        prepared(folder, "1/8")
+    with pytest.raises(UserError) as error:
+        prepared(folder, "1/1")
+    assert str(error.value) == (
+        "ratio 1/1 leaves no unlabelled image in dataset tiny: "
+        "give a smaller ratio, or train without them by cps.weight=0"
+    )
+    assert prepared(folder, "1/1", '{"cps.weight": 0}')["train"] == 3
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_a_dataset_or_run_that_is_not_there_is_named(store: Store) -> None:
+    with pytest.raises(WorkFailed, match=f"no dataset at {store.uri(keys.dataset_manifest('0' * 64))}"):
+        split_step("0" * 64, "1/4", 0, "demo", "{}", 0, 0, "")
+    with pytest.raises(MissingObject, match=r"runs/none/run\.json"):
+        load_run(store, "none")
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_a_split_of_another_run_is_refused(make_dataset: MakeDataset, store: Store) -> None:
+    digest = prepared(make_dataset())["digest"]
+    first = split_step(digest, "1/4", 0, "demo", "{}", 0, 0, "")
+    second = split_step(digest, "1/4", 1, "demo", "{}", 0, 0, "")
+    store.put_json(keys.run(first, "split.json"), store.get_json(keys.run(second, "split.json")))
+    with pytest.raises(WorkFailed, match=f"is not the split of run {first}: fingerprints differ"):
+        load_run(store, first)
+    store.put_json(keys.run(first, "split.json"), {"ratio": "1/4"})
+    with pytest.raises(WorkFailed, match="was not written by this version"):
+        load_run(store, first)
+
+
+def test_the_key_holds_what_the_weights_depend_on_and_nothing_else() -> None:
+    def key(**overrides: Any) -> str:
+        dotted = {name.replace("__", "."): value for name, value in overrides.items()}
+        return run_key(load_recipe("demo", dotted), "d" * 64, "f" * 64, Fraction(1, 8), 0)
+
+    assert key() == key(evaluation__batch=1) == key(training__recovery_steps=7)
+    assert key() != key(evaluation__stride=[64, 64])
+    known = {"network__pretrained_sha256": "a" * 64}
+    assert key(network__pretrained="a.npz", **known) == key(network__pretrained="s3://b/a.npz", **known)
+    assert key(network__pretrained="a.npz") != key(network__pretrained="b.npz")
+
+
+@pytest.mark.camvid
+@pytest.mark.usefixtures("store_environment")
+def test_camvid_at_an_eighth_has_46_labels(camvid: Path, store: Store) -> None:
+    dataset = prepared(camvid, "1/8")
+    _, split = load_run(store, split_step(dataset["digest"], "1/8", 0, "demo", "{}", 0, 0, ""))
+    assert (len(split.labeled), len(split.unlabeled), len(split.val)) == (46, 321, 101)

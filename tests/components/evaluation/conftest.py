@@ -1,0 +1,75 @@
+"""A run as training leaves it: dataset, split, record and checkpoints in a real store."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.dataset.manifest import Manifest
+from components.dataset.prepare import prepare
+from components.dataset.ratio import parse_ratio
+from components.dataset.run import new_record, run_key
+from components.dataset.split import Split, split_labels
+from components.networks.structures import build
+from components.networks.weights import checkpoint_meta, pack, state_arrays
+from components.recipes import load_recipe
+from components.recipes.model import Recipe
+from components.storage import keys
+from components.storage.client import Store
+
+SCENES = "scenes:train=8,val=5,width=72,height=48,seed=0"
+OVERRIDES = {"evaluation.crop": [48, 48], "evaluation.stride": [48, 24]}
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    store: Store
+    key: str
+    manifest: Manifest
+    split: Split
+    recipe: Recipe
+    cache: Path
+
+    def put_checkpoint(self, epoch: int, **changes: Any) -> dict[str, Any]:
+        """Two untrained networks, as a checkpoint in the store; returns its entry in the index."""
+        said = {
+            "structure": "small-fpn",
+            "classes": [item.model_dump(mode="json") for item in self.manifest.classes],
+            "mean": self.recipe.augmentation.mean,
+            "std": self.recipe.augmentation.std,
+            "crop": self.recipe.evaluation.crop,
+            "stride": self.recipe.evaluation.stride,
+            "run_key": self.key,
+            "split": self.split.fingerprint,
+            "dataset": self.manifest.digest,
+            "epoch": epoch,
+            "step": epoch * 4,
+            **changes,
+        }
+        count = len(said["classes"])
+        branches = {
+            branch: state_arrays(build("small-fpn", count, seed=10 * epoch + number))
+            for number, branch in enumerate(("left", "right"))
+        }
+        reference = self.store.put_bytes(keys.checkpoint(self.key, epoch), pack(branches, checkpoint_meta(**said)))
+        return {"epoch": epoch, "step": epoch * 4, "key": reference.key, "sha256": reference.sha256, "size": 1}
+
+    def put_index(self, entries: list[dict[str, Any]]) -> None:
+        self.store.put_json(keys.checkpoint_index(self.key), {"run_key": self.key, "checkpoints": entries})
+
+
+@pytest.fixture
+def trained_run(store: Store, tmp_path: Path) -> TrainedRun:
+    """A run with checkpoints of epochs 2, 4 and 6."""
+    manifest = prepare(SCENES, "", store, tmp_path / "work")
+    split = split_labels(manifest, "1/2", 0)
+    recipe = load_recipe("demo", OVERRIDES)
+    key = run_key(recipe, manifest.digest, split.fingerprint, parse_ratio("1/2"), 0)
+    record = new_record(recipe, OVERRIDES, manifest, split, key)
+    store.put_json(keys.run(key, "run.json"), json.loads(record.model_dump_json()))
+    store.put_json(keys.run(key, "split.json"), json.loads(split.model_dump_json()))
+    run = TrainedRun(store, key, manifest, split, recipe, tmp_path / "cache")
+    run.put_index([run.put_checkpoint(epoch) for epoch in (2, 4, 6)])
+    return run

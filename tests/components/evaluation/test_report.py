@@ -1,0 +1,193 @@
+"""The report: complete, self-contained, well-formed, and right in its figures."""
+
+import re
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.dataset.run import DatasetName, RunRecord
+from components.evaluation.charts import epoch_ticks, miou_by_epoch, round_ticks
+from components.evaluation.examples import choose, draw, most_missed
+from components.evaluation.publish import metrics, summary
+from components.evaluation.report import heat_map, render_report
+from components.evaluation.result import build_result
+from components.evaluation.scores import VARIANTS, Protocol, Scores
+from components.evaluation.verdict import decide
+from components.inference.checkpoint import PaintedClass
+from components.metrics.confusion import confusion_matrix
+
+CLASSES = (
+    PaintedClass("road <b>", (128, 64, 128)),
+    PaintedClass("sky & clouds", (70, 130, 180)),
+    PaintedClass("tram", (0, 80, 100)),
+)
+VOID_TAGS = {"meta", "img", "input", "br", "line", "circle", "rect", "path", "polyline"}
+RECORD = RunRecord(
+    run_key="demo-1-8-s0-0123456789ab",
+    recipe="demo",
+    settings={},
+    overrides={},
+    ratio="1/8",
+    seed=0,
+    dataset=DatasetName(digest="d" * 64, name="streets"),
+    split="f" * 64,
+    method_version=1,
+    versions={"python": "3.11"},
+    created="2025-01-01T00:00:00+00:00",
+)
+
+
+@dataclass
+class Page(HTMLParser):
+    """Checks that tags are closed in order, and collects what the page refers to."""
+
+    open: list[str] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
+    without_alt: int = 0
+    tags: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset") and value]
+        self.without_alt += tag == "img" and not values.get("alt")
+        if tag not in VOID_TAGS:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, _attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def make_scores(epochs: list[int], images: int = 4) -> list[Scores]:
+    """Class 2, tram, is neither in the truth nor predicted."""
+    protocol = Protocol("f" * 64, tuple(item.name for item in CLASSES), 255, (16, 24), (16, 24), "paddle")
+    random = np.random.default_rng(0)
+    found = []
+    for epoch in epochs:
+        matrices = {
+            variant: np.stack(
+                [confusion_matrix(random.integers(0, 2, 99), random.integers(0, 2, 99), 3) for _ in range(images)]
+            )
+            for variant in VARIANTS
+        }
+        names = tuple(f"images/{number}.jpg" for number in range(images))
+        found.append(Scores(epoch, epoch * 10, "c" * 64, protocol, names, matrices))
+    return found
+
+
+def make_report(epochs: list[int]) -> str:
+    scores = make_scores(epochs)
+    verdict = decide(scores)
+    result = build_result(RECORD, verdict, scores)
+    result["weights"] = {"uri": "s3://cps/weights/x/best.safetensors", "sha256": "a" * 64, "size": 1}
+    result["report"] = {"uri": "s3://cps/runs/x/report.html"}
+    random = np.random.default_rng(1)
+    label = random.integers(0, 2, (16, 24)).astype(np.uint8)
+    label[0] = 255
+    image = random.integers(0, 256, (16, 24, 3)).astype(np.uint8)
+    matrix = confusion_matrix(label, np.zeros_like(label), 3)
+    example = draw("a.jpg", matrix, image, label, np.zeros_like(label), classes=CLASSES, ignore_index=255)
+    facts = [("window", "crop 24 × 16"), ("weights", result["weights"]["uri"])]
+    return render_report(result, verdict, classes=CLASSES, worst=[example], best=[], facts=facts)
+
+
+@pytest.mark.parametrize("epochs", [[5], [1, 2], list(range(240))])
+def test_the_page_is_whole_and_needs_no_network(epochs: list[int]) -> None:
+    html = make_report(epochs)
+    page = Page()
+    page.feed(html)
+    assert page.open == []
+    assert page.without_alt == 0
+    assert page.addresses
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert not re.search(r"https?://|@import|url\(", html)
+    assert page.tags.count("svg") == 2 + len(VARIANTS)
+    assert "NaN" not in html
+    assert "nan" not in re.sub(r"data:[^\"]+", "", html)
+    assert len(html) < 3_000_000
+
+
+def test_the_page_says_what_was_left_out_and_escapes_names() -> None:
+    html = make_report([1, 2, 3])
+    assert "Left out of the mean" in html
+    assert re.search(r"predicted to show it: tram", html)
+    assert "road &lt;b&gt;" in html
+    assert "<b>" not in html.replace("<b style", "")
+    assert "sky &amp; clouds" in html
+    assert "took no part in the choice" in html
+
+
+def test_the_result_holds_the_figures() -> None:
+    scores = make_scores([1, 2])
+    verdict = decide(scores)
+    result = build_result(RECORD, verdict, scores)
+    tram = result["best"]["per_class"][2]
+    assert tram == {"name": "tram", "iou": None, "accuracy": None, "share": 0.0}
+    ious = [item["iou"] for item in result["best"]["per_class"][:2]]
+    assert result["best"]["mIoU"] == pytest.approx(sum(ious) / 2)
+    assert result["last"]["variant"] == result["best"]["variant"]
+    row = result["checkpoints"][[1, 2].index(result["best"]["epoch"])]
+    assert row["IoU"] == [item["iou"] for item in result["best"]["per_class"]]
+    assert metrics(result)["mIoU"] == round(100 * result["best"]["mIoU"], 2)
+    result["weights"] = result["report"] = {"uri": "s3://x/y"}
+    assert "| tram | – | – |" in summary(result)
+
+
+def test_worst_and_best_images_are_ranked_and_none_is_both() -> None:
+    scores = make_scores([1])[0]
+    identity, wrong = np.array([[5, 0, 0], [0, 5, 0], [0, 0, 0]]), np.array([[0, 5, 0], [5, 0, 0], [0, 0, 0]])
+    half = np.array([[5, 0, 0], [5, 0, 0], [0, 0, 0]])
+    matrices = dict.fromkeys(VARIANTS, np.stack([half, identity, wrong, np.zeros((3, 3), int)]))
+    ranked = Scores(1, 1, "", scores.protocol, ("h", "i", "w", "void"), matrices)
+    assert choose(ranked, "left", 3) == ([2, 0], [1])
+    assert choose(ranked, "left", 1) == ([2], [1])
+
+
+def test_the_costliest_confusion_in_words() -> None:
+    said = most_missed(np.array([[90, 10, 0], [0, 100, 0], [0, 0, 0]]), CLASSES)
+    assert said.startswith("most lost: road <b> taken for sky & clouds (5.0 % of the pixels; 90 %")
+    assert most_missed(np.diag([1, 1, 1]), CLASSES) == "every pixel is right"
+
+
+def test_heat_map_rows_are_shares_of_the_truth() -> None:
+    rows = heat_map(["a", "b"], [[3, 1], [0, 0]])
+    assert [cell["share"] for cell in rows[0]["cells"]] == [0.75, 0.25]
+    assert rows[0]["cells"][0]["own"]
+    assert rows[0]["cells"][0]["strong"]
+    assert [cell["share"] for cell in rows[1]["cells"]] == [None, None]
+
+
+@given(st.floats(0, 100), st.floats(0, 100))
+def test_ticks_enclose_the_data(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    ticks = round_ticks(low, high, 5)
+    assert ticks[0] <= low
+    assert ticks[-1] >= high - 1e-6
+    assert 2 <= len(ticks) <= 8
+    steps = np.diff(ticks)
+    np.testing.assert_allclose(steps, steps[0])
+
+
+def test_epochs_are_thinned_out_to_the_ends() -> None:
+    assert epoch_ticks([3, 6, 9], 10) == [3, 6, 9]
+    thin = epoch_ticks(list(range(1, 241)), 10)
+    assert (thin[0], thin[-1], len(thin)) == (1, 240, 10)
+
+
+@pytest.mark.parametrize("epochs", [[5], [1, 2], list(range(240))])
+@pytest.mark.parametrize("width", [350, 760])
+def test_everything_drawn_is_inside_the_chart(epochs: list[int], width: int) -> None:
+    svg = str(miou_by_epoch(decide(make_scores(epochs)), width, 300))
+    for name, limit in (("x", width), ("cx", width), ("x2", width), ("y", 300), ("cy", 300)):
+        for value in re.findall(rf' {name}="([-0-9.]+)"', svg):
+            assert 0 <= float(value) <= limit

@@ -1,0 +1,184 @@
+"""From checkpoints in a real store to scores, the best weights, the report and predictions."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix
+
+from components.dataset.reader import DatasetReader
+from components.errors import UserError, WorkFailed
+from components.evaluation.scores import VARIANTS, unpack
+from components.evaluation.select import select
+from components.evaluation.step import select_step
+from components.evaluation.sweep import evaluate_shard
+from components.inference.checkpoint import open_checkpoint
+from components.networks.weights import read_networks
+from components.prediction.step import predict_run
+from components.storage import keys
+
+Run = Any  # the fixture's TrainedRun
+
+
+def scores_of(run: Run, epoch: int) -> Any:
+    return unpack(run.store.get_bytes(keys.scores(run.key, epoch)), "scores")
+
+
+def test_a_shard_scores_its_checkpoints_once(trained_run: Run) -> None:
+    run = trained_run
+    assert evaluate_shard(run.key, "0/2", run.store, run.cache) == {"scored": [2, 6], "reused": []}
+    assert evaluate_shard(run.key, "1/2", run.store, run.cache) == {"scored": [4], "reused": []}
+    written = run.store.stat(keys.scores(run.key, 4)).modified
+    assert evaluate_shard(run.key, "0/1", run.store, run.cache) == {"scored": [], "reused": [2, 4, 6]}
+    assert run.store.stat(keys.scores(run.key, 4)).modified == written
+    assert not list((run.cache / "scratch").iterdir())
+
+
+def test_scores_equal_a_plain_evaluation(trained_run: Run, tmp_path: Path) -> None:
+    """Every window on its own, counts divided, scikit-learn's matrix: image by image and variant by variant."""
+    import paddle
+
+    run = trained_run
+    evaluate_shard(run.key, "0/3", run.store, run.cache)
+    scores = scores_of(run, 2)
+    layers = read_networks(run.store.get_file(keys.checkpoint(run.key, 2), tmp_path / "c.safetensors")).layers
+    reader = DatasetReader(run.store, run.manifest.digest, run.cache)
+    settings = run.recipe.augmentation
+    assert scores.images == tuple(sample.image for sample in run.split.val)
+    for number, sample in enumerate(run.split.val):
+        image, label = reader.image(sample.image), reader.label(sample.label)
+        planes = ((image / 255 - settings.mean) / settings.std).transpose(2, 0, 1).astype(np.float32)
+        logits = {}
+        for branch, layer in layers.items():
+            total, count = np.zeros((len(run.manifest.classes), 48, 72)), np.zeros((48, 72))
+            for left in (0, 24):
+                with paddle.no_grad():
+                    window = layer(paddle.to_tensor(planes[None, :, :, left : left + 48])).numpy()[0]
+                total[:, :, left : left + 48] += window
+                count[:, left : left + 48] += 1
+            logits[branch] = total / count
+        soft = [np.exp(values) / np.exp(values).sum(axis=0) for values in logits.values()]
+        predictions = {"left": logits["left"], "right": logits["right"], "mean": (soft[0] + soft[1]) / 2}
+        for variant in VARIANTS:
+            counted = label != run.manifest.ignore_index
+            expected = confusion_matrix(
+                label[counted],
+                predictions[variant].argmax(axis=0)[counted],
+                labels=range(len(run.manifest.classes)),
+            )
+            # Arithmetic in another order may flip a pixel whose two best classes are as good as equal.
+            assert np.abs(scores.matrices[variant][number] - expected).sum() <= 4
+            assert scores.matrices[variant][number].sum() == expected.sum()
+
+
+def test_other_settings_and_other_weights_are_scored_again(trained_run: Run) -> None:
+    run = trained_run
+    evaluate_shard(run.key, "0/1", run.store, run.cache)
+    record = run.store.get_json(keys.run(run.key, "run.json"))
+    record["settings"]["evaluation"]["stride"] = [48, 48]
+    run.store.put_json(keys.run(run.key, "run.json"), record)
+    assert evaluate_shard(run.key, "0/1", run.store, run.cache)["scored"] == [2, 4, 6]
+    entries = run.store.get_json(keys.checkpoint_index(run.key))["checkpoints"]
+    entries[1] = run.put_checkpoint(4, step=99)
+    run.put_index(entries)
+    assert evaluate_shard(run.key, "0/1", run.store, run.cache) == {"scored": [4], "reused": [2, 6]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"split": "0" * 64}, "was trained on split 000000000000"),
+        ({"classes": [{"name": "a", "color": [0, 0, 0]}, {"name": "b", "color": [1, 1, 1]}]}, "is for 2 classes"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(trained_run: Run, changes: dict[str, Any], says: str) -> None:
+    run = trained_run
+    run.put_index([run.put_checkpoint(8, **changes)])
+    with pytest.raises(WorkFailed, match=rf"epoch-0008\.safetensors {says}"):
+        evaluate_shard(run.key, "0/1", run.store, run.cache)
+    assert run.store.stat(keys.scores(run.key, 8)) is None
+
+
+def test_a_checkpoint_that_was_changed_is_refused(trained_run: Run) -> None:
+    run = trained_run
+    entry = run.put_checkpoint(8)
+    run.put_checkpoint(8, step=1)
+    run.put_index([entry])
+    with pytest.raises(WorkFailed, match=entry["sha256"]):
+        evaluate_shard(run.key, "0/1", run.store, run.cache)
+
+
+def test_a_malformed_shard(trained_run: Run) -> None:
+    with pytest.raises(UserError, match="0 <= i < n"):
+        evaluate_shard(trained_run.key, "3/3", trained_run.store, trained_run.cache)
+
+
+def test_select_needs_all_scores(trained_run: Run) -> None:
+    run = trained_run
+    evaluate_shard(run.key, "0/2", run.store, run.cache)
+    with pytest.raises(WorkFailed, match=r"1 of 3 checkpoints .* \(epochs 4\): evaluate them first"):
+        select(run.key, run.store, run.cache)
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_select_then_predict(trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained_run
+    monkeypatch.setenv("CPS_CACHE", str(run.cache))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    evaluate_shard(run.key, "0/1", run.store, run.cache)
+    result = select_step(run.key, str(tmp_path / "report"), str(tmp_path / "summary"))
+
+    best = result["best"]
+    figures = {(epoch, variant): scores_of(run, epoch).mean_iou(variant) for epoch in (2, 4, 6) for variant in VARIANTS}
+    assert best["mIoU"] == max(figures.values())
+    assert figures[best["epoch"], best["variant"]] == best["mIoU"]
+    assert [row["epoch"] for row in result["checkpoints"]] == [2, 4, 6]
+    assert result["images"] == 5
+    assert result["metrics"]["mIoU"] == pytest.approx(100 * best["mIoU"], abs=0.01)
+    assert np.sum(result["confusion"]) == scores_of(run, best["epoch"]).total("left").sum()
+    assert (tmp_path / "report").read_bytes() == run.store.get_bytes(keys.run(run.key, "report.html"))
+    assert best["per_class"][0]["name"] in (tmp_path / "summary").read_text()
+
+    # The stored weights are the winner's, alone.
+    weights = tmp_path / "best.safetensors"
+    run.store.get_uri(result["weights"]["uri"], weights, result["weights"]["sha256"])
+    pair = best["variant"] == "mean"
+    opened = open_checkpoint(weights)
+    assert list(opened.engines) == (["left", "right"] if pair else ["only"])
+    whole = open_checkpoint(run.store.get_file(keys.checkpoint(run.key, best["epoch"]), tmp_path / "whole.safetensors"))
+    window = np.random.default_rng(0).normal(size=(1, 3, 48, 48)).astype(np.float32)
+    branch = "left" if pair else best["variant"]
+    np.testing.assert_array_equal(opened.engines["left" if pair else "only"](window), whole.engines[branch](window))
+
+    # A second time nothing is made again.
+    written = run.store.stat(keys.run(run.key, "result.json")).modified
+    again = select(run.key, run.store, run.cache)
+    assert again["best"] == best
+    assert run.store.stat(keys.run(run.key, "result.json")).modified == written
+
+    made = predict_run(run.store, run.key, "val", 3, str(tmp_path / "gallery"), run.cache)
+    assert (made["images"], made["refused"]) == (3, [])
+    stored = [item.key for item in run.store.list(keys.prediction(run.key, made["batch"], ""))]
+    assert sum("/masks/" in key for key in stored) == 3
+    assert sum("/overlays/" in key for key in stored) == 3
+    assert "Truth" in (tmp_path / "gallery").read_text()
+    before = run.store.stat(keys.prediction(run.key, made["batch"], "gallery.html")).modified
+    assert predict_run(run.store, run.key, "val", 3, "", run.cache) == made
+    assert run.store.stat(keys.prediction(run.key, made["batch"], "gallery.html")).modified == before
+    unlabeled = predict_run(run.store, run.key, "unlabeled", 2, str(tmp_path / "gallery"), run.cache)
+    assert unlabeled["batch"] != made["batch"]
+    assert "Truth" not in (tmp_path / "gallery").read_text()
+    with pytest.raises(UserError, match="no images in its list 'test'"):
+        predict_run(run.store, run.key, "test", 3, "", run.cache)
+
+
+def test_weights_that_were_lost_are_stored_again(trained_run: Run) -> None:
+    run = trained_run
+    evaluate_shard(run.key, "0/1", run.store, run.cache)
+    first = select(run.key, run.store, run.cache)
+    key = keys.best_weights(run.key, pair=first["best"]["variant"] == "mean")
+    run.store.remove(key)
+    second = select(run.key, run.store, run.cache)
+    assert second["weights"] == first["weights"]
+    assert run.store.stat(key).sha256 == first["weights"]["sha256"]

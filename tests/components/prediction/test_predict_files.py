@@ -1,0 +1,184 @@
+"""`predict_files`: photographs in, masks, overlays and a gallery out; what cannot be read is listed."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.errors import UserError, WorkFailed
+from components.inference.checkpoint import open_checkpoint
+from components.inference.sliding import normalize, sliding_logits
+from components.networks.structures import build
+from components.networks.weights import checkpoint_meta, pack, state_arrays
+from components.prediction.photographs import Unreadable, decode, find_photographs, unique_names
+from components.prediction.step import predict_files, spaced
+
+CLASSES = [{"name": "road", "color": [128, 64, 128]}, {"name": "sky", "color": [70, 130, 180]}]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    meta = checkpoint_meta(
+        structure="small-fpn",
+        classes=CLASSES,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        crop=(32, 32),
+        stride=(32, 16),
+        run_key="demo-1-8-s0-0123456789ab",
+        split="f" * 64,
+        dataset="d" * 64,
+        epoch=3,
+        step=30,
+    )
+    branches = {branch: state_arrays(build("small-fpn", 2, seed)) for seed, branch in enumerate(("left", "right"))}
+    path = tmp_path_factory.mktemp("weights") / "pair.safetensors"
+    path.write_bytes(pack(branches, meta))
+    return path
+
+
+def photograph(width: int = 50, height: int = 40, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height // 4, width // 4, 3)).astype(np.uint8)
+    return Image.fromarray(pixels).resize((width, height))
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_a_folder(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    (folder / "day").mkdir(parents=True)
+    photograph().save(folder / "a.png")
+    photograph(60, 33, 1).save(folder / "day" / "b.jpg")
+    (folder / "notes.txt").write_text("not an image")
+    assert predict_files(folder, weights, out) == []
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert files == {
+        "gallery.html",
+        *(f"{kind}/{name}" for kind in ("masks", "color") for name in ("a.png", "day/b.png")),
+        "overlays/a.jpg",
+        "overlays/day/b.jpg",
+    }
+    mask = Image.open(out / "masks" / "day" / "b.png")
+    assert (mask.mode, mask.size) == ("P", (60, 33))
+    np.testing.assert_array_equal(
+        np.asarray(mask.convert("RGB")), np.asarray(Image.open(out / "color" / "day" / "b.png"))
+    )
+    gallery = (out / "gallery.html").read_text()
+    assert "http" not in gallery
+    assert 'href="overlays/day/b.jpg"' in gallery
+    assert "Truth" not in gallery
+    assert "100%" in capsys.readouterr().err
+
+
+def test_the_mask_is_the_argmax_of_averaged_probabilities(weights: Path, tmp_path: Path) -> None:
+    photograph().save(tmp_path / "a.png")
+    predict_files(str(tmp_path / "a.png"), weights, tmp_path / "out")
+    checkpoint = open_checkpoint(weights)
+    planes = normalize(np.asarray(photograph()), checkpoint.description.mean, checkpoint.description.std)
+    logits = sliding_logits(list(checkpoint.engines.values()), planes, crop=(32, 32), stride=(32, 16))
+    mean = sum(np.exp(values) / np.exp(values).sum(axis=0) for values in logits)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "masks" / "a.png")), mean.argmax(axis=0))
+
+
+def test_what_cannot_be_read_is_listed_and_the_rest_is_done(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = encoded(photograph(), "JPEG")
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_bytes(b"hello")
+    (tmp_path / "whole.jpg").write_bytes(whole)
+    refused = predict_files(tmp_path, weights, tmp_path / "out")
+    assert [line.rpartition("/")[2].partition(":")[0] for line in refused] == ["cut.jpg", "empty.png", "text.png"]
+    assert "the file is empty" in refused[1]
+    assert (tmp_path / "out" / "masks" / "whole.png").exists()
+    assert not (tmp_path / "out" / "masks" / "cut.png").exists()
+    assert "3 could not be read" in (tmp_path / "out" / "gallery.html").read_text()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "3 of 4 images could not be read" in last
+    assert "empty.png: the file is empty" in last
+
+
+def test_nothing_that_can_be_read(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    with pytest.raises(WorkFailed, match=r"1 of 1 images could not be read: .*empty\.png: the file is empty"):
+        predict_files(tmp_path, weights, tmp_path / "out")
+
+
+def test_mistakes(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="no images in"):
+        predict_files(tmp_path / "none", weights, tmp_path / "out")
+    with pytest.raises(UserError, match="do not exist"):
+        predict_files(tmp_path / "missing.jpg", weights, tmp_path / "out")
+    photograph().save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="pull them again"):
+        predict_files(tmp_path / "a.png", weights, tmp_path / "out", sha256="0" * 64)
+    with pytest.raises(UserError, match="stride 64x64 must be positive and at most crop 32x32"):
+        predict_files(tmp_path / "a.png", weights, tmp_path / "out", stride=(64, 64))
+    (tmp_path / "other.safetensors").write_bytes(b"12345678901234567890")
+    with pytest.raises(UserError, match=r"other\.safetensors"):
+        predict_files(tmp_path / "a.png", tmp_path / "other.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_photographs_are_turned_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees to the right
+    data = encoded(photograph(50, 40), "JPEG", exif=exif)
+    upright = decode(data)
+    assert upright.shape == (50, 40, 3)
+    plain = np.asarray(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(upright, np.rot90(plain, -1))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "CMYK", "P", "1"])
+def test_other_kinds_of_image_are_converted(mode: str) -> None:
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    pixels = decode(encoded(photograph().convert(mode), kind))
+    assert (pixels.shape, pixels.dtype) == ((40, 50, 3), np.uint8)
+
+
+def test_16_bits_are_brought_to_8() -> None:
+    grey = np.array([[0, 257, 65535]], np.uint16)
+    assert decode(encoded(Image.fromarray(grey), "PNG"))[0].tolist() == [[0] * 3, [1] * 3, [255] * 3]
+
+
+def test_floating_point_images_are_refused() -> None:
+    with pytest.raises(Unreadable, match="floating-point"):
+        decode(encoded(Image.fromarray(np.zeros((3, 3), np.float32)), "TIFF"))
+
+
+def test_names_of_outputs_are_unique() -> None:
+    assert unique_names(["a.jpg", "a.png", "A.webp", "b/a.jpg"]) == ["a", "a-2", "A-3", "b/a"]
+    assert unique_names(["../../etc/x.jpg"]) == ["etc/x"]
+
+
+def test_patterns_and_repeated_files(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "c.png"):
+        photograph().save(tmp_path / name)
+    found = find_photographs([str(tmp_path / "*.jpg"), str(tmp_path / "a.jpg"), str(tmp_path)])
+    assert [item.name for item in found] == ["a", "b", "c"]
+
+
+def test_a_limited_choice_is_spread_out() -> None:
+    assert spaced(list(range(10)), 4) == [0, 2, 5, 7]
+    assert spaced([1, 2], 4) == [1, 2]
+    assert spaced([1, 2, 3], 0) == [1, 2, 3]
+
+
+def test_classes_of_the_weights_name_the_gallery(weights: Path, tmp_path: Path) -> None:
+    photograph().save(tmp_path / "a.png")
+    predict_files([str(tmp_path / "a.png")], weights, tmp_path / "out")
+    gallery = (tmp_path / "out" / "gallery.html").read_text()
+    ids = set(np.unique(np.asarray(Image.open(tmp_path / "out" / "masks" / "a.png"))).tolist())
+    for class_id, item in enumerate(CLASSES):
+        assert (f"</span>{item['name']}</li>" in gallery) == (class_id in ids)
+    assert json.dumps("demo-1-8-s0-0123456789ab, epoch 3").strip('"') in gallery
