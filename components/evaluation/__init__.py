@@ -1,0 +1,1 @@
+"""The sweep over every checkpoint, the choice of the best, and the report."""

@@ -1,0 +1,139 @@
+"""Charts as inline SVG, drawn here so that a report needs neither a script nor a network.
+
+Colours come from the page's CSS classes (left, right, mean), so charts follow its light and dark form. Series
+differ in dash and marker too, for those who see no difference in colour.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup, escape
+
+from components.evaluation.scores import VARIANTS, Variant
+from components.evaluation.verdict import Verdict
+
+VARIANT_NAMES: Mapping[Variant, str] = {
+    "left": "left network",
+    "right": "right network",
+    "mean": "both, probabilities averaged",
+}
+DASHES: Mapping[Variant, str] = {"left": "", "right": "7 4", "mean": "2 3"}
+TOP, BOTTOM, LEFT, RIGHT = 32, 44, 50, 18
+"""Room around the plot, in the SVG's units, for titles and ticks."""
+
+
+def miou_by_epoch(verdict: Verdict, width: int, height: int) -> Markup:
+    """A line for each variant, the best checkpoint ringed. `width` and `height` in CSS pixels at natural
+    size."""
+    rows = [row for row in verdict.rows if any(math.isfinite(value) for value in row.mean_iou.values())]
+    epochs = [row.epoch for row in rows]
+    values = [100 * value for row in rows for value in row.mean_iou.values() if math.isfinite(value)]
+    y_ticks = round_ticks(min(values), max(values), 5)
+    x_ticks = epoch_ticks(epochs, 10 if width > 500 else 6)
+    scale = _Scale(width, height, (epochs[0], epochs[-1]), (y_ticks[0], y_ticks[-1]))
+    best = verdict.best
+    title = (
+        f"mIoU by epoch for {len(rows)} checkpoints; the best is {100 * best.mean_iou:.1f} % at epoch "
+        f"{best.epoch} ({VARIANT_NAMES[best.variant]})"
+    )
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+        f'aria-label="{escape(title)}">',
+        *_grid(scale, x_ticks, y_ticks),
+        *(_series(scale, variant, [(row.epoch, 100 * row.mean_iou[variant]) for row in rows]) for variant in VARIANTS),
+        *_ring(scale, best.epoch, 100 * best.mean_iou),
+        "</svg>",
+    ]
+    return Markup("\n".join(parts))
+
+
+def key(variant: Variant) -> Markup:
+    """The sample of a line for a legend."""
+    return Markup(
+        f'<svg class="key" viewBox="0 0 34 12" width="34" height="12" aria-hidden="true">'
+        f'<line class="line {variant}" x1="1" y1="6" x2="33" y2="6" stroke-dasharray="{DASHES[variant]}"/>'
+        f"{_marker(variant, 17, 6)}</svg>"
+    )
+
+
+def round_ticks(low: float, high: float, wanted: int) -> list[float]:
+    """Round numbers, evenly spaced, from at or below `low` to at or above `high`; at least two."""
+    span = max(high - low, 1.0)
+    rough = span / wanted
+    magnitude = 10 ** math.floor(math.log10(rough))
+    step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough)
+    first = math.floor(low / step) * step
+    count = max(1, math.ceil((high - first) / step - 1e-9))
+    return [round(first + number * step, 6) for number in range(count + 1)]
+
+
+def epoch_ticks(epochs: Sequence[int], most: int) -> list[int]:
+    """Epochs that have a checkpoint, thinned out evenly where there are more than fit; the first and last
+    always."""
+    if len(epochs) <= most:
+        return list(epochs)
+    last = len(epochs) - 1
+    return sorted({epochs[round(number * last / (most - 1))] for number in range(most)})
+
+
+class _Scale:
+    """From data to the SVG's units."""
+
+    def __init__(self, width: int, height: int, x_range: tuple[float, float], y_range: tuple[float, float]) -> None:
+        self.width, self.height = width, height
+        self._x, self._y = x_range, y_range
+
+    def x(self, value: float) -> float:
+        first, last = self._x
+        # A single checkpoint stands in the middle; several keep off the frame, so that markers are not cut.
+        share = 0.5 if first == last else 0.03 + 0.94 * (value - first) / (last - first)
+        return round(LEFT + share * (self.width - LEFT - RIGHT), 1)
+
+    def y(self, value: float) -> float:
+        low, high = self._y
+        return round(TOP + (high - value) / (high - low) * (self.height - TOP - BOTTOM), 1)
+
+
+def _grid(scale: _Scale, x_ticks: Sequence[int], y_ticks: Sequence[float]) -> list[str]:
+    right, base = scale.width - RIGHT, scale.height - BOTTOM
+    parts = []
+    for value in y_ticks:
+        y = scale.y(value)
+        parts.append(f'<line class="grid" x1="{LEFT}" y1="{y}" x2="{right}" y2="{y}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{value:g}</text>')
+    for epoch in x_ticks:
+        x = scale.x(epoch)
+        parts.append(f'<line class="grid" x1="{x}" y1="{base}" x2="{x}" y2="{base + 5}"/>')
+        parts.append(f'<text x="{x}" y="{base + 19}" text-anchor="middle">{epoch}</text>')
+    middle = (TOP + base) / 2
+    parts.append(f'<text x="{(LEFT + right) / 2}" y="{scale.height - 6}" text-anchor="middle">training epoch</text>')
+    parts.append(
+        f'<text transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">validation mIoU (%)</text>'
+    )
+    return parts
+
+
+def _series(scale: _Scale, variant: Variant, points: Sequence[tuple[int, float]]) -> str:
+    placed = [(scale.x(epoch), scale.y(value)) for epoch, value in points if math.isfinite(value)]
+    path = " ".join(f"{x},{y}" for x, y in placed)
+    markers = "".join(_marker(variant, x, y) for x, y in placed) if len(placed) <= 60 else ""
+    return f'<polyline class="line {variant}" points="{path}" stroke-dasharray="{DASHES[variant]}"/><g>{markers}</g>'
+
+
+def _marker(variant: Variant, x: float, y: float) -> str:
+    if variant == "left":
+        return f'<circle class="dot {variant}" cx="{x}" cy="{y}" r="3.6"/>'
+    if variant == "right":
+        return f'<rect class="dot {variant}" x="{x - 3.3:.1f}" y="{y - 3.3:.1f}" width="6.6" height="6.6"/>'
+    return f'<path class="dot {variant}" d="M{x} {y - 4.6:.1f}l4.6 4.6-4.6 4.6-4.6-4.6z"/>'
+
+
+def _ring(scale: _Scale, epoch: int, value: float) -> list[str]:
+    x, y = scale.x(epoch), scale.y(value)
+    # Above the point, where no line is; inwards at the sides. TOP leaves room for it.
+    anchor = "end" if x > scale.width - 90 else "start" if x < LEFT + 60 else "middle"
+    x_text = x + {"end": 9, "start": -9, "middle": 0}[anchor]
+    return [
+        f'<circle class="ring" cx="{x}" cy="{y}" r="8.5"/>',
+        f'<text class="best" x="{x_text:.1f}" y="{y - 14:.1f}" text-anchor="{anchor}">best {value:.1f} %</text>',
+    ]

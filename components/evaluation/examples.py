@@ -1,0 +1,87 @@
+"""The images a report shows: where the network does worst and where it does best."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.evaluation.scores import Scores, Variant
+from components.inference.checkpoint import PaintedClass
+from components.inference.pictures import (
+    Pixels,
+    data_uri,
+    difference,
+    ids_thumbnail,
+    jpeg,
+    mask_png,
+    thumbnail,
+)
+from components.metrics.confusion import ClassIds, Matrix
+from components.metrics.scores import class_accuracy, mean_iou_by_image, pixel_accuracy
+
+WIDTH = 448
+"""Pixels: enough for a telephone's whole width, and a page of some hundred kilobytes."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image as data: URIs, with its own figures in [0, 1]."""
+
+    name: str
+    mean_iou: float
+    pixel_accuracy: float
+    remark: str
+    photograph: str
+    truth: str
+    prediction: str
+    difference: str
+
+
+def choose(scores: Scores, variant: Variant, each: int) -> tuple[list[int], list[int]]:
+    """Indices of the worst images, worst first, and of the best, best first: at most `each`, none in both."""
+    figures = mean_iou_by_image(scores.matrices[variant])
+    ranked = [int(number) for number in np.argsort(figures, kind="stable") if np.isfinite(figures[number])]
+    worst = ranked[: min(each, (len(ranked) + 1) // 2)]
+    rest = ranked[len(worst) :]
+    return worst, rest[::-1][:each]
+
+
+def draw(
+    name: str,
+    matrix: Matrix,
+    image: Pixels,
+    label: ClassIds,
+    prediction: ClassIds,
+    *,
+    classes: Sequence[PaintedClass],
+    ignore_index: int,
+) -> Example:
+    """Make an image's pictures. `matrix` is its own confusion matrix."""
+    wrong = difference(image, label, prediction, ignore_index)
+    small_label = ids_thumbnail(label, WIDTH)
+    return Example(
+        name=name,
+        mean_iou=float(mean_iou_by_image(matrix[None])[0]),
+        pixel_accuracy=pixel_accuracy(matrix),
+        remark=most_missed(matrix, classes),
+        photograph=data_uri(jpeg(thumbnail(image, WIDTH), 80)),
+        # Void is outside the classes, so the palette paints it as void.
+        truth=data_uri(mask_png(small_label, classes)),
+        prediction=data_uri(mask_png(ids_thumbnail(prediction, WIDTH), classes)),
+        difference=data_uri(jpeg(thumbnail(wrong, WIDTH), 80)),
+    )
+
+
+def most_missed(matrix: Matrix, classes: Sequence[PaintedClass]) -> str:
+    """The confusion that costs this image the most pixels, in words."""
+    errors = matrix.copy()
+    np.fill_diagonal(errors, 0)
+    if not errors.any():
+        return "every pixel is right"
+    truth, predicted = divmod(int(errors.argmax()), len(errors))
+    share = errors[truth, predicted] / matrix.sum()
+    found = class_accuracy(matrix)[truth]
+    return (
+        f"most lost: {classes[truth].name} taken for {classes[predicted].name} "
+        f"({100 * share:.1f} % of the pixels; {100 * found:.0f} % of the {classes[truth].name} was found)"
+    )

@@ -1,0 +1,217 @@
+"""Choose the best checkpoint from the scores, store its weights apart, and write the result and the report.
+
+Everything is written again from the scores, in the order of use; result.json is last, so where it is, all is.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components import progress
+from components.dataset.reader import DatasetReader, default_cache
+from components.dataset.run import RunRecord, load_run
+from components.errors import WorkFailed
+from components.evaluation.examples import Example, choose, draw
+from components.evaluation.report import render_report
+from components.evaluation.result import build_result
+from components.evaluation.scores import Scores, Variant
+from components.evaluation.sweep import CheckpointEntry, Sweep, open_sweep, read_index, stored_scores
+from components.evaluation.verdict import decide
+from components.inference.checkpoint import Checkpoint, PaintedClass, check_belongs, open_checkpoint
+from components.inference.probabilities import predicted_classes
+from components.inference.sliding import normalize, sliding_logits
+from components.networks.processor import usable_cores
+from components.storage import keys
+from components.storage.client import MissingObject, ObjectRef
+
+if TYPE_CHECKING:
+    from components.storage.client import Store
+
+STEP = "select"
+EXAMPLES_EACH = 3
+"""How many of the worst and of the best images the report shows."""
+
+
+def select(run_key: str, store: "Store", cache: Path | None = None) -> dict[str, Any]:
+    """Returns what result.json holds. A run that was selected before is not worked on again.
+
+    Raises:
+        WorkFailed: a checkpoint has not been scored, or is not the one that was.
+    """
+    sweep, reader = open_sweep(store, run_key, cache)
+    with reader:
+        entries = read_index(store, run_key)
+        finished = finished_result(store, run_key, entries)
+        if finished is not None:
+            progress.say(STEP, f"selected before: {_headline(finished)}")
+            return finished
+        scores = _all_scores(store, sweep, entries)
+        verdict = decide(scores)
+        chosen = next(item for item in scores if item.epoch == verdict.best.epoch)
+        entry = next(item for item in entries if item.epoch == verdict.best.epoch)
+        scratch = (cache or default_cache()) / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            path = store.get_file(entry.key, Path(folder) / "checkpoint.safetensors", entry.sha256)
+            checkpoint = open_checkpoint(path, threads=usable_cores())
+            check_belongs(
+                checkpoint.description,
+                origin=store.uri(entry.key),
+                split=sweep.protocol.split,
+                classes=len(sweep.protocol.classes),
+            )
+            weights = _store_weights(store, run_key, path, verdict.best.variant)
+        record, _ = load_run(store, run_key)
+        result = build_result(record, verdict, scores)
+        result["weights"] = {"uri": weights.uri, "sha256": weights.sha256, "size": weights.size}
+        result["report"] = {"uri": store.uri(keys.run(run_key, "report.html"))}
+        worst, best = _examples(sweep, reader, chosen, verdict.best.variant, checkpoint)
+        page = render_report(
+            result,
+            verdict,
+            classes=_painted(sweep),
+            worst=worst,
+            best=best,
+            facts=protocol_facts(record, sweep, chosen, result),
+        )
+    store.put_json(keys.run(run_key, "confusion-matrix.json"), result["confusion_matrix"])
+    store.put_bytes(keys.run(run_key, "report.html"), page.encode(), "text/html; charset=utf-8")
+    store.put_json(keys.run(run_key, "result.json"), result)
+    progress.say(STEP, _headline(result))
+    return result
+
+
+def finished_result(store: "Store", run_key: str, entries: list[CheckpointEntry]) -> dict[str, Any] | None:
+    """An earlier result of these very checkpoints whose weights and report are still there."""
+    try:
+        result: dict[str, Any] = store.get_json(keys.run(run_key, "result.json"))
+        weights, chosen = result["weights"], result["best"]
+        epochs = [row["epoch"] for row in result["checkpoints"]]
+        digest = result["protocol"]["checkpoint_sha256"]
+    except (MissingObject, KeyError, TypeError):
+        return None
+    stored = store.stat(keys.best_weights(run_key, pair=chosen["variant"] == "mean"))
+    same = epochs == [entry.epoch for entry in entries] and any(
+        entry.epoch == chosen["epoch"] and entry.sha256 == digest for entry in entries
+    )
+    there = stored is not None and stored.sha256 == weights["sha256"]
+    return result if same and there and store.stat(keys.run(run_key, "report.html")) else None
+
+
+def _all_scores(store: "Store", sweep: Sweep, entries: list[CheckpointEntry]) -> list[Scores]:
+    found = [stored_scores(store, sweep.run_key, entry, sweep.protocol) for entry in entries]
+    missing = [str(entry.epoch) for entry, scores in zip(entries, found, strict=True) if scores is None]
+    if missing:
+        raise WorkFailed(
+            f"{len(missing)} of {len(entries)} checkpoints of {sweep.run_key} have no scores (epochs "
+            f"{', '.join(missing[:8])}{', …' if len(missing) > 8 else ''}): evaluate them first"
+        )
+    return [scores for scores in found if scores is not None]
+
+
+def _store_weights(store: "Store", run_key: str, path: Path, variant: Variant) -> ObjectRef:
+    """The winner as a file of its own: one network, or both where their average won."""
+    data = winner_bytes(path, variant)
+    return store.put_bytes(keys.best_weights(run_key, pair=variant == "mean"), data)
+
+
+def winner_bytes(path: Path, variant: Variant) -> bytes:
+    """The part of a checkpoint that `variant` needs, as a weights file; the same bytes every time."""
+    from safetensors.numpy import save
+
+    from components.networks.weights import extract_branch, read_file
+
+    if variant != "mean":
+        return _canonical(extract_branch(path, variant))
+    arrays, meta = read_file(path)
+    return _canonical(save(arrays, {**meta, "variant": variant}))
+
+
+def _canonical(data: bytes) -> bytes:
+    """A safetensors file with its header's keys in order.
+
+    The library writes metadata in the random order of a hash table, and weights that are stored again should have
+    the digest that they had.
+    """
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:start]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)  # the format aligns what follows to 8 bytes
+    return len(header).to_bytes(8, "little") + header + data[start:]
+
+
+def _examples(
+    sweep: Sweep, reader: DatasetReader, scores: Scores, variant: Variant, checkpoint: Checkpoint
+) -> tuple[list[Example], list[Example]]:
+    labels = {sample.image: sample.label for sample in sweep.split.val if sample.label is not None}
+    branches = ("left", "right") if variant == "mean" else (variant,)
+    engines = [checkpoint.engines[branch] for branch in branches]
+    description = checkpoint.description
+
+    def example(number: int) -> Example:
+        name = scores.images[number]
+        image, label = reader.image(name), reader.label(labels[name])
+        logits = sliding_logits(
+            engines,
+            normalize(image, description.mean, description.std),
+            crop=sweep.protocol.crop,
+            stride=sweep.protocol.stride,
+            batch=sweep.recipe.evaluation.batch,
+        )
+        return draw(
+            name,
+            scores.matrices[variant][number],
+            image,
+            label,
+            predicted_classes(logits),
+            classes=_painted(sweep),
+            ignore_index=sweep.protocol.ignore_index,
+        )
+
+    worst, best = choose(scores, variant, EXAMPLES_EACH)
+    return [example(number) for number in worst], [example(number) for number in best]
+
+
+def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What one needs to know to get the same figures again."""
+    protocol, split = sweep.protocol, sweep.split
+    crop, stride = protocol.crop, protocol.stride
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items()))
+    labels = (
+        f"{len(split.labeled):,} labelled and {len(split.unlabeled):,} unlabelled training images "
+        f"(ratio {record.ratio}, seed {record.seed}, {_origin(split.origin)}), fingerprint {split.fingerprint}"
+    )
+    window = (
+        f"crop {crop[1]} × {crop[0]} pixels, stride {stride[1]} × {stride[0]} (width × height); "
+        "logits averaged where windows overlap"
+    )
+    mean = "from one confusion matrix over all images; mean over the classes that are in the truth or the prediction"
+    return [
+        ("run", record.run_key),
+        ("dataset", f"{record.dataset.name}, digest {record.dataset.digest}"),
+        ("split", labels),
+        ("validation", f"{len(scores.images):,} images, every labelled pixel counted once"),
+        ("mean IoU", mean),
+        ("window", window),
+        ("both, averaged", "mean of the two networks’ softmax probabilities"),
+        ("engine", f"{protocol.engine}, 32-bit floats"),
+        ("checkpoint", f"epoch {scores.epoch}, step {scores.step:,}, sha256 {scores.checkpoint_sha256}"),
+        ("weights", f"{result['weights']['uri']}, sha256 {result['weights']['sha256']}"),
+        ("run started", f"{record.created}; {versions}"),
+    ]
+
+
+def _origin(origin: str) -> str:
+    return "the dataset’s own lists" if origin == "lists" else "chosen by seed"
+
+
+def _painted(sweep: Sweep) -> tuple[PaintedClass, ...]:
+    return tuple(PaintedClass(item.name, item.color) for item in sweep.manifest.classes)
+
+
+def _headline(result: dict[str, Any]) -> str:
+    best = result["best"]
+    return (
+        f"best of {len(result['checkpoints'])} checkpoints: epoch {best['epoch']}, {best['variant']}, "
+        f"mIoU {100 * best['mIoU']:.1f} %"
+    )

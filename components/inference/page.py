@@ -1,0 +1,32 @@
+"""Pages for people: one HTML file each, which needs no network and looks right on a telephone."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+HERE = Path(__file__).parent
+
+
+def render(template: Path, **values: Any) -> str:
+    """Fill a template; what it gets is escaped. All pages share page.css, which they include."""
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, HERE]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["count"] = count
+    return environment.get_template(template.name).render(**values)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.5634 as "56.3 %" (with a thin space that does not break); a dash for what is not there."""
+    return "–" if share is None or share != share else f"{100 * share:.{digits}f}\u202f%"
+
+
+def count(number: int) -> str:
+    """12345 as "12,345"."""
+    return f"{number:,}"

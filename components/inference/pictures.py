@@ -1,0 +1,113 @@
+"""Class ids as pictures: painted masks, overlays on the photograph, where a prediction is wrong; and their
+bytes."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from components.inference.checkpoint import PaintedClass
+from components.metrics.confusion import ClassIds
+
+Pixels = NDArray[np.uint8]
+
+VOID = (0, 0, 0)
+"""Pixels without a truth."""
+WRONG = (213, 94, 0)
+"""Okabe and Ito's vermilion: told apart from grey with any colour vision."""
+
+
+def palette(classes: Sequence[PaintedClass]) -> Pixels:
+    """(256, 3) uint8: the colour of every 8-bit id; ids that are no class are void."""
+    table = np.full((256, 3), VOID, np.uint8)
+    for class_id, item in enumerate(classes[:256]):
+        table[class_id] = item.color
+    return table
+
+
+def paint(ids: ClassIds, classes: Sequence[PaintedClass]) -> Pixels:
+    """(H, W) ids to (H, W, 3) RGB."""
+    colors = np.full((max(256, len(classes), int(ids.max(initial=0)) + 1), 3), VOID, np.uint8)
+    colors[: len(classes)] = [item.color for item in classes]
+    painted: Pixels = colors[ids]
+    return painted
+
+
+def overlay(photograph: Pixels, ids: ClassIds, classes: Sequence[PaintedClass], strength: float = 0.5) -> Pixels:
+    """The painted mask over the photograph, with a white line where classes meet."""
+    mixed = photograph * np.float32(1 - strength) + paint(ids, classes) * np.float32(strength)
+    result: Pixels = mixed.round().astype(np.uint8)
+    result[borders(ids)] = 255
+    return result
+
+
+def borders(ids: ClassIds) -> NDArray[np.bool_]:
+    """Pixels whose right or lower neighbour is of another class."""
+    edge = np.zeros(ids.shape, bool)
+    edge[:-1] |= ids[:-1] != ids[1:]
+    edge[:, :-1] |= ids[:, :-1] != ids[:, 1:]
+    return edge
+
+
+def difference(photograph: Pixels, label: ClassIds, prediction: ClassIds, ignore_index: int) -> Pixels:
+    """The photograph in pale grey; wrong pixels in one strong colour, pixels without a truth in black."""
+    grey = photograph.mean(axis=2, dtype=np.float32) * np.float32(0.45) + np.float32(130)
+    result: Pixels = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    result[label != prediction] = WRONG
+    result[label == ignore_index] = VOID
+    return result
+
+
+def thumbnail(pixels: Pixels, width: int) -> Pixels:
+    """A picture at most `width` wide."""
+    if pixels.shape[1] <= width:
+        return pixels
+    size = (width, max(1, round(pixels.shape[0] * width / pixels.shape[1])))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def ids_thumbnail(ids: ClassIds, width: int) -> ClassIds:
+    """The same for class ids, which may not be blended."""
+    if ids.shape[1] <= width:
+        return ids
+    height = max(1, round(ids.shape[0] * width / ids.shape[1]))
+    rows = (np.arange(height) + 0.5) * ids.shape[0] / height
+    columns = (np.arange(width) + 0.5) * ids.shape[1] / width
+    smaller: ClassIds = ids[rows.astype(np.intp)[:, None], columns.astype(np.intp)]
+    return smaller
+
+
+def jpeg(pixels: Pixels, quality: int = 85) -> bytes:
+    return _encoded(Image.fromarray(pixels), "JPEG", quality=quality)
+
+
+def png(pixels: Pixels) -> bytes:
+    return _encoded(Image.fromarray(pixels), "PNG", optimize=False)
+
+
+def mask_png(ids: ClassIds, classes: Sequence[PaintedClass]) -> bytes:
+    """Class ids as a PNG whose pixel values are the ids.
+
+    8 bits with the classes' colours as palette, so that viewers show them painted; 16 bits grey over 256 classes.
+    """
+    if len(classes) > 256:
+        return _encoded(Image.fromarray(ids.astype(np.uint16)), "PNG")
+    picture = Image.fromarray(ids.astype(np.uint8))
+    picture.putpalette(palette(classes).tobytes())
+    return _encoded(picture, "PNG", optimize=False)
+
+
+def data_uri(data: bytes) -> str:
+    """A picture inside a page: PNG or JPEG bytes as a data: URI."""
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Confusion matrices, and the figures that follow from them."""

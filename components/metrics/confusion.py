@@ -1,0 +1,61 @@
+"""The confusion matrix: every figure of a segmentation follows from it, and matrices of images simply add
+up."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ClassIds = NDArray[np.unsignedinteger[Any]]
+Matrix = NDArray[np.int64]
+
+
+def confusion_matrix(
+    label: NDArray[np.integer[Any]],
+    prediction: NDArray[np.integer[Any]],
+    num_classes: int,
+    ignore_index: int = 255,
+) -> Matrix:
+    """Count pixels by (true class, predicted class).
+
+    Args:
+        label: class ids of any shape; `ignore_index` marks pixels without a truth, which are not counted.
+        prediction: class ids of the same shape, each below `num_classes`.
+
+    Returns:
+        int64 of shape (num_classes, num_classes); rows are the truth, columns the prediction.
+
+    Raises:
+        ValueError: the shapes differ, or an id is outside the classes.
+    """
+    if label.shape != prediction.shape:
+        raise ValueError(f"label of shape {label.shape} and prediction of shape {prediction.shape}")
+    if label.size == 0:
+        return np.zeros((num_classes, num_classes), np.int64)
+    _check_range(prediction, num_classes)
+    if label.min() < 0:
+        raise ValueError(f"label id {label.min()} is negative")
+    # Ignored pixels fall into rows behind the matrix: cheaper than selecting the others first.
+    pairs = label.astype(np.intp)
+    pairs *= num_classes
+    pairs += prediction
+    counts = np.bincount(pairs.ravel(), minlength=num_classes * num_classes)
+    _check_rest(counts, num_classes, ignore_index)
+    matrix = counts[: num_classes * num_classes].reshape(num_classes, num_classes).astype(np.int64)
+    if 0 <= ignore_index < num_classes:
+        matrix[ignore_index] = 0
+    return matrix
+
+
+def _check_range(prediction: NDArray[np.integer[Any]], num_classes: int) -> None:
+    if prediction.min() < 0 or prediction.max() >= num_classes:
+        found = prediction.min() if prediction.min() < 0 else prediction.max()
+        raise ValueError(f"predicted id {found} is outside the {num_classes} classes")
+
+
+def _check_rest(counts: NDArray[np.int64], num_classes: int, ignore_index: int) -> None:
+    """Whatever lies behind the matrix must be the ignored id."""
+    rest = np.unique(np.flatnonzero(counts[num_classes * num_classes :]) // num_classes) + num_classes
+    wrong = rest[rest != ignore_index]
+    if wrong.size:
+        raise ValueError(f"label id {wrong[0]} is outside the {num_classes} classes and is not {ignore_index}")

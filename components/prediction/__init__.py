@@ -1,0 +1,1 @@
+"""Masks, overlays and a gallery of what a network predicts for photographs."""

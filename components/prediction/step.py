@@ -1,0 +1,250 @@
+"""Prediction from the command line, and as the pipeline's step; both give the same masks for the same images."""
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components import progress
+from components.errors import UserError, WorkFailed
+from components.storage import keys
+
+if TYPE_CHECKING:
+    from components.dataset.reader import DatasetReader
+    from components.dataset.split import Split
+    from components.inference.checkpoint import Checkpoint
+    from components.prediction.photographs import Photograph
+    from components.prediction.predict import Window
+    from components.storage.client import Store
+
+STEP = "predict"
+LISTS = ("val", "test", "unlabeled")
+"""What `images` of the pipeline's step may name besides files: lists of the run's dataset."""
+CONTENT_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+}
+
+
+def predict_files(
+    images: Path | str | Sequence[str],
+    weights: Path,
+    out: Path,
+    *,
+    crop: tuple[int, int] | None = None,
+    stride: tuple[int, int] | None = None,
+    sha256: str = "",
+) -> list[str]:
+    """Predict photographs with a weights file; no pipeline and no store are needed.
+
+    Args:
+        images: a file, a folder or a pattern, or several of them.
+        out: gets masks/, color/, overlays/ and gallery.html.
+        crop, stride: height, width in pixels; those that the weights were scored with when not given.
+        sha256: what the weights must be, where it is known.
+
+    Returns:
+        A line for each image that could not be read, which has been said; the rest is done.
+
+    Raises:
+        UserError: no images, weights that are none of ours or another file than `sha256` says, a bad crop or stride.
+        WorkFailed: not one of the images could be read.
+    """
+    from components.inference.checkpoint import check_digest, open_checkpoint
+    from components.networks.processor import usable_cores
+    from components.prediction.photographs import find_photographs
+    from components.prediction.predict import Page, predict_photographs
+
+    if sha256:
+        check_digest(weights, sha256)
+    photographs = find_photographs([str(images)] if isinstance(images, (str, Path)) else images)
+    checkpoint = open_checkpoint(weights, threads=usable_cores())
+    window = _window(checkpoint, crop, stride)
+    progress.say(STEP, f"{len(photographs)} images with {weights} into {out}")
+    page = Page(f"Predictions of {weights.name}", _facts(checkpoint, window, str(weights)), link=True)
+    outcome = predict_photographs(checkpoint, photographs, window, out, page)
+    refused = outcome.refused_lines()
+    if refused and not outcome.done:
+        raise WorkFailed(_refused_text(refused, 0, ""))
+    if refused:
+        progress.say(STEP, _refused_text(refused, outcome.done, str(out)))
+    return refused
+
+
+def predict_step(run_key: str, images: str = "val", limit: int = 24, html_path: str = "") -> dict[str, Any]:
+    """Predict with a run's best weights, and store masks, overlays and the gallery.
+
+    Args:
+        images: "val", "test" or "unlabeled" for that list of the run's dataset, or files as `predict_files` takes them.
+        limit: how many at most, evenly spaced over the list; 0 for all.
+        html_path: where to leave a copy of the gallery.
+
+    Returns:
+        {"run_key", "batch", "images", "refused", "gallery": its URI, "predictions": the URI that all lie below}.
+
+    Raises:
+        UserError: no images.
+        WorkFailed: the run has no best weights yet, or some images could not be read and the rest is done.
+    """
+    from components.storage.client import open_store
+
+    return predict_run(open_store(), run_key, images, limit, html_path)
+
+
+def predict_run(
+    store: "Store", run_key: str, images: str, limit: int, html_path: str = "", cache: Path | None = None
+) -> dict[str, Any]:
+    """`predict_step` on a given store."""
+    from components.dataset.reader import DatasetReader
+    from components.dataset.run import load_run
+
+    record, split = load_run(store, run_key)
+    result = store.get_json(keys.run(run_key, "result.json"))
+    with DatasetReader(store, record.dataset.digest, cache) as reader:
+        photographs, identity = _choose(images, limit, reader, split)
+        digest = hashlib.sha256(
+            json.dumps([result["weights"]["sha256"], result["protocol"], identity], sort_keys=True).encode()
+        ).hexdigest()
+        batch = f"{_slug(images)}-{digest[:12]}"
+        made = _made_before(store, run_key, batch)
+        if made is None:
+            with tempfile.TemporaryDirectory(prefix="cps-predict-") as folder:
+                made = _predict_and_store(store, result, photographs, batch, Path(folder), reader.manifest.ignore_index)
+        else:
+            progress.say(STEP, f"predicted before: {made['gallery']}")
+    if html_path:
+        Path(html_path).parent.mkdir(parents=True, exist_ok=True)
+        store.get_file(keys.prediction(run_key, batch, "gallery.html"), Path(html_path))
+    if made["refused"]:
+        raise WorkFailed(_refused_text(made["refused"], made["images"], made["predictions"]))
+    return made
+
+
+def _predict_and_store(
+    store: "Store",
+    result: dict[str, Any],
+    photographs: "Sequence[Photograph]",
+    batch: str,
+    folder: Path,
+    ignore_index: int,
+) -> dict[str, Any]:
+    from components.inference.checkpoint import open_checkpoint
+    from components.networks.processor import usable_cores
+    from components.prediction.predict import Page, predict_photographs
+
+    run_key, pair = result["run_key"], result["best"]["variant"] == "mean"
+    weights = result["weights"]
+    path = store.get_file(keys.best_weights(run_key, pair=pair), folder / "best.safetensors", weights["sha256"])
+    checkpoint = open_checkpoint(path, threads=usable_cores())
+    window = _window(checkpoint, None, None)
+    out = folder / "out"
+    title = f"{result['dataset']['name']} with {result['ratio']} of the labels: predictions"
+    facts = [("run", run_key), *_facts(checkpoint, window, weights["uri"])]
+    page = Page(title, facts, link=False, ignore_index=ignore_index)
+    outcome = predict_photographs(checkpoint, photographs, window, out, page)
+    if not outcome.done:
+        raise WorkFailed(_refused_text(outcome.refused_lines(), 0, ""))
+    # The gallery's turn comes after what it shows, and last the line that says that all is there.
+    files = sorted((path for path in out.rglob("*") if path.is_file()), key=lambda path: path.suffix == ".html")
+    for file in files:
+        key = keys.prediction(run_key, batch, file.relative_to(out).as_posix())
+        store.put_file(key, file, CONTENT_TYPES[file.suffix])
+    made = {
+        "run_key": run_key,
+        "batch": batch,
+        "images": outcome.done,
+        "refused": outcome.refused_lines(),
+        "gallery": store.uri(keys.prediction(run_key, batch, "gallery.html")),
+        "predictions": store.uri(keys.prediction(run_key, batch, "")),
+    }
+    store.put_json(keys.prediction(run_key, batch, "predictions.json"), made)
+    progress.say(STEP, f"{outcome.done} images predicted: {made['gallery']}")
+    return made
+
+
+def _choose(images: str, limit: int, reader: "DatasetReader", split: "Split") -> "tuple[list[Photograph], list[Any]]":
+    """The photographs, and what tells this choice from another one."""
+    from components.prediction.photographs import Photograph, find_photographs, unique_names
+
+    if images not in LISTS:
+        found = spaced(find_photographs([images]), limit)
+        return found, [[item.shown, hashlib.sha256(Path(item.shown).read_bytes()).hexdigest()] for item in found]
+    if images == "unlabeled":
+        samples: list[tuple[str, str | None]] = [(name, None) for name in split.unlabeled]
+    else:
+        samples = [(sample.image, sample.label) for sample in (split.val if images == "val" else split.test)]
+    chosen = spaced(samples, limit)
+    if not chosen:
+        raise UserError(f"dataset {reader.manifest.name} has no images in its list {images!r}: predict another list")
+    photographs = [
+        Photograph(
+            name,
+            image,
+            read=lambda image=image: reader.image(image),  # type: ignore[misc]
+            truth=None if label is None else lambda label=label: reader.label(label),  # type: ignore[misc]
+        )
+        for (image, label), name in zip(chosen, unique_names([image for image, _ in chosen]), strict=True)
+    ]
+    return photographs, [image for image, _ in chosen]
+
+
+def spaced(items: Sequence[Any], limit: int) -> list[Any]:
+    """At most `limit` items, evenly spaced, because neighbours in a list are often frames of one film; 0 is all."""
+    if limit <= 0 or len(items) <= limit:
+        return list(items)
+    return [items[number * len(items) // limit] for number in range(limit)]
+
+
+def _made_before(store: "Store", run_key: str, batch: str) -> dict[str, Any] | None:
+    if store.stat(keys.prediction(run_key, batch, "predictions.json")) is None:
+        return None
+    if store.stat(keys.prediction(run_key, batch, "gallery.html")) is None:
+        return None
+    made: dict[str, Any] = store.get_json(keys.prediction(run_key, batch, "predictions.json"))
+    return made
+
+
+def _window(checkpoint: "Checkpoint", crop: tuple[int, int] | None, stride: tuple[int, int] | None) -> "Window":
+    from components.prediction.predict import Window
+
+    description = checkpoint.description
+    crop = crop or description.crop
+    # A crop of the user's own keeps the weights' share of overlap, unless the stride is given too.
+    if stride is None:
+        kept = [
+            max(1, side * step // was)
+            for side, step, was in zip(crop, description.stride, description.crop, strict=True)
+        ]
+        stride = (kept[0], kept[1])
+    if any(not 0 < step <= side for side, step in zip(crop, stride, strict=True)):
+        raise UserError(
+            f"stride {stride[0]}x{stride[1]} must be positive and at most crop {crop[0]}x{crop[1]} (height x width)"
+        )
+    return Window(crop, stride)
+
+
+def _facts(checkpoint: "Checkpoint", window: "Window", weights: str) -> list[tuple[str, str]]:
+    description = checkpoint.description
+    networks = len(checkpoint.engines)
+    return [
+        ("weights", weights),
+        ("network", f"{description.structure}, {'mean of two networks' if networks == 2 else 'one network'}"),
+        ("trained in run", f"{description.run_key or 'unknown'}, epoch {description.epoch}"),
+        ("crop", f"{window.crop[1]} × {window.crop[0]} pixels (width × height)"),
+        ("stride", f"{window.stride[1]} × {window.stride[0]} pixels"),
+    ]
+
+
+def _refused_text(refused: Sequence[str], done: int, place: str) -> str:
+    shown = "; ".join(refused[:20]) + (f"; and {len(refused) - 20} more" if len(refused) > 20 else "")
+    rest = f"; the other {done} are in {place}" if done else ""
+    return f"{len(refused)} of {len(refused) + done} images could not be read: {shown}{rest}"
+
+
+def _slug(images: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", Path(images).name).strip("-.")[:40] or "images"

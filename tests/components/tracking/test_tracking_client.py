@@ -1,0 +1,174 @@
+"""What is logged arrives once and in order, and logging never waits."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.tracking.client import open_run
+from pipeline.services.ports import LOOPBACK, free_internal_ports
+
+
+def the_run(client: Any, experiment: str = "cps/scenes") -> Any:
+    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    assert len(found) == 1
+    return found[0]
+
+
+def history(client: Any, key: str) -> list[tuple[int, float]]:
+    return [(entry.step, entry.value) for entry in client.get_metric_history(the_run(client).info.run_id, key)]
+
+
+def test_a_run_has_its_params_tags_metrics_and_status(client: Any) -> None:
+    with open_run("demo-1-8", "scenes", {"ratio": "1/8", "seed": 3}, {"recipe": "demo"}) as tracker:
+        for step in range(1, 1501):
+            tracker.log(step, {"loss": 1 / step})
+        assert tracker.finish("FINISHED")
+    run = the_run(client)
+    assert run.info.run_name == "demo-1-8"
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"ratio": "1/8", "seed": "3"}
+    assert run.data.tags["cps.run_key"] == "demo-1-8"
+    assert run.data.tags["recipe"] == "demo"
+    assert history(client, "loss") == [(step, 1 / step) for step in range(1, 1501)]
+
+
+def test_a_resumed_run_is_found_by_its_key_and_logs_no_step_twice(client: Any) -> None:
+    with open_run("demo-1-8", "scenes", {"seed": 3}) as tracker:
+        for step in (10, 20, 30):
+            tracker.log(step, {"loss": step})
+        tracker.finish("KILLED")
+    with open_run("demo-1-8", "scenes", {"seed": 3, "added": "later"}) as tracker:
+        assert tracker.last_logged_step("loss") == 30
+        assert tracker.last_logged_step("unheard of") == -1
+        for step in (20, 30, 40):
+            tracker.log(step, {"loss": step})
+    run = the_run(client)
+    assert run.info.status == "RUNNING"
+    assert run.data.params == {"seed": "3", "added": "later"}
+    assert history(client, "loss") == [(10, 10), (20, 20), (30, 30), (40, 40)]
+
+
+def test_adding_to_a_run_leaves_its_status(client: Any) -> None:
+    open_run("demo-1-8", "scenes", {"seed": 3}).finish("FINISHED")
+    with open_run("demo-1-8", "scenes", {}) as tracker:
+        tracker.log(4, {"best_mIoU": 0.5})
+    assert the_run(client).info.status == "FINISHED"
+    assert history(client, "best_mIoU") == [(4, 0.5)]
+
+
+def test_every_checkpoint_is_one_logged_model_that_ranks(client: Any) -> None:
+    for _ in range(2):  # training, and the same again after it was resumed
+        with open_run("demo-1-8", "scenes", {"seed": 3}) as tracker:
+            tracker.log_checkpoint(1, 100, "s3://cps/a", sha256="aa")
+            tracker.log_checkpoint(2, 200, "s3://cps/b", sha256="bb")
+    with open_run("demo-1-8", "scenes", {}) as tracker:
+        tracker.log_checkpoint(1, 100, "s3://cps/a", {"mIoU": 0.6})
+        tracker.log_checkpoint(2, 200, "s3://cps/b", {"mIoU": 0.4})
+    experiment = client.get_experiment_by_name("cps/scenes").experiment_id
+    ranked = client.search_logged_models(
+        [experiment], order_by=[{"field_name": "metrics.mIoU", "ascending": False}]
+    )
+    assert [(model.name, model.params["uri"], model.params["step"]) for model in ranked] == [
+        ("epoch-0001", "s3://cps/a", "100"),
+        ("epoch-0002", "s3://cps/b", "200"),
+    ]
+    assert [metric.value for metric in ranked[0].metrics] == [0.6]
+    assert history(client, "mIoU") == [(1, 0.6), (2, 0.4)]
+
+
+def test_names_that_mlflow_refuses_are_mended(client: Any) -> None:
+    with open_run("demo-1-8", "scenes", {}) as tracker:
+        tracker.log(1, {"IoU/traffic sign (pole)": 0.5})
+    assert history(client, "IoU/traffic sign _pole_") == [(1, 0.5)]
+
+
+def test_a_report_is_an_artifact(client: Any, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text("<h1>45 %</h1>")
+    with open_run("demo-1-8", "scenes", {}) as tracker:
+        tracker.log_artifact(page)
+    assert [item.path for item in client.list_artifacts(the_run(client).info.run_id)] == ["report.html"]
+
+
+def test_what_is_refused_is_said_and_the_rest_arrives(
+    client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_run("demo-1-8", "scenes", {}) as tracker:
+        tracker.log_artifact(tmp_path / "not there.html")
+        tracker.log(1, {"loss": 1.0})
+        assert tracker.close()
+    assert "refused an entry" in capsys.readouterr().err
+    assert history(client, "loss") == [(1, 1.0)]
+
+
+def test_the_experiment_can_be_named_and_a_run_of_kfps_is_a_tag(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "ours")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef")
+    with open_run("demo-1-8", "scenes", {}):
+        pass
+    assert the_run(client, "ours").data.tags["kfp.mlflow_run_id"] == "0123456789abcdef"
+
+
+def test_without_an_address_tracking_is_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before = threading.active_count()
+    with open_run("demo-1-8", "scenes", {}) as tracker:
+        tracker.log(1, {"loss": 1.0})
+        tracker.log_checkpoint(1, 1, "s3://cps/a")
+        tracker.set_tags({"a": 1})
+        assert tracker.last_logged_step("loss") == -1
+        assert tracker.finish()
+    assert not tracker.on
+    assert tracker.url == ""
+    assert threading.active_count() == before
+    assert capsys.readouterr().err == "[tracking] off: MLFLOW_TRACKING_URI is not set\n"
+
+
+def test_a_server_that_is_away_costs_no_time_and_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [port] = free_internal_ports(1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{LOOPBACK}:{port}")
+    began = time.monotonic()
+    tracker = open_run("demo-1-8", "scenes", {})
+    for step in range(1000):
+        tracker.log(step, {"loss": 1.0})
+    assert time.monotonic() - began < 0.5
+    time.sleep(8)  # long enough for it to try more than once
+    began = time.monotonic()
+    assert not tracker.close(timeout=0.5)
+    assert time.monotonic() - began < 2
+    said = capsys.readouterr().err.splitlines()
+    assert len([line for line in said if "does not answer" in line]) == 1
+    assert said[-1].endswith("did not take everything within 0 s; the rest is lost")
+
+
+@pytest.mark.slow
+def test_what_is_logged_before_the_server_answers_arrives(
+    tracking_server: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Against a real server, as training meets it: begun before it, with everything that a run logs."""
+    from components.tracking.server import connect
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_server.address)
+    page = tmp_path / "report.html"
+    page.write_text("<h1>45 %</h1>")
+    tracker = open_run("demo-1-8", "scenes", {"seed": 3}, {"recipe": "demo"})
+    for step in range(1, 1201):
+        tracker.log(step, {"loss": 1 / step, "learning_rate": 0.1})
+    tracker.log_checkpoint(1, 600, "s3://cps/a", {"mIoU": 0.4}, "aa")
+    tracker.log_artifact(page)
+    tracking_server.start()
+    assert tracker.finish("FINISHED", timeout=120)
+    assert tracker.url.startswith(f"{tracking_server.address}/#/experiments/")
+    client = connect(tracking_server.address)
+    run = the_run(client)
+    assert run.info.status == "FINISHED"
+    assert len(history(client, "loss")) == 1200
+    assert history(client, "mIoU") == [(1, 0.4)]
+    assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["report.html"]

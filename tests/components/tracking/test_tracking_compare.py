@@ -1,0 +1,44 @@
+"""The comparison of runs: the best first, whatever experiment they are in."""
+
+import time
+from typing import Any
+
+import pytest
+
+from components.errors import UserError
+from components.tracking.client import open_run
+from components.tracking.compare import compare_runs
+from pipeline.services.ports import LOOPBACK, free_internal_ports
+
+
+def train(key: str, dataset: str, miou: float | None, client: Any) -> None:  # noqa: ARG001
+    tags = {"recipe": "demo", "ratio": "1/8", "seed": 0, "dataset": dataset}
+    with open_run(key, dataset, {"recipe": "demo"}, tags) as tracker:
+        if miou is not None:
+            tracker.log(3, {"best_mIoU": miou})
+            tracker.set_tags({"best_epoch": 3, "best_variant": "left", "weights": f"s3://cps/weights/{key}"})
+        tracker.finish("FINISHED" if miou is not None else "FAILED")
+
+
+def test_the_best_comes_first_and_the_unscored_last(client: Any, tracking_uri: str) -> None:
+    for key, dataset, miou in [("a", "scenes", 0.3), ("b", "scenes", None), ("c", "camvid", 0.5)]:
+        train(key, dataset, miou, client)
+    client.create_run("0")  # somebody else's, in the same MLflow
+    rows = compare_runs(tracking_uri)
+    assert [(row.run_key, row.best_miou, row.status) for row in rows] == [
+        ("c", 0.5, "FINISHED"),
+        ("a", 0.3, "FINISHED"),
+        ("b", None, "FAILED"),
+    ]
+    assert (rows[0].epoch, rows[0].variant, rows[0].weights) == ("3", "left", "s3://cps/weights/c")
+    assert rows[0].as_dict()["best_mIoU"] == 0.5
+    assert [row.run_key for row in compare_runs(tracking_uri, dataset="scenes")] == ["a", "b"]
+    assert [row.run_key for row in compare_runs(tracking_uri, limit=1)] == ["c"]
+
+
+def test_a_server_that_does_not_answer_is_one_line_within_seconds() -> None:
+    [port] = free_internal_ports(1)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"does not answer .*: correct MLFLOW_TRACKING_URI"):
+        compare_runs(f"http://{LOOPBACK}:{port}")
+    assert time.monotonic() - began < 30

@@ -1,0 +1,131 @@
+"""The train step in processes of its own, against a real store: stopped, killed, damaged, and bit-equal all the same."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from components.dataset.step import prepare_dataset, split_step
+from components.storage import keys
+from components.training.recovery import recovery_key
+from components.training.step import finished_index
+
+pytestmark = pytest.mark.slow
+
+OVERRIDES = (
+    '{"augmentation.crop": [48, 64], "training.epochs": 6, "training.checkpoints": 3, '
+    '"training.batch_size": 2, "training.recovery_steps": 5}'
+)
+TRAIN = "import sys; from components.training.step import train; train(sys.argv[1], int(sys.argv[2]))"
+
+
+@pytest.fixture
+def environment(store_environment, tmp_path, monkeypatch) -> dict[str, str]:
+    variables = {"CPS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(__file__).parents[3])}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return {**os.environ, **store_environment, **variables}
+
+
+@pytest.fixture
+def run_key(environment) -> str:  # noqa: ARG001 - the steps read it
+    parameters = {
+        "labeled_ratio": "1/4",
+        "recipe": "demo",
+        "overrides_json": OVERRIDES,
+        "seed": 3,
+        "epochs": 0,
+        "batch_size": 0,
+    }
+    dataset = prepare_dataset(source="scenes:train=16,val=2,width=96,height=64", sha256="", **parameters)
+    return split_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
+
+
+def start(run_key: str, environment: dict[str, str], processes: int = 1) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAIN, run_key, str(processes)], env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, text = process.communicate(timeout=240)
+    return process.returncode, text
+
+
+def wait_for(store, key: str, process: subprocess.Popen[str]) -> None:
+    while store.stat(key) is None:
+        assert process.poll() is None, "the training ended before it was disturbed"
+        time.sleep(0.02)
+
+
+def digests(store, run_key: str) -> list[tuple[int, str]]:
+    index = finished_index(store, run_key)
+    assert index is not None
+    return [(entry["epoch"], entry["sha256"]) for entry in index["checkpoints"]]
+
+
+def forget(store, run_key: str) -> None:
+    for item in store.list(keys.run(run_key, "checkpoints/")):
+        store.remove(item.key)
+
+
+@pytest.fixture
+def undisturbed(store, run_key, environment) -> list[tuple[int, str]]:
+    code, text = finish(start(run_key, environment))
+    assert code == 0, text
+    found = digests(store, run_key)
+    assert len(found) == 3
+    forget(store, run_key)
+    return found
+
+
+@pytest.mark.timeout(600)
+def test_killed_stopped_and_damaged_runs_end_bit_equal(store, run_key, environment, undisturbed):
+    killed = start(run_key, environment)
+    wait_for(store, recovery_key(run_key, 1), killed)
+    killed.kill()
+    finish(killed)
+
+    # What was killed goes on from its recovery, and is told to stop: it finishes the step, saves, ends with 143.
+    stopped = start(run_key, environment)
+    seen = ""
+    while "going on from step" not in seen:
+        seen = stopped.stderr.readline()
+        assert seen
+    stopped.send_signal(signal.SIGTERM)
+    code, text = finish(stopped)
+    assert code == 143, text
+    assert "state saved" in text
+
+    # The newest recovery is damaged: the one before it serves.
+    slots = [store.stat(recovery_key(run_key, slot)) for slot in (0, 1)]
+    newest = max((slot for slot in slots if slot), key=lambda item: item.modified)
+    store.put_bytes(newest.key, store.get_bytes(newest.key)[:1000])
+    code, text = finish(start(run_key, environment))
+    assert code == 0, text
+    assert "a damaged recovery is left aside" in text
+    assert digests(store, run_key) == undisturbed
+    assert store.stat(recovery_key(run_key, 0)) is None, "a complete run needs no recovery"
+
+
+def test_a_finished_run_is_found_without_importing_paddle(store, run_key, environment, undisturbed):  # noqa: ARG001
+    code, text = finish(start(run_key, environment))
+    assert code == 0, text
+    check = (
+        "import sys; from components.training.step import train; train(sys.argv[1]); sys.exit('paddle' in sys.modules)"
+    )
+    again = subprocess.run([sys.executable, "-c", check, run_key], env=environment, capture_output=True, text=True)
+    assert again.returncode == 0
+    assert "done before: 3 checkpoints" in again.stderr
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_train_and_agree_with_each_other(store, run_key, environment):
+    code, text = finish(start(run_key, environment, processes=2))
+    assert code == 0, text
+    assert len(digests(store, run_key)) == 3
