@@ -3,7 +3,6 @@
 Everything is written again from the scores, in the order of use; result.json is last, so where it is, all is.
 """
 
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,26 +117,9 @@ def _store_weights(store: "Store", run_key: str, path: Path, variant: Variant) -
 
 def winner_bytes(path: Path, variant: Variant) -> bytes:
     """The part of a checkpoint that `variant` needs, as a weights file; the same bytes every time."""
-    from safetensors.numpy import save
+    from components.networks.weights import extract_branch, whole_pair
 
-    from components.networks.weights import extract_branch, read_file
-
-    if variant != "mean":
-        return _canonical(extract_branch(path, variant))
-    arrays, meta = read_file(path)
-    return _canonical(save(arrays, {**meta, "variant": variant}))
-
-
-def _canonical(data: bytes) -> bytes:
-    """A safetensors file with its header's keys in order.
-
-    The library writes metadata in the random order of a hash table, and weights that are stored again should have
-    the digest that they had.
-    """
-    start = 8 + int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8:start]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    header += b" " * (-len(header) % 8)  # the format aligns what follows to 8 bytes
-    return len(header).to_bytes(8, "little") + header + data[start:]
+    return whole_pair(path, variant) if variant == "mean" else extract_branch(path, variant)
 
 
 def _examples(

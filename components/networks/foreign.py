@@ -8,8 +8,6 @@ from paddle import nn
 
 from components.errors import UserError
 from components.recipes.loader import nearest
-from components.recipes.model import FOREIGN
-
 
 # A network that takes a backbone gets this one; the others bring their own.
 BACKBONES = {

@@ -45,7 +45,18 @@ def pack(branches: Mapping[str, Mapping[str, Array]], meta: Mapping[str, str]) -
         for branch, state in branches.items()
         for name, array in state.items()
     }
-    return bytes(save(arrays, {"format": FORMAT, "branches": ",".join(branches), **meta}))
+    return canonical(save(arrays, {"format": FORMAT, "branches": ",".join(branches), **meta}))
+
+
+def canonical(data: bytes) -> bytes:
+    """A safetensors file with its header's keys in order, so that equal weights are equal files.
+
+    The library writes metadata in the random order of a hash table.
+    """
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:start]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)  # the format aligns what follows to 8 bytes
+    return len(header).to_bytes(8, "little") + header + data[start:]
 
 
 def extract_branch(path: Path, branch: str) -> bytes:
@@ -54,7 +65,13 @@ def extract_branch(path: Path, branch: str) -> bytes:
     state = {name.removeprefix(f"{branch}."): array for name, array in arrays.items() if name.startswith(f"{branch}.")}
     if not state:
         raise WorkFailed(f"{path} holds no network {branch!r}")
-    return bytes(save(state, {**meta, "branches": "only", "variant": branch}))
+    return canonical(save(state, {**meta, "branches": "only", "variant": branch}))
+
+
+def whole_pair(path: Path, variant: str) -> bytes:
+    """A checkpoint as it is, marked with how its two networks are to be used together."""
+    arrays, meta = read_file(path)
+    return canonical(save(arrays, {**meta, "variant": variant}))
 
 
 def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:

@@ -75,7 +75,8 @@ class SupervisedLoss(Settings):
     ohem_min_kept: Positive = 50_000
     """Hard pixels kept per image at least, for an 800 x 800 crop; scaled with the crop's area."""
     class_weights: Literal["none", "root_median_frequency"] = "none"
-    """`root_median_frequency`: (median share of pixels / a class's share) ** 0.5, over the labelled images."""
+    """`root_median_frequency`: (median share of pixels / a class's share) ** 0.5, over the labelled images. The cross
+    pseudo losses are never weighted."""
 
 
 class CrossPseudoSupervision(Settings):

@@ -30,18 +30,23 @@ class Criterion:
         valid = labels != self.ignore_index
         if self.settings.kind == "ohem":
             valid = hard_pixels(losses, valid, self.settings.ohem_threshold, self.min_kept)
-        return self._mean(losses, labels, valid)
+        return self._mean(losses, labels, valid, self.class_weights)
 
     def cross(self, logits: paddle.Tensor, pseudo_labels: paddle.Tensor) -> paddle.Tensor:
-        """The cross pseudo loss: plain cross entropy against the other network's labels."""
-        losses = pixel_losses(logits, pseudo_labels, self.ignore_index)
-        return self._mean(losses, pseudo_labels, pseudo_labels != self.ignore_index)
+        """The cross pseudo loss: plain cross entropy against the other network's labels.
 
-    def _mean(self, losses: paddle.Tensor, labels: paddle.Tensor, valid: paddle.Tensor) -> paddle.Tensor:
+        Class weights are left out: with them a rare class that one network claims wrongly is taught with force.
+        """
+        losses = pixel_losses(logits, pseudo_labels, self.ignore_index)
+        return self._mean(losses, pseudo_labels, pseudo_labels != self.ignore_index, None)
+
+    def _mean(
+        self, losses: paddle.Tensor, labels: paddle.Tensor, valid: paddle.Tensor, class_weights: paddle.Tensor | None
+    ) -> paddle.Tensor:
         weights = valid.astype("float32")
-        if self.class_weights is not None:
+        if class_weights is not None:
             void = paddle.full_like(labels, 0)
-            weights = weights * self.class_weights[paddle.where(valid, labels, void).flatten()].reshape(labels.shape)
+            weights = weights * class_weights[paddle.where(valid, labels, void).flatten()].reshape(labels.shape)
         return (losses * weights).sum() / self.total(weights.sum()).clip(min=1e-6)
 
 

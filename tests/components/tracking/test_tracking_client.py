@@ -10,6 +10,9 @@ import pytest
 from components.tracking.client import open_run
 from pipeline.services.ports import LOOPBACK, free_internal_ports
 
+# MLflow's own use of SQLAlchemy.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+
 
 def the_run(client: Any, experiment: str = "cps/scenes") -> Any:
     found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])

@@ -10,6 +10,9 @@ from components.tracking.client import open_run
 from components.tracking.compare import compare_runs
 from pipeline.services.ports import LOOPBACK, free_internal_ports
 
+# MLflow's own use of SQLAlchemy.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+
 
 def train(key: str, dataset: str, miou: float | None, client: Any) -> None:  # noqa: ARG001
     tags = {"recipe": "demo", "ratio": "1/8", "seed": 0, "dataset": dataset}

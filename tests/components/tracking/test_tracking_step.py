@@ -12,6 +12,9 @@ from components.storage.lease import Lease
 from components.tracking.client import open_run
 from components.tracking.step import finish_job, mark_published, published
 
+# MLflow's own use of SQLAlchemy.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+
 RUN = "demo-1-8-s0-0123456789ab"
 
 CLOSE_WITHOUT_MLFLOW = """

@@ -1,0 +1,365 @@
+"""The object store: every byte that is read back is the byte that was stored, or an error says otherwise.
+
+store = open_store()
+store.put_file("weights/a/best.safetensors", Path("best.safetensors"))
+store.get_file("weights/a/best.safetensors", Path("copy.safetensors"))
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import certifi
+import urllib3
+from minio import Minio
+from minio.error import S3Error
+
+from components.errors import UserError, WorkFailed
+from components.storage.failures import (
+    REFUSED,
+    STORE_ERRORS,
+    DigestMismatch,
+    MissingObject,
+    StoreUnreachable,
+    explain,
+    is_transient,
+    reason,
+)
+from components.storage.settings import StoreSettings, settings_from_environment
+
+__all__ = [
+    "DigestMismatch",
+    "MissingObject",
+    "ObjectRef",
+    "Store",
+    "StoreUnreachable",
+    "open_store",
+    "parse_uri",
+]
+
+T = TypeVar("T")
+
+ATTEMPTS = 3
+CHUNK = 1 << 20  # bytes
+PART_SIZE = 64 << 20  # bytes: a dataset's shard goes in one request, and a lost part costs no more than this
+SHA256_HEADER = "x-amz-meta-sha256"
+WRITER_HEADER = "x-amz-meta-writer"
+
+# Its warnings are about retries, which end well or end in an error that we word ourselves.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """An object as it is in the store. `size` in bytes; `sha256` in hex, "" where it is not known."""
+
+    key: str
+    uri: str
+    size: int
+    sha256: str
+    modified: datetime
+
+
+class Store:
+    """One bucket of an S3-compatible store. Safe to share between threads, and to inherit by fork."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self.settings = settings
+        self._minio: Minio | None = None
+        self._owner = 0
+
+    def __repr__(self) -> str:
+        return f"Store({self.settings.endpoint!r}, bucket={self.settings.bucket!r})"
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.settings.bucket}/{key}"
+
+    def check(self) -> None:
+        """Find out within seconds whether the store can be used; make the bucket if there is none.
+
+        Raises UserError that names the endpoint, the reason and the remedy.
+        """
+        client = connect(self.settings, _impatient_pool())
+        endpoint, bucket = self.settings.endpoint, self.settings.bucket
+        try:
+            _ensure_bucket(client, bucket, self.settings.region)
+        except S3Error as error:
+            remedy = (
+                "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if error.code in REFUSED else "check CPS_BUCKET"
+            )
+            raise UserError(
+                f"the object store at {endpoint} refused bucket {bucket!r} ({error.code}): {remedy}"
+            ) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise UserError(
+                f"the object store at {endpoint} does not answer ({reason(error)}): "
+                "start it or correct AWS_ENDPOINT_URL"
+            ) from error
+        except STORE_ERRORS as error:
+            raise UserError(
+                f"what answers at {endpoint} is not an S3 object store: correct AWS_ENDPOINT_URL"
+            ) from error
+
+    def put_file(self, key: str, path: Path, content_type: str = "application/octet-stream") -> ObjectRef:
+        """Upload a file, in parallel parts when it is large. It replaces what was at the key, all at once."""
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            self._put(key, file, size, digest, content_type)
+        return ObjectRef(key, self.uri(key), size, digest, datetime.now(UTC))
+
+    def put_bytes(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> ObjectRef:
+        digest = hashlib.sha256(data).hexdigest()
+        self._put(key, io.BytesIO(data), len(data), digest, content_type)
+        return ObjectRef(key, self.uri(key), len(data), digest, datetime.now(UTC))
+
+    def put_json(self, key: str, value: Any) -> ObjectRef:
+        """Store a value as JSON. NaN and infinities are refused (ValueError): they are no JSON."""
+        text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+        return self.put_bytes(key, text.encode(), "application/json")
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write only where nothing is yet; of any number of writers at once, one gets True."""
+        return self._put_conditionally(key, data, {"If-None-Match": "*"}) is not None
+
+    def put_if_match(self, key: str, data: bytes, etag: str) -> str | None:
+        """Replace an object only while it is the one that was read with `etag`; the new etag, or None."""
+        try:
+            return self._put_conditionally(key, data, {"If-Match": f'"{etag}"'})
+        except MissingObject:
+            return None
+
+    def get_with_etag(self, key: str) -> tuple[bytes, str]:
+        """An object and the etag that `put_if_match` wants. Raises MissingObject, DigestMismatch."""
+        buffer = io.BytesIO()
+        etag = self._retry("reading", self.uri(key), lambda: self._download(self.settings.bucket, key, buffer, None))
+        return buffer.getvalue(), etag
+
+    def get_bytes(self, key: str) -> bytes:
+        """Raises MissingObject, DigestMismatch."""
+        return self.get_with_etag(key)[0]
+
+    def get_json(self, key: str) -> Any:
+        data = self.get_bytes(key)
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise WorkFailed(f"{self.uri(key)} is not JSON: {error}") from error
+
+    def get_file(self, key: str, path: Path, sha256: str | None = None) -> Path:
+        """Download to `path`, which appears whole and verified or not at all.
+
+        The digest to meet is `sha256`, or else the one recorded at upload.
+        Raises MissingObject, DigestMismatch.
+        """
+        return self._get_file(self.settings.bucket, key, path, sha256)
+
+    def get_uri(self, uri: str, path: Path, sha256: str | None = None) -> Path:
+        """`get_file` for any bucket of the same endpoint."""
+        bucket, key = parse_uri(uri)
+        return self._get_file(bucket, key, path, sha256)
+
+    def stat(self, key: str) -> ObjectRef | None:
+        """What is known of an object without reading it; None where there is none."""
+        try:
+            head = self._retry("reading", self.uri(key), lambda: self._client.stat_object(self.settings.bucket, key))
+        except MissingObject:
+            return None
+        return ObjectRef(key, self.uri(key), head.size, head.metadata.get(SHA256_HEADER, ""), head.last_modified)
+
+    def list(self, prefix: str) -> list[ObjectRef]:
+        """Every object below a prefix, sorted by key. A listing does not bring digests: `sha256` is ""."""
+
+        def fetch() -> list[ObjectRef]:
+            found = self._client.list_objects(self.settings.bucket, prefix=prefix, recursive=True)
+            return [
+                ObjectRef(item.object_name, self.uri(item.object_name), item.size, "", item.last_modified)
+                for item in found
+                if not item.is_dir
+            ]
+
+        return sorted(self._retry("listing", self.uri(prefix), fetch), key=lambda ref: ref.key)
+
+    def remove(self, key: str) -> None:
+        """Remove an object; one that is not there is removed already."""
+        try:
+            self._retry("removing", self.uri(key), lambda: self._client.remove_object(self.settings.bucket, key))
+        except MissingObject:
+            return
+
+    def remove_if_match(self, key: str, etag: str) -> None:
+        """Remove an object unless it has been replaced since it was read with `etag`."""
+
+        def remove() -> None:
+            try:
+                # The public remove_object takes no condition.
+                self._client._execute("DELETE", self.settings.bucket, key, headers={"If-Match": f'"{etag}"'})
+            except S3Error as error:
+                if error.code not in ("PreconditionFailed", "NoSuchKey"):
+                    raise
+
+        self._retry("removing", self.uri(key), remove)
+
+    @property
+    def _client(self) -> Minio:
+        # A pooled connection shared by two processes mixes up their answers: each process has its own.
+        if self._minio is None or self._owner != os.getpid():
+            self._minio, self._owner = connect(self.settings, _patient_pool()), os.getpid()
+        return self._minio
+
+    def _put(self, key: str, source: BinaryIO, size: int, digest: str, content_type: str) -> None:
+        def put() -> None:
+            source.seek(0)
+            self._client.put_object(
+                self.settings.bucket,
+                key,
+                source,
+                size,
+                content_type=content_type,
+                metadata={"sha256": digest},
+                part_size=PART_SIZE,
+            )
+
+        self._retry("writing", self.uri(key), put)
+
+    def _put_conditionally(self, key: str, data: bytes, condition: dict[str, str]) -> str | None:
+        bucket, writer = self.settings.bucket, secrets.token_hex(16)
+        headers = {
+            **condition,
+            "Content-Type": "application/octet-stream",
+            SHA256_HEADER: hashlib.sha256(data).hexdigest(),
+            WRITER_HEADER: writer,
+        }
+
+        def put() -> str | None:
+            try:
+                # The public put_object would turn the condition into metadata.
+                return str(self._client._put_object(bucket, key, data, dict(headers)).etag)
+            except S3Error as error:
+                if error.code != "PreconditionFailed":
+                    raise
+                # A request that was sent again because its answer got lost finds its own object.
+                head = self._client.stat_object(bucket, key)
+                return str(head.etag) if head.metadata.get(WRITER_HEADER) == writer else None
+
+        return self._retry("writing", self.uri(key), put)
+
+    def _get_file(self, bucket: str, key: str, path: Path, sha256: str | None) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+        def get() -> None:
+            with partial.open("wb") as file:
+                self._download(bucket, key, file, sha256)
+                file.flush()
+                os.fsync(file.fileno())
+
+        try:
+            self._retry("reading", f"s3://{bucket}/{key}", get)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    def _download(self, bucket: str, key: str, sink: BinaryIO, sha256: str | None) -> str:
+        """Fill `sink` from its beginning, whatever an earlier attempt left there; the object's etag."""
+        sink.seek(0)
+        sink.truncate()
+        response = self._client.get_object(bucket, key)
+        try:
+            expected = sha256 or response.headers.get(SHA256_HEADER, "")
+            digest = hashlib.sha256()
+            for chunk in response.stream(CHUNK):
+                digest.update(chunk)
+                sink.write(chunk)
+        finally:
+            response.close()
+            response.release_conn()
+        if expected and digest.hexdigest() != expected.lower():
+            raise DigestMismatch(f"s3://{bucket}/{key}", expected, digest.hexdigest())
+        return str(response.headers.get("etag", "")).strip('"')
+
+    def _retry(self, doing: str, uri: str, call: Callable[[], T]) -> T:
+        """The outer of two rings of retries: the pool repeats single requests, this whole transfers."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return call()
+            except STORE_ERRORS as error:
+                if attempt == ATTEMPTS or not is_transient(error):
+                    raise explain(error, doing, uri, self.settings.endpoint) from error
+                time.sleep(random.uniform(0.5, 1.0) * 2 ** (attempt - 1))
+        raise AssertionError("the last attempt returns or raises")
+
+
+def open_store() -> Store:
+    """The store that the environment names, known to be reachable. Raises UserError."""
+    store = Store(settings_from_environment())
+    store.check()
+    return store
+
+
+def parse_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key of "s3://bucket/key". Raises UserError."""
+    scheme, separator, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not separator or not bucket or not key:
+        raise UserError(f"{uri!r} is not the address of an object: write it as s3://bucket/key")
+    return bucket, key
+
+
+def connect(settings: StoreSettings, pool: urllib3.PoolManager) -> Minio:
+    return Minio(
+        settings.host,
+        access_key=settings.access_key,
+        secret_key=settings.secret_key,
+        secure=settings.secure,
+        region=settings.region,
+        http_client=pool,
+    )
+
+
+def _ensure_bucket(client: Minio, bucket: str, region: str) -> None:
+    try:
+        # A listing, not a HEAD: only an S3 store answers with the right XML, and says why it refuses.
+        next(iter(client.list_objects(bucket, prefix="weights/")), None)
+    except S3Error as error:
+        if error.code != "NoSuchBucket":
+            raise
+        try:
+            client.make_bucket(bucket, location=region)
+        except S3Error as raced:
+            if raced.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                raise
+
+
+def _patient_pool() -> urllib3.PoolManager:
+    """For the work itself: rides out a store that restarts."""
+    retries = urllib3.Retry(
+        total=4,
+        read=2,  # a store that takes a minute over its answer is stuck; a few of those are enough
+        backoff_factor=0.2,
+        backoff_jitter=0.2,
+        status_forcelist=[500, 502, 503, 504],
+        raise_on_status=False,  # the store's own words on the last refusal are better than "too many 503"
+    )
+    return _pool(urllib3.Timeout(connect=5, read=60), retries)
+
+
+def _impatient_pool() -> urllib3.PoolManager:
+    """For the first contact: a wrong address is said in seconds."""
+    return _pool(urllib3.Timeout(connect=2, read=5), urllib3.Retry(total=1, read=0))
+
+
+def _pool(timeout: urllib3.Timeout, retries: urllib3.Retry) -> urllib3.PoolManager:
+    authorities = os.environ.get("SSL_CERT_FILE") or certifi.where()
+    return urllib3.PoolManager(timeout=timeout, retries=retries, maxsize=16, ca_certs=authorities)

@@ -1,0 +1,50 @@
+"""Where everything lies in the object store. Every key of the bucket is made here and nowhere else."""
+
+WEIGHTS = "weights/"
+RUNS = "runs/"
+
+
+def dataset_manifest(digest: str) -> str:
+    return f"datasets/{digest}/manifest.json"
+
+
+def dataset_shard(digest: str, number: int) -> str:
+    return f"datasets/{digest}/shard-{number:05d}.tar"
+
+
+def dataset_source(source_digest: str) -> str:
+    """Which dataset a source (an archive's sha256, the generator's settings) became, so that it is not made again."""
+    return f"datasets/by-source/{source_digest}.json"
+
+
+def run(run_key: str, name: str) -> str:
+    """An object of a run: run.json, split.json, result.json, report.html, lease.json."""
+    return f"runs/{run_key}/{name}"
+
+
+def checkpoint(run_key: str, epoch: int) -> str:
+    return f"runs/{run_key}/checkpoints/epoch-{epoch:04d}.safetensors"
+
+
+def checkpoint_index(run_key: str) -> str:
+    """Written when training is complete: every checkpoint with epoch, step, key, sha256 and size."""
+    return f"runs/{run_key}/checkpoints/index.json"
+
+
+def scores(run_key: str, epoch: int) -> str:
+    return f"runs/{run_key}/scores/epoch-{epoch:04d}.npz"
+
+
+def prediction(run_key: str, batch: str, name: str) -> str:
+    """`batch` names the images and settings of one prediction; `name` is gallery.html, masks/…, overlays/…."""
+    return f"runs/{run_key}/predictions/{batch}/{name}"
+
+
+def best_weights(run_key: str, *, pair: bool) -> str:
+    """The best single network, or both where their averaged probabilities won."""
+    return f"weights/{run_key}/best{'-pair' if pair else ''}.safetensors"
+
+
+def job(job_id: str) -> str:
+    """Which run a KFP job works on: read by the exit handler, which may depend on no task."""
+    return f"jobs/{job_id}.json"

@@ -1,0 +1,73 @@
+"""All runs beside each other, out of MLflow."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from components.errors import UserError
+from components.tracking.server import RUN_KEY_TAG, connect
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run. `best_miou` in [0, 1], None while nothing has been scored; `epoch` and `variant` are the best's."""
+
+    run_key: str
+    dataset: str
+    recipe: str
+    ratio: str
+    seed: str
+    best_miou: float | None
+    epoch: str
+    variant: str
+    status: str
+    started: str
+    """UTC, ISO 8601."""
+    weights: str
+    """URI of the best weights."""
+    run_id: str
+
+    def as_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        return {("best_mIoU" if name == "best_miou" else name): value for name, value in values.items()}
+
+
+def compare_runs(address: str, *, dataset: str = "", limit: int = 50) -> list[RunRow]:
+    """The runs that the MLflow server at `address` knows, the best first and unscored ones last.
+
+    Raises UserError when the server does not answer.
+    """
+    client = connect(address)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        experiments = [entry.experiment_id for entry in client.search_experiments()]
+        found = client.search_runs(
+            experiments, f"tags.`{RUN_KEY_TAG}` LIKE '%'", max_results=1000, order_by=["attributes.start_time DESC"]
+        )
+    except (MlflowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"MLflow at {address} does not answer ({reason}): correct MLFLOW_TRACKING_URI") from None
+    rows = [_row(run) for run in found]
+    chosen = [row for row in rows if not dataset or row.dataset == dataset]
+    chosen.sort(key=lambda row: -1.0 if row.best_miou is None else row.best_miou, reverse=True)
+    return chosen[:limit]
+
+
+def _row(run: Any) -> RunRow:
+    tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
+    started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    return RunRow(
+        run_key=tags[RUN_KEY_TAG],
+        dataset=tags.get("dataset", ""),
+        recipe=tags.get("recipe", params.get("recipe", "")),
+        ratio=tags.get("ratio", params.get("ratio", "")),
+        seed=tags.get("seed", params.get("seed", "")),
+        best_miou=metrics.get("best_mIoU"),
+        epoch=tags.get("best_epoch", ""),
+        variant=tags.get("best_variant", ""),
+        status=run.info.status,
+        started=started.isoformat(timespec="seconds"),
+        weights=tags.get("weights", ""),
+        run_id=run.info.run_id,
+    )

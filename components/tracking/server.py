@@ -1,0 +1,195 @@
+"""One run on an MLflow server, synchronously: every call is a request, and every error is raised.
+
+`client.Tracker` puts a queue and a thread in front of this, so that training never waits for it.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Metric
+
+RUN_KEY_TAG = "cps.run_key"
+EXPERIMENT_PREFIX = "cps/"
+
+# What one request may carry, by MLflow's REST API.
+METRICS_PER_REQUEST = 1000
+ENTRIES_PER_REQUEST = 100
+LONGEST_VALUE = 5000
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one metric. `timestamp` is in milliseconds; `model_id` ties it to a LoggedModel."""
+
+    key: str
+    value: float
+    step: int
+    timestamp: int = field(default_factory=lambda: int(time.time() * 1000))
+    model_id: str | None = None
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What a run is called, and what is written down when it is made."""
+
+    run_key: str
+    dataset: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+def experiment_name(dataset: str, environ: Mapping[str, str] = os.environ) -> str:
+    """MLFLOW_EXPERIMENT_NAME, or else one experiment per dataset: only runs on the same images compare."""
+    return environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_PREFIX + dataset
+
+
+def connect(uri: str) -> "MlflowClient":
+    """A client that gives up in seconds where MLflow's own defaults would take minutes."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+class ServedRun:
+    """A run that exists on the server: found by its run key, or created."""
+
+    def __init__(self, client: "MlflowClient", experiment_id: str, run_id: str, *, resumed: bool) -> None:
+        self.client = client
+        self.experiment_id = experiment_id
+        self.run_id = run_id
+        self.resumed = resumed
+        self._logged_steps: dict[str, set[int]] = {}
+
+    def log(self, points: Iterable[Point]) -> None:
+        """Send values; a step that the run already has for a metric is left out."""
+        fresh = [point for point in points if point.step not in self.logged_steps(point.key)]
+        for start in range(0, len(fresh), METRICS_PER_REQUEST):
+            batch = fresh[start : start + METRICS_PER_REQUEST]
+            self.client.log_batch(self.run_id, metrics=[_metric(point) for point in batch])
+            for point in batch:
+                self._logged_steps[point.key].add(point.step)
+
+    def logged_steps(self, key: str) -> set[int]:
+        """The steps at which the run has a value of the metric."""
+        if key not in self._logged_steps:
+            history = self.client.get_metric_history(self.run_id, key) if self.resumed else []
+            self._logged_steps[key] = {entry.step for entry in history}
+        return self._logged_steps[key]
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        entries = [RunTag(key, _short(value)) for key, value in tags.items()]
+        for start in range(0, len(entries), ENTRIES_PER_REQUEST):
+            self.client.log_batch(self.run_id, tags=entries[start : start + ENTRIES_PER_REQUEST])
+
+    def log_checkpoint(self, epoch: int, points: Iterable[Point], params: Mapping[str, str]) -> str:
+        """One LoggedModel per checkpoint, found again by its name; its metrics are the run's too."""
+        name = f"epoch-{epoch:04d}"
+        found = self.client.search_logged_models(
+            experiment_ids=[self.experiment_id],
+            filter_string=f"name = '{name}' AND source_run_id = '{self.run_id}'",
+            max_results=1,
+        )
+        if found:
+            model_id = str(found[0].model_id)
+        else:
+            model = self.client.create_logged_model(
+                self.experiment_id,
+                name=name,
+                source_run_id=self.run_id,
+                params={key: str(value) for key, value in params.items()},
+                model_type="checkpoint",
+            )
+            model_id = str(model.model_id)
+            self.client.finalize_logged_model(model_id, "READY")
+        self.log(Point(p.key, p.value, p.step, p.timestamp, model_id) for p in points)
+        return model_id
+
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        self.client.log_artifact(self.run_id, str(path), folder or None)
+
+    def set_status(self, status: str) -> None:
+        """RUNNING, FINISHED, FAILED or KILLED."""
+        if status == "RUNNING":
+            self.client.update_run(self.run_id, status=status)
+        else:
+            self.client.set_terminated(self.run_id, status=status)
+
+
+def find_run(client: "MlflowClient", experiment_ids: list[str], run_key: str) -> Any | None:
+    """The MLflow run of a run key, or None. Raises what the server answers."""
+    found = client.search_runs(experiment_ids, _tag_is(run_key), max_results=1)
+    return found[0] if found else None
+
+
+def open_served_run(client: "MlflowClient", identity: RunIdentity) -> ServedRun:
+    """Find the run of this run key in its experiment, or make it; with params to write it is RUNNING afterwards."""
+    experiment_id = str(_experiment(client, experiment_name(identity.dataset)).experiment_id)
+    found = find_run(client, [experiment_id], identity.run_key)
+    if found is None:
+        created = client.create_run(experiment_id, run_name=identity.run_key, tags={RUN_KEY_TAG: identity.run_key})
+        run, known = ServedRun(client, experiment_id, created.info.run_id, resumed=False), {}
+    else:
+        run, known = ServedRun(client, experiment_id, found.info.run_id, resumed=True), found.data.params
+        if identity.params and found.info.status != "RUNNING":
+            run.set_status("RUNNING")
+    _log_params(run, {key: value for key, value in identity.params.items() if key not in known})
+    run.set_tags(identity.tags)
+    return run
+
+
+def _experiment(client: "MlflowClient", name: str) -> "Experiment":
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.get_experiment(client.create_experiment(name))
+        except MlflowException:
+            # Another process may have made it between the two calls.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found
+
+
+def _log_params(run: ServedRun, params: Mapping[str, str]) -> None:
+    from mlflow.entities import Param
+
+    entries = [Param(key, _short(value)) for key, value in params.items()]
+    for start in range(0, len(entries), ENTRIES_PER_REQUEST):
+        run.client.log_batch(run.run_id, params=entries[start : start + ENTRIES_PER_REQUEST])
+
+
+def _metric(point: Point) -> "Metric":
+    from mlflow.entities import Metric
+
+    return Metric(point.key, point.value, point.timestamp, point.step, model_id=point.model_id)
+
+
+def _tag_is(run_key: str) -> str:
+    return f"tags.`{RUN_KEY_TAG}` = '{run_key}'"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
+def metric_name(text: str) -> str:
+    """A name that MLflow accepts: it allows letters, digits, and _ - . space : /"""
+    return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII)

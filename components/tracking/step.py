@@ -1,0 +1,88 @@
+"""The exit handler of the pipeline: the MLflow run is closed with its true status, however the pipeline ended."""
+
+import os
+from typing import Any
+
+from components import progress
+from components.running import stopping
+from components.storage import keys
+from components.storage.client import MissingObject, Store, open_store
+from components.storage.lease import Lease, LeaseHeld
+from components.tracking.client import TRACKING_VARIABLE, Status, open_run
+
+STEP = "finish"
+
+
+def finish_job(job_id: str, state: str) -> dict[str, Any]:
+    """Close the MLflow run of the run that a KFP job worked on.
+
+    `state` is the pipeline's final state in KFP's words (SUCCEEDED, FAILED, CANCELLED). A job that failed before
+    it knew its run has nothing to close; a run that was closed before in the same way is left as it is.
+
+    Returns:
+        run_key and status, as far as there are any.
+    """
+    store = open_store()
+    job = _json_or_none(store, keys.job(job_id))
+    if job is None:
+        return {}
+    run_key, status = str(job["run_key"]), _status(state)
+    left = {"run_key": run_key, "status": status}
+    address = os.environ.get(TRACKING_VARIABLE, "")
+    if not address or (status != "FINISHED" and _worked_on_by_another(store, run_key)):
+        return left
+    closed = {"address": address, "status": status, "trained": _trained(store, run_key)}
+    if _json_or_none(store, keys.run(run_key, "closed.json")) == closed:
+        return left
+    tracker = open_run(run_key, str(job["dataset"]), {})
+    if tracker.finish(status):
+        store.put_json(keys.run(run_key, "closed.json"), closed)
+        progress.say(STEP, f"MLflow: {tracker.url or address}")
+    return left
+
+
+def published(store: Store, run_key: str) -> bool:
+    """Whether this result is in this MLflow already, so that a second run of the same need not ask MLflow.
+
+    Also true where tracking is off: then there is nothing to do.
+    """
+    mark = _mark(store, run_key)
+    return not mark["address"] or _json_or_none(store, keys.run(run_key, "published.json")) == mark
+
+
+def mark_published(store: Store, run_key: str) -> None:
+    """To be called when all of the result has been delivered."""
+    store.put_json(keys.run(run_key, "published.json"), _mark(store, run_key))
+
+
+def _mark(store: Store, run_key: str) -> dict[str, str]:
+    result = store.stat(keys.run(run_key, "result.json"))
+    return {"address": os.environ.get(TRACKING_VARIABLE, ""), "result": result.sha256 if result else ""}
+
+
+def _trained(store: Store, run_key: str) -> str:
+    """When training was last complete: a run that was trained again has been opened again, too."""
+    index = store.stat(keys.checkpoint_index(run_key))
+    return index.modified.isoformat() if index else ""
+
+
+def _status(state: str) -> Status:
+    if stopping() or state.upper() in ("CANCELLED", "CANCELED", "CANCELING"):
+        return "KILLED"
+    return "FINISHED" if state.upper() in ("SUCCEEDED", "COMPLETE", "COMPLETED") else "FAILED"
+
+
+def _worked_on_by_another(store: Store, run_key: str) -> bool:
+    """Whether the training is going on elsewhere: this job's failure then is not the run's."""
+    try:
+        with Lease(store, keys.run(run_key, "lease.json"), {"run": run_key, "doing": "closing"}):
+            return False
+    except LeaseHeld:
+        return True
+
+
+def _json_or_none(store: Store, key: str) -> Any:
+    try:
+        return store.get_json(key)
+    except MissingObject:
+        return None

@@ -1,0 +1,102 @@
+"""Fixtures that several parts share: a real object store, and real images where they are at hand."""
+
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from components.errors import UserError
+from components.storage.client import Store, connect
+from components.storage.settings import StoreSettings
+from pipeline.services import object_store
+from pipeline.services.ports import LOOPBACK, answers, free_internal_ports
+from pipeline.services.state import write_identities
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
+    """A real object store on free ports, for the whole session."""
+    folder = tmp_path_factory.mktemp("object-store")
+    access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
+    identities = folder / "identities.json"
+    write_identities(identities, access_key, secret_key)
+    [s3_port] = free_internal_ports(1)
+    command = object_store.command(folder, s3_port, object_store.internal_ports(), identities)
+    settings = StoreSettings(endpoint=f"http://{LOOPBACK}:{s3_port}", access_key=access_key, secret_key=secret_key)
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            _wait_for(settings, s3_port, process, folder / "log")
+            yield settings
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def store(store_server: StoreSettings) -> Iterator[Store]:
+    """A store with a bucket of its own."""
+    store = Store(replace(store_server, bucket=f"test-{secrets.token_hex(6)}"))
+    store.check()
+    yield store
+    # Every bucket takes up a volume of the server, whose number is limited.
+    for item in store.list(""):
+        store.remove(item.key)
+    with urllib3.PoolManager() as pool:
+        connect(store.settings, pool).remove_bucket(store.settings.bucket)
+
+
+@pytest.fixture
+def store_environment(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """`store` as the environment names it: for what calls `open_store()`, here or in a child process."""
+    environment = {
+        "AWS_ENDPOINT_URL": store.settings.endpoint,
+        "AWS_ACCESS_KEY_ID": store.settings.access_key,
+        "AWS_SECRET_ACCESS_KEY": store.settings.secret_key,
+        "AWS_DEFAULT_REGION": store.settings.region,
+        "CPS_BUCKET": store.settings.bucket,
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return environment
+
+
+@pytest.fixture(scope="session")
+def camvid() -> Path:
+    """The CamVid images with their lists and classes.json."""
+    return _at_hand("CPS_TEST_DATA", REPOSITORY.parent / "shared" / "data", "camvid")
+
+
+@pytest.fixture(scope="session")
+def mobilenet_weights() -> Path:
+    """MobileNetV2's ImageNet weights as an .npz file."""
+    return _at_hand("CPS_TEST_WEIGHTS", REPOSITORY.parent / "shared" / "weights", "mobilenetv2_imagenet.npz")
+
+
+def _at_hand(variable: str, default: Path, name: str) -> Path:
+    path = Path(os.environ.get(variable) or default) / name
+    if not path.exists():
+        missing = f"no {path}: set {variable} to the folder that has {name}"
+        # Where every test must run, a test that was left out is one that failed.
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    return path
+
+
+def _wait_for(settings: StoreSettings, port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if answers(port):
+            try:
+                Store(settings).check()
+            except UserError:
+                pass
+            else:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"the object store did not start: {log.read_text(errors='replace')[-2000:]}")
