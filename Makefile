@@ -1,0 +1,104 @@
+# Everything a person does with this repository. `make` alone lists it.
+# Needs Python 3.11 with venv and pip, and git; the rest is installed into .venv from requirements.lock.
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+# `make setup PYTHON=/path/to/python3.11` names one; otherwise the first Python 3.11 on the PATH is taken.
+PYTHON ?=
+PYTHONS := $(or $(PYTHON),python3.11 python3 python)
+IS_PYTHON_311 := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))
+# The packages whose import is slow and that every step imports: compiled once here rather than in the first run.
+COMPILED := click flask kfp minio mlflow paddle pydantic rich sqlalchemy
+BROWSER ?= chromium
+# More arguments for the tool behind a target: make test ARGS='-k storage -x'
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-slow lint types browser-test images images-test manifests lock clean
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET [ARGS=...]\n"} \
+		/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## Install everything into .venv (again only when a lock or pyproject.toml changed)
+
+$(VENV)/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml
+	@set -e; \
+	if ! $(BIN)/python -c '$(IS_PYTHON_311)' 2>/dev/null; then \
+		for python in $(PYTHONS); do \
+			"$$python" -c '$(IS_PYTHON_311)' 2>/dev/null && break; python=; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "setup: needs Python 3.11 with its venv and pip modules (tried: $(PYTHONS)); name one with: make setup PYTHON=/path/to/python3.11" >&2; \
+			exit 1; \
+		fi; \
+		echo "setup: making $(VENV) with $$("$$python" -c 'import sys; print(sys.executable)')"; \
+		"$$python" -m venv --clear $(VENV); \
+	fi
+	@echo "setup: installing requirements.lock"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+# A plain path entry (compat) instead of setuptools' import hook: every Python start is some 10 ms faster.
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -C editable_mode=compat --editable .
+	@cd "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" && \
+		"$(CURDIR)/$(BIN)/python" -m compileall -q -j 0 $(COMPILED)
+	@touch $@
+	@echo "setup: done; the command is $(BIN)/cps"
+
+demo: setup ## Run the whole pipeline on generated street scenes, on this machine
+	$(BIN)/cps run --recipe demo --dataset scenes $(ARGS)
+
+test: setup ## Run the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## Run the slow tests: training, the whole pipeline end to end
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: setup ## Check style and formatting (ruff), and the shell scripts where shellcheck is installed
+	$(BIN)/ruff check . $(ARGS)
+	$(BIN)/ruff format --check .
+	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck .ci/* scripts/*; \
+	else echo "shellcheck is not installed: shell scripts not checked"; fi
+
+types: setup ## Check types (mypy, strict)
+	$(BIN)/mypy $(ARGS)
+
+browser-test: setup ## Open the report and the gallery in headless Chromium (pictures in build/pages)
+	CPS_TEST_BROWSER=$(BROWSER) $(BIN)/python -m pytest tests/browser $(ARGS)
+
+images: setup ## Build the container images with docker or podman
+	scripts/images $(ARGS)
+
+images-test: build/ci-tools/.installed ## Lint, build and run the images here, on a stand-in base (root, podman, Debian)
+	scripts/images-test $(ARGS)
+
+manifests: build/ci-tools/.installed ## Build every overlay of manifests/ and check what comes out
+	scripts/manifests-check $(ARGS)
+
+build/ci-tools/.installed: requirements-ci.lock $(VENV)/.installed
+	@$(UV) venv --quiet --clear --python $(BIN)/python build/ci-tools
+	@$(UV) pip sync --quiet --python build/ci-tools/bin/python --require-hashes requirements-ci.lock
+	@touch $@
+
+# The subsets take their versions from requirements.lock, so that one set of versions is tested.
+COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes
+SUBSET = $(COMPILE) --no-header --no-annotate --override overrides.txt --constraint requirements.lock
+define write_image_lock
+	@{ echo "# Made by make lock from requirements-$(1).in; versions as in requirements.lock."; \
+	   $(SUBSET) requirements-$(1).in; \
+	   echo kfp | $(SUBSET) --no-deps -; } > requirements-$(1).lock
+endef
+
+lock: setup ## Resolve the requirements again (ARGS=--upgrade takes newer versions)
+	$(COMPILE) --override overrides.txt requirements.in -o requirements.lock $(ARGS)
+	@{ echo "# Made by make lock: what pip installs so that uv can install the rest."; echo uv | $(SUBSET) -; } > requirements-bootstrap.lock
+	$(call write_image_lock,data)
+	$(call write_image_lock,cps)
+	$(COMPILE) --no-header requirements-ci.in -o requirements-ci.lock $(ARGS)
+
+clean: ## Remove what was built and cached; .venv and .cps (your runs and data) stay
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -not -path './.venv/*' -not -path './.cps/*' -prune -exec rm -rf {} +
+	@if [ -d .cps ]; then echo "clean: kept .cps, which holds your runs and data; stop it with 'cps down' and remove it by hand"; fi

@@ -1,0 +1,53 @@
+# Every step, with paddle; also the MLflow server of manifests/components/mlflow.
+#   docker build -f docker/cps.Dockerfile -t cps-pipeline/cps:0.1.0 .
+# For GPUs start from an image of Paddle's own that has Python 3.11 and paddlepaddle-gpu 3.3.1 (not tested by us):
+#   docker build -f docker/cps.Dockerfile -t cps-pipeline/cps:0.1.0-gpu --build-arg BASE=paddlepaddle/paddle:TAG --build-arg PADDLE=base .
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+# lock: paddlepaddle (CPU) from requirements-cps.lock.  base: the one that the base image brings.
+ARG PADDLE=lock
+WORKDIR /build
+COPY requirements-bootstrap.lock requirements-cps.lock ./
+RUN python3 -m venv /opt/uv \
+ && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
+RUN case "${PADDLE}" in \
+      lock) cp requirements-cps.lock image.lock; packages= ;; \
+      base) awk '/^[a-z0-9]/ {keep = !/^paddlepaddle==/} keep' requirements-cps.lock > image.lock; \
+            packages=--system-site-packages ;; \
+      *) echo "PADDLE is ${PADDLE}; it must be lock or base" >&2; exit 2 ;; \
+    esac \
+ && /opt/uv/bin/uv venv --no-cache --python "$(command -v python3)" ${packages} /opt/cps \
+ && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --no-deps --require-hashes -r image.lock \
+ && libraries=$(/opt/cps/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+ && for package in kfp minio mlflow numpy paddle paddleseg pandas pydantic sklearn; do \
+      if [ -d "${libraries}/${package}" ]; then /opt/cps/bin/python -m compileall -q -j 0 "${libraries}/${package}"; fi; \
+    done
+COPY components /opt/cps/app/components
+RUN /opt/cps/bin/python -m compileall -q /opt/cps/app
+
+FROM ${BASE}
+# paddle links against OpenMP's runtime, which the slim base leaves out. Debian keeps one version: nothing to pin.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends libgomp1 \
+ && rm -rf /var/lib/apt/lists/*
+COPY --from=build /opt/cps /opt/cps
+# No ENTRYPOINT: KFP gives the whole command, and an entry point of ours would swallow it and still report success.
+# The root may be read-only; /tmp is the one place that must be writable.
+ENV PATH=/opt/cps/bin:$PATH \
+    PYTHONPATH=/opt/cps/app \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    CPS_CACHE=/tmp/cps-cache
+WORKDIR /tmp
+# A number, so that Kubernetes can see that it is not root.
+USER 65532:65532
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="cps-pipeline/cps" \
+      org.opencontainers.image.description="Cross Pseudo Supervision: training, evaluation and prediction steps" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

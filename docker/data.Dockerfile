@@ -1,0 +1,35 @@
+# The slim image: prepare-dataset, split-labels, finish. No paddle.
+#   docker build -f docker/data.Dockerfile -t cps-pipeline/data:0.1.0 .
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+WORKDIR /build
+COPY requirements-bootstrap.lock requirements-data.lock ./
+RUN python3 -m venv /opt/uv \
+ && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock \
+ && /opt/uv/bin/uv venv --no-cache --python "$(command -v python3)" /opt/cps \
+ && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --compile-bytecode \
+      --no-deps --require-hashes -r requirements-data.lock
+COPY components /opt/cps/app/components
+RUN /opt/cps/bin/python -m compileall -q /opt/cps/app
+
+FROM ${BASE}
+COPY --from=build /opt/cps /opt/cps
+# No ENTRYPOINT: KFP gives the whole command, and an entry point of ours would swallow it and still report success.
+# The root may be read-only; /tmp is the one place that must be writable.
+ENV PATH=/opt/cps/bin:$PATH \
+    PYTHONPATH=/opt/cps/app \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    CPS_CACHE=/tmp/cps-cache
+WORKDIR /tmp
+# A number, so that Kubernetes can see that it is not root.
+USER 65532:65532
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="cps-pipeline/data" \
+      org.opencontainers.image.description="Dataset steps of the Cross Pseudo Supervision pipeline" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

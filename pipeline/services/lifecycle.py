@@ -1,0 +1,269 @@
+"""Start, find again and stop the object store and the MLflow server of this machine."""
+
+import http.client
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from components import progress
+from components.errors import UserError, WorkFailed
+from components.storage.settings import StoreSettings
+from pipeline.services import object_store, processes, tracking_server
+from pipeline.services.ports import LOOPBACK, Reservation, answers, reserve, reserve_from
+from pipeline.services.state import Home, ServiceState, State
+
+STORE = "object store"
+MLFLOW = "MLflow"
+STORE_SECONDS = 60
+TRACKING_SECONDS = 180
+STARTS = 3
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Addresses of the services, and `environment`: what a process needs in its own to use them.
+
+    `s3` is the user's own store where that is used; `mlflow` is "" where tracking was not asked for.
+    """
+
+    s3: str
+    mlflow: str
+    environment: dict[str, str] = field(repr=False)  # holds the secret key
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """A service as it is now. `address` is "" and `pid` None while it does not run."""
+
+    name: str
+    address: str
+    pid: int | None
+    healthy: bool
+
+
+def services_up(
+    home: Path,
+    s3_port: int | None = None,
+    mlflow_port: int | None = None,
+    tracking: bool = True,
+    store: StoreSettings | None = None,
+) -> Endpoints:
+    """Have the services run, whichever of them run already; return when the object store takes a PUT.
+
+    MLflow may still be starting then (see `wait_tracking`). Ports that are not asked for are those of the last time,
+    or else the first free ones from 9000 and 5000 on. With `store`, that one is used and none is embedded.
+    Raises UserError where a port that was asked for is in use, WorkFailed where a server does not start.
+    """
+    place = Home(home)
+    place.create()
+    with place.locked():
+        settings = store or _object_store_up(place, s3_port)
+        mlflow = _mlflow_up(place, mlflow_port, settings, embedded=store is None) if tracking else ""
+    environment = {
+        "AWS_ENDPOINT_URL": settings.endpoint,
+        "AWS_ACCESS_KEY_ID": settings.access_key,
+        "AWS_SECRET_ACCESS_KEY": settings.secret_key,
+        "AWS_DEFAULT_REGION": settings.region,
+        **({"MLFLOW_TRACKING_URI": mlflow} if mlflow else {}),
+        **_past_proxies(os.environ),
+    }
+    return Endpoints(settings.endpoint, mlflow, environment)
+
+
+def wait_tracking(home: Path, seconds: float = TRACKING_SECONDS) -> str:
+    """Wait until the MLflow server answers; its address.
+
+    A fresh database takes it about half a minute. Raises WorkFailed where it ended or does not answer in time.
+    """
+    place = Home(home)
+    service = place.read().mlflow
+    if service is None or service.process is None:
+        raise UserError(f"no MLflow server was started in {place.folder}: run `cps up`")
+    _wait(MLFLOW, service, _log(place, MLFLOW), lambda: _healthy(service.port, "/health"), seconds)
+    return _address(service.port)
+
+
+def services_down(home: Path) -> None:
+    """Stop what runs. Data, ports and credentials stay for the next time."""
+    place = Home(home)
+    if not place.exists():
+        return
+    with place.locked():
+        state = place.read()
+        services = [service for service in (state.mlflow, state.object_store) if service]
+        processes.stop([service.process for service in services if service.process])
+        place.write(State(object_store=_stopped(state.object_store), mlflow=_stopped(state.mlflow)))
+
+
+def services_status(home: Path) -> list[ServiceStatus]:
+    """Every service that was ever started in this home, as it is now."""
+    state = Home(home).read()
+    known = ((STORE, state.object_store, "/healthz"), (MLFLOW, state.mlflow, "/health"))
+    return [_status(name, service, path) for name, service, path in known if service]
+
+
+def _stopped(service: ServiceState | None) -> ServiceState | None:
+    return service.model_copy(update={"process": None}) if service else None
+
+
+def _status(name: str, service: ServiceState, path: str) -> ServiceStatus:
+    if service.process is None or not processes.is_running(service.process):
+        return ServiceStatus(name, "", None, healthy=False)
+    return ServiceStatus(name, _address(service.port), service.process.pid, _healthy(service.port, path))
+
+
+def _object_store_up(place: Home, wanted: int | None) -> StoreSettings:
+    access_key, secret_key = place.keys()
+    service = place.read().object_store
+    if not _keep(STORE, "--s3-port", service, wanted):
+        service = _start_object_store(place, service, wanted)
+    assert service is not None
+    settings = StoreSettings(endpoint=_address(service.port), access_key=access_key, secret_key=secret_key)
+    _wait(STORE, service, _log(place, STORE), lambda: _takes_a_put(settings, service.port), STORE_SECONDS)
+    return settings
+
+
+def _start_object_store(place: Home, before: ServiceState | None, wanted: int | None) -> ServiceState:
+    """Start it, again with other ports where some program was quicker to take one of those it was given."""
+    log = _log(place, STORE)
+    for _ in range(STARTS):
+        internal = object_store.internal_ports(before.internal_ports if before else None)
+        with _reserve(STORE, "--s3-port", before, wanted, object_store.PORT) as reservation:
+            command = object_store.command(place.object_store, reservation.port, internal, place.credentials)
+            said_before = log.stat().st_size if log.exists() else 0
+            process = processes.start(
+                command, folder=place.object_store, log=log, environment=_neutral(), inherit=reservation.handle
+            )
+            service = ServiceState(port=reservation.port, process=process, internal_ports=internal)
+            place.write(place.read().model_copy(update={"object_store": service}))
+        while processes.is_running(process) and not answers(service.port):
+            time.sleep(0.05)
+        if processes.is_running(process) or object_store.PORT_CLASH not in _said_since(log, said_before):
+            return service
+    raise WorkFailed(f"the object store found its ports taken {STARTS} times: see {log}")
+
+
+def _takes_a_put(settings: StoreSettings, port: int) -> bool:
+    # Here, because the SDK takes half a second to import, which commands that find everything running need not wait.
+    from components.storage.client import Store
+
+    if not answers(port):
+        return False
+    store = Store(replace(settings, bucket=tracking_server.BUCKET))
+    try:
+        store.check()
+        store.put_bytes(".ready", b"ready")
+    except (UserError, WorkFailed):
+        return False
+    return True
+
+
+def _mlflow_up(place: Home, wanted: int | None, store: StoreSettings, *, embedded: bool) -> str:
+    service = place.read().mlflow
+    if _keep(MLFLOW, "--mlflow-port", service, wanted):
+        assert service is not None
+        if not embedded or service.store_endpoint in ("", store.endpoint):
+            return _address(service.port)
+        assert service.process is not None
+        processes.stop([service.process])  # the store has moved, and MLflow learns that only by starting anew
+    with _reserve(MLFLOW, "--mlflow-port", service, wanted, tracking_server.PORT) as reservation:
+        artifacts = f"s3://{tracking_server.BUCKET}" if embedded else f"s3://{store.bucket}/{tracking_server.BUCKET}"
+        process = processes.start(
+            tracking_server.command(reservation.port, artifacts),
+            folder=place.mlflow,
+            log=_log(place, MLFLOW),
+            environment={**_neutral(), **tracking_server.environment(store)},
+            inherit=reservation.handle,
+        )
+        service = ServiceState(
+            port=reservation.port, process=process, store_endpoint=store.endpoint if embedded else ""
+        )
+        place.write(place.read().model_copy(update={"mlflow": service}))
+    return _address(service.port)
+
+
+def _keep(name: str, option: str, service: ServiceState | None, wanted: int | None) -> bool:
+    """Whether the service runs already. What a killed server left of itself is cleared away."""
+    if service is None or service.process is None:
+        return False
+    if not processes.is_running(service.process):
+        processes.stop([service.process])
+        return False
+    if wanted not in (None, service.port):
+        raise UserError(f"{name} runs on port {service.port} already: leave out {option} {wanted}, or `cps down` first")
+    return True
+
+
+def _reserve(name: str, option: str, before: ServiceState | None, wanted: int | None, preferred: int) -> Reservation:
+    if wanted is not None:
+        reservation = reserve(wanted)
+        if reservation is None:
+            raise UserError(f"port {wanted} is in use: choose another {option} for {name}, or stop what has it")
+        return reservation
+    if before is None:
+        return reserve_from(preferred)
+    reservation = reserve(before.port)
+    if reservation is None:
+        reservation = reserve_from(preferred)
+        progress.say("services", f"another program has port {before.port}: {name} moves to {reservation.port}")
+    return reservation
+
+
+def _wait(name: str, service: ServiceState, log: Path, ready: Callable[[], bool], seconds: float) -> None:
+    assert service.process is not None
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if not processes.is_running(service.process):
+            raise WorkFailed(f"{name} ended while it started: {_last_line(log)} (all of it in {log})")
+        if time.monotonic() > deadline:
+            raise WorkFailed(f"{name} does not answer at {_address(service.port)} after {seconds:.0f} s: see {log}")
+        time.sleep(0.05)
+
+
+def _healthy(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _address(port: int) -> str:
+    return f"http://{LOOPBACK}:{port}"
+
+
+def _neutral() -> dict[str, str]:
+    """This environment without what would change the servers' own settings."""
+    foreign = ("AWS_", "MLFLOW_", "S3_", "WEED_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
+
+def _past_proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """Where a proxy is set, what keeps clients from asking it for addresses of this machine."""
+    if not any(name.lower() in ("http_proxy", "all_proxy") for name in environ):
+        return {}
+    exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    hosts = [host for host in exempt.split(",") if host]
+    value = ",".join(dict.fromkeys([*hosts, LOOPBACK, "localhost"]))
+    return {"NO_PROXY": value, "no_proxy": value}
+
+
+def _log(place: Home, name: str) -> Path:
+    return place.logs / f"{name.lower().replace(' ', '-')}.log"
+
+
+def _said_since(log: Path, offset: int) -> str:
+    with log.open("rb") as file:
+        file.seek(offset)
+        return file.read().decode(errors="replace")
+
+
+def _last_line(log: Path) -> str:
+    lines = _said_since(log, max(0, log.stat().st_size - 4096)).split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1][:200] if said else "it said nothing"

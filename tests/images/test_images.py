@@ -1,0 +1,241 @@
+"""The pipeline's steps inside the images, as a cluster runs them: the commands of the compiled pipeline, each with a
+hand-written executor input, in a container with a read-only root, without privileges and without root.
+
+CPS_TEST_IMAGES is the command that runs containers, e.g. "podman".
+"""
+
+import json
+import os
+import shlex
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.storage import keys
+from components.storage.client import Store
+from components.storage.settings import StoreSettings
+from pipeline.cluster import compile_pipeline
+
+ENGINE = shlex.split(os.environ["CPS_TEST_IMAGES"])
+DATA_IMAGE, IMAGE = "localhost/cps-pipeline/data:test", "localhost/cps-pipeline/cps:test"
+USER = 65532
+BUCKET_ROOT = Path("minio/pipeline-artifacts")  # KFP reads minio://x/y as the mounted path /minio/x/y
+
+# A run that takes seconds: what is tested is that each step works in its image, not what it learns.
+SPLIT: dict[str, Any] = {
+    "labeled_ratio": "1/2",
+    "recipe": "demo",
+    "overrides": "{}",
+    "seed": 0,
+    "epochs": 1,
+    "batch_size": 2,
+}
+SHARING = {"processes": 1, "eval_shards": 1}
+PREPARE = {
+    **SPLIT,
+    **SHARING,
+    "source": "scenes:train=8,val=2,width=128,height=64,seed=0",
+    "sha256": "",
+    "predict_images": "val",
+    "predict_limit": 2,
+}
+
+
+Fields = dict[str, Any]
+Kinds = dict[str, str]
+"""Artifacts by name, with their KFP types."""
+
+
+@dataclass
+class Job:
+    """The steps of one pipeline run, and where they leave their artifacts."""
+
+    executors: dict[str, Any]
+    folder: Path
+    store: Store
+
+    def start(
+        self, step: str, image: str, parameters: Fields, inputs: Kinds, outputs: Kinds
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a step in its image, by the command that KFP compiled for it."""
+        container = self.executors[f"exec-{step}"]["container"]
+        executor_input = {
+            "inputs": {
+                "parameterValues": parameters,
+                "artifacts": {name: self._artifact(name, kind) for name, kind in inputs.items()},
+            },
+            "outputs": {
+                "artifacts": {name: self._artifact(name, kind) for name, kind in outputs.items()},
+                "outputFile": f"/{BUCKET_ROOT}/{step}.json",
+            },
+        }
+        arguments = [json.dumps(executor_input) if word == "{{$}}" else word for word in container["args"]]
+        command = [*container["command"], *arguments]
+        return in_container(image, *command, folder=self.folder, store=self.store.settings)
+
+    def run(self, step: str, image: str, parameters: Fields, inputs: Kinds, outputs: Kinds) -> Fields:
+        """The same for a step that must succeed; returns its output parameters, and its artifacts as "artifacts"."""
+        done = self.start(step, image, parameters, inputs, outputs)
+        assert done.returncode == 0, done.stderr
+        left = json.loads(self.file(f"{step}.json").read_text())
+        return {**left.get("parameterValues", {}), "artifacts": left.get("artifacts", {})}
+
+    def file(self, name: str) -> Path:
+        return self.folder / BUCKET_ROOT / name
+
+    def _artifact(self, name: str, kind: str) -> dict[str, Any]:
+        uri = f"minio://{BUCKET_ROOT.name}/{name}"
+        return {
+            "artifacts": [
+                {"name": name, "type": {"schemaTitle": f"system.{kind}", "schemaVersion": "0.0.1"}, "uri": uri}
+            ]
+        }
+
+
+@pytest.fixture(scope="module")
+def job(store_server: StoreSettings, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    folder = tmp_path_factory.mktemp("job")
+    compiled = compile_pipeline(folder / "cps.yaml")
+    pipeline = next(yaml.safe_load_all(compiled.read_text()))
+    (folder / BUCKET_ROOT).mkdir(parents=True)
+    for path in (folder / "minio", folder / BUCKET_ROOT):
+        os.chown(path, USER, USER)
+    store = Store(replace(store_server, bucket="images"))
+    store.check()
+    return Job(pipeline["deploymentSpec"]["executors"], folder, store)
+
+
+def test_images_say_what_they_are_and_swallow_no_command() -> None:
+    for image in (DATA_IMAGE, IMAGE):
+        inspected = subprocess.run([*ENGINE, "image", "inspect", image], capture_output=True, text=True, check=True)
+        config = json.loads(inspected.stdout)[0]["Config"]
+        assert not config.get("Entrypoint")
+        assert config["User"].split(":")[0].isdigit()
+        assert int(config["User"].split(":")[0]) > 0
+        labels = {name.removeprefix("org.opencontainers.image.") for name in config["Labels"]}
+        assert {"title", "description", "licenses", "version", "revision"} <= labels
+
+
+def test_the_data_image_has_its_steps_and_no_paddle() -> None:
+    program = """if True:
+        import importlib.util, json
+        import components.dataset.step, components.tracking.step
+        from mlflow import MlflowClient
+        print(json.dumps([name for name in ("paddle", "paddleseg", "cv2", "pytest") if importlib.util.find_spec(name)]))
+    """
+    done = in_container(DATA_IMAGE, "python3", "-c", program)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+def test_the_image_computes_with_paddle() -> None:
+    program = "import paddle; print(float(paddle.nn.Conv2D(3, 1, 3)(paddle.ones([1, 3, 8, 8])).shape[-1]))"
+    done = in_container(IMAGE, "python3", "-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "6.0"
+
+
+def test_the_image_has_an_mlflow_server() -> None:
+    done = in_container(IMAGE, "mlflow", "server", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "--allowed-hosts" in done.stdout
+
+
+def test_a_step_cannot_write_outside_its_folders() -> None:
+    done = in_container(DATA_IMAGE, "sh", "-c", "id -u; touch /tmp/here; touch /opt/cps/app/there")
+    assert done.stdout.split() == [str(USER)]
+    assert done.returncode != 0
+
+
+def test_the_users_mistake_ends_a_step_with_code_2_and_one_line(job: Job) -> None:
+    outputs = {"dataset": "Dataset"}
+    done = job.start("prepare-dataset", DATA_IMAGE, {**PREPARE, "labeled_ratio": "3/2"}, {}, outputs)
+    assert done.returncode == 2
+    assert "3/2" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_every_step_of_the_pipeline(job: Job) -> None:
+    digest = job.run("prepare-dataset", DATA_IMAGE, PREPARE, {}, {"dataset": "Dataset"})["Output"]
+    described = json.loads(job.file("dataset").read_text())
+    assert described["digest"] == digest
+    assert (described["train"], described["val"]) == (8, 2)
+    assert job.store.stat(keys.dataset_manifest(digest))
+
+    run_key = split(job, digest)
+    assert job.store.get_json(keys.job("job-1"))["run_key"] == run_key
+
+    shards = train(job, run_key)
+    index = job.store.get_json(keys.checkpoint_index(run_key))
+    assert [entry["epoch"] for entry in index["checkpoints"]] == [1]
+
+    for shard in shards:
+        job.run("evaluate", IMAGE, shard, {}, {})
+    outputs = {
+        "best": "Model",
+        "metrics": "Metrics",
+        "confusion": "ClassificationMetrics",
+        "report": "HTML",
+        "summary": "Markdown",
+    }
+    selected = job.run("select", IMAGE, {"run_key": run_key}, {"checkpoints": "Model"}, outputs)
+    result = job.store.get_json(keys.run(run_key, "result.json"))
+    assert 0 < result["best"]["mIoU"] < 1
+    assert selected["artifacts"]["metrics"]["artifacts"][0]["metadata"]
+    assert "<html" in job.file("report").read_text()
+    assert job.store.stat(keys.run(run_key, "report.html"))
+
+    predicted = {"run_key": run_key, "images": "val", "limit": 2}
+    job.run("predict", IMAGE, predicted, {"best": "Model"}, {"predictions": "Artifact", "gallery": "HTML"})
+    assert "<html" in job.file("gallery").read_text()
+
+    status = {"state": "SUCCEEDED", "pipelineTaskName": "x", "pipelineJobResourceName": "y", "error": {}}
+    job.run("finish", DATA_IMAGE, {"status": status, "job_id": "job-1"}, {}, {})
+
+
+def split(job: Job, digest: str) -> str:
+    parameters = {**SPLIT, "dataset_digest": digest, "job_id": "job-1"}
+    done = job.run("split-labels", DATA_IMAGE, parameters, {"dataset": "Dataset"}, {"split": "Artifact"})
+    return str(done["Output"])
+
+
+def train(job: Job, run_key: str) -> list[dict[str, str]]:
+    parameters = {"run_key": run_key, **SHARING}
+    done = job.run("train", IMAGE, parameters, {"split": "Artifact"}, {"checkpoints": "Model"})
+    assert done["run_key"] == run_key
+    assert done["shards"] == [{"run_key": run_key, "shard": "0/1"}]
+    return list(done["shards"])
+
+
+def in_container(
+    image: str, *command: str, folder: Path | None = None, store: StoreSettings | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command in an image as a restricted pod would, with the store on this machine's loopback."""
+    options = ["--rm", "--network", "host", "--read-only", "--tmpfs", "/tmp:rw,mode=1777", "--cap-drop", "all"]
+    options += ["--security-opt", "no-new-privileges", "--memory", "4g", "--ipc", "private", "--shm-size", "512m"]
+    if folder:
+        options += ["--volume", f"{folder / 'minio'}:/minio"]
+    environment = dict(os.environ)
+    if store:
+        keys_of_the_store = {
+            "AWS_ENDPOINT_URL": store.endpoint,
+            "AWS_ACCESS_KEY_ID": store.access_key,
+            "AWS_SECRET_ACCESS_KEY": store.secret_key,
+            "AWS_DEFAULT_REGION": store.region,
+            "CPS_BUCKET": store.bucket,
+        }
+        # By name only, so that no key stands on a command line.
+        options += [word for name in keys_of_the_store for word in ("--env", name)]
+        environment |= keys_of_the_store
+    return subprocess.run(
+        [*ENGINE, "run", *options, image, *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )

@@ -1,0 +1,163 @@
+"""What may import what, what a start of `cps` may load, and what no file of the project may say."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+# A part imports itself and what lies below it, never its neighbours. Every part but `pipeline` is components.<name>.
+LAYERS = (
+    {"pipeline"},
+    {"training", "evaluation", "prediction"},
+    {"dataset"},
+    {"inference"},
+    {"networks", "metrics"},
+    {"recipes", "tracking"},
+    {"storage"},
+    {"running", "parameters"},
+    {"errors", "progress"},
+)
+LEVEL = {part: level for level, parts in enumerate(reversed(LAYERS)) for part in parts}
+
+NEVER = {"components": {"kfp", "pipeline", "tests"}, "pipeline": {"paddle", "paddleseg", "tests"}}
+
+SLOW_TO_IMPORT = ["paddle", "kfp", "mlflow", "minio", "rich", "pydantic"]
+
+# Written so that this file does not itself contain what it looks for.
+FORBIDDEN = {
+    "a package registry's address": re.compile(
+        r"pypi[.]org|pythonhosted[.]org|npmjs[.]org|deb[.]debian[.]org|-index[-]url|^registry\s*=", re.M
+    ),
+    "a path of one machine": re.compile(r"(?<![\w.~}])/(?:work|root|home|Users)/[a-z]"),
+    "a private key or token": re.compile(r"-----BEGIN [A-Z ]*PRIVATE[ ]KEY|\bAKIA[0-9A-Z]{16}\b"),
+}
+
+
+def test_imports_go_down_only() -> None:
+    wrong = [
+        f"{path.relative_to(REPOSITORY)}:{line}: {part} imports {imported}"
+        for path in _modules("components", "pipeline")
+        for part in [_part(_module_name(path))]
+        for line, name in _imports(path)
+        for imported in [_part(name)]
+        if imported and part and imported != part and LEVEL.get(imported, -1) >= LEVEL.get(part, 0)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_part_has_a_layer() -> None:
+    parts = {_part(_module_name(path)) for path in _modules("components", "pipeline")} - {""}
+    assert parts <= set(LEVEL), f"add to LAYERS: {sorted(parts - set(LEVEL))}"
+
+
+@pytest.mark.parametrize("tree", sorted(NEVER))
+def test_packages_that_a_tree_never_imports(tree: str) -> None:
+    wrong = [
+        f"{path.relative_to(REPOSITORY)}:{line}: {name}"
+        for path in _modules(tree)
+        for line, name in _imports(path)
+        if name.split(".")[0] in NEVER[tree]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_command_starts_without_anything_slow() -> None:
+    program = f"import json, sys, pipeline.cli; print(json.dumps(sorted(set(sys.modules) & set({SLOW_TO_IMPORT}))))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("what", sorted(FORBIDDEN))
+def test_no_file_contains(what: str) -> None:
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{text.count(chr(10), 0, match.start()) + 1}: {match.group()!r}"
+        for path in _project_files()
+        for text in [_text(path)]
+        for match in FORBIDDEN[what].finditer(text)
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", ["bootstrap", "data", "cps"])
+def test_image_locks_are_subsets_of_the_tested_lock(name: str) -> None:
+    tested = _locked(REPOSITORY / "requirements.lock")
+    subset = _locked(REPOSITORY / f"requirements-{name}.lock")
+    assert subset
+    assert {package: tested.get(package) for package in subset} == subset, "run `make lock`"
+
+
+def test_the_data_image_installs_no_paddle() -> None:
+    names = {entry.split("==")[0] for entry in _locked(REPOSITORY / "requirements-data.lock")}
+    assert {"kfp", "minio", "mlflow-skinny", "numpy"} <= names
+    assert not {name for name in names if name.startswith(("paddle", "opencv", "mlflow")) and name != "mlflow-skinny"}
+
+
+def _modules(*trees: str) -> Iterator[Path]:
+    for tree in trees:
+        yield from sorted((REPOSITORY / tree).rglob("*.py"))
+
+
+def _module_name(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _part(module: str) -> str:
+    """`components.dataset.split` -> `dataset`; `pipeline.cli` -> `pipeline`; others -> empty."""
+    first, _, rest = module.partition(".")
+    return {"pipeline": "pipeline", "components": rest.split(".")[0]}.get(first, "")
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything a module imports, also inside its functions; relative names resolved."""
+    package = _module_name(path) if path.name == "__init__.py" else _module_name(path).rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *filter(None, [base])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def _project_files() -> list[Path]:
+    """What git tracks or would track; without git, everything outside hidden folders and build."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode == 0:
+        paths = [REPOSITORY / name for name in listed.stdout.split("\0") if name]
+    else:
+        paths = [path for path in REPOSITORY.rglob("*") if not _hidden_or_built(path)]
+    return [path for path in paths if path.is_file()]
+
+
+def _hidden_or_built(path: Path) -> bool:
+    folders = path.relative_to(REPOSITORY).parts[:-1]
+    return any(folder.startswith(".") and folder != ".ci" for folder in folders) or folders[:1] == ("build",)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except UnicodeDecodeError:
+        return ""
+
+
+def _locked(path: Path) -> dict[str, frozenset[str]]:
+    """name==version -> sha256 hashes."""
+    blocks = re.split(r"^(?=[a-z0-9])", path.read_text(), flags=re.M)[1:]
+    return {block.split()[0]: frozenset(re.findall(r"sha256:[0-9a-f]{64}", block)) for block in blocks}
