@@ -71,9 +71,7 @@ def test_every_checkpoint_is_one_logged_model_that_ranks(client: Any) -> None:
         tracker.log_checkpoint(1, 100, "s3://cps/a", {"mIoU": 0.6})
         tracker.log_checkpoint(2, 200, "s3://cps/b", {"mIoU": 0.4})
     experiment = client.get_experiment_by_name("cps/scenes").experiment_id
-    ranked = client.search_logged_models(
-        [experiment], order_by=[{"field_name": "metrics.mIoU", "ascending": False}]
-    )
+    ranked = client.search_logged_models([experiment], order_by=[{"field_name": "metrics.mIoU", "ascending": False}])
     assert [(model.name, model.params["uri"], model.params["step"]) for model in ranked] == [
         ("epoch-0001", "s3://cps/a", "100"),
         ("epoch-0002", "s3://cps/b", "200"),

@@ -1,7 +1,9 @@
 """The exit handler closes the right run with its true status, and does nothing twice."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,7 +62,8 @@ def test_a_job_that_was_stopped_was_killed(client: Any, monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("job")
 def test_the_second_time_mlflow_is_not_even_imported() -> None:
     finish_job("job", "SUCCEEDED")
-    subprocess.run([sys.executable, "-c", CLOSE_WITHOUT_MLFLOW], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", CLOSE_WITHOUT_MLFLOW], check=True, env=environment)
 
 
 def test_a_run_that_was_trained_again_is_closed_again(job: Store, client: Any) -> None:

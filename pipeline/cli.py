@@ -1,0 +1,81 @@
+"""The `cps` command. Nothing heavy is imported before a command needs it: `cps --help` answers at once."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from components.errors import UserError, WorkFailed
+from components.running import FAILED, INTERRUPTED, USERS_MISTAKE, one_line
+from pipeline.cli_results import compare, predict, weights
+from pipeline.cli_run import compile_, recipes, run
+from pipeline.cli_services import down, status, up
+from pipeline.version import VERSION
+
+
+class _Commands(click.Group):
+    """Lists the commands in the order in which one meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, prog_name="cps")
+def cli() -> None:
+    """Train semantic segmentation with few labels: Cross Pseudo Supervision as a Kubeflow pipeline.
+
+    \b
+    cps run                                    the whole pipeline on generated street scenes
+    cps run --dataset photos/ --ratio 1/8      on your own images, an eighth of the labels used
+    cps compare                                mIoU of all runs
+    cps weights pull RUN                       the trained network
+
+    Settings come from the usual variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+    MLFLOW_TRACKING_URI); without them an object store and an MLflow server are started on this machine, with
+    their state in .cps (or CPS_HOME).
+    """
+
+
+for command in (run, compare, weights, predict, recipes, compile_, up, down, status):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 the user's mistake, 130 and 143 on signals."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        code = cli.main(arguments, prog_name="cps", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except UserError as error:
+        return _say(error, USERS_MISTAKE)
+    except WorkFailed as error:
+        return _say(error, FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does; Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        traceback.print_exc()
+        return _say(error, FAILED)
+
+
+def _say(error: Exception, code: int) -> int:
+    click.echo(f"cps: error: {one_line(error)}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""`cps compare`, `cps weights`, `cps predict`: what came out of the runs."""
+
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from components.errors import UserError
+
+if TYPE_CHECKING:
+    from components.storage.client import Store
+    from pipeline.weights import StoredWeights
+
+
+@click.command()
+@click.option("--dataset", default="", help="Only runs on this dataset.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="At most so many runs.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def compare(dataset: str, limit: int, as_json: bool) -> None:
+    """mIoU of all runs, the best first, from MLflow.
+
+    \b
+    Examples:
+      cps compare
+      cps compare --dataset camvid --json | jq '.[0]'
+    """
+    from components.tracking.compare import compare_runs
+    from pipeline.outcome import print_comparison
+    from pipeline.settings import tracking_address
+
+    rows = compare_runs(tracking_address(), dataset=dataset, limit=limit)
+    if as_json:
+        click.echo(json.dumps([row.as_dict() for row in rows], indent=2))
+    elif rows:
+        print_comparison(rows)
+    else:
+        click.echo("no runs yet: `cps run` makes one", err=True)
+
+
+@click.group()
+def weights() -> None:
+    """The trained networks in the object store. RUN is a run key, or enough of it to be the only one.
+
+    \b
+    Examples:
+      cps weights list
+      cps weights pull demo-1-8-s0 -o best.safetensors
+      cps weights link demo-1-8-s0 --expires 2h
+    """
+
+
+@weights.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_weights(as_json: bool) -> None:
+    """Every trained network, with its size and sha256.
+
+    \b
+    Example:
+      cps weights list
+    """
+    from pipeline.outcome import print_weights
+    from pipeline.weights import stored_weights
+
+    found = stored_weights(_store())
+    if as_json:
+        click.echo(json.dumps([entry.as_dict() for entry in found], indent=2))
+    elif found:
+        print_weights(found)
+    else:
+        click.echo("no weights yet: `cps run` makes some", err=True)
+
+
+@weights.command()
+@click.argument("run")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: RUN.safetensors]")
+def pull(run: str, output: Path | None) -> None:
+    """Download a run's best weights, verified by sha256; the file appears whole or not at all.
+
+    \b
+    Example:
+      cps weights pull demo-1-8-s0 -o best.safetensors
+    """
+    from pipeline.weights import find_weights
+
+    store = _store()
+    found = find_weights(store, run)
+    target = output or Path(f"{found.run_key}.safetensors")
+    if target.is_dir():
+        target = target / f"{found.run_key}.safetensors"
+    store.get_file(found.key, target, sha256=found.sha256 or None)
+    click.echo(f"{target}  {found.size / 1e6:.1f} MB  sha256 {found.sha256}")
+
+
+@weights.command()
+@click.argument("run")
+@click.option("--expires", default="1h", show_default=True, help="How long it works: 30m, 2h, 7d at most.")
+def link(run: str, expires: str) -> None:
+    """An address that anyone can download a run's best weights from, until it expires.
+
+    \b
+    Example:
+      curl -o best.safetensors "$(cps weights link demo-1-8-s0 --expires 30m)"
+    """
+    from pipeline.weights import find_weights, presigned_link
+
+    duration = parse_duration(expires)
+    store = _store()
+    click.echo(presigned_link(store, find_weights(store, run), duration))
+
+
+@click.command(short_help="Segment an image, or a folder of them.")
+@click.argument("images", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--weights", "source", required=True, metavar="FILE|RUN", help="A weights file, or a run whose best is taken."
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for masks, overlays and the gallery.",
+)
+def predict(images: Path, source: str, output: Path) -> None:
+    """Segment an image, or a folder of them; no pipeline and no services are needed with a weights file.
+
+    \b
+    Examples:
+      cps predict photos/ --weights best.safetensors -o masks/
+      cps predict street.jpg --weights demo-1-8-s0 -o out/
+    """
+    from components.prediction.step import predict_files
+
+    refused = predict_files(weights=_weights_file(source), images=images, out=output)
+    click.echo(output / "gallery.html")
+    if refused:
+        raise click.exceptions.Exit(1)
+
+
+def parse_duration(text: str) -> timedelta:
+    """`90s`, `30m`, `2h`, `7d` (the most that S3 signs for). Raises UserError."""
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    duration = timedelta(**{units[match[2]]: int(match[1])}) if match else timedelta(0)
+    if not timedelta(0) < duration <= timedelta(days=7):
+        raise UserError(f"--expires {text!r} must be a time such as 30m, 2h or 7d, and 7 days at most")
+    return duration
+
+
+def _weights_file(source: str) -> Path:
+    """The file itself, or a run's best weights, downloaded once and kept below the state folder."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    from pipeline.settings import state_home
+    from pipeline.weights import find_weights
+
+    if path.suffix or "/" in source:
+        raise UserError(f"weights file {source!r} does not exist")
+    store = _store()
+    found: StoredWeights = find_weights(store, source)
+    return store.get_file(found.key, state_home() / "runs" / found.run_key / "best.safetensors", found.sha256 or None)
+
+
+def _store() -> "Store":
+    import os
+
+    from components.storage.client import Store
+    from components.storage.settings import settings_from_environment
+    from pipeline.settings import resolve_environment, state_home
+
+    store = Store(settings_from_environment({**os.environ, **resolve_environment(state_home())}))
+    store.check()
+    return store

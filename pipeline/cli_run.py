@@ -1,0 +1,219 @@
+"""`cps run`, `cps compile`, `cps recipes`: the pipeline and its settings."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from components.errors import UserError
+
+
+@click.command(short_help="Run the whole pipeline on this machine.")
+@click.option(
+    "--dataset",
+    default="scenes",
+    show_default=True,
+    help="A folder, .tar or .zip, http(s) address, s3:// URI, or scenes: generated street scenes.",
+)
+@click.option("--sha256", default="", help="What a dataset file's sha256 must be.")
+@click.option("--ratio", default="1/8", show_default=True, help="Share of the labels that is used, as a fraction.")
+@click.option("--recipe", default="demo", show_default=True, help="Named settings (`cps recipes`), or a .yaml file.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the recipe; repeatable."
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Decides split, initialisation and order."
+)
+@click.option(
+    "--epochs", default=0, type=click.IntRange(0), help="Passes over the longer list.  [default: the recipe's]"
+)
+@click.option(
+    "--batch-size", default=0, type=click.IntRange(0), help="Labelled images in a step.  [default: the recipe's]"
+)
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="Training processes.")
+@click.option(
+    "--eval-shards",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Evaluation tasks that share the checkpoints.",
+)
+@click.option(
+    "--predict",
+    "predict_images",
+    default="val",
+    show_default=True,
+    help="What is segmented at the end: val, test, unlabeled, or a file or folder.",
+)
+@click.option(
+    "--predict-limit", default=24, show_default=True, type=click.IntRange(0), help="At most so many images; 0: all."
+)
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+def run(
+    dataset: str,
+    ratio: str,
+    recipe: str,
+    settings: tuple[str, ...],
+    predict_images: str,
+    as_json: bool,
+    **others: Any,
+) -> None:
+    """Run the whole pipeline on this machine: split, train, score every checkpoint, keep the best, predict.
+
+    What is finished is not done again: the same command twice finds the same run, and after an interruption it
+    goes on where it was.
+
+    \b
+    Examples:
+      cps run
+      cps run --dataset photos/ --recipe camvid-mobilenetv2 --ratio 1/4
+      cps run --ratio 1/16 --seed 1 --set optimization.learning_rate=0.01 --set cps.weight=0
+      cps run --json | jq .best.mIoU
+    """
+    from pipeline.display import display
+    from pipeline.local import run_locally
+    from pipeline.outcome import collect_outcome, print_outcome
+    from pipeline.settings import resolve_environment, state_home
+
+    parameters = {
+        "dataset": _absolute(dataset),
+        "dataset_sha256": others.pop("sha256"),
+        "labeled_ratio": ratio,
+        "recipe": _absolute(recipe) if recipe.endswith((".yaml", ".yml")) else recipe,
+        "overrides": json.dumps(parse_settings(settings)),
+        "predict_images": _absolute(predict_images),
+        **others,
+    }
+    _validate(parameters)
+    home = state_home()
+    environment = resolve_environment(home)
+    with display(quiet=False) as draw:
+        outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
+    if outcome.exit_code:
+        click.echo(_ending(outcome.exit_code, outcome.failure, outcome.log), err=True)
+        sys.exit(outcome.exit_code)
+    collected = collect_outcome(outcome, home, environment)
+    if as_json:
+        click.echo(json.dumps(collected, indent=2))
+    else:
+        print_outcome(collected)
+
+
+@click.command("compile", short_help="Write the pipeline as YAML for Kubeflow Pipelines.")
+@click.option(
+    "-o", "--output", default="cps.yaml", show_default=True, type=click.Path(path_type=Path), help="Where to write it."
+)
+@click.option(
+    "--secret-fields",
+    default="AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY",
+    show_default=True,
+    help="Names of access key and secret key inside the Secret.",
+)
+def compile_(output: Path, secret_fields: str) -> None:
+    """Write the pipeline as the IR YAML that the Kubeflow Pipelines UI takes.
+
+    \b
+    Examples:
+      cps compile -o cps.yaml
+      cps compile -o cps.yaml --secret-fields accesskey,secretkey     (KFP's own mlpipeline-minio-artifact)
+    """
+    from pipeline.cluster import compile_pipeline
+
+    fields = tuple(name.strip() for name in secret_fields.split(","))
+    if len(fields) != 2 or not all(fields):
+        raise UserError(f"--secret-fields {secret_fields!r} must be two names, separated by a comma")
+    click.echo(compile_pipeline(output, (fields[0], fields[1])))
+
+
+@click.group()
+def recipes() -> None:
+    """Named settings of the training.
+
+    \b
+    Examples:
+      cps recipes list
+      cps recipes show demo > mine.yaml; cps run --recipe mine.yaml
+    """
+
+
+@recipes.command("list")
+def list_recipes() -> None:
+    """The recipes that come with the project, and what they are for.
+
+    \b
+    Example:
+      cps recipes list
+    """
+    from components.recipes import load_recipe, recipe_names
+
+    names = recipe_names()
+    width = max(map(len, names))
+    for name in names:
+        click.echo(f"{name:<{width}}  {load_recipe(name).summary}")
+
+
+@recipes.command("show")
+@click.argument("name")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting; repeatable.")
+def show_recipe(name: str, settings: tuple[str, ...]) -> None:
+    """Every setting of a recipe with its value, as YAML.
+
+    \b
+    Example:
+      cps recipes show demo --set training.epochs=3
+    """
+    import yaml
+
+    from components.recipes import load_recipe
+
+    recipe = load_recipe(name, parse_settings(settings))
+    click.echo(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), nl=False)
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """`training.epochs=3` and so on as a mapping; values are read as YAML. Raises UserError."""
+    import yaml
+
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"--set {setting!r} must be NAME=VALUE, such as training.epochs=3")
+        try:
+            parsed[name.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"--set {setting!r}: {text!r} is not a value in YAML") from None
+    return parsed
+
+
+def _absolute(path: str) -> str:
+    """A path that exists, from the root: a step need not run in this directory."""
+    return os.path.abspath(path) if os.path.exists(path) else path
+
+
+def _validate(parameters: dict[str, Any]) -> None:
+    from components.dataset.step import validate_parameters
+    from components.parameters import check_prediction, check_sharing
+
+    check_sharing(processes=parameters["processes"], eval_shards=parameters["eval_shards"])
+    check_prediction(images=parameters["predict_images"], limit=parameters["predict_limit"])
+    validate_parameters(
+        source=parameters["dataset"],
+        sha256=parameters["dataset_sha256"],
+        labeled_ratio=parameters["labeled_ratio"],
+        recipe=parameters["recipe"],
+        overrides_json=parameters["overrides"],
+        seed=parameters["seed"],
+        epochs=parameters["epochs"],
+        batch_size=parameters["batch_size"],
+    )
+
+
+def _ending(exit_code: int, failure: str, log: Path) -> str:
+    if exit_code > 128:
+        return "cps: stopped; the same command goes on where this one was"
+    return f"cps: error: {failure or 'the pipeline ended without saying why'} (log: {log})"

@@ -1,0 +1,75 @@
+"""`cps up`, `cps down`, `cps status`: the object store and the MLflow server on this machine."""
+
+import json
+
+import click
+
+
+@click.command(short_help="Start the object store and MLflow on this machine.")
+@click.option("--s3-port", type=click.IntRange(1, 65535), help="Port of the object store.  [default: a free one]")
+@click.option("--mlflow-port", type=click.IntRange(1, 65535), help="Port of MLflow.  [default: a free one]")
+@click.option("--export", is_flag=True, help="Print the environment as shell commands, for `eval`.")
+def up(s3_port: int | None, mlflow_port: int | None, export: bool) -> None:
+    """Start the object store and MLflow on this machine, and wait until they answer.
+
+    `cps run` does this by itself. They listen on loopback only, and stay until `cps down`.
+
+    \b
+    Examples:
+      cps up
+      eval "$(cps up --export)"; mlflow runs list --experiment-id 1
+    """
+    import shlex
+
+    from pipeline.services import services_up, wait_tracking
+    from pipeline.settings import state_home
+
+    home = state_home()
+    endpoints = services_up(home, s3_port=s3_port, mlflow_port=mlflow_port)
+    wait_tracking(home)
+    if export:
+        for name, value in endpoints.environment.items():
+            click.echo(f"export {name}={shlex.quote(value)}")
+    else:
+        click.echo(f"object store  {endpoints.s3}\nMLflow        {endpoints.mlflow}")
+
+
+@click.command()
+def down() -> None:
+    """Stop the object store and MLflow; their data stays.
+
+    \b
+    Example:
+      cps down
+    """
+    from pipeline.services import services_down
+    from pipeline.settings import state_home
+
+    services_down(state_home())
+    click.echo("stopped; the data stays, and `cps up` brings it back")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def status(as_json: bool) -> None:
+    """What runs on this machine, and where. Exit code 1 when something of it does not answer.
+
+    \b
+    Examples:
+      cps status
+      cps status --json | jq -r '.[].address'
+    """
+    from pipeline.services import services_status
+    from pipeline.settings import state_home
+
+    services = services_status(state_home())
+    if as_json:
+        names = ("name", "address", "pid", "healthy")
+        rows = [{name: getattr(service, name) for name in names} for service in services]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        for service in services:
+            state = "healthy" if service.healthy else "not running" if not service.pid else "does not answer"
+            click.echo(f"{service.name:<14}{service.address or '-':<28}{state}")
+    if not services or not all(service.healthy for service in services):
+        raise click.exceptions.Exit(1)

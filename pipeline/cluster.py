@@ -1,0 +1,45 @@
+"""What a KFP server takes: the compiled pipeline, the same that local runs execute."""
+
+from pathlib import Path
+
+import yaml
+
+from components.errors import UserError, WorkFailed
+from pipeline.lint import sibling_inputs_of_loops
+from pipeline.placement import KEYS
+
+
+def compile_pipeline(path: Path, secret_fields: tuple[str, str] = KEYS) -> Path:
+    """Write the pipeline as IR YAML, with its Kubernetes settings as a second document.
+
+    `secret_fields` name the access key and the secret key inside the Secret: they cannot be parameters of the
+    pipeline, because KFP fixes them when it compiles. Raises WorkFailed where the result would compute wrong data.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(f"{str(path)!r} must end in .yaml: KFP tells the format by it")
+    from kfp import compiler
+
+    from pipeline.dag import cross_pseudo_supervision
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, and renamed: a run that reads the file never sees half of it.
+    partial = path.with_name(f".{path.stem}.partial.yaml")
+    compiler.Compiler().compile(cross_pseudo_supervision, str(partial))
+    documents = list(yaml.safe_load_all(partial.read_text()))
+    wrong = sibling_inputs_of_loops(documents[0])
+    if wrong:
+        raise WorkFailed(f"the pipeline would compute wrong data: {'; '.join(wrong)}")
+    if secret_fields != KEYS:
+        header = [line for line in partial.read_text().splitlines() if line.startswith("#")]
+        _rename_secret_fields(documents[1], dict(zip(KEYS, secret_fields, strict=True)))
+        partial.write_text("\n".join(header) + "\n" + yaml.safe_dump_all(documents, sort_keys=True))
+    partial.replace(path)
+    return path
+
+
+def _rename_secret_fields(platform: dict, names: dict[str, str]) -> None:  # type: ignore[type-arg]
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for executor in executors.values():
+        for secret in executor.get("secretAsEnv", []):
+            for entry in secret["keyToEnv"]:
+                entry["secretKey"] = names[entry["envVar"]]

@@ -1,0 +1,125 @@
+"""The whole method: a folder of images with few labels in, trained weights that are known to be good out."""
+
+# KFP's decorators have no types, and it reads a bare `list` as its own LIST.
+# mypy: disable-error-code="untyped-decorator, type-arg"
+
+from kfp import dsl
+
+from pipeline import steps
+from pipeline.placement import place
+
+
+@dsl.pipeline(name="evaluate-checkpoints")
+def evaluate_checkpoints(shards: list, image: str, settings_config_map: str, store_secret: str) -> None:
+    """Score all checkpoints, a share of them in each iteration; the scores are found in the store."""
+    # Nothing in the loop comes from a task outside it: pipeline.lint says why, and checks it.
+    with dsl.ParallelFor(shards, name="shards") as item:
+        scored = steps.evaluate(run_key=item.run_key, shard=item.shard)
+        place(scored, image, settings_config_map, store_secret, "Score checkpoints", retries=2)
+
+
+@dsl.pipeline(
+    name="cross-pseudo-supervision",
+    description="Semi-supervised semantic segmentation: split by label ratio, train two networks that teach each "
+    "other, score every checkpoint, keep the best, segment images with it.",
+)
+def cross_pseudo_supervision(
+    dataset: str = "scenes",
+    dataset_sha256: str = "",
+    labeled_ratio: str = "1/8",
+    recipe: str = "demo",
+    overrides: str = "{}",
+    seed: int = 0,
+    epochs: int = 0,
+    batch_size: int = 0,
+    processes: int = 1,
+    eval_shards: int = 2,
+    predict_images: str = "val",
+    predict_limit: int = 24,
+    image: str = steps.IMAGE,
+    data_image: str = steps.DATA_IMAGE,
+    settings_config_map: str = "cps-settings",
+    store_secret: str = "cps-store",
+) -> None:
+    """Cross Pseudo Supervision (Chen et al., CVPR 2021).
+
+    Args:
+        dataset: "scenes" (generated), a folder, a .tar or .zip file, an http(s) address, or an s3:// URI.
+        dataset_sha256: The sha256 that a dataset file must have; empty does not check.
+        labeled_ratio: The share of the training labels that is used: 1/16, 1/8, 1/4, 1/2, or any fraction up to 1.
+        recipe: Named settings of the training; `cps recipes` lists them.
+        overrides: Changes to the recipe, as JSON: {"optimization.learning_rate": 0.01}.
+        seed: Decides the split, both initialisations and the order of the images. Another seed is another run.
+        epochs: Passes over the longer list; 0 takes the recipe's.
+        batch_size: Labelled images in a step, over all processes; 0 takes the recipe's.
+        processes: Training processes in one container; the result does not depend on it beyond rounding.
+        eval_shards: How many evaluation tasks share the checkpoints.
+        predict_images: What the best weights segment at the end: "val", "test", "unlabeled", or a path in the image.
+        predict_limit: At most so many images; 0 segments all.
+        image: Container image of the steps that train, evaluate and predict.
+        data_image: Container image of the steps that need no Paddle.
+        settings_config_map: Name of the ConfigMap with AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and MLFLOW_TRACKING_URI.
+        store_secret: Name of the Secret with the object store's access key and secret key.
+    """
+    job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+    where = (settings_config_map, store_secret)
+
+    finished = steps.finish(job_id=job)
+    place(finished, data_image, *where, "Close the MLflow run")
+
+    with dsl.ExitHandler(finished, name="cross-pseudo-supervision"):
+        prepared = steps.prepare_dataset(
+            source=dataset,
+            sha256=dataset_sha256,
+            labeled_ratio=labeled_ratio,
+            recipe=recipe,
+            overrides=overrides,
+            seed=seed,
+            epochs=epochs,
+            batch_size=batch_size,
+            processes=processes,
+            eval_shards=eval_shards,
+            predict_images=predict_images,
+            predict_limit=predict_limit,
+        )
+        place(prepared, data_image, *where, "Prepare the dataset")
+
+        split = steps.split_labels(
+            dataset_digest=prepared.outputs["Output"],
+            labeled_ratio=labeled_ratio,
+            recipe=recipe,
+            overrides=overrides,
+            seed=seed,
+            epochs=epochs,
+            batch_size=batch_size,
+            job_id=job,
+            dataset=prepared.outputs["dataset"],
+        )
+        place(split, data_image, *where, "Split by label ratio")
+
+        trained = steps.train(
+            run_key=split.outputs["Output"],
+            processes=processes,
+            eval_shards=eval_shards,
+            split=split.outputs["split"],
+        )
+        place(trained, image, *where, "Train both networks", retries=2)
+
+        scored = evaluate_checkpoints(
+            shards=trained.outputs["shards"],
+            image=image,
+            settings_config_map=settings_config_map,
+            store_secret=store_secret,
+        )
+        scored.set_caching_options(False).set_display_name("Score checkpoints")
+
+        best = steps.select(run_key=trained.outputs["run_key"], checkpoints=trained.outputs["checkpoints"])
+        place(best.after(scored), image, *where, "Pick the best")
+
+        segmented = steps.predict(
+            run_key=trained.outputs["run_key"],
+            images=predict_images,
+            limit=predict_limit,
+            best=best.outputs["best"],
+        )
+        place(segmented, image, *where, "Segment images")

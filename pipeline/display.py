@@ -1,0 +1,100 @@
+"""Draws the events of a run: progress bars with the time that is left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+Event = dict[str, Any]
+
+_PLAIN_SECONDS = 15.0
+"""A plain log gets a line of progress this often, whatever the steps say."""
+
+
+@contextmanager
+def display(stream: TextIO = sys.stderr, *, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
+    """A function that takes each event as it comes. Failures are left to the caller, who says them last."""
+    if quiet:
+        yield lambda _event: None
+    elif stream.isatty():
+        with _bars(stream) as draw:
+            yield draw
+    else:
+        yield _Lines(stream)
+
+
+class _Lines:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        step = event["step"]
+        if event["kind"] == "say":
+            self._print(step, event["text"])
+        elif event["kind"] == "result" and "seconds" in event["values"]:
+            self._print(step, f"done in {seconds_text(event['values']['seconds'])}")
+        elif event["kind"] == "advance":
+            now, complete = time.monotonic(), event["done"] >= event["total"]
+            if complete or now - self._last.get(step, now - _PLAIN_SECONDS) >= _PLAIN_SECONDS:
+                self._last[step] = now
+                percent = 100 * event["done"] / event["total"] if event["total"] else 100
+                self._print(step, f"{percent:3.0f}% {event['note']}".rstrip())
+
+    def _print(self, step: str, text: str) -> None:
+        print(f"[{step}] {text}", file=self._stream, flush=True)
+
+
+@contextmanager
+def _bars(stream: TextIO) -> Iterator[Callable[[Event], None]]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    console = Console(file=stream)
+    progress = Progress(
+        TextColumn("[bold]{task.description:<15}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        TextColumn("[dim]{task.fields[note]}"),
+        console=console,
+        transient=True,
+    )
+    bars: dict[str, TaskID] = {}
+
+    def draw(event: Event) -> None:
+        step = event["step"]
+        if event["kind"] == "advance":
+            if step not in bars:
+                bars[step] = progress.add_task(escape(step), total=event["total"], note="")
+            note = escape(event["note"])
+            progress.update(bars[step], completed=event["done"], total=event["total"], note=note)
+        elif event["kind"] == "say":
+            console.print(f"[cyan]{escape(step)}[/cyan] {escape(event['text'])}", highlight=False)
+        elif event["kind"] == "result" and "seconds" in event["values"]:
+            if step in bars:
+                progress.remove_task(bars.pop(step))
+            took = seconds_text(event["values"]["seconds"])
+            console.print(f"[green]{escape(step)}[/green] done in {took}", highlight=False)
+
+    with progress:
+        yield draw
+
+
+def seconds_text(seconds: float) -> str:
+    """0.4 s, 12 s, 3 min 05 s, 2 h 03 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(share: float | None) -> str:
+    """0.4567 as 45.7 %; what is undefined as a dash."""
+    return "–" if share is None else f"{100 * share:.1f} %"

@@ -1,0 +1,52 @@
+"""Looks in a compiled pipeline for a trap of KFP's local runs, which computes with wrong data and says nothing.
+
+In the body of a ParallelFor, a parameter that comes from a task beside the loop is replaced by the loop's item:
+
+    with dsl.ParallelFor(items.output) as item:
+        score(item=item, run_key=split.output)      # run_key == item
+
+Way out: let the value travel in the item, or put the loop in a pipeline of its own, whose parameters are safe.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Spec = Mapping[str, Any]
+
+
+def sibling_inputs_of_loops(pipeline: Spec) -> list[str]:
+    """One line for every value that reaches the body of a loop from a task beside the loop; empty is good.
+
+    `pipeline` is the first document of the compiled YAML. The list that is looped over may come from anywhere.
+    """
+    found = []
+    for where, name, task in _tasks(pipeline):
+        iterator = task.get("parameterIterator")
+        if iterator is None:
+            continue
+        looped_over = iterator["items"].get("inputParameter")
+        for parameter, given in task.get("inputs", {}).get("parameters", {}).items():
+            producer = given.get("taskOutputParameter")
+            if producer is None:
+                continue
+            output = f"{producer['producerTask']}.{producer['outputParameterKey']}"
+            if parameter != looped_over or _used_in_body(pipeline, task, parameter):
+                found.append(f"loop {name!r} in {where!r} takes {output!r} as {parameter!r} from beside it")
+    return found
+
+
+def _tasks(pipeline: Spec) -> Iterator[tuple[str, str, Spec]]:
+    yield from (("root", name, task) for name, task in pipeline["root"]["dag"]["tasks"].items())
+    for component, spec in pipeline.get("components", {}).items():
+        for name, task in spec.get("dag", {}).get("tasks", {}).items():
+            yield component, name, task
+
+
+def _used_in_body(pipeline: Spec, loop: Spec, parameter: str) -> bool:
+    """Whether a task in the loop's body takes the parameter itself, and not only the item out of it."""
+    body = pipeline["components"][loop["componentRef"]["name"]].get("dag", {}).get("tasks", {})
+    return any(
+        given.get("componentInputParameter") == parameter
+        for task in body.values()
+        for given in task.get("inputs", {}).get("parameters", {}).values()
+    )

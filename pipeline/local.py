@@ -1,0 +1,170 @@
+"""Run the compiled pipeline on this machine and follow what its steps say."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from components.progress import EVENTS_VARIABLE
+from components.running import FAILED, STOPPING_VARIABLE
+from pipeline.local_child import GRACE_SECONDS
+
+Event = dict[str, Any]
+_POLL_SECONDS = 0.1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class JobOutcome:
+    """How a job ended. `results` has what each step left, by step; `failure` is one line, "" when all went well."""
+
+    exit_code: int
+    seconds: float
+    log: Path
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failure: str = ""
+
+
+def run_locally(
+    parameters: Mapping[str, Any],
+    *,
+    home: Path,
+    environment: Mapping[str, str],
+    on_event: Callable[[Event], None],
+    compiled: Path | None = None,
+) -> JobOutcome:
+    """Run the pipeline, or another one that is compiled already; returns when every process of it has ended.
+
+    `environment` is laid over this process's (addresses and keys of the services). The processes are a group of
+    their own: on SIGINT, SIGTERM or SIGHUP they get `GRACE_SECONDS` to save their work, on a second signal none; the
+    exit code then is 128 + the signal.
+    """
+    log = home / "logs" / f"run-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="cps-job-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        job = {"parameters": dict(parameters), "compiled": None if compiled is None else str(compiled)}
+        (folder / "job.json").write_text(json.dumps(job))
+        events = EventFile(folder / "events.jsonl")
+        with _SignalWatch() as watch, log.open("wb") as output:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.local_child", str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=_child_environment(environment, folder, events.path),
+                start_new_session=True,
+            )
+            outcome = JobOutcome(0, 0.0, log)
+            try:
+                code = _follow(child, events, watch, lambda event: _note(event, outcome, on_event))
+            finally:
+                _kill_group(child)
+    outcome.exit_code = 128 + watch.first if watch.first else outcome.exit_code or code
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def _note(event: Event, outcome: JobOutcome, on_event: Callable[[Event], None]) -> None:
+    if event["kind"] == "result":
+        outcome.results.setdefault(event["step"], {}).update(event["values"])
+    elif event["kind"] == "failure":
+        if outcome.exit_code:
+            return  # The first one is the cause; the rest follow from it.
+        outcome.failure = f"[{event['step']}] {event['text']}"
+        outcome.exit_code = int(event["exit_code"]) or FAILED
+    on_event(event)
+
+
+def _follow(
+    child: "subprocess.Popen[bytes]", events: "EventFile", watch: "_SignalWatch", note: Callable[[Event], None]
+) -> int:
+    told_at = 0.0
+    while True:
+        ended = child.poll() is not None
+        for event in events.read():
+            note(event)
+        if ended:
+            return 0 if child.returncode == 0 else FAILED
+        if watch.first and not told_at:
+            told_at = time.monotonic()
+            child.send_signal(signal.SIGTERM)
+            note({"kind": "say", "step": "stop", "text": _STOP_TEXT})
+        if told_at and (watch.count > 1 or time.monotonic() - told_at > GRACE_SECONDS):
+            _kill_group(child)
+        time.sleep(_POLL_SECONDS)
+
+
+_STOP_TEXT = f"the steps save their work, for at most {GRACE_SECONDS:.0f} s; once more to stop at once"
+
+
+def _kill_group(child: "subprocess.Popen[bytes]") -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        child.wait()
+
+
+def _child_environment(services: Mapping[str, str], folder: Path, events: Path) -> dict[str, str]:
+    environment = {**os.environ, **services}
+    environment.pop(STOPPING_VARIABLE, None)
+    root = Path(__file__).resolve().parent.parent
+    interpreter = Path(sys.executable).parent
+    environment["PATH"] = os.pathsep.join([str(interpreter), environment.get("PATH", os.defpath)])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH", "")]))
+    environment["PYTHONUNBUFFERED"] = "1"
+    environment["TMPDIR"] = str(folder)  # KFP leaves every step's source behind in it
+    environment[EVENTS_VARIABLE] = str(events)
+    return environment
+
+
+class EventFile:
+    """Whole lines, as they are appended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch(mode=0o600)
+        self._offset = 0
+
+    def read(self) -> Iterator[Event]:
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._offset += len(line)
+                yield json.loads(line)
+
+
+class _SignalWatch:
+    """Counts the signals that ask for an end, instead of dying of them."""
+
+    def __init__(self) -> None:
+        self.first = 0
+        self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_SignalWatch":
+        for number in _SIGNALS:
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.first = self.first or number
+        self.count += 1

@@ -1,0 +1,173 @@
+"""Each step of the pipeline as a KFP component: a signature, a docstring, one call into `components`.
+
+KFP copies a body's source into the pipeline, so a body sees nothing of this module: it imports what it calls.
+Artifacts are small JSON files that name objects of the store by URI and sha256; big data never travels through KFP.
+`from __future__ import annotations` must stay out: KFP reads the annotations as types.
+"""
+
+# KFP's decorators have no types; an artifact that a body does not read is there for the lineage in KFP's UI.
+# mypy: disable-error-code="untyped-decorator, no-any-return, valid-type"
+# ruff: noqa: ARG001
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Markdown, Metrics, Model, Output
+
+from pipeline.version import VERSION
+
+IMAGE = f"cps-pipeline/cps:{VERSION}"
+DATA_IMAGE = f"cps-pipeline/data:{VERSION}"
+
+
+@dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
+def prepare_dataset(
+    source: str,
+    sha256: str,
+    labeled_ratio: str,
+    recipe: str,
+    overrides: str,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    processes: int,
+    eval_shards: int,
+    predict_images: str,
+    predict_limit: int,
+    dataset: Output[Dataset],
+) -> str:
+    """Validate every parameter, then fetch, check and store the dataset once. Returns its digest."""
+    from components.running import step_guard
+
+    with step_guard("prepare-dataset") as step:
+        from components.dataset.step import prepare_dataset
+        from components.parameters import check_prediction, check_sharing
+
+        check_sharing(processes=processes, eval_shards=eval_shards)
+        check_prediction(images=predict_images, limit=predict_limit)
+        stored = prepare_dataset(
+            source=source,
+            sha256=sha256,
+            labeled_ratio=labeled_ratio,
+            recipe=recipe,
+            overrides_json=overrides,
+            seed=seed,
+            epochs=epochs,
+            batch_size=batch_size,
+        )
+        step.describe(dataset, stored)
+        step.result(stored)
+    return stored["digest"]
+
+
+@dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
+def split_labels(
+    dataset_digest: str,
+    labeled_ratio: str,
+    recipe: str,
+    overrides: str,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    job_id: str,
+    dataset: Input[Dataset],
+    split: Output[Artifact],
+) -> str:
+    """Choose whose labels are used, and write down what the run depends on. Returns the run key."""
+    from components.running import step_guard
+
+    with step_guard("split-labels") as step:
+        from components.dataset.step import split_step
+
+        run_key = split_step(
+            dataset_digest=dataset_digest,
+            labeled_ratio=labeled_ratio,
+            recipe=recipe,
+            overrides_json=overrides,
+            seed=seed,
+            epochs=epochs,
+            batch_size=batch_size,
+            job_id=job_id,
+        )
+        step.describe(split, {"run_key": run_key, "dataset": dataset.metadata.get("uri", dataset_digest)})
+        step.result({"run_key": run_key})
+    return run_key
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train(
+    run_key: str, processes: int, eval_shards: int, split: Input[Artifact], checkpoints: Output[Model]
+) -> NamedTuple("Outputs", [("run_key", str), ("shards", list)]):
+    """Train both networks, every checkpoint into the store. Returns the shares that `evaluate` fans out over."""
+    from components.running import step_guard
+
+    with step_guard("train") as step:
+        from components.training.step import train
+
+        index = train(run_key, processes)
+        shards = min(eval_shards, len(index["checkpoints"]))
+        step.describe(checkpoints, index)
+        step.result({"run_key": run_key, "checkpoints": len(index["checkpoints"])})
+    # All that an iteration needs travels in its item, as strings: KFP's local runs replace anything else in a loop.
+    return run_key, [{"run_key": run_key, "shard": f"{number}/{shards}"} for number in range(shards)]
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(run_key: str, shard: str) -> None:
+    """Score a share of the checkpoints on the validation images; the scores go to the store."""
+    from components.running import step_guard
+
+    with step_guard("evaluate") as step:
+        from components.evaluation.step import evaluate_step
+
+        evaluate_step(run_key, shard)
+        step.result({"shard": shard})
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def select(
+    run_key: str,
+    checkpoints: Input[Model],
+    best: Output[Model],
+    metrics: Output[Metrics],
+    confusion: Output[ClassificationMetrics],
+    report: Output[HTML],
+    summary: Output[Markdown],
+) -> None:
+    """Pick the best checkpoint and network by mIoU, extract its weights, and write the report."""
+    from components.running import step_guard
+
+    with step_guard("select") as step:
+        from components.evaluation.step import select_step
+
+        result = select_step(run_key, report.path, summary.path)
+        metrics.metadata.update(result["metrics"])
+        confusion.log_confusion_matrix(result["classes"], result["confusion"])
+        step.describe(best, {**result["weights"], "checkpoints": checkpoints.uri})
+        step.result({"run_key": run_key, "best_mIoU": result["best"]["mIoU"]})
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def predict(
+    run_key: str, images: str, limit: int, best: Input[Model], predictions: Output[Artifact], gallery: Output[HTML]
+) -> None:
+    """Segment images with the best weights: masks, overlays, and a gallery to look through."""
+    from components.running import step_guard
+
+    with step_guard("predict") as step:
+        from components.prediction.step import predict_step
+
+        made = predict_step(run_key, images, limit, gallery.path)
+        step.describe(predictions, {**made, "weights": best.metadata.get("uri", "")})
+        step.result(made)
+
+
+@dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
+def finish(status: dsl.PipelineTaskFinalStatus, job_id: str) -> None:
+    """Close the MLflow run with its true status, however the pipeline ended."""
+    from components.running import step_guard
+
+    with step_guard("finish", even_when_stopping=True) as step:
+        from components.tracking.step import finish_job
+
+        step.result(finish_job(job_id, status.state))

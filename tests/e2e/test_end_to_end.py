@@ -1,0 +1,175 @@
+"""The whole pipeline from the shell, with real services: generated scenes in; weights, report and gallery out."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+ROOT = Path(__file__).parents[2]
+SCENES = "scenes:train=16,val=4,width=128,height=64,seed=0"
+RUN = ("run", "--dataset", SCENES, "--ratio", "1/4", "--eval-shards", "2", "--predict-limit", "2", "--json")
+SETTINGS = ("--set", "augmentation.crop=[64, 64]", "--set", "evaluation.crop=[64, 64]")
+SETTINGS += ("--set", "evaluation.stride=[64, 64]")
+
+
+@dataclass
+class Shell:
+    """A directory to work in, with services of its own."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        foreign = ("AWS_", "MLFLOW_", "CPS_", "KFP_")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        own = {"CPS_HOME": str(self.folder / "home"), "CPS_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(ROOT)}
+        return {**clean, **own}
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline.cli", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=280)
+        return process.returncode, out, err
+
+    def json(self, *arguments: str) -> Any:
+        code, out, err = self.run(*arguments)
+        assert code == 0, err
+        return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    shell = Shell(tmp_path_factory.mktemp("end-to-end"))
+    yield shell
+    assert shell.run("down")[0] == 0
+
+
+@pytest.fixture(scope="module")
+def first(shell: Shell) -> Any:
+    return shell.json(*RUN, *SETTINGS, "--epochs", "2")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+class TestEndToEnd:
+    def test_a_run_gives_weights_figures_and_pages(self, first: Any, shell: Shell) -> None:
+        assert first["run_key"].startswith("demo-1-4-s0-")
+        assert first["images"] == 4
+        assert [row["epoch"] for row in first["checkpoints"]] == [1, 2]
+        scored = [row[variant] for row in first["checkpoints"] for variant in ("left", "right", "mean")]
+        assert first["best"]["mIoU"] == max(scored)
+        assert first["constant_prediction_mIoU"] > 0
+        for page in ("report", "gallery"):
+            text = Path(first["files"][page]).read_text()
+            assert text.lstrip().lower().startswith("<!doctype html>")
+        assert Path(first["files"]["report"]).parent == shell.folder / "home" / "runs" / first["run_key"]
+
+    def test_the_weights_can_be_pulled_and_are_what_the_result_says(self, first: Any, shell: Shell) -> None:
+        [listed] = shell.json("weights", "list", "--json")
+        assert (listed["run_key"], listed["sha256"]) == (first["run_key"], first["weights"]["sha256"])
+        code, out, err = shell.run("weights", "pull", "demo-1-4", "-o", "best.safetensors")
+        assert code == 0, err
+        data = (shell.folder / "best.safetensors").read_bytes()
+        assert hashlib.sha256(data).hexdigest() == first["weights"]["sha256"]
+        assert first["weights"]["sha256"] in out
+        with safe_open(shell.folder / "best.safetensors", "numpy") as weights:
+            assert weights.metadata()["run_key"] == first["run_key"]
+        assert shell.run("weights", "pull", "nothing")[0] == 2
+
+    def test_a_link_needs_no_keys(self, first: Any, shell: Shell) -> None:
+        import urllib.request
+
+        _, link, _ = shell.run("weights", "link", first["run_key"], "--expires", "5m")
+        with urllib.request.urlopen(link.strip(), timeout=10) as answer:
+            assert hashlib.sha256(answer.read()).hexdigest() == first["weights"]["sha256"]
+
+    def test_mlflow_has_the_run_once_with_its_status_and_figures(self, first: Any, shell: Shell) -> None:
+        [row] = shell.json("compare", "--json")
+        assert row["run_key"] == first["run_key"]
+        assert row["status"] == "FINISHED"
+        assert row["best_mIoU"] == pytest.approx(first["best"]["mIoU"])
+        assert (row["recipe"], row["ratio"], row["seed"], row["dataset"]) == ("demo", "1/4", "0", "scenes")
+        assert (row["epoch"], row["variant"]) == (str(first["best"]["epoch"]), first["best"]["variant"])
+        assert row["weights"] == first["weights"]["uri"]
+
+    def test_the_same_again_is_recognised_as_done(self, first: Any, shell: Shell) -> None:
+        code, out, err = shell.run(*RUN, *SETTINGS, "--epochs", "2")
+        assert code == 0, err
+        again = json.loads(out)
+        for name in ("run_key", "best", "checkpoints", "weights", "predictions"):
+            assert again[name] == first[name]
+        for found in ("prepared before", "done before", "scored already", "selected before", "predicted before"):
+            assert found in err
+        assert again["seconds"] < 30  # 15 on a machine that does nothing else
+        [row] = shell.json("compare", "--json")
+        assert row["status"] == "FINISHED"
+
+    def test_an_interrupted_run_goes_on_where_it_was(self, first: Any, shell: Shell) -> None:  # noqa: ARG002
+        command = (*RUN, *SETTINGS, "--epochs", "40", "--set", "training.checkpoints=1")
+        process = shell.start(*command)
+        assert process.stderr is not None
+        said: list[str] = []
+        in_training = threading.Event()
+
+        def read() -> None:
+            assert process.stderr is not None
+            with process.stderr:
+                for line in process.stderr:
+                    said.append(line)
+                    if line.startswith("[train]") and "loss" in line:
+                        in_training.set()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert in_training.wait(120), "".join(said)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        reader.join()
+        process.stdout.close()  # type: ignore[union-attr]
+        assert said[-1] == "cps: stopped; the same command goes on where this one was\n"
+        stopped = [row for row in shell.json("compare", "--json") if row["best_mIoU"] is None]
+        assert [row["status"] for row in stopped] == ["KILLED"]
+        key = stopped[0]["run_key"]
+        code, _, err = shell.run(*command)
+        assert code == 0, err
+        assert "going on from step" in err
+        [row] = [row for row in shell.json("compare", "--json") if row["run_key"] == key]
+        assert row["status"] == "FINISHED"
+
+    def test_a_failure_of_a_step_is_one_line_at_the_end(self, first: Any, shell: Shell) -> None:  # noqa: ARG002
+        empty = shell.folder / "empty"
+        empty.mkdir()
+        code, out, err = shell.run("run", "--dataset", "empty", "--json")
+        assert code == 2
+        assert out == ""
+        last = err.splitlines()[-1]
+        assert last.startswith("cps: error: [prepare-dataset] ")
+        assert str(empty) in last
+
+    def test_no_key_is_in_what_was_said_or_logged(self, first: Any, shell: Shell) -> None:  # noqa: ARG002
+        _, exported, _ = shell.run("up", "--export")
+        [secret] = [
+            line.split("=", 1)[1] for line in exported.splitlines() if line.startswith("export AWS_SECRET_ACCESS_KEY=")
+        ]
+        logs = list((shell.folder / "home" / "logs").iterdir())
+        assert logs
+        assert not [log for log in logs if secret in log.read_text(errors="replace")]

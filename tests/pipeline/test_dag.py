@@ -1,0 +1,162 @@
+"""The compiled pipeline: what the UI of Kubeflow Pipelines shows, and what must not be in it."""
+
+import inspect
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from components.errors import UserError
+from pipeline import dag, steps
+from pipeline.cluster import compile_pipeline
+from pipeline.version import VERSION
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_pipeline(tmp_path_factory.mktemp("compiled") / "cps.yaml")
+
+
+@pytest.fixture(scope="module")
+def pipeline(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = next(yaml.safe_load_all(path.read_text()))
+    return document
+
+
+@pytest.fixture(scope="module")
+def platform(path: Path) -> dict[str, Any]:
+    executors: dict[str, Any] = list(yaml.safe_load_all(path.read_text()))[1]
+    return dict(executors["platforms"]["kubernetes"]["deploymentSpec"]["executors"])
+
+
+def tasks(pipeline: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every task that runs a container, by name."""
+    dags = [pipeline["root"], *pipeline["components"].values()]
+    found = {name: task for each in dags for name, task in each.get("dag", {}).get("tasks", {}).items()}
+    components = pipeline["components"]
+    return {name: task for name, task in found.items() if "executorLabel" in components[task["componentRef"]["name"]]}
+
+
+def test_it_is_a_valid_pipeline_spec(pipeline: dict[str, Any]) -> None:
+    spec = json_format.ParseDict(pipeline, pipeline_spec_pb2.PipelineSpec())
+    assert spec.pipeline_info.name == "cross-pseudo-supervision"
+
+
+def test_every_parameter_has_a_default_and_a_description(pipeline: dict[str, Any]) -> None:
+    parameters = pipeline["root"]["inputDefinitions"]["parameters"]
+    assert set(parameters) == set(inspect.signature(dag.cross_pseudo_supervision.pipeline_func).parameters)
+    for name, parameter in parameters.items():
+        assert "defaultValue" in parameter, name
+        assert len(parameter.get("description", "")) > 20, name
+        assert "\n" not in parameter["description"], name
+
+
+def test_the_steps_are_the_methods(pipeline: dict[str, Any]) -> None:
+    expected = {"prepare-dataset", "split-labels", "train", "evaluate", "select", "predict", "finish"}
+    assert set(tasks(pipeline)) == expected
+
+
+def test_caching_is_off_everywhere(pipeline: dict[str, Any]) -> None:
+    for name, task in tasks(pipeline).items():
+        assert not task["cachingOptions"].get("enableCache", False), name
+
+
+def test_what_may_be_preempted_is_tried_again(pipeline: dict[str, Any]) -> None:
+    retried = {name for name, task in tasks(pipeline).items() if task.get("retryPolicy", {}).get("maxRetryCount")}
+    assert retried == {"train", "evaluate"}
+
+
+def test_select_waits_for_the_loop_and_the_exit_handler_for_everything(pipeline: dict[str, Any]) -> None:
+    body = pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    assert "evaluate-checkpoints" in body["select"]["dependentTasks"]
+    finish = pipeline["root"]["dag"]["tasks"]["finish"]
+    assert finish["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert finish["dependentTasks"] == ["exit-handler-1"]
+
+
+def test_the_loop_gives_nothing_out_and_takes_only_its_item(pipeline: dict[str, Any]) -> None:
+    assert "outputDefinitions" not in pipeline["components"]["comp-evaluate-checkpoints"]
+    given = pipeline["components"]["comp-for-loop-1"]["dag"]["tasks"]["evaluate"]["inputs"]["parameters"]
+    assert given["run_key"]["componentInputParameter"] == given["shard"]["componentInputParameter"]
+    assert "loop-item" in given["run_key"]["componentInputParameter"]
+
+
+def test_images_are_parameters_and_no_entrypoint_is_assumed(pipeline: dict[str, Any]) -> None:
+    for name, executor in pipeline["deploymentSpec"]["executors"].items():
+        container = executor["container"]
+        assert container["image"].startswith("{{$.inputs.parameters["), name
+        assert container["command"][0] == "sh", name  # the command is whole: the image's own is not used
+        assert "pip install" not in " ".join(container["command"]), name
+
+
+def test_outputs_that_the_ui_draws(pipeline: dict[str, Any]) -> None:
+    def types(step: str) -> set[str]:
+        artifacts = pipeline["components"][f"comp-{step}"]["outputDefinitions"]["artifacts"]
+        return {artifact["artifactType"]["schemaTitle"] for artifact in artifacts.values()}
+
+    drawn = {"system.Metrics", "system.ClassificationMetrics", "system.HTML", "system.Markdown"}
+    assert types("select") == {*drawn, "system.Model"}
+    assert "system.HTML" in types("predict")
+
+
+def test_keys_come_from_the_named_secret_and_are_no_parameters(
+    pipeline: dict[str, Any], platform: dict[str, Any]
+) -> None:
+    assert set(platform) == set(pipeline["deploymentSpec"]["executors"])
+    for name, executor in platform.items():
+        (secret,) = executor["secretAsEnv"]
+        assert secret["secretNameParameter"]["componentInputParameter"].endswith("store_secret"), name
+        variables = [entry["envVar"] for entry in secret["keyToEnv"]]
+        assert variables == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], name
+        required, optional = executor["configMapAsEnv"]
+        assert not required["optional"]
+        assert optional["optional"]
+    names = pipeline["root"]["inputDefinitions"]["parameters"]
+    assert not [name for name in names if "key" in name or "password" in name or "token" in name]
+
+
+def test_no_value_of_this_environment_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = {"AWS_ACCESS_KEY_ID": "planted-key", "AWS_SECRET_ACCESS_KEY": "planted-secret"}
+    for name, value in planted.items():
+        monkeypatch.setenv(name, value)
+    text = compile_pipeline(tmp_path / "cps.yaml").read_text()
+    assert "planted" not in text
+    assert str(Path.home()) not in text
+
+
+def test_the_secrets_fields_can_be_named(tmp_path: Path) -> None:
+    path = compile_pipeline(tmp_path / "cps.yaml", ("accesskey", "secretkey"))
+    pipeline, platform = yaml.safe_load_all(path.read_text())
+    assert pipeline["pipelineInfo"]["name"] == "cross-pseudo-supervision"
+    for executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
+        fields = [entry["secretKey"] for entry in executor["secretAsEnv"][0]["keyToEnv"]]
+        assert fields == ["accesskey", "secretkey"]
+
+
+def test_another_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"must end in \.yaml"):
+        compile_pipeline(tmp_path / "cps.json")
+
+
+def test_bodies_see_nothing_of_their_module() -> None:
+    """KFP copies a body's source alone: a global of steps.py would be a NameError on the cluster."""
+    import symtable
+
+    table = symtable.symtable(inspect.getsource(steps), "steps.py", "exec")
+    module_names = {symbol.get_name() for symbol in table.get_symbols()} - {"__name__"}
+    bodies = [child for child in table.get_children() if child.get_type() == "function"]
+    assert len(bodies) == 7
+    for body in bodies:
+        outside = {symbol.get_name() for symbol in body.get_symbols() if symbol.is_global()}
+        assert not outside & module_names, body.get_name()
+
+
+def test_the_version_is_the_packages() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION

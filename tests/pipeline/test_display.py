@@ -1,0 +1,78 @@
+"""What a run looks like where there is no terminal, and where there is one."""
+
+import io
+import os
+import pty
+import time
+from typing import Any
+
+import pytest
+
+from pipeline.display import display, percent, seconds_text
+
+EVENTS: list[dict[str, Any]] = [
+    {"kind": "say", "step": "prepare-dataset", "text": "40 files [stored]"},
+    {"kind": "advance", "step": "train", "done": 1, "total": 20, "note": "loss 0.9"},
+    {"kind": "advance", "step": "train", "done": 2, "total": 20, "note": "loss 0.8"},
+    {"kind": "advance", "step": "train", "done": 20, "total": 20, "note": "loss 0.1"},
+    {"kind": "result", "step": "split-labels", "values": {"run_key": "demo"}},
+    {"kind": "result", "step": "train", "values": {"seconds": 61.2}},
+    {"kind": "failure", "step": "select", "text": "no", "exit_code": 1},
+]
+
+
+def test_plain_lines_are_few_and_whole() -> None:
+    stream = io.StringIO()
+    with display(stream) as draw:
+        for event in EVENTS:
+            draw(event)
+    assert stream.getvalue().splitlines() == [
+        "[prepare-dataset] 40 files [stored]",
+        "[train]   5% loss 0.9",
+        "[train] 100% loss 0.1",
+        "[train] done in 1 min 01 s",
+    ]
+
+
+def test_a_terminal_gets_bars_and_keeps_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    controller, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as stream, display(stream) as draw:
+        for event in EVENTS:
+            draw(event)
+            time.sleep(0.15)  # the bars are drawn ten times a second
+    text = os.read(controller, 1 << 20).decode()
+    os.close(controller)
+    assert "40 files [stored]" in text
+    assert "loss 0.8" in text
+    assert "10%" in text
+    assert "done in 1 min 01 s" in text
+
+
+def test_quiet_is_silent() -> None:
+    stream = io.StringIO()
+    with display(stream, quiet=True) as draw:
+        for event in EVENTS:
+            draw(event)
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.44, "0.4 s"),
+        (9.96, "10.0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (7380, "2 h 03 min"),
+    ],
+)
+def test_durations_are_read_at_a_glance(seconds: float, text: str) -> None:
+    assert seconds_text(seconds) == text
+
+
+def test_shares_are_percent_and_nothing_is_a_dash() -> None:
+    assert percent(0.4567) == "45.7 %"
+    assert percent(None) == "–"
