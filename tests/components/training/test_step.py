@@ -1,4 +1,4 @@
-"""The train step in processes of its own, against a real store: stopped, killed, damaged, and bit-equal all the same."""
+"""The train step in processes of its own, on a real store: stopped, killed, damaged, and bit-equal all the same."""
 
 import os
 import signal
