@@ -171,6 +171,6 @@ def _store() -> "Store":
     from components.storage.settings import settings_from_environment
     from pipeline.settings import resolve_environment, state_home
 
-    store = Store(settings_from_environment({**os.environ, **resolve_environment(state_home())}))
+    store = Store(settings_from_environment({**os.environ, **resolve_environment(state_home(), tracking=False)}))
     store.check()
     return store

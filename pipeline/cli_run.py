@@ -84,7 +84,7 @@ def run(
         "dataset_sha256": others.pop("sha256"),
         "labeled_ratio": ratio,
         "recipe": _absolute(recipe) if recipe.endswith((".yaml", ".yml")) else recipe,
-        "overrides": json.dumps(parse_settings(settings)),
+        "overrides": json.dumps(_with_absolute_backbone(parse_settings(settings))),
         "predict_images": _absolute(predict_images),
         **others,
     }
@@ -193,6 +193,11 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
 def _absolute(path: str) -> str:
     """A path that exists, from the root: a step need not run in this directory."""
     return os.path.abspath(path) if os.path.exists(path) else path
+
+
+def _with_absolute_backbone(settings: dict[str, Any]) -> dict[str, Any]:
+    name = "network.pretrained"
+    return {**settings, name: _absolute(str(settings[name]))} if name in settings else settings
 
 
 def _validate(parameters: dict[str, Any]) -> None:
