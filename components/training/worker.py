@@ -14,7 +14,7 @@ def main() -> None:
     from components.progress import EVENTS_VARIABLE
     from components.storage.client import open_store
     from components.tracking.client import TRACKING_VARIABLE
-    from components.training.step import train_here
+    from components.training.rank import train_here
 
     if os.environ["PADDLE_TRAINER_ID"] != "0":
         # The first rank speaks for all: to people, and to MLflow.

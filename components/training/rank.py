@@ -1,0 +1,125 @@
+"""What one training process does, alone or as a rank among several: prepare, go on from where the run stands, fit."""
+
+import sys
+import tempfile
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from components import progress
+from components.dataset.run import RunRecord, load_run
+from components.dataset.split import Split
+from components.networks import processor
+from components.recipes import Recipe
+from components.recipes.loader import parse_recipe
+from components.storage import keys
+from components.storage.client import Store
+from components.tracking.client import Tracker, open_run
+
+if TYPE_CHECKING:
+    from components.training.loop import Training
+    from components.training.pair import Pair
+
+TERMINATED = 143
+
+
+def train_here(store: Store, run_key: str, *, processes: int, lost: Event | None = None) -> None:
+    """Train in this process, which is one of `processes` on this machine, and write the index.
+
+    `lost` is set when another process took the run over, which ends this one.
+    """
+    record, split = load_run(store, run_key)
+    recipe = parse_recipe(record.settings, f"run {run_key}")
+    chosen = processor.prepare(networks=2 if processes == 1 else 1, processes=processes)
+    if chosen:
+        progress.say("train", "set for this processor: " + ", ".join(f"{k}={v}" for k, v in chosen.items()))
+    from components.training.loop import Preempted, fit, restore
+    from components.training.recovery import newest_recovery, remove_recovery
+
+    with _tracker(record) as tracker:
+        training = _prepare(store, record, split, recipe, tracker)
+        recovery = newest_recovery(store, run_key)
+        first = 0 if recovery is None else restore(training, recovery)
+        if first:
+            progress.say("train", f"going on from step {first} of {training.plan.steps}")
+        try:
+            checkpoints = fit(training, first, lost or Event())
+        except Preempted as stopped:
+            progress.say("train", str(stopped))
+            sys.exit(TERMINATED)
+    if training.group.leads:
+        store.put_json(keys.checkpoint_index(run_key), {"run_key": run_key, "checkpoints": checkpoints})
+        remove_recovery(store, run_key)
+
+
+def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, tracker: Tracker) -> "Training":
+    import paddle
+
+    from components.dataset.reader import DatasetReader
+    from components.training.data import TrainingData
+    from components.training.group import Group
+    from components.training.loop import Training
+    from components.training.losses import Criterion, min_kept_pixels, root_median_frequency
+    from components.training.pair import Pair
+    from components.training.schedule import plan
+
+    group = Group()
+    reader = DatasetReader(store, record.dataset.digest)
+    data = TrainingData(reader, split, recipe, record.seed, group.share)
+    length = plan(recipe, labeled=len(split.labeled), unlabeled=len(split.unlabeled), ratio=record.ratio)
+    pair = Pair(recipe, len(reader.manifest.classes), record.seed, threads=group.alone)
+    _load_pretrained(store, recipe, pair)
+    pair.start()
+    weights = None
+    if recipe.loss.class_weights == "root_median_frequency":
+        weights = paddle.to_tensor(root_median_frequency(data.class_pixels()))
+    criterion = Criterion(
+        settings=recipe.loss,
+        ignore_index=reader.manifest.ignore_index,
+        min_kept=min_kept_pixels(recipe.loss, recipe.augmentation.crop, recipe.training.batch_size // group.processes),
+        class_weights=weights,
+        total=group.mean,
+    )
+    progress.say(
+        "train",
+        f"{len(split.labeled)} labelled and {len(split.unlabeled)} unlabelled images, {length.epochs} epochs of "
+        f"{length.steps_per_epoch} steps, checkpoints after epochs {', '.join(map(str, length.checkpoint_epochs))}",
+    )
+    return Training(record, recipe, length, pair, data, criterion, store, tracker, group)
+
+
+def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:
+    if not recipe.network.pretrained:
+        return
+    from components.dataset.fetch import fetch
+    from components.networks.pretrained import load_backbone
+
+    with tempfile.TemporaryDirectory(prefix="cps-pretrained-") as folder:
+        path, _ = fetch(recipe.network.pretrained, recipe.network.pretrained_sha256, Path(folder), store, "train")
+        matches = [load_backbone(network, path) for network in pair.networks.values()]
+    progress.say("train", f"pretrained weights {recipe.network.pretrained}: {matches[0]}")
+
+
+def _tracker(record: RunRecord) -> Tracker:
+    settings = {
+        f"{group}.{name}": value
+        for group, values in record.settings.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+    }
+    params = {
+        "recipe": record.recipe,
+        "ratio": record.ratio,
+        "seed": record.seed,
+        "dataset_digest": record.dataset.digest,
+        "split_fingerprint": record.split,
+        "method_version": record.method_version,
+        **settings,
+    }
+    tags = {
+        "recipe": record.recipe,
+        "ratio": record.ratio,
+        "seed": record.seed,
+        "dataset": record.dataset.name,
+    }
+    return open_run(record.run_key, record.dataset.name, params, tags)
