@@ -150,13 +150,17 @@ def open_served_run(client: "MlflowClient", identity: RunIdentity) -> ServedRun:
     return run
 
 
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's UI then opens with runs and charts; what it cannot place it takes for a language model's."""
+
+
 def _experiment(client: "MlflowClient", name: str) -> "Experiment":
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.get_experiment(client.create_experiment(name))
+            return client.get_experiment(client.create_experiment(name, tags=EXPERIMENT_TAGS))
         except MlflowException:
             # Another process may have made it between the two calls.
             found = client.get_experiment_by_name(name)
