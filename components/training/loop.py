@@ -2,13 +2,9 @@
 
 import json
 import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
-from types import FrameType
 from typing import Any
 
 import paddle
@@ -19,7 +15,7 @@ from components.errors import WorkFailed
 from components.networks.weights import checkpoint_meta, pack
 from components.recipes import Recipe
 from components.storage import keys
-from components.storage.client import Store
+from components.storage.client import ObjectRef, Store
 from components.tracking.client import Tracker
 from components.training.data import TrainingData
 from components.training.group import Group
@@ -34,6 +30,8 @@ from components.training.uploads import Uploads
 LOG_STEPS = 10
 LOADER_THREADS = 2
 LOADER_DEPTH = 4
+PREEMPTION_PATIENCE = 15.0
+"""Seconds to get the state into the store before the process is ended by force."""
 CURVES = ("loss", "loss_supervised", "loss_cross")
 
 
@@ -54,7 +52,7 @@ class Training:
     store: Store
     tracker: Tracker
     group: Group
-    uploads: Uploads = field(default_factory=Uploads)
+    uploads: Uploads
     recovery_slot: int = 0
     saved: list[dict[str, Any]] = field(default_factory=list)
     """The checkpoints in the store so far, as the index lists them."""
@@ -62,42 +60,41 @@ class Training:
     """Losses since they were last logged, and how many steps they sum: `steps`."""
 
 
-def fit(training: Training, first_step: int, lost: Event) -> list[dict[str, Any]]:
+def fit(training: Training, first_step: int, *, stop: Event, lost: Event) -> list[dict[str, Any]]:
     """Train from `first_step` to the plan's end; returns the index's entries of all checkpoints.
 
-    Raises Preempted after SIGTERM, with the state saved, and WorkFailed when the loss is not finite or another process
-    took the run over, which `lost` says.
+    Raises Preempted, with the state saved, after `stop` was set, and WorkFailed when the loss is not finite or another
+    process took the run over, which `lost` says.
     """
     plan, recipe = training.plan, training.recipe
     batches = ahead(training.data.batch, first_step, plan.steps, workers=LOADER_THREADS, depth=LOADER_DEPTH)
     synchronise = None if training.group.alone else training.group.average_gradients
     began = time.monotonic()
-    with _told_to_stop() as stop:
-        for step, batch in enumerate(batches, start=first_step):
-            if training.pair.has_dropout:
-                paddle.seed(number(training.record.seed, Stream.STEP, step, training.group.rank))
-            if lost.is_set():
-                raise WorkFailed(f"another process took over the run {training.record.run_key} while this one slept")
-            rate = learning_rate(recipe, step, plan.steps)
-            losses = training.pair.step(
-                batch,
-                training.criterion,
-                weight=cps_weight(recipe, step, plan.steps),
-                learning_rate=rate,
-                number=step,
-                synchronise=synchronise,
-            )
-            _check_finite(training, losses, step, batch.names)
-            _log(training, losses, step, rate, (time.monotonic() - began) / (step - first_step + 1))
-            epoch = plan.epoch_ended(step)
-            if epoch in plan.checkpoint_epochs:
-                _save_checkpoint(training, epoch, step)
-            told_to_stop = training.group.any(stop.is_set)
-            if (step + 1) % recipe.training.recovery_steps == 0 or told_to_stop:
-                _save_recovery(training, step + 1)
-            if told_to_stop:
-                training.uploads.finish()
-                raise Preempted(f"stopped after step {step + 1} of {plan.steps}, state saved")
+    for step, batch in enumerate(batches, start=first_step):
+        if training.pair.has_dropout:
+            paddle.seed(number(training.record.seed, Stream.STEP, step, training.group.rank))
+        if lost.is_set():
+            raise WorkFailed(f"another process took over the run {training.record.run_key} while this one slept")
+        rate = learning_rate(recipe, step, plan.steps)
+        losses = training.pair.step(
+            batch,
+            training.criterion,
+            weight=cps_weight(recipe, step, plan.steps),
+            learning_rate=rate,
+            number=step,
+            synchronise=synchronise,
+        )
+        _check_finite(training, losses, step, batch.names)
+        _log(training, losses, step, rate, (time.monotonic() - began) / (step - first_step + 1))
+        epoch = plan.epoch_ended(step)
+        if epoch in plan.checkpoint_epochs:
+            _save_checkpoint(training, epoch, step)
+        told_to_stop = training.group.any(stop.is_set())
+        if (step + 1) % recipe.training.recovery_steps == 0 or told_to_stop:
+            _save_recovery(training, step + 1)
+        if told_to_stop:
+            training.uploads.finish(PREEMPTION_PATIENCE)
+            raise Preempted(f"stopped after step {step + 1} of {plan.steps}, state saved")
     training.uploads.finish()
     return training.saved
 
@@ -139,12 +136,11 @@ def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
         ),
     )
 
-    def upload() -> None:
-        reference = training.store.put_bytes(entry["key"], data)
+    def stored(reference: ObjectRef) -> None:
         entry.update(sha256=reference.sha256, size=reference.size)
         training.tracker.log_checkpoint(epoch, step + 1, reference.uri, sha256=reference.sha256)
 
-    training.uploads.add(upload)
+    training.uploads.add(entry["key"], lambda: data, stored)
 
 
 def _save_recovery(training: Training, next_step: int) -> None:
@@ -160,14 +156,13 @@ def _save_recovery(training: Training, next_step: int) -> None:
     slot, training.recovery_slot = training.recovery_slot, 1 - training.recovery_slot
     key, sums = recovery_key(training.record.run_key, slot), dict(training.sums)
 
-    def upload() -> None:
+    def make() -> bytes:
         # Uploads keep their order: every checkpoint noted here is in the store, with its digest, by now.
         notes = json.loads(json.dumps({"checkpoints": training.saved, "sums": sums}))
         notes["checkpoints"] = [entry for entry in notes["checkpoints"] if entry["step"] <= next_step]
-        data = pack_recovery(Recovery(next_step, arrays, notes), training.record.run_key)
-        training.store.put_bytes(key, data)
+        return pack_recovery(Recovery(next_step, arrays, notes), training.record.run_key)
 
-    training.uploads.add(upload)
+    training.uploads.add(key, make, replaceable=True)
 
 
 def _log(training: Training, losses: StepLosses, step: int, rate: float, seconds: float) -> None:
@@ -200,22 +195,3 @@ def _check_finite(training: Training, losses: StepLosses, step: int, names: tupl
         f"the loss is {losses.total} at step {step + 1} (images: {', '.join(names)}); last checkpoint: {last}; "
         "a lower optimization.learning_rate often helps"
     )
-
-
-class _Stop:
-    is_set = False
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[_Stop]:
-    """Within, SIGTERM lets the step in hand be finished instead of ending the process in the middle of it."""
-    stop = _Stop()
-
-    def note(_number: int, _frame: FrameType | None) -> None:
-        stop.is_set = True
-
-    before = signal.signal(signal.SIGTERM, note)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -4,11 +4,13 @@ import sys
 import tempfile
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components import progress
+from components.dataset.reader import default_cache
 from components.dataset.run import RunRecord, load_run
 from components.dataset.split import Split
+from components.errors import WorkFailed
 from components.networks import processor
 from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
@@ -34,22 +36,43 @@ def train_here(store: Store, run_key: str, *, processes: int, lost: Event | None
     if chosen:
         progress.say("train", "set for this processor: " + ", ".join(f"{k}={v}" for k, v in chosen.items()))
     from components.training.loop import Preempted, fit, restore
+    from components.training.preemption import noticed_termination
     from components.training.recovery import newest_recovery, remove_recovery
+    from components.training.uploads import deliver_kept
 
-    with _tracker(record) as tracker:
+    deliver_kept(store, kept_folder(run_key))
+    with noticed_termination() as stop, _tracker(record) as tracker:
         training = _prepare(store, record, split, recipe, tracker)
         recovery = newest_recovery(store, run_key)
         first = 0 if recovery is None else restore(training, recovery)
         if first:
             progress.say("train", f"going on from step {first} of {training.plan.steps}")
         try:
-            checkpoints = fit(training, first, lost or Event())
+            checkpoints = fit(training, first, stop=stop, lost=lost or Event())
         except Preempted as stopped:
             progress.say("train", str(stopped))
             sys.exit(TERMINATED)
     if training.group.leads:
-        store.put_json(keys.checkpoint_index(run_key), {"run_key": run_key, "checkpoints": checkpoints})
+        described = [_described(store, entry) for entry in checkpoints]
+        store.put_json(keys.checkpoint_index(run_key), {"run_key": run_key, "checkpoints": described})
         remove_recovery(store, run_key)
+
+
+def _described(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry with size and sha256, which those lack that were delivered by a later training."""
+    if "sha256" in entry:
+        return entry
+    stored = store.stat(entry["key"])
+    if stored is None:
+        raise WorkFailed(
+            f"checkpoint {store.uri(entry['key'])} never arrived: remove the run's recovery to train again"
+        )
+    return {**entry, "sha256": stored.sha256, "size": stored.size}
+
+
+def kept_folder(run_key: str) -> Path:
+    """Where a training leaves what the object store could not take."""
+    return default_cache() / "waiting" / run_key
 
 
 def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, tracker: Tracker) -> "Training":
@@ -62,6 +85,7 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
     from components.training.losses import Criterion, min_kept_pixels, root_median_frequency
     from components.training.pair import Pair
     from components.training.schedule import plan
+    from components.training.uploads import Uploads
 
     group = Group()
     reader = DatasetReader(store, record.dataset.digest)
@@ -85,7 +109,8 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
         f"{len(split.labeled)} labelled and {len(split.unlabeled)} unlabelled images, {length.epochs} epochs of "
         f"{length.steps_per_epoch} steps, checkpoints after epochs {', '.join(map(str, length.checkpoint_epochs))}",
     )
-    return Training(record, recipe, length, pair, data, criterion, store, tracker, group)
+    uploads = Uploads(store, kept_folder(record.run_key))
+    return Training(record, recipe, length, pair, data, criterion, store, tracker, group, uploads)
 
 
 def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:

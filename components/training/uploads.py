@@ -1,29 +1,140 @@
-"""Uploads in the background and in order, so that a step never waits for the network."""
+"""Uploads in the background and in order, so that a step waits neither for the network nor for a store that is away.
 
+What the store does not take is kept on local disk, and offered again until it does. What it has not taken when the
+training ends is named with its local path, and delivered first when the run goes on.
+"""
+
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from itertools import count
+from pathlib import Path
+from queue import Queue
+from urllib.parse import quote, unquote
+
+from components import progress
+from components.errors import WorkFailed
+from components.storage.client import ObjectRef, Store
+
+PATIENCE = 600.0
+"""Seconds that the end of a training waits for a store that is away."""
+RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
+PARTIAL = ".part"
+
+Make = Callable[[], bytes]
+Done = Callable[[ObjectRef], None]
+
+
+def _nothing(_reference: ObjectRef) -> None:
+    return
 
 
 class Uploads:
-    """One thread, first in first out. `finish` waits for all and raises the first error there was."""
+    """One thread, first in first out; `folder` takes what the store cannot take now."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "upload")
-        self._pending: list[Future[Any]] = []
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store, self._folder = store, folder
+        self._queue: Queue[tuple[str, Make, Done] | None] = Queue()
+        self._failed: Exception | None = None
+        self._away = threading.Event()
+        self._gave_up = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="upload", daemon=True)
+        self._thread.start()
 
-    def add(self, work: Callable[[], Any]) -> None:
+    def add(self, key: str, make: Make, done: Done = _nothing, *, replaceable: bool = False) -> None:
+        """Have `make()` stored at `key`, then call `done` with what was stored; both in the thread, in order.
+
+        While the store is away, what is `replaceable` by a later upload is left out, and the rest goes to disk at once,
+        so that memory does not fill. Raises what an earlier upload failed with for good, such as refused credentials.
+        """
         self._raise_failed()
-        self._pending.append(self._pool.submit(work))
+        if self._away.is_set():
+            if replaceable:
+                return
+            make = self._on_disk(key, make())
+        self._queue.put((key, make, done))
 
-    def finish(self) -> None:
-        for future in self._pending:
-            future.result()
-        self._pending.clear()
-        self._pool.shutdown()
+    def finish(self, patience: float = PATIENCE) -> None:
+        """Wait until everything is in the store, for at most `patience` seconds.
+
+        Raises WorkFailed that names where on this machine the rest lies.
+        """
+        self._queue.put(None)
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            self._gave_up.set()
+            self._thread.join()
+        self._raise_failed()
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            key, make, done = item
+            try:
+                if self._gave_up.is_set():
+                    self._on_disk(key, make())
+                elif self._failed is None:
+                    done(self._insist(key, make()))
+            except Exception as error:  # it is raised in the training's thread
+                self._failed = self._failed or error
+
+    def _insist(self, key: str, data: bytes) -> ObjectRef:
+        for attempt in count():
+            try:
+                reference = self._store.put_bytes(key, data)
+            except WorkFailed as error:
+                if attempt == 0:
+                    self._away.set()
+                    self._on_disk(key, data)
+                    progress.say("train", f"{error}; training goes on, and what it saves waits in {self._folder}")
+                if self._gave_up.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]):
+                    raise WorkFailed(
+                        f"the object store stayed away: {key} and what came after it wait in {self._folder}; "
+                        "the same command on this machine delivers them"
+                    ) from error
+            else:
+                self._path(key).unlink(missing_ok=True)
+                if attempt > 0:
+                    self._away.clear()
+                    progress.say("train", f"the object store is back: {reference.uri} is stored")
+                return reference
+        raise AssertionError("the loop has no end of its own")
+
+    def _on_disk(self, key: str, data: bytes) -> Make:
+        """What gives the bytes back: from disk, or from memory where the disk has no room."""
+        path = self._path(key)
+        try:
+            write_whole(path, data)
+        except OSError as error:
+            progress.say("train", f"{key} waits in memory, since {path} cannot be written: {error.strerror}")
+            return lambda: data
+        return path.read_bytes
+
+    def _path(self, key: str) -> Path:
+        return self._folder / quote(key, safe="")
 
     def _raise_failed(self) -> None:
-        done = [future for future in self._pending if future.done()]
-        self._pending = [future for future in self._pending if not future.done()]
-        for future in done:
-            future.result()
+        if self._failed is not None:
+            raise self._failed
+
+
+def deliver_kept(store: Store, folder: Path) -> None:
+    """Store what an earlier training of the run had to leave on this machine's disk."""
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir(), key=lambda item: item.stat().st_mtime):
+        if path.suffix == PARTIAL:
+            path.unlink()
+            continue
+        reference = store.put_bytes(unquote(path.name), path.read_bytes())
+        path.unlink()
+        progress.say("train", f"delivered what waited on disk: {reference.uri}")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """The file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
