@@ -46,11 +46,9 @@ def cross_pseudo_supervision(
     """Cross Pseudo Supervision (Chen et al., CVPR 2021).
 
     Args:
-        dataset: "scenes" (generated), a folder, an archive (.tar, .tar.gz, .tar.zst, .zip), an http(s) address or
-            s3:// URI of one, or several of these, separated by spaces.
+        dataset: "scenes" (generated), or a folder, an archive, its http(s) address or s3:// URI; several by spaces.
         dataset_sha256: The sha256 that each dataset file must have, in their order; empty does not check.
-        dataset_pools: Further pools of unlabelled images that the dataset brings and that are used too, separated by
-            commas: train_extra_3000. The first step names those there are.
+        dataset_pools: Further unlabelled pools of the dataset to use, by commas; the first step names what there is.
         labeled_ratio: The share of the training labels that is used: 1/16, 1/8, 1/4, 1/2, or any fraction up to 1.
         recipe: Named settings of the training; `cps recipes` lists them.
         overrides: Changes to the recipe, as JSON: {"optimization.learning_rate": 0.01}.
@@ -65,8 +63,7 @@ def cross_pseudo_supervision(
         data_image: Container image of the steps that need no Paddle.
         settings_config_map: Name of the ConfigMap with AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and MLFLOW_TRACKING_URI.
         store_secret: Name of the Secret with the object store's access key and secret key.
-        download_secret: Name of the Secret with CPS_DOWNLOAD_TOKEN, or CPS_DOWNLOAD_USER and CPS_DOWNLOAD_PASSWORD, for
-            a dataset that needs a login; it need not be there.
+        download_secret: Name of the Secret with CPS_DOWNLOAD_TOKEN, where the dataset needs a login; may be missing.
     """
     job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
     where = (settings_config_map, store_secret)

@@ -77,7 +77,9 @@ def test_overrides_that_are_no_json_or_unknown_are_named() -> None:
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.rar"
     path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"is not an archive: give one of \.tar, \.tar\.gz, \.tgz, \.tar\.zst, \.zip, or a folder"):
+    with pytest.raises(
+        UserError, match=r"is not an archive: give one of \.tar, \.tar\.gz, \.tgz, \.tar\.zst, \.zip, or a folder"
+    ):
         validate_parameters(**{**GOOD, "source": str(path)})
 
 
