@@ -132,6 +132,8 @@ def _read_tar(archive: Path, kind: str, limits: Limits) -> Iterator[tuple[str, O
     names = Names(archive)
     with _tar_bytes(archive, kind) as guarded, _tar(guarded) as tar:
         for member in tar:
+            if member.size < 0:
+                raise tarfile.ReadError(f"{member.name!r} has a size below 0")
             if member.isdir():
                 names.add_folder(member.name)
             elif member.isfile():
@@ -172,10 +174,11 @@ class _Guarded:
 
     def __init__(self, archive: Path, file: IO[bytes], *, seekable: bool) -> None:
         self.last = b""
-        self._archive, self._file, self._seekable, self._at = archive, file, seekable, 0
+        self._archive, self._file, self._at = archive, file, 0
+        self._size = archive.stat().st_size if seekable else None
 
     def read(self, count: int) -> bytes:
-        if count > _MOST_METADATA:
+        if not 0 <= count <= _MOST_METADATA:
             raise UserError(f"archive {self._archive} has a header of {count} bytes; refused")
         parts, left = [], count
         while left and (part := self._file.read(left)):
@@ -186,7 +189,9 @@ class _Guarded:
         return self.last
 
     def seek(self, place: int) -> None:
-        if self._seekable:
+        if self._size is not None:
+            if not 0 <= place <= self._size:
+                raise tarfile.ReadError("it ends in the middle")
             self._at = self._file.seek(place)
             return
         if place < self._at:
