@@ -11,12 +11,13 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
 from components.dataset.check import STEP
+from components.dataset.classes import KNOWN
 from components.dataset.credentials import credentials_for
 from components.dataset.fetch import fetch_source
 from components.dataset.layouts import Layout, read_layout, with_pools
@@ -82,8 +83,10 @@ def _prepare_scenes(settings: SceneSettings, pools: Sequence[str], store: "Store
         return _remember(source, _store(folder, "scenes", pools, folder, store), store, "scenes", described)
 
 
-def _store(folder: Path, name: str, pools: Sequence[str], scratch: Path, store: "Store") -> Manifest:
+def _store(folder: Path, name: str, pools: Sequence[str], scratch: Path, store: "Store", parts: int = 1) -> Manifest:
     layout = with_pools(read_layout(folder, name), pools)
+    if parts > 1 and layout.kind in KNOWN:
+        layout = replace(layout, name=layout.kind)  # none of its parts has its name
     _describe(layout, pools)
     return store_dataset(with_train_ids(layout, scratch / "train-ids"), store)
 
@@ -141,11 +144,15 @@ class _Parts:
             unpacked.mkdir()
             for source, (path, _) in zip(self.sources, fetched, strict=True):
                 _add_part(source, path, unpacked)
-            name = archive_stem(source_name(self.sources[0].text)) or source_name(self.sources[0].text)
-            manifest = _store(unpacked, name if len(self.sources) == 1 else "", self.pools, scratch, self.store)
+            manifest = _store(unpacked, self._name(), self.pools, scratch, self.store, len(self.sources))
             if not all(digests):
                 return manifest
             return _remember(self._pointer(digests), manifest, self.store, "archive", digests)
+
+    def _name(self) -> str:
+        """What the dataset is called unless it says so itself."""
+        name = source_name(self.sources[0].text)
+        return archive_stem(name) or name
 
     def _fetch(self, source: Source, folder: Path) -> tuple[Path, str]:
         """Its path here, and its sha256, which a folder has not."""
