@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,9 +18,10 @@ from components.errors import UserError
     "--dataset",
     default="scenes",
     show_default=True,
-    help="A folder, .tar or .zip, http(s) address, s3:// URI, or scenes: generated street scenes.",
+    help="A folder, archive, http(s) address, s3:// URI, several of these, or scenes: generated street scenes.",
 )
-@click.option("--sha256", default="", help="What a dataset file's sha256 must be.")
+@click.option("--sha256", default="", help="What a dataset file's sha256 must be; of several, in their order.")
+@click.option("--pools", default="", help="Further unlabelled pools of the dataset to use, separated by commas.")
 @click.option("--ratio", default="1/8", show_default=True, help="Share of the labels that is used, as a fraction.")
 @click.option("--recipe", default="demo", show_default=True, help="Named settings (`cps recipes`), or a .yaml file.")
 @click.option(
@@ -70,6 +72,7 @@ def run(
     \b
     Examples:
       cps run
+      cps run --dataset "leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip" --ratio 1/8
       cps run --dataset photos/ --recipe camvid-mobilenetv2 --ratio 1/4
       cps run --ratio 1/16 --seed 1 --set optimization.learning_rate=0.01 --set cps.weight=0
       cps run --json | jq .best.mIoU
@@ -80,8 +83,9 @@ def run(
     from pipeline.settings import resolve_environment, state_home
 
     parameters = {
-        "dataset": _absolute(dataset),
+        "dataset": _absolute_sources(dataset),
         "dataset_sha256": others.pop("sha256"),
+        "dataset_pools": others.pop("pools"),
         "labeled_ratio": ratio,
         "recipe": _absolute(recipe) if recipe.endswith((".yaml", ".yml")) else recipe,
         "overrides": json.dumps(_with_absolute_backbone(parse_settings(settings))),
@@ -193,6 +197,13 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
 def _absolute(path: str) -> str:
     """A path that exists, from the root: a step need not run in this directory."""
     return os.path.abspath(path) if os.path.exists(path) else path
+
+
+def _absolute_sources(dataset: str) -> str:
+    from components.dataset.sources import parse_sources
+
+    sources = [_absolute(source.text) for source in parse_sources(dataset)]
+    return shlex.join(sources) if len(sources) > 1 else sources[0]
 
 
 def _with_absolute_backbone(settings: dict[str, Any]) -> dict[str, Any]:

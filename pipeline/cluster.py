@@ -42,4 +42,4 @@ def _rename_secret_fields(platform: dict, names: dict[str, str]) -> None:  # typ
     for executor in executors.values():
         for secret in executor.get("secretAsEnv", []):
             for entry in secret["keyToEnv"]:
-                entry["secretKey"] = names[entry["envVar"]]
+                entry["secretKey"] = names.get(entry["envVar"], entry["secretKey"])

@@ -6,7 +6,7 @@
 from kfp import dsl
 
 from pipeline import steps
-from pipeline.placement import place
+from pipeline.placement import give_login, place
 
 
 @dsl.pipeline(name="evaluate-checkpoints")
@@ -26,6 +26,7 @@ def evaluate_checkpoints(shards: list, image: str, settings_config_map: str, sto
 def cross_pseudo_supervision(
     dataset: str = "scenes",
     dataset_sha256: str = "",
+    dataset_pools: str = "",
     labeled_ratio: str = "1/8",
     recipe: str = "demo",
     overrides: str = "{}",
@@ -40,12 +41,14 @@ def cross_pseudo_supervision(
     data_image: str = steps.DATA_IMAGE,
     settings_config_map: str = "cps-settings",
     store_secret: str = "cps-store",
+    download_secret: str = "cps-download",
 ) -> None:
     """Cross Pseudo Supervision (Chen et al., CVPR 2021).
 
     Args:
-        dataset: "scenes" (generated), a folder, a .tar or .zip file, an http(s) address, or an s3:// URI.
-        dataset_sha256: The sha256 that a dataset file must have; empty does not check.
+        dataset: "scenes" (generated), or a folder, an archive, its http(s) address or s3:// URI; several by spaces.
+        dataset_sha256: The sha256 that each dataset file must have, in their order; empty does not check.
+        dataset_pools: Further unlabelled pools of the dataset to use, by commas; the first step names what there is.
         labeled_ratio: The share of the training labels that is used: 1/16, 1/8, 1/4, 1/2, or any fraction up to 1.
         recipe: Named settings of the training; `cps recipes` lists them.
         overrides: Changes to the recipe, as JSON: {"optimization.learning_rate": 0.01}.
@@ -60,6 +63,7 @@ def cross_pseudo_supervision(
         data_image: Container image of the steps that need no Paddle.
         settings_config_map: Name of the ConfigMap with AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and MLFLOW_TRACKING_URI.
         store_secret: Name of the Secret with the object store's access key and secret key.
+        download_secret: Name of the Secret with CPS_DOWNLOAD_TOKEN, where the dataset needs a login; may be missing.
     """
     job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
     where = (settings_config_map, store_secret)
@@ -71,6 +75,7 @@ def cross_pseudo_supervision(
         prepared = steps.prepare_dataset(
             source=dataset,
             sha256=dataset_sha256,
+            pools=dataset_pools,
             labeled_ratio=labeled_ratio,
             recipe=recipe,
             overrides=overrides,
@@ -83,6 +88,7 @@ def cross_pseudo_supervision(
             predict_limit=predict_limit,
         )
         place(prepared, data_image, *where, "Prepare the dataset")
+        give_login(prepared, download_secret)
 
         split = steps.split_labels(
             dataset_digest=prepared.outputs["Output"],

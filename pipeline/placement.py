@@ -10,6 +10,17 @@ OPTIONAL_SETTINGS = ("CPS_BUCKET", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAM
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """What the steps read from their environment, and how the Secret's fields are called unless `compile` renames them."""
 
+LOGIN = ("CPS_DOWNLOAD_TOKEN", "CPS_DOWNLOAD_USER", "CPS_DOWNLOAD_PASSWORD", "CPS_DOWNLOAD_HOST")
+"""What the step that downloads the dataset reads besides, where the source needs a login."""
+
+
+def give_login(task: "PipelineTask", secret: str) -> "PipelineTask":
+    """Let the task download what needs a login. Neither the Secret nor any field of it needs to be there."""
+    from kfp import kubernetes
+
+    kubernetes.use_secret_as_env(task, secret, {name: name for name in LOGIN}, optional=True)
+    return task
+
 
 def place(
     task: "PipelineTask", image: str, settings: str, secret: str, display_name: str, retries: int = 0

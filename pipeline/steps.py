@@ -24,6 +24,7 @@ DATA_IMAGE = f"cps-pipeline/data:{VERSION}"
 def prepare_dataset(
     source: str,
     sha256: str,
+    pools: str,
     labeled_ratio: str,
     recipe: str,
     overrides: str,
@@ -48,6 +49,7 @@ def prepare_dataset(
         stored = prepare_dataset(
             source=source,
             sha256=sha256,
+            pools=pools,
             labeled_ratio=labeled_ratio,
             recipe=recipe,
             overrides_json=overrides,

@@ -38,6 +38,35 @@ CITYSCAPES = tuple(
 )
 """Cityscapes' 19 evaluated classes with its own colours, by train id."""
 
+CITYSCAPES_TRAIN_IDS = {
+    label: train
+    for train, label in enumerate((7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33))
+}
+"""The train id of each of Cityscapes' label ids that is evaluated; the others, up to 33, are void."""
+
+CAMVID = tuple(
+    Class(name=name, color=color)
+    for name, color in (
+        ("sky", (128, 128, 128)),
+        ("building", (128, 0, 0)),
+        ("pole", (192, 192, 128)),
+        ("road", (128, 64, 128)),
+        ("pavement", (60, 40, 222)),
+        ("tree", (128, 128, 0)),
+        ("sign symbol", (192, 128, 128)),
+        ("fence", (64, 64, 128)),
+        ("car", (64, 0, 128)),
+        ("pedestrian", (64, 64, 0)),
+        ("bicyclist", (0, 128, 192)),
+    )
+)
+"""CamVid's 11 classes as SegNet's lists number them; 11 is void there."""
+
+_VOC_NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
 _Id = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -45,6 +74,13 @@ class _ClassLine(BaseModel):
     id: _Id
     name: Annotated[str, Field(min_length=1)]
     color: tuple[_Id, _Id, _Id] | None = None
+
+
+class _KnownFile(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    classes: str
+    ignore_index: _Id | None = None
 
 
 class _ClassesFile(BaseModel):
@@ -65,7 +101,10 @@ def read_classes(folder: Path) -> tuple[tuple[Class, ...], int] | None:
         return None
     try:
         text = path.read_text(encoding="utf-8")
-        listed = _ClassesFile.model_validate(json.loads(text) if path.suffix == ".json" else yaml.safe_load(text))
+        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        if isinstance(value, dict) and isinstance(value.get("classes"), str):
+            return _known(path, _KnownFile.model_validate(value))
+        listed = _ClassesFile.model_validate(value)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "the file"
@@ -74,6 +113,13 @@ def read_classes(folder: Path) -> tuple[tuple[Class, ...], int] | None:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; write {_EXAMPLE}") from None
     return _in_order(path, listed), listed.ignore_index
+
+
+def _known(path: Path, named: _KnownFile) -> tuple[tuple[Class, ...], int]:
+    if named.classes not in KNOWN:
+        raise UserError(f"{path}: classes {named.classes!r} are not known; there are {', '.join(KNOWN)}")
+    classes, ignore_index = KNOWN[named.classes]
+    return classes, ignore_index if named.ignore_index is None else named.ignore_index
 
 
 _EXAMPLE = '{"classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, …], "ignore_index": 255}'
@@ -86,16 +132,23 @@ def _in_order(path: Path, listed: _ClassesFile) -> tuple[Class, ...]:
         raise UserError(f"{path}: class ids are {ids}, and should be 0 to {len(ids) - 1}, each once")
     if listed.ignore_index < len(ids):
         raise UserError(f"{path}: ignore_index {listed.ignore_index} is also a class id; 255 is usual")
-    return tuple(Class(name=line.name, color=line.color or _color(line.id)) for line in lines)
+    # Shifted by one: the first of the colours is black.
+    return tuple(Class(name=line.name, color=line.color or _voc_color(line.id + 1)) for line in lines)
 
 
-def _color(index: int) -> tuple[int, int, int]:
-    """PASCAL VOC's colour map, which keeps neighbouring ids apart; shifted by one, as its first is black."""
+def _voc_color(value: int) -> tuple[int, int, int]:
+    """PASCAL VOC's colour map, which keeps neighbouring ids apart."""
     red = green = blue = 0
-    value = index + 1
     for bit in range(7, -1, -1):
         red |= (value & 1) << bit
         green |= (value >> 1 & 1) << bit
         blue |= (value >> 2 & 1) << bit
         value >>= 3
     return red, green, blue
+
+
+VOC = tuple(Class(name=name, color=_voc_color(number)) for number, name in enumerate(_VOC_NAMES))
+"""PASCAL VOC's 21 classes, background among them."""
+
+KNOWN = {"cityscapes": (CITYSCAPES, 255), "voc": (VOC, 255), "camvid": (CAMVID, 11)}
+"""Classes and ignore index of well-known datasets: `classes: cityscapes` in a classes file names them."""

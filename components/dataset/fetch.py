@@ -1,36 +1,24 @@
 """Bring a file here from a path, http(s):// or s3://. It appears whole and verified, or not at all."""
 
 import hashlib
-import os
-import tempfile
-import time
-import urllib.error
-import urllib.request
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote
 
-from components import progress
-from components.errors import UserError, WorkFailed
+from components.dataset.credentials import Credentials
+from components.dataset.download import Remote, download, forget
+from components.dataset.sources import Source, is_url, shown, source_name
+from components.errors import UserError
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-_CHUNK = 1 << 20
-_ATTEMPTS = 3
-_TIMEOUT = 60.0  # seconds without a byte
-_SAY_EVERY = 0.5  # seconds
-_RETRY_AFTER = 1.0  # seconds, and twice as long the next time
+__all__ = ["fetch", "fetch_source", "file_sha256", "is_url", "source_name"]
 
-
-def is_url(source: str) -> bool:
-    return source.startswith(("http://", "https://", "s3://"))
-
-
-def source_name(source: str) -> str:
-    """The last part of a path or URL: `camvid.tar` of `https://host/data/camvid.tar?download=1`."""
-    path = unquote(urlsplit(source).path) if is_url(source) else source
-    return path.rstrip("/").rsplit("/", 1)[-1]
+_LINK_LASTS = timedelta(hours=6)
+"""Longer than any one attempt; the next has a link of its own."""
 
 
 def fetch(source: str, sha256: str, folder: Path, store: "Store", step: str) -> tuple[Path, str]:
@@ -43,17 +31,33 @@ def fetch(source: str, sha256: str, folder: Path, store: "Store", step: str) -> 
         UserError: there is no such file, or its sha256 is another.
         WorkFailed: the connection failed, several times.
     """
-    if source.startswith("s3://"):
-        path = store.get_uri(source, folder / source_name(source))
-    elif is_url(source):
-        path = _download(source, folder / (source_name(source) or "download"), step)
-    else:
-        path = Path(source)
-    found = file_sha256(path)
-    if sha256 and found != sha256.lower():
-        if is_url(source):
-            path.unlink()
-        raise UserError(f"{source} has sha256 {found}, and not {sha256}: correct it, or fetch the file again")
+    return fetch_source(Source(source, sha256.lower()), folder, store, step)
+
+
+def fetch_source(
+    source: Source, folder: Path, store: "Store", step: str, credentials: Credentials | None = None
+) -> tuple[Path, str]:
+    """As `fetch`. What a cut download has left in `folder` is gone on with."""
+    if not is_url(source.text):
+        path = Path(source.text)
+        return path, _verified(source, path)
+    path = folder / (source_name(source.text) or "download")
+    if path.exists() and source.sha256 and file_sha256(path) == source.sha256:
+        return path, source.sha256  # a process before this one had it, and got no further
+    remote = _object(source, store) if source.text.startswith("s3://") else _address(source, credentials)
+    resumed = path.with_name(f"{path.name}.part").exists()
+    headers = download(remote, path, step)
+    try:
+        found = _verified(source, path)
+        stored = headers.get("x-amz-meta-sha256", "").lower() if headers and remote.explain else ""
+        if stored and stored != found:
+            raise UserError(f"{source.text} is damaged: its sha256 is {found}, and was {stored} when it was stored")
+    except UserError:
+        forget(path)
+        if not resumed:
+            raise
+        # The first half may be of another file than the second, where only the digest can tell.
+        return fetch_source(source, folder, store, step, credentials)
     return path, found
 
 
@@ -66,40 +70,46 @@ def file_sha256(path: Path) -> str:
         raise UserError(f"{path} cannot be opened: {error.strerror}") from None
 
 
-def _download(url: str, target: Path, step: str) -> Path:
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            return _download_once(url, target, step)
-        except urllib.error.HTTPError as error:
-            if error.code < 500 and error.code != 429:
-                raise UserError(f"{url} answers {error.code} {error.reason}: correct the address") from None
-            reason = f"{error.code} {error.reason}"
-        except (OSError, ValueError) as error:
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
-        if attempt < _ATTEMPTS:
-            progress.say(step, f"{url}: {reason}; trying again")
-            time.sleep(_RETRY_AFTER * 2 ** (attempt - 1))
-    raise WorkFailed(f"{url} could not be downloaded in {_ATTEMPTS} attempts: {reason}")
+def _verified(source: Source, path: Path) -> str:
+    found = file_sha256(path)
+    size = path.stat().st_size
+    if source.sha256 and found != source.sha256:
+        raise UserError(
+            f"{shown(source.text)} has sha256 {found}, and not {source.sha256}: correct it, or fetch the file again"
+        )
+    if source.size and size != source.size:
+        raise UserError(f"{shown(source.text)} has {size} bytes, and not {source.size}: correct one of them")
+    return found
 
 
-def _download_once(url: str, target: Path, step: str) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    request = urllib.request.Request(url, headers={"User-Agent": "cps-pipeline"})
-    handle, temporary = tempfile.mkstemp(prefix=".download-", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            total, done, said = int(response.headers.get("Content-Length") or 0), 0, 0.0
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                done += len(chunk)
-                if time.monotonic() - said > _SAY_EVERY:
-                    progress.advance(step, done, total, f"{done / 1e6:.0f} MB of {target.name}")
-                    said = time.monotonic()
-            if total and done != total:
-                raise OSError(f"the connection ended after {done} of {total} bytes")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return target
+def _address(source: Source, credentials: Credentials | None) -> Remote:
+    def authorization(url: str) -> str:
+        return credentials.header(url) if credentials else ""
+
+    url = quote(source.text, safe="%/:=&?~#+!$,;'@()*[]")
+    return Remote(shown(source.text), lambda: url, authorization, sha256=source.sha256, size=source.size)
+
+
+def _object(source: Source, store: "Store") -> Remote:
+    """An object of the store's endpoint, by links that are signed with the store's keys."""
+    from components.storage.failures import MissingObject
+
+    def explain(code: int, reason: str) -> Exception:
+        if code == 404:
+            return MissingObject(source.text)
+        return UserError(
+            f"the object store at {store.settings.endpoint} refused reading {source.text} ({code} {reason}): "
+            "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they are allowed to do"
+        )
+
+    return Remote(source.text, _link(source, store), sha256=source.sha256, size=source.size, explain=explain)
+
+
+def _link(source: Source, store: "Store") -> Callable[[], str]:
+    import urllib3
+
+    from components.storage.client import connect, parse_uri
+
+    bucket, key = parse_uri(source.text)
+    client = connect(store.settings, urllib3.PoolManager())
+    return lambda: str(client.presigned_get_object(bucket, key, expires=_LINK_LASTS))

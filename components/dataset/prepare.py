@@ -4,17 +4,23 @@ A source that was prepared before is known by a small object beside the datasets
 settings, archives by their sha256. Folders have no such name, so their files are hashed anew every time.
 """
 
+import fcntl
+import hashlib
+import os
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
 from components.dataset.check import STEP
-from components.dataset.fetch import fetch, is_url, source_name
-from components.dataset.layouts import read_layout
+from components.dataset.classes import KNOWN
+from components.dataset.credentials import credentials_for
+from components.dataset.fetch import fetch_source
+from components.dataset.layouts import Layout, read_layout, with_pools
 from components.dataset.manifest import Manifest, digest_lines
 from components.dataset.scenes import (
     GENERATOR_VERSION,
@@ -23,7 +29,9 @@ from components.dataset.scenes import (
     is_scenes,
     parse_scenes,
 )
+from components.dataset.sources import Source, is_url, parse_sources, shown, source_name
 from components.dataset.store import store_dataset, stored_manifest
+from components.dataset.train_ids import with_train_ids
 from components.dataset.unpack import archive_stem, unpack
 from components.errors import UserError
 from components.storage import keys
@@ -31,63 +39,203 @@ from components.storage import keys
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-_READING_VERSION = 1
+_READING_VERSION = 2
 """Raised by hand when archives of the same bytes are read into another dataset than before."""
 
 
-def prepare(source: str, sha256: str, store: "Store", work_dir: Path) -> Manifest:
-    """Store the dataset that `source` names, and return its manifest.
+def prepare(
+    dataset: str, sha256: str, store: "Store", work_dir: Path, *, pools: str = "", cache_dir: Path | None = None
+) -> Manifest:
+    """Store the dataset that `dataset` names, and return its manifest.
 
     Args:
-        source: `scenes` or `scenes:train=160,width=256`; a folder; a .tar, .tar.gz, .tgz or .zip as a path,
-            http(s):// URL or s3:// URI.
-        sha256: of the archive, in hex; empty where it is not known.
-        work_dir: for what is downloaded, unpacked or generated, which is removed again.
+        dataset: `scenes` or `scenes:train=160,width=256`; a folder; a .tar, .tar.gz, .tgz, .tar.zst or .zip as a
+            path, http(s):// URL or s3:// URI; or several of these but scenes, as `components.dataset.sources` says.
+        sha256: of the archives, in hex; empty where they are not known.
+        work_dir: for what is unpacked or generated, which is removed again.
+        pools: names of the dataset's further unlabelled pools that are taken too, separated by commas.
+        cache_dir: for downloads, so that one that was cut is gone on with later; `work_dir` when not given.
 
     Raises:
-        UserError: the source is not there, is not what it should be, or its data is wrong.
+        UserError: a source is not there, is not what it should be, or its data is wrong.
     """
-    if is_scenes(source):
-        return _prepare_scenes(parse_scenes(source), store, work_dir)
-    if not is_url(source) and Path(source).is_dir():
-        if sha256:
-            raise UserError(f"sha256 was given for the folder {source}: it goes with archives only")
-        return store_dataset(read_layout(Path(source).resolve()), store)
-    return _prepare_archive(source, sha256, store, work_dir)
+    sources = parse_sources(dataset, sha256)
+    wanted = sorted({name for name in pools.replace(",", " ").split() if name})
+    for source in sources:
+        if source.sha256 and not is_url(source.text) and Path(source.text).is_dir():
+            raise UserError(f"sha256 was given for the folder {source.text}: it goes with archives only")
+    if is_scenes(sources[0].text):
+        return _prepare_scenes(parse_scenes(sources[0].text), wanted, store, work_dir)
+    if len(sources) == 1 and not is_url(dataset) and Path(sources[0].text).is_dir():
+        with _scratch(work_dir) as folder:
+            return _store(Path(sources[0].text).resolve(), "", wanted, folder, store)
+    return _Parts(sources, wanted, store, work_dir, cache_dir or work_dir).prepare()
 
 
-def _prepare_scenes(settings: SceneSettings, store: "Store", work_dir: Path) -> Manifest:
+def _prepare_scenes(settings: SceneSettings, pools: Sequence[str], store: "Store", work_dir: Path) -> Manifest:
     described = [f"{name}={value}" for name, value in sorted(asdict(settings).items())]
     source = digest_lines(["scenes", str(GENERATOR_VERSION), *described])
     known = _known(source, store)
-    if known is not None:
+    if known is not None and not pools:
         return known
     with _scratch(work_dir) as folder:
         generate_scenes(folder, settings)
-        return _remember(source, store_dataset(read_layout(folder, "scenes"), store), store, "scenes", described)
+        return _remember(source, _store(folder, "scenes", pools, folder, store), store, "scenes", described)
 
 
-def _prepare_archive(source: str, sha256: str, store: "Store", work_dir: Path) -> Manifest:
-    name = archive_stem(source_name(source)) or source_name(source)
-    if is_url(source) and sha256:
-        known = _known(_archive_source(sha256), store)
-        if known is not None:
+def _store(folder: Path, name: str, pools: Sequence[str], scratch: Path, store: "Store", parts: int = 1) -> Manifest:
+    layout = with_pools(read_layout(folder, name), pools)
+    if parts > 1 and layout.kind in KNOWN:
+        layout = replace(layout, name=layout.kind)  # none of its parts has its name
+    _describe(layout, pools)
+    return store_dataset(with_train_ids(layout, scratch / "train-ids"), store)
+
+
+def _describe(layout: Layout, chosen: Sequence[str]) -> None:
+    lists = layout.lists
+    unlabeled = f", {len(lists.unlabeled)} without a label" if lists.unlabeled else ""
+    progress.say(
+        STEP,
+        f"{layout.name}: layout {layout.kind}, {len(lists.classes)} classes, {len(lists.train)} train, "
+        f"{len(lists.val)} val, {len(lists.test)} test images{unlabeled}",
+    )
+    for note in layout.notes:
+        progress.say(STEP, f"{layout.name}: {note}")
+    left = [f"{name} ({len(images)} images)" for name, images in layout.pools.items() if name not in chosen]
+    if left:
+        progress.say(STEP, f"{layout.name}: further unlabelled pools, not taken: {', '.join(left)}")
+
+
+class _Parts:
+    """One archive or several sources, unpacked into one folder in their order."""
+
+    def __init__(
+        self, sources: Sequence[Source], pools: Sequence[str], store: "Store", work_dir: Path, cache_dir: Path
+    ) -> None:
+        self.sources, self.pools, self.store, self.work_dir = sources, pools, store, work_dir
+        self.downloads = cache_dir / "downloads"
+        self.credentials = credentials_for(source.text for source in sources)
+
+    def prepare(self) -> Manifest:
+        known = self._known_by(source.sha256 for source in self.sources)
+        if known is not None and all(is_url(source.text) for source in self.sources):
             return known
-    with _scratch(work_dir) as folder:
-        archive, found = fetch(source, sha256, folder, store, STEP)
-        known = _known(_archive_source(found), store)
-        if known is not None:
-            return known
-        progress.say(STEP, f"unpacking {source_name(source)}")
-        unpacked = folder / "unpacked"
-        unpacked.mkdir()
-        unpack(archive, unpacked)
-        manifest = store_dataset(read_layout(unpacked, name), store)
-        return _remember(_archive_source(found), manifest, store, "archive", [found])
+        with ExitStack() as stack:
+            kept = {
+                url: stack.enter_context(_exclusive(self.downloads / hashlib.sha256(url.encode()).hexdigest()[:16]))
+                # In one order, so that no two processes wait for each other.
+                for url in sorted({source.text for source in self.sources if is_url(source.text)})
+            }
+            # Who waited for another process finds the work done.
+            known = self._known_by(source.sha256 for source in self.sources) if kept else None
+            manifest = known or self._prepare(kept)
+            for folder in kept.values():
+                _empty(folder)
+        return manifest
+
+    def _prepare(self, kept: dict[str, Path]) -> Manifest:
+        with _scratch(self.work_dir) as scratch:
+            fetched = [self._fetch(source, kept.get(source.text, scratch)) for source in self.sources]
+            digests = [digest for _, digest in fetched]
+            known = self._known_by(digests)
+            if known is not None:
+                return known
+            unpacked = scratch / "unpacked"
+            unpacked.mkdir()
+            for source, (path, _) in zip(self.sources, fetched, strict=True):
+                _add_part(source, path, unpacked)
+            manifest = _store(unpacked, self._name(), self.pools, scratch, self.store, len(self.sources))
+            if not all(digests):
+                return manifest
+            return _remember(self._pointer(digests), manifest, self.store, "archive", digests)
+
+    def _name(self) -> str:
+        """What the dataset is called unless it says so itself."""
+        name = source_name(self.sources[0].text)
+        return archive_stem(name) or name
+
+    def _fetch(self, source: Source, folder: Path) -> tuple[Path, str]:
+        """Its path here, and its sha256, which a folder has not."""
+        if not is_url(source.text) and Path(source.text).is_dir():
+            return Path(source.text), ""
+        return fetch_source(source, folder, self.store, STEP, self.credentials)
+
+    def _known_by(self, digests: Iterable[str]) -> Manifest | None:
+        listed = list(digests)
+        return _known(self._pointer(listed), self.store) if all(listed) else None
+
+    def _pointer(self, digests: Sequence[str]) -> str:
+        pools = ["pools", *self.pools] if self.pools else []
+        return digest_lines(["archive", str(_READING_VERSION), *digests, *pools])
 
 
-def _archive_source(sha256: str) -> str:
-    return digest_lines(["archive", str(_READING_VERSION), sha256.lower()])
+def _add_part(source: Source, path: Path, unpacked: Path) -> None:
+    if path.is_dir():
+        _link_all(path.resolve(), unpacked)
+        return
+    progress.say(STEP, f"unpacking {shown(source.text)}")
+    replaced = unpack(path, unpacked, STEP)
+    if replaced:
+        more = f" and {len(replaced) - 1} more" if len(replaced) > 1 else ""
+        progress.say(STEP, f"{source_name(source.text)}: {replaced[0]}{more} replaced what an earlier part had there")
+
+
+def _link_all(folder: Path, unpacked: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        target = unpacked / path.relative_to(folder)
+        if path.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+        elif path.is_file():
+            target.unlink(missing_ok=True)
+            target.symlink_to(path)
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[Path]:
+    """The folder, for this process alone: the lock lasts until the dataset is stored, then the folder goes."""
+    path = folder.with_name(f"{folder.name}.lock")
+    handle = _locked(path)
+    try:
+        folder.mkdir(exist_ok=True)
+        yield folder
+    finally:
+        _tidy(folder, path)
+        os.close(handle)
+
+
+def _locked(path: Path) -> int:
+    """A handle that holds the lock on the file of that name, until it is closed."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # the folder was tidied away in between
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:
+            pass  # whoever held it has removed it
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _tidy(folder: Path, lock: Path) -> None:
+    """Leave nothing where there is nothing to go on from."""
+    try:
+        folder.rmdir()
+        lock.unlink()
+        folder.parent.rmdir()
+    except OSError:
+        return
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from components import progress
 from components.dataset.backbone import pin_pretrained
-from components.dataset.fetch import is_url
 from components.dataset.manifest import Manifest
 from components.dataset.prepare import prepare
 from components.dataset.ratio import parse_ratio
+from components.dataset.reader import default_cache
 from components.dataset.run import new_record, run_key
-from components.dataset.scenes import is_scenes, parse_scenes
+from components.dataset.sources import check_source, parse_sources
 from components.dataset.split import Split, split_labels
 from components.dataset.store import stored_manifest
-from components.dataset.unpack import SUFFIXES, archive_stem
 from components.errors import UserError, WorkFailed
 from components.recipes import Recipe, load_recipe
 from components.storage import keys
@@ -36,8 +34,9 @@ class Parameters:
     """A submission's parameters, parsed and found right as far as can be known before any work."""
 
     source: str
+    """One source, or several; `components.dataset.sources` reads it."""
     sha256: str
-    """Lower case hex, or empty."""
+    """Of the sources, or empty."""
     ratio: Fraction
     recipe: Recipe
     overrides: dict[str, Any]
@@ -71,9 +70,8 @@ def validate_parameters(
     if not 0 <= seed < _MOST_SEEDS:
         raise UserError(f"seed {seed} is not a whole number from 0 to {_MOST_SEEDS - 1}")
     overrides = _overrides(overrides_json, epochs, batch_size)
-    _check_source(source, source_is_here)
-    if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise UserError(f"sha256 {sha256!r} is not 64 hexadecimal digits: copy the whole of it, or leave it empty")
+    for part in parse_sources(source, sha256):
+        check_source(part.text, is_here=source_is_here)
     return Parameters(
         source=source,
         sha256=sha256.lower(),
@@ -93,9 +91,13 @@ def prepare_dataset(
     seed: int,
     epochs: int,
     batch_size: int,
+    pools: str = "",
     work_dir: str = "",
 ) -> dict[str, Any]:
     """Check every parameter of the run, then have the dataset in the store; returns what to show of it.
+
+    Args:
+        pools: further unlabelled pools of the dataset to take, separated by commas.
 
     Returns:
         digest, name, layout, uri; class_names; the numbers of train, val, test, unlabeled images, and bytes.
@@ -117,7 +119,7 @@ def prepare_dataset(
     )
     store = open_store()
     folder = Path(work_dir or os.environ.get("CPS_WORK") or tempfile.gettempdir())
-    manifest = prepare(parameters.source, parameters.sha256, store, folder)
+    manifest = prepare(parameters.source, parameters.sha256, store, folder, pools=pools, cache_dir=default_cache())
     _split(manifest, parameters)
     return {
         "digest": manifest.digest,
@@ -210,27 +212,3 @@ def _overrides(text: str, epochs: int, batch_size: int) -> dict[str, Any]:
 
 
 _OVERRIDES_EXAMPLE = 'write for example {"optimization.learning_rate": 0.01}'
-
-
-def _check_source(source: str, is_here: bool) -> None:
-    if is_scenes(source):
-        parse_scenes(source)
-    elif source.startswith("s3://"):
-        from components.storage.client import parse_uri
-
-        parse_uri(source)
-    elif is_url(source):
-        if not re.match(r"https?://[^/\s]+/\S", source):
-            raise UserError(f"dataset {source!r} is not a URL of a file: write https://host/path/archive.tar")
-    elif "://" in source:
-        raise UserError(f"dataset {source!r}: only http://, https:// and s3:// are known, or a path")
-    elif is_here:
-        _check_path(source)
-
-
-def _check_path(source: str) -> None:
-    path = Path(source)
-    if not source or not path.exists():
-        raise UserError(f"dataset {source!r} does not exist: give a folder, an archive, a URL or `scenes`")
-    if path.is_file() and archive_stem(path.name) is None:
-        raise UserError(f"dataset {source!r} is not an archive: give one of {', '.join(SUFFIXES)}, or a folder")

@@ -1,16 +1,36 @@
 """Unpack an archive that somebody else made: nothing is ever written outside the folder."""
 
-import shutil
+import gzip
+import os
 import stat
+import struct
 import tarfile
+import time
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
-from typing import IO
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, cast
 
+import zstandard
+
+from components import progress
+from components.dataset.archive_limits import Limits, limits_for
+from components.dataset.archive_names import Names
 from components.errors import UserError
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip")
+
+_CHUNK = 1 << 20
+_MOST_METADATA = 1 << 24
+"""Bytes of one header. Python's tarfile reads a header whole, however large the archive says it is."""
+_ZSTD_WINDOW = 1 << 27
+"""Bytes of memory that a .zst may ask for; what the zstd command takes, too, unless it is told otherwise."""
+_SAY_EVERY = 0.5  # seconds
+_BLOCK = 512
+
+Advance = Callable[[int], None]
 
 
 def archive_stem(name: str) -> str | None:
@@ -20,61 +40,208 @@ def archive_stem(name: str) -> str | None:
     return name[: -len(suffix)] if suffix else None
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Extract a tar, tar.gz or zip into `folder`. All names are looked at before the first file is written.
+def unpack(archive: Path, folder: Path, step: str = "") -> list[str]:
+    """Extract a tar, tar.gz, tar.zst or zip into `folder`. All names are looked at before the first file is written.
+
+    Args:
+        folder: may hold files, e.g. of another archive; one of the same name is replaced.
+        step: whose progress this is; none is shown when not given.
+
+    Returns:
+        The names of files that were there before and have been replaced.
 
     Raises:
-        UserError: it is damaged, no such archive, or holds absolute names, `..`, links or devices.
+        UserError: it is damaged, no such archive, unpacks to more than is allowed, or holds absolute names, `..`,
+            links, devices, a name twice, names that differ in case only, or names that are not UTF-8.
     """
     try:
-        if zipfile.is_zipfile(archive):
-            _unpack_zip(archive, folder)
-        elif tarfile.is_tarfile(archive):
-            _unpack_tar(archive, folder)
-        else:
-            raise UserError(f"{archive} is not an archive: give one of {', '.join(SUFFIXES)}, or a folder")
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        kind = _kind(archive)
+        limits = limits_for(archive)
+        read = _read_zip if kind == "zip" else _read_tar
+        for _ in read(archive, kind, limits):
+            pass
+        limits.check_room(folder)
+        return _write_all(read(archive, kind, limits_for(archive)), folder, _advance(step, archive, limits.bytes))
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        gzip.BadGzipFile,
+        zstandard.ZstdError,
+        EOFError,
+        NotImplementedError,
+        struct.error,
+    ) as error:
         raise UserError(f"archive {archive} is damaged: {error or type(error).__name__}; fetch it again") from None
 
 
-def _unpack_tar(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive) as tar:
-        members = tar.getmembers()
-        for member in members:
-            _refuse_name(archive, member.name)
-            if not (member.isfile() or member.isdir()):
-                what = "a link" if member.issym() or member.islnk() else "a device"
-                raise UserError(f"archive {archive}: {member.name!r} is {what}; pack plain files and folders only")
-        for member in members:
-            source = tar.extractfile(member) if member.isfile() else None
-            if source is not None:
-                _write(source, folder / member.name)
+def _kind(archive: Path) -> str:
+    try:
+        with archive.open("rb") as file:
+            start = file.read(_BLOCK)
+    except OSError as error:
+        raise UserError(f"{archive} cannot be opened: {error.strerror}") from None
+    # By what it begins with: a tar whose last file is a zip ends like one.
+    for kind, magic in (("zip", b"PK\3\4"), ("zip", b"PK\5\6"), ("gz", b"\x1f\x8b"), ("zst", b"\x28\xb5\x2f\xfd")):
+        if start.startswith(magic):
+            return kind
+    if start == bytes(_BLOCK):
+        return "tar"  # an empty one
+    try:
+        tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
+    except tarfile.TarError:
+        raise UserError(f"{archive} is not an archive: give one of {', '.join(SUFFIXES)}, or a folder") from None
+    return "tar"
 
 
-def _unpack_zip(archive: Path, folder: Path) -> None:
-    with zipfile.ZipFile(archive) as zipped:
-        members = zipped.infolist()
-        for member in members:
-            _refuse_name(archive, member.filename)
-            kind = stat.S_IFMT(member.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                what = "a link" if kind == stat.S_IFLNK else "a device"
-                raise UserError(f"archive {archive}: {member.filename!r} is {what}; pack plain files and folders only")
+Opener = Callable[[], IO[bytes]]
+
+
+def _write_all(members: Iterator[tuple[str, Opener]], folder: Path, advance: Advance) -> list[str]:
+    replaced = []
+    for name, opened in members:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_symlink() or target.exists():
+            # What an earlier part put there. Removed first, so that a link is replaced and never written through.
+            target.unlink()
+            replaced.append(name)
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with os.fdopen(handle, "wb") as file, opened() as source:
+            while chunk := source.read(_CHUNK):
+                file.write(chunk)
+                advance(len(chunk))
+    return replaced
+
+
+def _advance(step: str, archive: Path, total: int) -> Advance:
+    done, said = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, said
+        done += count
+        if step and time.monotonic() - said > _SAY_EVERY:
+            said = time.monotonic()
+            progress.advance(step, done, total, f"{done / 1e6:.0f} MB unpacked of {archive.name}")
+
+    return advance
+
+
+def _read_tar(archive: Path, kind: str, limits: Limits) -> Iterator[tuple[str, Opener]]:
+    """Every file with its place below the folder, after it was found harmless."""
+    names = Names(archive)
+    with _tar_bytes(archive, kind) as guarded, _tar(guarded) as tar:
+        for member in tar:
+            if member.size < 0:
+                raise tarfile.ReadError(f"{member.name!r} has a size below 0")
+            if member.isdir():
+                names.add_folder(member.name)
+            elif member.isfile():
+                place = names.add_file(member.name)
+                limits.add(member.size)
+                yield place, lambda member=member: _of_tar(tar, member)  # type: ignore[misc]
+            else:
+                names.add_file(member.name)
+                raise _not_plain(archive, member.name, link=member.issym() or member.islnk())
+        if len(guarded.last) < _BLOCK or any(guarded.last):
+            raise tarfile.ReadError("it ends in the middle")
+
+
+def _tar(file: "_Guarded") -> tarfile.TarFile:
+    return tarfile.open(fileobj=cast(IO[bytes], file), mode="r:", encoding="utf-8")
+
+
+def _of_tar(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = tar.extractfile(member)
+    assert file is not None  # it is a plain file
+    return file
+
+
+@contextmanager
+def _tar_bytes(archive: Path, kind: str) -> Iterator["_Guarded"]:
+    with ExitStack() as stack:
+        file: IO[bytes] = stack.enter_context(archive.open("rb"))
+        if kind == "gz":
+            file = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=file)))
+        elif kind == "zst":
+            decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+            file = stack.enter_context(decompressor.stream_reader(file, read_across_frames=True))
+        yield _Guarded(archive, file, seekable=kind == "tar")
+
+
+class _Guarded:
+    """A file that gives a tar's reader no more at once than a header may have, and remembers what came last."""
+
+    def __init__(self, archive: Path, file: IO[bytes], *, seekable: bool) -> None:
+        self.last = b""
+        self._archive, self._file, self._at = archive, file, 0
+        self._size = archive.stat().st_size if seekable else None
+
+    def read(self, count: int) -> bytes:
+        if not 0 <= count <= _MOST_METADATA:
+            raise UserError(f"archive {self._archive} has a header of {count} bytes; refused")
+        parts, left = [], count
+        while left and (part := self._file.read(left)):
+            parts.append(part)
+            left -= len(part)
+        self.last = b"".join(parts)
+        self._at += len(self.last)
+        return self.last
+
+    def seek(self, place: int) -> None:
+        if self._size is not None:
+            if not 0 <= place <= self._size:
+                raise tarfile.ReadError("it ends in the middle")
+            self._at = self._file.seek(place)
+            return
+        if place < self._at:
+            raise tarfile.ReadError("its files are not in a row")
+        while self._at < place:
+            part = self._file.read(min(place - self._at, _CHUNK))
+            if not part:
+                raise EOFError("it ends in the middle")
+            self._at += len(part)
+
+    def tell(self) -> int:
+        return self._at
+
+
+def _read_zip(archive: Path, _kind: str, limits: Limits) -> Iterator[tuple[str, Opener]]:
+    """Every file with its place below the folder, after it was found harmless."""
+    names = Names(archive)
+    try:
+        zipped = zipfile.ZipFile(archive)
+    except UnicodeDecodeError as error:
+        raise names.refusal(repr(error.object)[2:-1], "is not UTF-8") from None
+    with zipped:
+        for member in zipped.infolist():
+            name = _zip_name(member, names)
+            mode = stat.S_IFMT(member.external_attr >> 16)
             if member.flag_bits & 1:
                 raise UserError(f"archive {archive} is encrypted: give it without a password")
-        for member in members:
-            if not member.is_dir():
-                with zipped.open(member) as source:
-                    _write(source, folder / member.filename)
+            if mode not in (0, stat.S_IFREG, stat.S_IFDIR):
+                names.add_file(name)
+                raise _not_plain(archive, name, link=mode == stat.S_IFLNK)
+            if member.is_dir():
+                names.add_folder(name)
+            else:
+                place = names.add_file(name)
+                limits.add(member.file_size)
+                yield place, lambda member=member: zipped.open(member)  # type: ignore[misc]
 
 
-def _refuse_name(archive: Path, name: str) -> None:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise UserError(f"archive {archive}: {name!r} leads out of the folder it is unpacked in; refused")
+def _zip_name(member: zipfile.ZipInfo, names: Names) -> str:
+    # What follows a NUL is cut off from `filename`, and would go unseen.
+    name = member.orig_filename
+    if member.flag_bits & 0x800:
+        return name
+    # Without the flag zipfile takes the bytes for a code page of 1981; what is meant is UTF-8 or unknown.
+    try:
+        return name.encode("cp437").decode()
+    except UnicodeDecodeError:
+        raise names.refusal(name, "is not UTF-8") from None
 
 
-def _write(source: IO[bytes], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, 1 << 20)
+def _not_plain(archive: Path, name: str, *, link: bool) -> UserError:
+    what = "a link" if link else "a device"
+    return UserError(f"archive {archive}: {name!r} is {what}; pack plain files and folders only")

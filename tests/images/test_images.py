@@ -40,6 +40,7 @@ PREPARE = {
     **SHARING,
     "source": "scenes:train=8,val=2,width=128,height=64,seed=0",
     "sha256": "",
+    "pools": "",
     "predict_images": "val",
     "predict_limit": 2,
 }

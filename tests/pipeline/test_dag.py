@@ -110,7 +110,8 @@ def test_keys_come_from_the_named_secret_and_are_no_parameters(
 ) -> None:
     assert set(platform) == set(pipeline["deploymentSpec"]["executors"])
     for name, executor in platform.items():
-        (secret,) = executor["secretAsEnv"]
+        secret, *login = executor["secretAsEnv"]
+        assert [entry["optional"] for entry in login] == ([True] if name == "exec-prepare-dataset" else []), name
         assert secret["secretNameParameter"]["componentInputParameter"].endswith("store_secret"), name
         variables = [entry["envVar"] for entry in secret["keyToEnv"]]
         assert variables == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], name

@@ -87,8 +87,8 @@ def test_names_with_spaces_need_tabs(make_dataset: MakeDataset) -> None:
 
 def test_a_folder_without_lists_is_told_what_to_add(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
-        f"dataset {tmp_path} has no lists: add train.txt and val.txt (a line is `image label`), "
-        "or config_new/val.txt and config_new/subset_train/ as Cityscapes for CPS has them"
+        f"{tmp_path} is no dataset that is known: add train.txt and val.txt (a line is `image label`), or folders "
+        "images/ and labels/; Cityscapes, Cityscapes for CPS (config_new/), PASCAL VOC and CamVid are taken as they are"
     )
 
 

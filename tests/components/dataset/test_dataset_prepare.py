@@ -106,11 +106,11 @@ def test_another_sha256_is_refused(
 def test_a_download_that_is_cut_off_is_tried_again_and_leaves_nothing(
     store: Store, tmp_path: Path, web: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("components.dataset.fetch._RETRY_AFTER", 0.01)
+    monkeypatch.setattr("components.dataset.download._RETRY_AFTER", 0.01)
     with pytest.raises(WorkFailed) as error:
         prepare(f"{web}/cut/a.tar", "", store, tmp_path / "work")
     assert str(error.value) == (
-        f"{web}/cut/a.tar could not be downloaded in 3 attempts: the connection ended after 1000 of 1000000 bytes"
+        f"{web}/cut/a.tar could not be downloaded in 5 attempts: the connection ended after 1000 of 1000000 bytes"
     )
     assert list((tmp_path / "work").iterdir()) == []
 

@@ -38,7 +38,7 @@ def test_parameters_are_parsed() -> None:
         ({"source": ""}, "dataset '' does not exist: give a folder, an archive, a URL or `scenes`"),
         (
             {"source": "ftp://h/a.tar"},
-            "dataset 'ftp://h/a.tar': only http://, https:// and s3:// are known, or a path",
+            "dataset ftp://…: only http://, https:// and s3:// are known, or a path",
         ),
         (
             {"source": "https://host"},
@@ -77,7 +77,9 @@ def test_overrides_that_are_no_json_or_unknown_are_named() -> None:
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.rar"
     path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"is not an archive: give one of \.tar, \.tar\.gz, \.tgz, \.zip, or a folder"):
+    with pytest.raises(
+        UserError, match=r"is not an archive: give one of \.tar, \.tar\.gz, \.tgz, \.tar\.zst, \.zip, or a folder"
+    ):
         validate_parameters(**{**GOOD, "source": str(path)})
 
 

@@ -1,0 +1,103 @@
+"""Recognise how a dataset lies in its folder, and read its lists.
+
+    lists           train.txt, val.txt and, where there are, test.txt and unlabeled.txt, beside classes.yaml or .json
+    cityscapes-cps  config_new/{train,val,test}.txt, config_new/subset_train/train_aug_[un]labeled_1-8.txt …,
+                    as the reference implementation of Cross Pseudo Supervision has them;
+                    config_new/coarse_split/train_extra_3000.txt … are further unlabelled pools
+    voc             JPEGImages, SegmentationClass, ImageSets/Segmentation and, where there is, SegmentationClassAug
+    cityscapes      leftImg8bit and gtFine with *_labelIds.png or *_labelTrainIds.png, as downloaded
+    camvid          train.txt, val.txt, test.txt with train/, trainannot/ …, as SegNet has it
+    folders         images/ and labels/ side by side, with train/ and val/ in them or without; or train/, train_labels/
+
+A line of a list is `image label`, or `image` alone where there is no label. Names are relative to the folder.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from components.dataset.layouts import cityscapes, cityscapes_cps, folders, lists, voc
+from components.dataset.layouts.model import Layout
+from components.errors import UserError
+
+__all__ = ["Layout", "read_layout", "with_pools"]
+
+_DEPTH = 4
+"""Levels of folders that are looked into, the one given among them: VOC comes as VOCdevkit/VOC2012."""
+
+Reader = Callable[[Path, Path, str], Layout]
+
+_LAYOUTS: tuple[tuple[Callable[[Path], bool], Reader], ...] = (
+    (cityscapes_cps.is_there, cityscapes_cps.read),
+    (lists.is_camvid, lists.read_camvid),
+    (lists.is_described, lists.read),
+    (voc.is_there, voc.read),
+    (cityscapes.is_there, cityscapes.read),
+    (lists.is_there, lists.read),
+    (folders.is_there, folders.read),
+)
+
+
+def read_layout(folder: Path, name: str = "") -> Layout:
+    """Read the dataset in `folder`, or in the one folder inside it that has one, as archives often do.
+
+    Args:
+        name: of the dataset; the folder's when not given.
+
+    Raises:
+        UserError: no known layout, several, or a list that is missing, malformed, or names a missing file.
+    """
+    root, read = _find(folder)
+    return read(root, folder, _slug(name or root.name))
+
+
+def with_pools(layout: Layout, names: Sequence[str]) -> Layout:
+    """The layout with the images of these pools among its unlabelled ones.
+
+    Raises:
+        UserError: there is no such pool, or an image of it is missing.
+    """
+    images = dict.fromkeys(layout.lists.unlabeled)
+    for name in names:
+        pool = layout.pools.get(name)
+        if pool is None:
+            there = f"there are {', '.join(layout.pools)}" if layout.pools else "it has none"
+            raise UserError(f"dataset {layout.name} has no unlabelled pool {name!r}: {there}")
+        for image in pool:
+            if not (layout.folder / image).is_file():
+                raise UserError(f"pool {name} of dataset {layout.name}: {image} does not exist in {layout.folder}")
+        images |= dict.fromkeys(pool)
+    known = {sample.image for part in (layout.lists.train, layout.lists.val, layout.lists.test) for sample in part}
+    unlabeled = tuple(image for image in images if image not in known) if names else layout.lists.unlabeled
+    return replace(layout, lists=layout.lists.model_copy(update={"unlabeled": unlabeled}))
+
+
+def _find(folder: Path) -> tuple[Path, Reader]:
+    level = [folder]
+    for _ in range(_DEPTH):
+        found = [(path, read) for path in level for is_there, read in _LAYOUTS if is_there(path)]
+        # Of several layouts that one folder has, the first counts; several folders are two datasets.
+        roots = list(dict.fromkeys(path for path, _ in found))
+        if len(roots) > 1:
+            raise UserError(
+                f"{folder} has several datasets, {' and '.join(str(root.relative_to(folder)) for root in roots)}: "
+                "give the folder of one of them"
+            )
+        if found:
+            return found[0]
+        level = [inside for path in level for inside in _folders(path)]
+    raise UserError(
+        f"{folder} is no dataset that is known: add train.txt and val.txt (a line is `image label`), or folders "
+        "images/ and labels/; Cityscapes, Cityscapes for CPS (config_new/), PASCAL VOC and CamVid are taken as they are"
+    )
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.name.startswith((".", "__")):
+            yield path
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "dataset"

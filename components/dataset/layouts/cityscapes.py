@@ -1,0 +1,66 @@
+"""Cityscapes as its makers give it: leftImg8bit/<part>/<city>/… and gtFine/<part>/<city>/…"""
+
+from pathlib import Path
+
+from components.dataset.classes import CITYSCAPES, CITYSCAPES_TRAIN_IDS, read_classes
+from components.dataset.layouts.files import pictures
+from components.dataset.layouts.model import Layout
+from components.dataset.manifest import Lists, Sample
+from components.errors import UserError
+
+_IMAGES, _LABELS = "leftImg8bit", "gtFine"
+TRAIN_IDS, LABEL_IDS = "_labelTrainIds.png", "_labelIds.png"
+
+
+def is_there(root: Path) -> bool:
+    return (root / _IMAGES).is_dir() and (root / _LABELS).is_dir()
+
+
+def read(root: Path, _top: Path, name: str) -> Layout:
+    classes, ignore_index = read_classes(root) or (CITYSCAPES, 255)
+    parts = {part: pictures(root, f"{_IMAGES}/{part}") for part in ("train", "val", "test", "train_extra")}
+    for part in ("train", "val"):
+        if not parts[part]:
+            raise UserError(f"dataset {root} has no images in {_IMAGES}/{part}: unpack leftImg8bit_trainvaltest.zip")
+    ending = _ending(root, [*parts["train"], *parts["val"]])
+    train = [_sample(root, image, ending) for image in parts["train"]]
+    val = [_sample(root, image, ending) for image in parts["val"]]
+    missing = next((sample.image for sample in val if sample.label is None), None)
+    if missing:
+        raise UserError(f"{root}: {missing} has no label {_label(missing, ending)}: unpack gtFine_trainvaltest.zip")
+    lists = Lists(
+        classes=classes,
+        ignore_index=ignore_index,
+        train=tuple(sample for sample in train if sample.label),
+        val=tuple(val),
+        # Their labels are void: the truth of the test images is not given away.
+        test=tuple(Sample(image=image) for image in parts["test"]),
+        unlabeled=tuple(sample.image for sample in train if not sample.label),
+    )
+    mapped = ending == LABEL_IDS
+    return Layout(
+        root,
+        name,
+        "cityscapes",
+        lists,
+        pools={"train_extra": parts["train_extra"]} if parts["train_extra"] else {},
+        label_ids={label: CITYSCAPES_TRAIN_IDS.get(label, ignore_index) for label in (*range(34), 255)}
+        if mapped
+        else None,
+        notes=(f"labels are {'label ids, mapped to the 19 train ids' if mapped else 'train ids'}",),
+    )
+
+
+def _ending(root: Path, images: list[str]) -> str:
+    """Which of the two kinds of labels is taken: train ids where every image has them."""
+    return TRAIN_IDS if all((root / _label(image, TRAIN_IDS)).is_file() for image in images) else LABEL_IDS
+
+
+def _sample(root: Path, image: str, ending: str) -> Sample:
+    label = _label(image, ending)
+    return Sample(image=image, label=label if (root / label).is_file() else None)
+
+
+def _label(image: str, ending: str) -> str:
+    folder, _, name = image.removeprefix(_IMAGES).rpartition("/")
+    return f"{_LABELS}{folder}/{name.rpartition('_leftImg8bit.')[0]}_gtFine{ending}"

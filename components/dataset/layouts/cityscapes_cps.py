@@ -1,0 +1,68 @@
+"""Cityscapes as the reference implementation of Cross Pseudo Supervision has it, with its own splits."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from components.dataset.classes import CITYSCAPES, read_classes
+from components.dataset.layouts.lists import all_labeled, inside, list_lines, read_list
+from components.dataset.layouts.model import Layout
+from components.dataset.manifest import Lists, RatioLists, Sample
+from components.dataset.ratio import parse_ratio, ratio_text
+from components.errors import UserError
+
+_CONFIG = "config_new"
+_LABELED = re.compile(r"train_aug_labeled_([0-9]+)-([0-9]+)\.txt")
+
+
+def is_there(root: Path) -> bool:
+    return (root / _CONFIG).is_dir()
+
+
+def read(root: Path, _top: Path, name: str) -> Layout:
+    classes, ignore_index = read_classes(root) or (CITYSCAPES, 255)
+    ratio_lists = dict(_ratio_lists(root))
+    if (root / _CONFIG / "train.txt").is_file():
+        train = all_labeled(root, f"{_CONFIG}/train.txt")
+    elif ratio_lists:
+        # Without a complete list, the images known to have a label are those of the largest ratio.
+        train = max((lists.labeled for lists in ratio_lists.values()), key=len)
+    else:
+        raise UserError(f"dataset {root} has no {_CONFIG}/train.txt and no lists in {_CONFIG}/subset_train")
+    lists = Lists(
+        classes=classes,
+        ignore_index=ignore_index,
+        train=train,
+        val=all_labeled(root, f"{_CONFIG}/val.txt"),
+        test=_test(root),
+        ratio_lists=ratio_lists,
+    )
+    return Layout(root, name, "cityscapes-cps", lists, pools=dict(_pools(root)))
+
+
+def _test(root: Path) -> tuple[Sample, ...]:
+    """Without labels: Cityscapes keeps the truth of its test images to itself, and what is listed is void."""
+    if not (root / _CONFIG / "test.txt").is_file():
+        return ()
+    return read_list(root, f"{_CONFIG}/test.txt", labels=False)
+
+
+def _pools(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+    # The lists come with every copy of the dataset, their images with few: nobody misses them until they are asked for.
+    for path in sorted((root / _CONFIG / "coarse_split").glob("*.txt")):
+        lines = list_lines(root, f"{_CONFIG}/coarse_split/{path.name}")
+        yield path.stem, tuple(dict.fromkeys(str(inside(fields[0], where)) for where, fields in lines))
+
+
+def _ratio_lists(root: Path) -> Iterator[tuple[str, RatioLists]]:
+    for path in sorted((root / _CONFIG / "subset_train").glob("train_aug_labeled_*.txt")):
+        match = _LABELED.fullmatch(path.name)
+        if match is None:
+            continue
+        folder = f"{_CONFIG}/subset_train"
+        labeled = all_labeled(root, f"{folder}/{path.name}")
+        unlabeled = read_list(root, f"{folder}/{path.name.replace('_labeled_', '_unlabeled_')}", labels=False)
+        yield (
+            ratio_text(parse_ratio(f"{match[1]}/{match[2]}")),
+            RatioLists(labeled=labeled, unlabeled=tuple(sample.image for sample in unlabeled)),
+        )

@@ -1,0 +1,23 @@
+"""A dataset that was found in a folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from components.dataset.manifest import Lists
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Every file its lists name is there."""
+
+    folder: Path
+    name: str
+    kind: str
+    lists: Lists
+    pools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Further images without labels, by the name of their pool. Taken on demand, and looked for only then."""
+    label_ids: Mapping[int, int] | None = None
+    """Where labels hold other ids than the classes': what each means; `components.dataset.train_ids` maps them."""
+    notes: tuple[str, ...] = ()
+    """What people should know of how the folder was read."""

@@ -1,0 +1,139 @@
+"""Where a dataset comes from, as its parameter says it: one source, or several that are unpacked in their order.
+
+    scenes:train=160            photos/            https://host/camvid.tar.gz
+    leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip
+    'my data/images.zip' s3://bucket/labels.tar.zst
+
+Several are separated by spaces; quotes keep a name with spaces together, and a path that is there needs none.
+`sha256` lists what they must be in the same order: `HEX`, `HEX:BYTES`, or `-` for one that is not known.
+"""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from components.dataset.scenes import is_scenes, parse_scenes
+from components.dataset.unpack import SUFFIXES, archive_stem
+from components.errors import UserError
+
+_DIGEST = re.compile(r"([0-9a-f]{64})(?::([0-9]{1,15}))?")
+_SECRETS = frozenset(
+    {"access_token", "api_key", "apikey", "auth", "auth_token", "password", "passwd", "secret", "token"}
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    text: str
+    """`scenes…`, a path, or a URL."""
+    sha256: str = ""
+    """Lower case hex; empty where it is not known."""
+    size: int = 0
+    """In bytes; 0 where it is not known."""
+
+
+def is_url(source: str) -> bool:
+    return source.startswith(("http://", "https://", "s3://"))
+
+
+def source_name(source: str) -> str:
+    """The last part of a path or URL: `camvid.tar` of `https://host/data/camvid.tar?download=1`."""
+    path = unquote(urlsplit(source).path) if is_url(source) else source
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def shown(source: str) -> str:
+    """As it may be logged: what follows a `?` may be a signature that lets anyone in."""
+    return source.partition("?")[0].partition("#")[0] if source.startswith(("http://", "https://")) else source
+
+
+def parse_sources(dataset: str, sha256: str = "") -> tuple[Source, ...]:
+    """The sources in their order. UserError where they cannot be told apart, or their digests do not fit."""
+    texts = _separate(dataset)
+    digests = [text for text in re.split(r"[\s,]+", sha256.strip().lower()) if text]
+    if digests and len(digests) != len(texts):
+        raise UserError(f"sha256 has {len(digests)} values for {len(texts)} sources: give one each, - for none")
+    if len(texts) > 1 and any(is_scenes(text) for text in texts):
+        raise UserError(f"dataset {dataset!r}: generated scenes cannot be joined with other sources")
+    return tuple(
+        Source(text, *_digest(digest)) for text, digest in zip(texts, digests or ["-"] * len(texts), strict=True)
+    )
+
+
+def check_source(source: str, *, is_here: bool) -> None:
+    """What can be known of a source without fetching it.
+
+    Args:
+        is_here: a path must exist on this machine. False when another one is to read it.
+
+    Raises:
+        UserError: naming it.
+    """
+    if is_scenes(source):
+        parse_scenes(source)
+    elif source.startswith("s3://"):
+        from components.storage.client import parse_uri
+
+        parse_uri(source)
+    elif is_url(source):
+        _check_url(source)
+    elif "://" in source:
+        scheme = source.partition("://")[0]
+        raise UserError(f"dataset {scheme}://…: only http://, https:// and s3:// are known, or a path")
+    elif is_here:
+        _check_path(source)
+
+
+def _separate(dataset: str) -> list[str]:
+    text = dataset.strip()
+    if " " not in text or is_scenes(text) or (not is_url(text) and Path(text).exists()):
+        return [text]
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"dataset: {str(error).lower()}: quotes go around a name with spaces, in pairs") from None
+
+
+def _digest(text: str) -> tuple[str, int]:
+    if text == "-":
+        return "", 0
+    match = _DIGEST.fullmatch(text)
+    if match is None:
+        raise UserError(f"sha256 {text!r} is not 64 hexadecimal digits: copy the whole of it, or leave it empty")
+    return match[1], int(match[2] or 0)
+
+
+def _check_url(source: str) -> None:
+    parts = _split(source)
+    # Never quoted: what is wrong with it may be a password.
+    if "@" in parts.netloc:
+        raise UserError(
+            f"dataset {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path} has a login in its address: "
+            "take it out, and set CPS_DOWNLOAD_USER and CPS_DOWNLOAD_PASSWORD, or CPS_DOWNLOAD_TOKEN"
+        )
+    secret = next((name for name, _ in parse_qsl(parts.query) if name.lower() in _SECRETS), None)
+    if secret:
+        raise UserError(f"dataset {shown(source)} has {secret!r} in its address: take it out, set CPS_DOWNLOAD_TOKEN")
+    if not parts.hostname or not parts.path.strip("/") or re.search(r"\s", source):
+        raise UserError(f"dataset {shown(source)!r} is not a URL of a file: write https://host/path/archive.tar")
+
+
+def _split(source: str) -> SplitResult:
+    try:
+        parts = urlsplit(source)
+        _ = parts.port
+    except ValueError as error:
+        raise UserError(
+            f"the dataset's address is malformed ({type(error).__name__}): write https://host/path"
+        ) from None
+    return parts
+
+
+def _check_path(source: str) -> None:
+    path = Path(source)
+    if not source or not path.exists():
+        raise UserError(f"dataset {source!r} does not exist: give a folder, an archive, a URL or `scenes`")
+    if path.is_file() and archive_stem(path.name) is None:
+        raise UserError(f"dataset {source!r} is not an archive: give one of {', '.join(SUFFIXES)}, or a folder")
