@@ -1,5 +1,6 @@
 """Labelled, unlabelled, val and test: images that are in two of them, by name, by bytes, or by looks."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
@@ -9,6 +10,9 @@ from components.dataset.check.files import FileFacts
 from components.dataset.check.findings import Finding, Item, Level
 from components.dataset.check.perceptual import ALIKE, nearest
 from components.dataset.manifest import Lists, Sample
+from components.dataset.ranking import group_name
+from components.errors import UserError
+from components.recipes.model import AUTO
 
 PARTS = ("labeled", "unlabeled", "val", "test")
 WORDS = {"labeled": "labelled training", "unlabeled": "unlabelled", "val": "val", "test": "test"}
@@ -110,6 +114,29 @@ def look_alikes(parts: Mapping[str, Sequence[str]], facts: Mapping[str, FileFact
             _nearest_first(within_training),
         ),
     ]  # fmt: skip
+
+
+def shared_sequences(parts: Mapping[str, Sequence[str]]) -> Finding:
+    """Films of which some frames are trained on and others in val, where the names say the film."""
+    counts = {part: _sequences(parts[part]) for part in ("labeled", "unlabeled", "val")}
+    training = counts["labeled"] + counts["unlabeled"]
+    return Finding(
+        "sequence", "warning", "Sequences on both sides of training and val",
+        "Their frames share the street, the light and the camera: the score says less of other places.",
+        tuple(
+            Item(f"sequence {name}: {training[name]:,} training images and {number:,} val images")
+            for name, number in sorted(counts["val"].items())
+            if training[name]
+        ),
+    )  # fmt: skip
+
+
+def _sequences(images: Sequence[str]) -> Counter[str]:
+    """Number of images by sequence; empty where a name does not say it."""
+    try:
+        return Counter(group_name(image, AUTO) for image in images)
+    except UserError:
+        return Counter()
 
 
 def _alike(

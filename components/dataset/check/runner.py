@@ -20,7 +20,7 @@ from components.dataset.check.balance import (
 from components.dataset.check.files import FileFacts, image_facts, label_facts
 from components.dataset.check.findings import CheckReport, Finding, Item, in_order
 from components.dataset.check.pairs import KINDS, pair_findings, pair_problems, size_text
-from components.dataset.check.parts import all_samples, copies, look_alikes, overlaps, parts_of
+from components.dataset.check.parts import all_samples, copies, look_alikes, overlaps, parts_of, shared_sequences
 from components.dataset.layouts import Layout
 from components.dataset.manifest import Sample
 from components.errors import UserError
@@ -66,7 +66,7 @@ def check_files(layout: Layout) -> dict[str, list[int]]:
         UserError: names the file and what is wrong with it; of several, the first in the lists' order.
     """
     _refuse(overlaps(layout.lists))
-    facts = gather(layout, root=f"{layout.folder}/", stop_at_fatal=True)
+    facts = gather(layout, root=f"{layout.folder}/", stop_at_fatal=True, on_progress=_say_progress)
     balance, _ = class_balance(layout.lists, facts.labels)
     findings = [*_file_findings(layout, facts), *balance_findings(balance)]
     _refuse(findings)
@@ -76,18 +76,25 @@ def check_files(layout: Layout) -> dict[str, list[int]]:
     return classes_by_label(facts.labels, len(layout.lists.classes))
 
 
-def inspect_dataset(layout: Layout, *, seed: int = 0, settings: SplitSettings = SplitSettings()) -> CheckReport:  # noqa: B008
+def inspect_dataset(
+    layout: Layout,
+    *,
+    seed: int = 0,
+    settings: SplitSettings = SplitSettings(),  # noqa: B008 - frozen
+    on_progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
     """Everything that is wrong with the dataset, however much it is.
 
     Args:
         seed, settings: of the splits whose classes are looked at.
+        on_progress: gets the number of images that are checked, and of all, after each.
 
     Raises:
         UserError: a file cannot be opened at all.
     """
     began = time.perf_counter()
     lists = layout.lists
-    facts = gather(layout)
+    facts = gather(layout, on_progress=on_progress)
     balance, void_share = class_balance(lists, facts.labels)
     classes = classes_by_label(facts.labels, len(lists.classes))
     ratios = ratio_rows(lists, layout.name, classes, seed, settings)
@@ -113,7 +120,13 @@ def inspect_dataset(layout: Layout, *, seed: int = 0, settings: SplitSettings = 
     )
 
 
-def gather(layout: Layout, *, root: str = "", stop_at_fatal: bool = False) -> Facts:
+def gather(
+    layout: Layout,
+    *,
+    root: str = "",
+    stop_at_fatal: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Facts:
     """Decode every image and label, once.
 
     Raises:
@@ -134,9 +147,14 @@ def gather(layout: Layout, *, root: str = "", stop_at_fatal: bool = False) -> Fa
         facts.images[image.name] = image
         if label is not None:
             facts.labels[label.name] = label
-        if done % 200 == 0 or done == len(samples):
-            progress.advance(STEP, done, len(samples), "images checked")
+        if on_progress:
+            on_progress(done, len(samples))
     return facts
+
+
+def _say_progress(done: int, total: int) -> None:
+    if done % 200 == 0 or done == total:
+        progress.advance(STEP, done, total, "images checked")
 
 
 def in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
@@ -156,6 +174,7 @@ def _file_findings(layout: Layout, facts: Facts) -> list[Finding]:
         *overlaps(layout.lists),
         copies(parts, facts.images),
         *look_alikes(parts, facts.images),
+        shared_sequences(parts),
     ]
 
 
