@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from components.dataset.check.files import FileFacts
-from components.dataset.check.findings import Finding, Item, Level
+from components.dataset.check.findings import Finding, Item
 from components.dataset.check.perceptual import ALIKE, nearest
 from components.dataset.manifest import Lists, Sample
 from components.dataset.ranking import group_name
@@ -15,8 +15,9 @@ from components.errors import UserError
 from components.recipes.model import AUTO
 
 PARTS = ("labeled", "unlabeled", "val", "test")
-WORDS = {"labeled": "labelled training", "unlabeled": "unlabelled", "val": "val", "test": "test"}
+WORDS = {"labeled": "labelled training", "unlabeled": "training", "val": "val"}
 
+LEAKS = "Labelled training images that are in val"
 OVERLAPS = "Images in two parts at once"
 COPIES = "Exact copies"
 ALIKES = "Near duplicates across parts"
@@ -62,19 +63,22 @@ def overlaps(lists: Lists) -> list[Finding]:
         both = set(parts[second])
         place = fatal if (first, second) == ("labeled", "val") else others
         place += [
-            Item(f"{name} is both a {WORDS[first]} and a {WORDS[second]} image: take it off one list", image=name)
+            Item(f"{name} is both a {WORDS[first]} image and in {second}: take it off one list", image=name)
             for name in parts[first]
             if name in both
         ]
-    advice = (
-        "A network that has seen an image, or its label, is not measured by it. "
-        "Labelled training images in val are fatal; take each off one of the lists."
-    )
-    return [_overlap("fatal", fatal, advice), _overlap("warning", others, advice)]
-
-
-def _overlap(level: Level, items: Sequence[Item], advice: str) -> Finding:
-    return Finding("overlap", level, OVERLAPS, advice, tuple(items))
+    return [
+        Finding(
+            "leak", "fatal", LEAKS,
+            "A network that has seen a label is not measured by it. Take each off one of the lists.",
+            tuple(fatal),
+        ),
+        Finding(
+            "overlap", "warning", OVERLAPS,
+            "A network that has seen an image scores better on it than on new ones. Take each off one of the lists.",
+            tuple(others),
+        ),
+    ]  # fmt: skip
 
 
 def copies(parts: Mapping[str, Sequence[str]], facts: Mapping[str, FileFacts]) -> Finding:
@@ -90,7 +94,7 @@ def copies(parts: Mapping[str, Sequence[str]], facts: Mapping[str, FileFacts]) -
         "copies", "warning", COPIES,
         "Files of the same bytes under two names. Between training and val or test they make the score better than "
         "the network is; within a part they only weigh more than others.",
-        tuple(Item(f"{b} ({part_of[b]}) is a copy of {a} ({part_of[a]})", image=a, other=b) for a, b in pairs),
+        tuple(Item(f"{b} ({_said(part_of[b])}) is a copy of {a} ({_said(part_of[a])})", image=a, other=b) for a, b in pairs),
     )  # fmt: skip
 
 
@@ -151,12 +155,16 @@ def _alike(
         other = theirs[place]
         # Of the same bytes: a copy, or one image in two lists, which are findings of their own.
         if bits <= ALIKE and one.sha256 != other.sha256:
-            text = f"{one.name} ({second}) looks like {other.name} ({first}): {bits} of 256 bits differ"
+            text = f"{one.name} ({_said(second)}) looks like {other.name} ({_said(first)}): {bits} of 256 bits differ"
             yield bits, Item(text, image=other.name, other=one.name)
 
 
 def _nearest_first(found: Sequence[tuple[int, Item]]) -> tuple[Item, ...]:
     return tuple(item for _, item in sorted(found, key=lambda pair: pair[0]))
+
+
+def _said(part: str) -> str:
+    return part.replace("labeled", "labelled")
 
 
 def _part_of(parts: Mapping[str, Sequence[str]]) -> dict[str, str]:
