@@ -23,8 +23,11 @@ _AUTO = (
     # CamVid: 0001TP_006690.jpg, Seq05VD_f00030.png, the film and its frame.
     re.compile(r"(?:^|/)([0-9]{4}[A-Z0-9]{2}|Seq[0-9]{2}VD)_f?[0-9]+(?:_[^/]*)?\.[^./]+$"),
 )
-_MOST_STEPS = 100_000
-"""Of the search for the smallest cover; where they do not suffice, the best one found so far is taken."""
+_MOST_WORK = 10_000_000
+"""Looks at a class in a set while the smallest cover is searched, about a second. Counted, not timed, so that every
+machine comes to the same answer; where they do not suffice, it is the best cover found so far."""
+_MOST_COMPARED = 3_000
+"""Sets among which those that another one makes superfluous are sought."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def smallest_cover(sets: Sequence[ClassSet], costs: Sequence[int]) -> list[int]:
     """Indices of sets that together hold every class that any holds, at the smallest total cost.
 
     Classes are few and images many, so that the exact answer is found by branching on the rarest class; see
-    _MOST_STEPS for the exception. Of equal covers the one found first, so the answer depends on the input alone.
+    _MOST_WORK for the exception. Of equal covers the one found first, so the answer depends on the input alone.
     The set that adds the most classes is first, so that a part of the cover misses few.
     """
     every = 0
@@ -122,7 +125,7 @@ def smallest_cover(sets: Sequence[ClassSet], costs: Sequence[int]) -> list[int]:
         every |= classes
     candidates = _undominated(sets, costs)
     best = _greedy(every, candidates, sets, costs)
-    budget = [_MOST_STEPS]
+    budget = [_MOST_WORK]
     for found in _better_covers(every, candidates, sets, costs, sum(costs[i] for i in best), budget):
         best = found
     return _greedy(every, sorted(best), sets, [1] * len(costs))
@@ -130,8 +133,12 @@ def smallest_cover(sets: Sequence[ClassSet], costs: Sequence[int]) -> list[int]:
 
 def _undominated(sets: Sequence[ClassSet], costs: Sequence[int]) -> list[int]:
     """Without those for which another holds as many classes at no higher cost; of equals the first stays."""
+    order = sorted(range(len(sets)), key=lambda i: (-sets[i].bit_count(), costs[i], i))
+    distinct = {sets[index]: index for index in reversed(order)}
+    if len(distinct) > _MOST_COMPARED:
+        return sorted(distinct.values())
     kept: list[int] = []
-    for index in sorted(range(len(sets)), key=lambda i: (-sets[i].bit_count(), costs[i], i)):
+    for index in order:
         if not any(sets[index] | sets[k] == sets[k] and costs[k] <= costs[index] for k in kept):
             kept.append(index)
     return sorted(kept)
@@ -160,11 +167,12 @@ def _better_covers(
         if bound > 0:
             yield []
         return
+    candidates = [i for i in candidates if sets[i] & missing]
     most = max((sets[i] & missing).bit_count() for i in candidates)
     cheapest = min(costs[i] for i in candidates)
-    if most == 0 or -(-missing.bit_count() // most) * cheapest >= bound or budget[0] <= 0:
+    if -(-missing.bit_count() // most) * cheapest >= bound or budget[0] <= 0:
         return
-    budget[0] -= 1
+    budget[0] -= len(candidates) * missing.bit_count()
     holders = {
         bit: [i for i in candidates if sets[i] >> bit & 1] for bit in range(missing.bit_length()) if missing >> bit & 1
     }

@@ -41,6 +41,7 @@ def perceptual_hash(picture: Image.Image) -> Hashes:
     # Rounded, so that a flat picture gives zeros and no noise.
     frequencies = (cosines @ np.asarray(grey, np.float64) @ cosines.T).round(3).ravel()
     bits = frequencies > np.median(frequencies[1:])
+    bits[0] = False  # the mean brightness
     return np.packbits(bits).view(np.uint64)
 
 
