@@ -94,7 +94,10 @@ def copies(parts: Mapping[str, Sequence[str]], facts: Mapping[str, FileFacts]) -
         "copies", "warning", COPIES,
         "Files of the same bytes under two names. Between training and val or test they make the score better than "
         "the network is; within a part they only weigh more than others.",
-        tuple(Item(f"{b} ({_said(part_of[b])}) is a copy of {a} ({_said(part_of[a])})", image=a, other=b) for a, b in pairs),
+        tuple(
+            Item(f"{b} ({_said(part_of[b])}) is a copy of {a} ({_said(part_of[a])})", image=a, other=b)
+            for a, b in pairs
+        ),
     )  # fmt: skip
 
 
