@@ -15,6 +15,7 @@ from components.dataset.ratio import ratio_text
 from components.dataset.split import Split
 from components.errors import WorkFailed
 from components.recipes.model import Recipe
+from components.recipes.model import Split as SplitSettings
 from components.storage import keys
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fracti
     if recipe.network.pretrained_sha256:
         # The digest says which weights these are; where they lie does not matter.
         settings["network"].pop("pretrained")
+    if recipe.split == SplitSettings():
+        # Runs from before there were such settings are the same runs.
+        settings.pop("split")
     parts = {
         "dataset": dataset_digest,
         "split": fingerprint,

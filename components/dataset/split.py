@@ -3,16 +3,20 @@
 The dataset's own lists are used where it brings them for the ratio. Otherwise the training images are ranked
 by the sha256 of `"<seed>:<image>"` and the first n * ratio (halves round up) keep their labels. The ranking
 does not depend on the ratio, so the 1/16 set lies inside the 1/8 set; nor on machine or library.
+The recipe's `split` settings change the ranking: `ranking.py` says how.
 """
 
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Literal
 
 from components.dataset.manifest import Frozen, Manifest, Sample, canonical_json
+from components.dataset.ranking import prefix_length, ranked_groups
 from components.dataset.ratio import parse_ratio, ratio_text
 from components.errors import UserError
+from components.recipes.model import Split as SplitSettings
 
 
 class Split(Frozen):
@@ -29,19 +33,29 @@ class Split(Frozen):
     """sha256 over dataset digest, ratio, seed and the lists."""
 
 
-def split_labels(manifest: Manifest, ratio: str | Fraction, seed: int) -> Split:
+def split_labels(
+    manifest: Manifest,
+    ratio: str | Fraction,
+    seed: int,
+    settings: SplitSettings = SplitSettings(),  # noqa: B008 - frozen
+    classes: Mapping[str, Sequence[int]] | None = None,
+) -> Split:
     """Split the dataset's training images into labelled and unlabelled ones.
 
     Unlabelled are the rest of the training images and the images that never had a label.
 
+    Args:
+        settings: how images are ranked; without effect on the dataset's own lists.
+        classes: the class ids in each label, by the label's name; needed where `settings.stratify`.
+
     Raises:
-        UserError: the ratio is malformed, or leaves no labelled image.
+        UserError: the ratio is malformed, or leaves no labelled image, or no whole group comes near it.
     """
     fraction = parse_ratio(ratio) if isinstance(ratio, str) else ratio
     text = ratio_text(fraction)
     own = manifest.ratio_lists.get(text)
     if own is None:
-        labeled, unlabeled = _ranked(manifest, fraction, seed)
+        labeled, unlabeled = _ranked(manifest, fraction, seed, settings, classes)
     else:
         labeled, unlabeled = own.labeled, own.unlabeled
     known = {*unlabeled, *(sample.image for sample in labeled)}
@@ -60,9 +74,29 @@ def split_labels(manifest: Manifest, ratio: str | Fraction, seed: int) -> Split:
     )
 
 
-def _ranked(manifest: Manifest, ratio: Fraction, seed: int) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
-    ranked = sorted(manifest.train, key=lambda sample: hashlib.sha256(f"{seed}:{sample.image}".encode()).digest())
-    count = math.floor(len(ranked) * ratio + Fraction(1, 2))
+def _ranked(
+    manifest: Manifest,
+    ratio: Fraction,
+    seed: int,
+    settings: SplitSettings,
+    classes: Mapping[str, Sequence[int]] | None,
+) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    if settings.stratify and classes is None:
+        raise ValueError("a stratified split needs the classes in each label")
+    groups = ranked_groups(
+        manifest.train, seed, group_by=settings.group_by, classes=classes if settings.stratify else None
+    )
+    ranked = [sample for group in groups for sample in group.samples]
+    count = wanted = math.floor(len(ranked) * ratio + Fraction(1, 2))
+    if settings.group_by and wanted:
+        sizes = [len(group.samples) for group in groups]
+        count = sum(sizes[: prefix_length(sizes, wanted)])
+        if not wanted <= 2 * count <= 4 * wanted:
+            raise UserError(
+                f"split.group_by {settings.group_by!r} makes {len(groups)} groups of {min(sizes)} to {max(sizes)} "
+                f"images in dataset {manifest.name}, and ratio {ratio_text(ratio)} wants {wanted}: "
+                f"{count} would be the nearest; give an expression that makes smaller groups"
+            )
     return tuple(ranked[:count]), tuple(sample.image for sample in ranked[count:])
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from components import progress
 from components.dataset.backbone import pin_pretrained
+from components.dataset.check.balance import missing_classes
+from components.dataset.label_classes import label_classes
 from components.dataset.manifest import Manifest
 from components.dataset.prepare import prepare
 from components.dataset.ratio import parse_ratio
@@ -120,7 +122,7 @@ def prepare_dataset(
     store = open_store()
     folder = Path(work_dir or os.environ.get("CPS_WORK") or tempfile.gettempdir())
     manifest = prepare(parameters.source, parameters.sha256, store, folder, pools=pools, cache_dir=default_cache())
-    _split(manifest, parameters)
+    _split(store, manifest, parameters)
     return {
         "digest": manifest.digest,
         "name": manifest.name,
@@ -164,25 +166,40 @@ def split_step(
     manifest = stored_manifest(store, dataset_digest)
     if manifest is None:
         raise WorkFailed(f"no dataset at {store.uri(keys.dataset_manifest(dataset_digest))}: prepare it again")
-    split = _split(manifest, parameters)
+    split = _split(store, manifest, parameters)
     key = run_key(parameters.recipe, manifest.digest, split.fingerprint, parameters.ratio, parameters.seed)
     _write_run(store, key, manifest, split, parameters)
     if job_id:
         store.put_json(keys.job(job_id), {"job_id": job_id, "run_key": key, "dataset": manifest.name})
+    _warn_of_missing_classes(store, manifest, split)
     origin = "the dataset's own lists" if split.origin == "lists" else f"by seed {split.seed}"
     counts = f"{len(split.labeled)} labelled, {len(split.unlabeled)} unlabelled, {len(split.val)} val images"
     progress.say(SPLIT_STEP, f"{key}: {counts} ({origin})")
     return key
 
 
-def _split(manifest: Manifest, parameters: Parameters) -> Split:
-    split = split_labels(manifest, parameters.ratio, parameters.seed)
+def _split(store: "Store", manifest: Manifest, parameters: Parameters) -> Split:
+    settings = parameters.recipe.split
+    classes = label_classes(store, manifest) if settings.stratify else None
+    split = split_labels(manifest, parameters.ratio, parameters.seed, settings, classes)
     if not split.unlabeled and parameters.recipe.cps.weight > 0:
         raise UserError(
             f"ratio {split.ratio} leaves no unlabelled image in dataset {manifest.name}: "
             "give a smaller ratio, or train without them by cps.weight=0"
         )
     return split
+
+
+def _warn_of_missing_classes(store: "Store", manifest: Manifest, split: Split) -> None:
+    if store.stat(keys.dataset_label_classes(manifest.digest)) is None:
+        return  # stored by an earlier version: not worth fetching its labels
+    missing = missing_classes(manifest, split.labeled, label_classes(store, manifest))
+    if missing:
+        advice = "mend the list" if split.origin == "lists" else "split.stratify=true ranks by class"
+        progress.say(
+            SPLIT_STEP,
+            f"warning: at ratio {split.ratio} no labelled image shows {', '.join(missing)}; {advice}",
+        )
 
 
 def _write_run(store: "Store", key: str, manifest: Manifest, split: Split, parameters: Parameters) -> None:

@@ -34,11 +34,12 @@ def store_dataset(layout: Layout, store: "Store") -> Manifest:
     if manifest is not None:
         progress.say(STEP, f"{layout.name}: already stored as {store.uri(keys.dataset_manifest(digest))}")
         return manifest
-    check_files(layout)
+    label_classes = check_files(layout)
     files, shards = _store_shards(layout, hashes, digest, store)
     manifest = Manifest(
         **dict(layout.lists), digest=digest, name=layout.name, layout=layout.kind, files=files, shards=shards
     )
+    store.put_json(keys.dataset_label_classes(digest), label_classes)
     store.put_json(keys.dataset_manifest(digest), manifest.model_dump(mode="json"))
     size = sum(shard.size for shard in shards)
     progress.say(STEP, f"{layout.name}: {len(files)} files, {size / 1e6:.0f} MB in {len(shards)} shards stored")

@@ -5,6 +5,7 @@ What does not change them (number of processes, addresses, where files lie) is n
 """
 
 import difflib
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +18,28 @@ Size = tuple[Positive, Positive]
 
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+AUTO = "auto"
+"""A value of `split.group_by`."""
+
+
+class Split(Settings):
+    """Whose labels are used, where the dataset brings no list of its own for the ratio."""
+
+    stratify: bool = False
+    """Rank first the fewest images that show every class, so that none is missing where the ratio allows it."""
+    group_by: str = ""
+    """Keep images of one sequence together: all labelled or none. A regular expression that is searched in an image's
+    name, whose groups (else the whole match) name the sequence; `auto` knows Cityscapes' and CamVid's names."""
+
+    @model_validator(mode="after")
+    def _is_expression(self) -> "Split":
+        try:
+            re.compile(self.group_by)
+        except re.error as error:
+            raise ValueError(f"group_by {self.group_by!r} is not a regular expression ({error})") from None
+        return self
 
 
 STRUCTURES = ("small-fpn", "mobilenetv2-fpn", "deeplabv3p-resnet50", "deeplabv3p-resnet101")
@@ -135,6 +158,7 @@ class Evaluation(Settings):
 class Recipe(Settings):
     name: str
     summary: str
+    split: Split = Split()
     network: Network
     augmentation: Augmentation
     loss: SupervisedLoss = SupervisedLoss()

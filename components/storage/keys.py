@@ -12,6 +12,11 @@ def dataset_shard(digest: str, number: int) -> str:
     return f"datasets/{digest}/shard-{number:05d}.tar"
 
 
+def dataset_label_classes(digest: str) -> str:
+    """The class ids that each label shows, for a stratified split."""
+    return f"datasets/{digest}/label-classes.json"
+
+
 def dataset_source(source_digest: str) -> str:
     """Which dataset a source (an archive's sha256, the generator's settings) became, so that it is not made again."""
     return f"datasets/by-source/{source_digest}.json"

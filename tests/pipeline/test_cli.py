@@ -36,7 +36,7 @@ def cps(*arguments: str, folder: Path | None = None, **environment: str) -> "sub
 def test_help_and_version() -> None:
     shown = cps("--help")
     assert shown.returncode == 0
-    for name in ("run", "compare", "weights", "predict", "recipes", "compile", "up", "down", "status"):
+    for name in ("run", "dataset", "compare", "weights", "predict", "recipes", "compile", "up", "down", "status"):
         assert f"\n  {name} " in shown.stdout
     assert cps("--version").stdout == f"cps, version {VERSION}\n"
 

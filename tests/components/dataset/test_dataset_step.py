@@ -1,11 +1,19 @@
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from components.dataset.layouts import read_layout
+from components.dataset.manifest import Manifest
 from components.dataset.run import load_run, run_key
+from components.dataset.split import split_labels
 from components.dataset.step import prepare_dataset, split_step, validate_parameters
 from components.errors import UserError, WorkFailed
 from components.recipes import load_recipe
@@ -160,6 +168,54 @@ def test_a_split_of_another_run_is_refused(make_dataset: MakeDataset, store: Sto
     store.put_json(keys.run(first, "split.json"), {"ratio": "1/4"})
     with pytest.raises(WorkFailed, match="was not written by this version"):
         load_run(store, first)
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_a_stratified_split_knows_the_labels_classes(
+    make_dataset: MakeDataset,
+    store: Store,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("CPS_CACHE", str(tmp_path / "cache"))
+    folder = make_dataset(train=16)
+    plain = split_labels(_manifest(folder), "1/4", 0)
+    rare = next(s.label for s in _manifest(folder).train if s.image == plain.unlabeled[-1])
+    for path in (folder / "labels/train").iterdir():
+        ids = np.array(Image.open(path)) % 2
+        ids[0, 0] = 2 if path == folder / str(rare) else 0
+        Image.fromarray(ids).save(path)
+    stratify = '{"split.stratify": true}'
+    digest = prepared(folder, overrides=stratify)["digest"]
+    capsys.readouterr()
+    _, split = load_run(store, split_step(digest, "1/4", 0, "demo", "{}", 0, 0, ""))
+    assert [s.image for s in split.labeled] == [s.image for s in plain.labeled]
+    assert "warning: at ratio 1/4 no labelled image shows car; split.stratify=true ranks by" in capsys.readouterr().err
+    key = split_step(digest, "1/4", 0, "demo", stratify, 0, 0, "")
+    record, split = load_run(store, key)
+    assert (record.settings["split"]["stratify"], len(split.labeled)) == (True, 4)
+    assert rare in {s.label for s in split.labeled}
+    assert "warning" not in capsys.readouterr().err
+    # A dataset that an earlier version stored: the labels are read now, and give the same split.
+    written = store.get_json(keys.dataset_label_classes(digest))
+    store.remove(keys.dataset_label_classes(digest))
+    assert split_step(digest, "1/4", 0, "demo", stratify, 0, 0, "") == key
+    training = {s.label for s in split.labeled} | {str(name).replace("images", "labels") for name in split.unlabeled}
+    assert store.get_json(keys.dataset_label_classes(digest)) == {n: written[n] for n in written if n in training}
+    store.put_json(keys.dataset_label_classes(digest), {})
+    with pytest.raises(WorkFailed, match=r"label-classes\.json does not have every training label"):
+        split_step(digest, "1/4", 0, "demo", stratify, 0, 0, "")
+
+
+def _manifest(folder: Path) -> Manifest:
+    return Manifest(**dict(read_layout(folder).lists), digest="", name="", layout="", files={}, shards=())
+
+
+def test_the_first_steps_need_no_more_than_the_data_image_has() -> None:
+    program = "import json, sys, components.dataset.step; print(json.dumps(sorted(sys.modules)))"
+    loaded = set(json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout))
+    assert not loaded & {"cv2", "jinja2", "markupsafe", "paddle", "safetensors"}
 
 
 def test_the_key_holds_what_the_weights_depend_on_and_nothing_else() -> None:

@@ -1,0 +1,66 @@
+"""One file, read once: its sha256, whether it decodes, and what the checks need to know of its pixels."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from components.dataset.check.perceptual import Hashes, perceptual_hash
+from components.errors import UserError
+
+ID_MODES = ("L", "P")
+"""PIL's names for 8-bit grey and for palette pictures, whose pixels are read as ids."""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """An image or a label. Where `problem` says why it cannot be decoded, the rest but the sha256 is empty."""
+
+    name: str
+    sha256: str
+    size: tuple[int, int] = (0, 0)
+    """Width, height in pixels."""
+    mode: str = ""
+    """PIL's."""
+    problem: str = ""
+    looks: Hashes | None = None
+    """An image's perceptual hash."""
+    ids: NDArray[np.int64] | None = None
+    """(256,) pixels of each id, of a label whose pixels are ids."""
+
+
+def image_facts(folder: Path, name: str) -> FileFacts:
+    """Raises UserError where the file cannot be opened."""
+    return _facts(folder, name, label=False)
+
+
+def label_facts(folder: Path, name: str) -> FileFacts:
+    """Raises UserError where the file cannot be opened."""
+    return _facts(folder, name, label=True)
+
+
+def read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened: {error.strerror}") from None
+
+
+def _facts(folder: Path, name: str, *, label: bool) -> FileFacts:
+    data = read_bytes(folder / name)
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+            if not label:
+                return FileFacts(name, sha256, picture.size, picture.mode, looks=perceptual_hash(picture))
+            ids = np.array(picture.histogram(), np.int64) if picture.mode in ID_MODES else None
+            return FileFacts(name, sha256, picture.size, picture.mode, ids=ids)
+    except UnidentifiedImageError:
+        return FileFacts(name, sha256, problem="not a picture")
+    except Exception as error:  # a decoder may raise anything for broken bytes
+        return FileFacts(name, sha256, problem=" ".join(str(error).split()) or type(error).__name__)

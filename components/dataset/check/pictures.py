@@ -1,0 +1,90 @@
+"""Small pictures of what is wrong, for the page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from components.dataset.check.files import ID_MODES
+from components.dataset.check.findings import Finding, Item
+from components.dataset.manifest import Class
+from components.inference.checkpoint import PaintedClass
+from components.inference.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, paint, png
+
+WIDTH = 400
+"""Pixels of a picture on the page."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    uri: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """An item with its pictures; none where they cannot be decoded."""
+
+    text: str
+    pictures: tuple[Picture, ...]
+
+
+def draw_finding(finding: Finding, folder: Path, classes: Sequence[Class], most: int) -> list[Card]:
+    """Cards of the finding's first items."""
+    painted = [PaintedClass(entry.name, entry.color) for entry in classes]
+    return [draw_item(item, folder, painted) for item in finding.items[:most]]
+
+
+def draw_item(item: Item, folder: Path, classes: Sequence[PaintedClass]) -> Card:
+    drawn = []
+    if item.image:
+        drawn.append(_photograph(folder, item.image, "image" if not item.other else item.image))
+    if item.other:
+        drawn.append(_photograph(folder, item.other, item.other))
+    if item.label:
+        drawn.append(_label(folder, item, classes))
+    return Card(item.text, tuple(picture for picture in drawn if picture))
+
+
+def _photograph(folder: Path, name: str, caption: str) -> Picture | None:
+    picture = _opened(folder / name)
+    if picture is None:
+        return None
+    return Picture(data_uri(jpeg(_small(picture), 80)), f"Image {name}", caption)
+
+
+def _label(folder: Path, item: Item, classes: Sequence[PaintedClass]) -> Picture | None:
+    picture = _opened(folder / item.label)
+    if picture is None:
+        return None
+    if picture.mode not in ID_MODES:
+        return Picture(data_uri(png(_small(picture))), f"Label {item.label}, as it is", f"label, mode {picture.mode}")
+    ids = np.asarray(picture, np.uint8)
+    small = paint(ids_thumbnail(ids, WIDTH), classes)
+    if item.ids:
+        # A single wrong pixel must show however much the picture shrinks.
+        wrong = Image.fromarray(np.isin(ids, item.ids).astype(np.uint8) * 255)
+        share = np.asarray(wrong.resize((small.shape[1], small.shape[0]), Image.Resampling.BOX).convert("L"))
+        small[share > 0] = WRONG
+    caption = f"label {picture.width}x{picture.height}, painted"
+    return Picture(data_uri(png(small)), f"Label {item.label} painted by class", caption)
+
+
+def _opened(path: Path) -> Image.Image | None:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture.copy()
+    except Exception:  # what is shown is what is broken; a decoder may raise anything for it
+        return None
+
+
+def _small(picture: Image.Image) -> Pixels:
+    small = picture.convert("RGB")
+    if small.width > WIDTH:
+        height = max(1, round(small.height * WIDTH / small.width))
+        small = small.resize((WIDTH, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return np.asarray(small)

@@ -1,0 +1,184 @@
+"""Decode every file once over all cores, and put the checks' findings together."""
+
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from components import progress
+from components.dataset.check.balance import (
+    balance_findings,
+    class_balance,
+    classes_by_label,
+    ratio_finding,
+    ratio_rows,
+)
+from components.dataset.check.files import FileFacts, image_facts, label_facts
+from components.dataset.check.findings import CheckReport, Finding, Item, in_order
+from components.dataset.check.pairs import KINDS, pair_findings, pair_problems, size_text
+from components.dataset.check.parts import all_samples, copies, look_alikes, overlaps, parts_of, shared_sequences
+from components.dataset.layouts import Layout
+from components.dataset.manifest import Sample
+from components.errors import UserError
+from components.recipes.model import Split as SplitSettings
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+STEP = "prepare-dataset"
+
+
+@dataclass
+class Facts:
+    """All that was learned by decoding, by file name."""
+
+    images: dict[str, FileFacts] = field(default_factory=dict)
+    labels: dict[str, FileFacts] = field(default_factory=dict)
+    problems: list[tuple[str, Item]] = field(default_factory=list)
+
+
+def hash_files(layout: Layout) -> dict[str, str]:
+    """sha256 of every file that the lists name."""
+    names = layout.lists.file_names()
+
+    def digest(name: str) -> str:
+        path = layout.folder / name
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{path} cannot be opened: {error.strerror}") from None
+
+    return dict(zip(names, in_threads(digest, names), strict=True))
+
+
+def check_files(layout: Layout) -> dict[str, list[int]]:
+    """Check the dataset before it is stored; warnings are said in one line each.
+
+    Returns:
+        the class ids that each label shows, by the label's name.
+
+    Raises:
+        UserError: names the file and what is wrong with it; of several, the first in the lists' order.
+    """
+    _refuse(overlaps(layout.lists))
+    facts = gather(layout, root=f"{layout.folder}/", stop_at_fatal=True, on_progress=_say_progress)
+    balance, _ = class_balance(layout.lists, facts.labels)
+    findings = [*_file_findings(layout, facts), *balance_findings(balance)]
+    _refuse(findings)
+    for finding in in_order(findings):
+        if finding.level == "warning":
+            progress.say(STEP, f"{layout.name}: {finding.line()}")
+    return classes_by_label(facts.labels, len(layout.lists.classes))
+
+
+def inspect_dataset(
+    layout: Layout,
+    *,
+    seed: int = 0,
+    settings: SplitSettings = SplitSettings(),  # noqa: B008 - frozen
+    on_progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Everything that is wrong with the dataset, however much it is.
+
+    Args:
+        seed, settings: of the splits whose classes are looked at.
+        on_progress: gets the number of images that are checked, and of all, after each.
+
+    Raises:
+        UserError: a file cannot be opened at all.
+    """
+    began = time.perf_counter()
+    lists = layout.lists
+    facts = gather(layout, on_progress=on_progress)
+    balance, void_share = class_balance(lists, facts.labels)
+    classes = classes_by_label(facts.labels, len(lists.classes))
+    ratios = ratio_rows(lists, layout.name, classes, seed, settings)
+    findings = [*_file_findings(layout, facts), *balance_findings(balance), ratio_finding(ratios, seed)]
+    names = lists.file_names()
+    return CheckReport(
+        dataset=layout.name,
+        layout=layout.kind,
+        folder=str(layout.folder),
+        classes=lists.classes,
+        ignore_index=lists.ignore_index,
+        images={part: len(images) for part, images in parts_of(lists).items()},
+        sizes=dict(Counter(size_text(f.size) for f in facts.images.values() if not f.problem).most_common()),
+        void_share=void_share,
+        balance=balance,
+        ratios=ratios,
+        seed=seed,
+        findings=in_order(findings),
+        files=len(names),
+        bytes=sum((layout.folder / name).stat().st_size for name in names),
+        seconds=time.perf_counter() - began,
+        checks=tuple(dict.fromkeys(finding.title for finding in findings)),
+    )
+
+
+def gather(
+    layout: Layout,
+    *,
+    root: str = "",
+    stop_at_fatal: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Facts:
+    """Decode every image and label, once.
+
+    Raises:
+        UserError: a file cannot be opened; with `stop_at_fatal`, also the first fatal problem.
+    """
+    lists, samples, facts = layout.lists, all_samples(layout.lists), Facts()
+
+    def read(sample: Sample) -> tuple[FileFacts, FileFacts | None]:
+        label = label_facts(layout.folder, sample.label) if sample.label else None
+        return image_facts(layout.folder, sample.image), label
+
+    for done, (image, label) in enumerate(in_threads(read, samples), start=1):
+        problems = pair_problems(image, label, classes=len(lists.classes), ignore_index=lists.ignore_index, root=root)
+        fatal = [item for kind, item in problems if KINDS[kind][0] == "fatal"]
+        if fatal and stop_at_fatal:
+            raise UserError(fatal[0].text)
+        facts.problems += problems
+        facts.images[image.name] = image
+        if label is not None:
+            facts.labels[label.name] = label
+        if on_progress:
+            on_progress(done, len(samples))
+    return facts
+
+
+def _say_progress(done: int, total: int) -> None:
+    if done % 200 == 0 or done == total:
+        progress.advance(STEP, done, total, "images checked")
+
+
+def in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """`map` over threads, in order; hashing and decoding release the interpreter's lock."""
+    pool = ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 1)
+    try:
+        yield from pool.map(work, items)
+    finally:
+        # After an error the rest is not worth doing.
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _file_findings(layout: Layout, facts: Facts) -> list[Finding]:
+    parts = parts_of(layout.lists)
+    return [
+        *pair_findings(facts.problems),
+        *overlaps(layout.lists),
+        copies(parts, facts.images),
+        *look_alikes(parts, facts.images),
+        shared_sequences(parts),
+    ]
+
+
+def _refuse(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        if finding.level == "fatal" and finding.items:
+            raise UserError(finding.items[0].text)

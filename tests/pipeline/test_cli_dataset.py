@@ -1,0 +1,119 @@
+"""`cps dataset check` as a shell sees it."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+CLASSES = '{"classes": [{"id": 0, "name": "road"}, {"id": 1, "name": "car"}]}'
+
+
+def check(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "dataset", "check", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for part, numbers in (("train", range(16)), ("val", range(16, 18))):
+        lines = []
+        for number in numbers:
+            Image.fromarray(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+            Image.fromarray(rng.integers(0, 2, (16, 24), dtype=np.uint8)).save(folder / f"{number}-label.png")
+            lines.append(f"{number}.png {number}-label.png\n")
+        (folder / f"{part}.txt").write_text("".join(lines))
+    (folder / "classes.json").write_text(CLASSES)
+    return folder
+
+
+def test_a_fine_dataset_ends_with_0(photos: Path) -> None:
+    ended = check(photos)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    first, *splits = ended.stdout.splitlines()
+    assert first.startswith("photos: fine (16 labelled, 0 unlabelled, 2 val, 0 test images; ")
+    assert splits[0] == "1/16     1 labelled, 15 unlabelled"
+
+
+def test_a_warning_ends_with_0_and_is_on_the_page(photos: Path, tmp_path: Path) -> None:
+    (photos / "3.png").write_bytes((photos / "17.png").read_bytes())
+    page = tmp_path / "out" / "report.html"
+    ended = check(photos, "-o", page)
+    assert ended.returncode == 0
+    assert "warning  Exact copies (1)\n         17.png (val) is a copy of 3.png (labelled)\n" in ended.stdout
+    assert ended.stdout.splitlines()[-1] == str(page)
+    assert "17.png (val) is a copy of 3.png (labelled)" in page.read_text()
+
+
+def test_what_is_fatal_ends_with_1_and_one_line(photos: Path, tmp_path: Path) -> None:
+    (photos / "3.png").write_bytes((photos / "3.png").read_bytes()[:200])
+    (photos / "5.png").write_bytes(b"")
+    ended = check(photos, "--json", "-o", tmp_path / "report.html")
+    assert ended.returncode == 1
+    report = json.loads(ended.stdout)
+    assert report["verdict"] == "fatal"
+    assert [item["image"] for item in report["findings"][0]["items"]] == ["3.png", "5.png"]
+    page, error = ended.stderr.splitlines()
+    assert page == str(tmp_path / "report.html")
+    assert error.startswith("cps: error: dataset photos cannot be trained on: fatal: files that cannot be read: ")
+    assert error.endswith("(and 1 more)")
+
+
+def test_an_archive_is_checked_like_its_folder(photos: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        archive.add(photos, "photos")
+    ended = check(tmp_path / "photos.tar", "--stratify", "--group-by", "^[0-9]", "--seed", "2")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("photos: fine (16 labelled")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["nowhere"], "'nowhere' does not exist"),
+        (["."], "has no lists"),
+        (["photos/classes.json"], "is not an archive"),
+        (["photos", "--group-by", "("], "is not a regular expression"),
+        (["photos", "--seed", "-1"], "--seed"),
+        (["photos", "-o", "photos"], "photos"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_ends_with_2(
+    photos: Path, arguments: list[str], named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (photos.parent / "another").mkdir()
+    ended = check(*arguments)
+    assert ended.returncode == 2
+    assert named in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+@pytest.mark.camvid
+def test_camvid_is_trainable_and_one_film_is_on_both_sides(camvid: Path) -> None:
+    ended = check(camvid, "--json")
+    assert ended.returncode == 0
+    report = json.loads(ended.stdout)
+    assert report["images"] == {"labeled": 367, "unlabeled": 0, "val": 101, "test": 0}
+    assert [(entry["kind"], entry["items"]) for entry in report["findings"]] == [
+        ("sequence", [{"text": "sequence 0016E5: 204 training images and 101 val images"}])
+    ]
+    stated = json.loads((camvid / "classes.json").read_text())["stats"]
+    for part in ("train", "val"):
+        assert {row["name"]: row[f"{part}_pixels"] for row in report["classes"]} == stated[part]["pixels"]
