@@ -1,16 +1,20 @@
 """Large bodies to and from the store: in parallel parts up, hashed on the way down, in bounded memory."""
 
+import base64
 import hashlib
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
 import urllib3
 from minio import Minio
-from minio.datatypes import Part
+from minio.error import S3Error
+
+from components.storage.connection import CHECKSUM_HEADER
 
 PART_SIZE = 16 << 20  # bytes: what one request carries at most, and what a broken one costs
 PARALLEL = 4  # requests at once; so many parts are in memory
@@ -22,6 +26,13 @@ class Source(Protocol):
     """Bytes that can be read anywhere, by several threads at once."""
 
     def read_at(self, offset: int, size: int) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class _Part:
+    number: int
+    etag: str
+    checksum: str
 
 
 class FileSource:
@@ -47,31 +58,36 @@ class BytesSource:
 
 
 def upload(client: Minio, bucket: str, key: str, source: Source, size: int, headers: dict[str, str]) -> None:
-    """Put an object in one request or in parallel parts. It is there whole, or as before."""
+    """Put an object in one request or in parallel parts. It is there whole, or as before.
+
+    Every request carries the sha256 of its body, so the store refuses what changed on its way.
+    """
     if size <= PART_SIZE:
-        client._put_object(bucket, key, _exactly(source, 0, size), dict(headers))
+        data = _exactly(source, 0, size)
+        client._put_object(bucket, key, data, {**headers, CHECKSUM_HEADER: _checksum(data)})
         return
-    upload_id = client._create_multipart_upload(bucket, key, dict(headers))
+    upload_id = client._create_multipart_upload(bucket, key, {**headers, "x-amz-checksum-algorithm": "SHA256"})
     try:
-        parts = _upload_parts(client, bucket, key, source, size, upload_id)
-        client._complete_multipart_upload(bucket, key, upload_id, parts)
+        _complete(client, bucket, key, upload_id, _upload_parts(client, bucket, key, source, size, upload_id))
     except BaseException:
         _abort(client, bucket, key, upload_id)
         raise
 
 
-def _upload_parts(client: Minio, bucket: str, key: str, source: Source, size: int, upload_id: str) -> list[Part]:
+def _upload_parts(client: Minio, bucket: str, key: str, source: Source, size: int, upload_id: str) -> list[_Part]:
     # S3 takes 10,000 parts at most.
     each = max(PART_SIZE, -(-size // 10_000))
 
-    def put(number: int) -> Part:
+    def put(number: int) -> _Part:
         offset = (number - 1) * each
         data = _exactly(source, offset, min(each, size - offset))
-        return Part(number, client._upload_part(bucket, key, data, None, upload_id, number))
+        checksum = _checksum(data)
+        etag = client._upload_part(bucket, key, data, {CHECKSUM_HEADER: checksum}, upload_id, number)
+        return _Part(number, etag, checksum)
 
     with ThreadPoolExecutor(PARALLEL, "upload") as pool:
-        futures: set[Future[Part]] = set()
-        parts = []
+        futures: set[Future[_Part]] = set()
+        parts: list[_Part] = []
         try:
             for number in range(1, -(-size // each) + 1):
                 if len(futures) > PARALLEL:
@@ -82,7 +98,34 @@ def _upload_parts(client: Minio, bucket: str, key: str, source: Source, size: in
         finally:
             for future in futures:
                 future.cancel()
-    return sorted(parts, key=lambda part: int(part.part_number))
+    return sorted(parts, key=lambda part: part.number)
+
+
+def _complete(client: Minio, bucket: str, key: str, upload_id: str, parts: list[_Part]) -> None:
+    # The SDK's own has no place for checksums.
+    listed = "".join(
+        f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{part.etag}&quot;</ETag>"
+        f"<ChecksumSHA256>{part.checksum}</ChecksumSHA256></Part>"
+        for part in parts
+    )
+    body = (
+        f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{listed}</CompleteMultipartUpload>'
+    )
+    response = client._execute(
+        "POST",
+        bucket,
+        key,
+        body=body.encode(),
+        headers={"Content-Type": "application/xml"},
+        query_params={"uploadId": upload_id},
+    )
+    # S3 may say 200 before it has finished, and then that it has failed.
+    if b"CompleteMultipartUploadResult" not in response.data:
+        raise S3Error.fromxml(response)
+
+
+def _checksum(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
 def _exactly(source: Source, offset: int, size: int) -> bytes:
