@@ -12,6 +12,7 @@ from components.running import FAILED, INTERRUPTED, USERS_MISTAKE, one_line
 from pipeline.cli_dataset import dataset
 from pipeline.cli_results import compare, predict, weights
 from pipeline.cli_run import compile_, recipes, run
+from pipeline.cli_runs import gc, runs
 from pipeline.cli_services import down, status, up
 from pipeline.version import VERSION
 
@@ -40,7 +41,7 @@ def cli() -> None:
     """
 
 
-for command in (run, dataset, compare, weights, predict, recipes, compile_, up, down, status):
+for command in (run, dataset, runs, compare, weights, predict, recipes, compile_, gc, up, down, status):
     cli.add_command(command)
 
 

@@ -64,7 +64,7 @@ def list_weights(as_json: bool) -> None:
     from pipeline.outcome import print_weights
     from pipeline.weights import stored_weights
 
-    found = stored_weights(_store())
+    found = stored_weights(open_store())
     if as_json:
         click.echo(json.dumps([entry.as_dict() for entry in found], indent=2))
     elif found:
@@ -85,7 +85,7 @@ def pull(run: str, output: Path | None) -> None:
     """
     from pipeline.weights import find_weights
 
-    store = _store()
+    store = open_store()
     found = find_weights(store, run)
     target = output or Path(f"{found.run_key}.safetensors")
     if target.is_dir():
@@ -107,7 +107,7 @@ def link(run: str, expires: str) -> None:
     from pipeline.weights import find_weights, presigned_link
 
     duration = parse_duration(expires)
-    store = _store()
+    store = open_store()
     click.echo(presigned_link(store, find_weights(store, run), duration))
 
 
@@ -159,12 +159,13 @@ def _weights_file(source: str) -> Path:
 
     if path.suffix or "/" in source:
         raise UserError(f"weights file {source!r} does not exist")
-    store = _store()
+    store = open_store()
     found: StoredWeights = find_weights(store, source)
     return store.get_file(found.key, state_home() / "runs" / found.run_key / "best.safetensors", found.sha256 or None)
 
 
-def _store() -> "Store":
+def open_store() -> "Store":
+    """The object store that the environment names, else the embedded one, which is started."""
     import os
 
     from components.storage.client import Store

@@ -54,12 +54,14 @@ def down() -> None:
 def status(as_json: bool) -> None:
     """What runs on this machine, and where. Exit code 1 when something of it does not answer.
 
+    The credentials in the file that it names can pull weights from the object store, and do nothing else.
+
     \b
     Examples:
       cps status
       cps status --json | jq -r '.[].address'
     """
-    from pipeline.services import services_status
+    from pipeline.services import services_status, weights_reader
     from pipeline.settings import state_home
 
     services = services_status(state_home())
@@ -71,5 +73,8 @@ def status(as_json: bool) -> None:
         for service in services:
             state = "healthy" if service.healthy else "not running" if not service.pid else "does not answer"
             click.echo(f"{service.name:<14}{service.address or '-':<28}{state}")
+        reader = weights_reader(state_home())
+        if reader:
+            click.echo(f"{'weights only':<14}AWS_SHARED_CREDENTIALS_FILE={reader}")
     if not services or not all(service.healthy for service in services):
         raise click.exceptions.Exit(1)

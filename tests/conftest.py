@@ -27,7 +27,7 @@ def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSett
     folder = tmp_path_factory.mktemp("object-store")
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
     identities = folder / "identities.json"
-    write_identities(identities, access_key, secret_key)
+    write_identities(identities, (access_key, secret_key))
     [s3_port] = free_internal_ports(1)
     command = object_store.command(folder, s3_port, object_store.internal_ports(), identities)
     settings = StoreSettings(endpoint=f"http://{LOOPBACK}:{s3_port}", access_key=access_key, secret_key=secret_key)

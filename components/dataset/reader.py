@@ -5,78 +5,80 @@ image = reader.image("images/train/0001.png")   # (H, W, 3) uint8, RGB
 label = reader.label("labels/train/0001.png")   # (H, W) uint8, class ids
 """
 
-import fcntl
+import hashlib
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from components import progress
-from components.dataset.manifest import Manifest, parse_manifest
+from components.dataset.cache import ShardCache, default_cache, shard_name
+from components.dataset.manifest import FileEntry, Manifest, content_digest, parse_manifest
 from components.errors import WorkFailed
 from components.storage import keys
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
+__all__ = ["DatasetReader", "default_cache", "shard_name"]
+
+T = TypeVar("T")
+
 
 class DatasetReader:
     """Files of one dataset. Threads and forked processes may share it: every read carries its own offset.
 
-    A shard is downloaded and verified once per cache; under its final name it is whole.
+    A shard is downloaded and verified once per cache. What the cache has no room for is read from the store, file
+    by file.
     """
 
     manifest: Manifest
 
-    def __init__(self, store: "Store", digest: str, cache_dir: Path | None = None) -> None:
+    def __init__(self, store: "Store", digest: str, cache_dir: Path | None = None, limit: int | None = None) -> None:
         """
         Args:
             cache_dir: holds datasets/<digest>/; CPS_CACHE or ~/.cache/cps when not given.
+            limit: bytes that the whole cache may have; CPS_CACHE_BYTES when not given.
 
         Raises:
             MissingObject: the dataset, or a shard of it, is not in the store.
+            DigestMismatch: a shard is damaged in the store.
         """
-        self.folder = (cache_dir or default_cache()) / "datasets" / digest
-        manifest = _cached_manifest(self.folder)
-        if manifest is None:
-            manifest = _fill_cache(store, digest, self.folder)
-        self.manifest = manifest
-        self._handles = [
-            os.open(self.folder / shard_name(number), os.O_RDONLY | os.O_CLOEXEC)
-            for number in range(len(manifest.shards))
-        ]
+        root = cache_dir or default_cache()
+        self._store, self._cache, self._lock = store, ShardCache(root, limit), Lock()
+        self.folder = root / "datasets" / digest
+        self._handles: dict[int, int] = {}
+        self._replaced: list[int] = []
+        self.manifest = _manifest(store, digest, self.folder)
+        self._open_shards()
 
     def read(self, name: str) -> bytes:
-        """The file's bytes as they were in the dataset."""
-        entry = self.manifest.files.get(name)
-        if entry is None:
-            raise WorkFailed(f"dataset {self.manifest.name} ({self.manifest.digest[:12]}) has no file {name!r}")
-        data = os.pread(self._handles[entry.shard], entry.size, entry.offset)
-        if len(data) != entry.size:
-            where = self.folder / shard_name(entry.shard)
-            raise WorkFailed(f"{where} ends within {name!r}: delete {self.folder} to have it downloaded again")
-        return data
+        """The file's bytes. Its shard was verified when the cache was filled; `image` and `label` verify once more."""
+        entry = self._entry(name)
+        handle = self._handles.get(entry.shard)
+        if handle is None:
+            return self._read_from_store(name, entry)
+        data = os.pread(handle, entry.size, entry.offset)
+        return data if len(data) == entry.size else self._read_again(name, entry, handle)
 
     def image(self, name: str) -> NDArray[np.uint8]:
         """(H, W, 3) uint8, RGB, as stored: no EXIF rotation, for labels have none."""
-        with Image.open(io.BytesIO(self.read(name))) as picture:
-            return np.array(picture.convert("RGB"))
+        return self._decoded(name, lambda picture: np.array(picture.convert("RGB")))
 
     def label(self, name: str) -> NDArray[np.uint8]:
         """(H, W) uint8 class ids; the manifest's ignore_index is void."""
-        with Image.open(io.BytesIO(self.read(name))) as picture:
-            return np.array(picture, dtype=np.uint8)
+        return self._decoded(name, lambda picture: np.array(picture, dtype=np.uint8))
 
     def close(self) -> None:
-        for handle in self._handles:
+        for handle in (*self._handles.values(), *self._replaced):
             os.close(handle)
-        self._handles = []
+        self._handles, self._replaced = {}, []
 
     def __enter__(self) -> "DatasetReader":
         return self
@@ -88,60 +90,93 @@ class DatasetReader:
         if hasattr(self, "_handles"):
             self.close()
 
+    def _entry(self, name: str) -> FileEntry:
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise WorkFailed(f"dataset {self.manifest.name} ({self.manifest.digest[:12]}) has no file {name!r}")
+        return entry
 
-def default_cache() -> Path:
-    """Where downloaded data is kept between runs: CPS_CACHE, else ~/.cache/cps."""
-    return Path(os.environ.get("CPS_CACHE") or Path.home() / ".cache" / "cps")
+    def _decoded(self, name: str, convert: Callable[[Image.Image], T]) -> T:
+        with Image.open(io.BytesIO(self._verified(name))) as picture:
+            return convert(picture)
+
+    def _verified(self, name: str) -> bytes:
+        """`read`, with a digest taken: beside decoding it costs little, and a flipped bit need not break a decoder."""
+        data, entry = self.read(name), self._entry(name)
+        if hashlib.sha256(data).hexdigest() == entry.sha256:
+            return data
+        return self._read_again(name, entry, self._handles[entry.shard])
+
+    def _open_shards(self) -> None:
+        shards = dict(enumerate(self.manifest.shards))
+        while missing := {number: shards[number] for number in shards if not self._open(number)}:
+            left_out = self._cache.fill(self._store, self.folder, shards, self.manifest.name)
+            if left_out:
+                for number in missing:
+                    self._open(number)
+                size = sum(shards[number].size for number in left_out)
+                progress.say(
+                    "dataset",
+                    f"{self.manifest.name}: no room in the cache for {size / 1e6:.0f} MB, which stay in the store",
+                )
+                return
+
+    def _open(self, number: int) -> bool:
+        if number not in self._handles:
+            handle = self._cache.open(self.folder / shard_name(number), self.manifest.shards[number])
+            if handle is not None:
+                self._handles[number] = handle
+        return number in self._handles
+
+    def _read_from_store(self, name: str, entry: FileEntry) -> bytes:
+        shard = self.manifest.shards[entry.shard]
+        data = self._store.get_range(shard.key, entry.offset, entry.size) if entry.size else b""
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise WorkFailed(f"{self._store.uri(shard.key)} is damaged: {name!r} in it is not what was stored")
+        return data
+
+    def _read_again(self, name: str, entry: FileEntry, bad: int) -> bytes:
+        """The file's bytes after the cached shard they were in was found damaged."""
+        shard, path = self.manifest.shards[entry.shard], self.folder / shard_name(entry.shard)
+        with self._lock:
+            if self._handles[entry.shard] == bad:
+                progress.say("dataset", f"{path} is damaged: fetching it again")
+                self._cache.replace(self._store, path, shard, bad)
+                handle = self._cache.open(path, shard)
+                if handle is None:
+                    raise WorkFailed(f"{path} was damaged again at once: check the disk, or set CPS_CACHE to another")
+                # Another thread may be reading from the old one: it is closed with the rest.
+                self._replaced.append(bad)
+                self._handles[entry.shard] = handle
+            data = os.pread(self._handles[entry.shard], entry.size, entry.offset)
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise WorkFailed(f"{self._store.uri(shard.key)} is damaged: {name!r} in it is not what was stored")
+        return data
 
 
-def shard_name(number: int) -> str:
-    return f"shard-{number:05d}.tar"
-
-
-def _fill_cache(store: "Store", digest: str, folder: Path) -> Manifest:
+def _manifest(store: "Store", digest: str, folder: Path) -> Manifest:
+    cached = _cached_manifest(digest, folder)
+    if cached is not None:
+        return cached
+    key = keys.dataset_manifest(digest)
+    manifest = parse_manifest(store.get_json(key), store.uri(key))
+    if not _is_of(manifest, digest):
+        raise WorkFailed(f"{store.uri(key)} is damaged: its files and lists do not make the digest in its name")
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / ".lock"):
-        manifest = _cached_manifest(folder)  # another process may have filled it while we waited
-        if manifest is not None:
-            return manifest
-        key = keys.dataset_manifest(digest)
-        manifest = parse_manifest(store.get_json(key), store.uri(key))
-        total = sum(shard.size for shard in manifest.shards)
-        done = 0
-        for number, shard in enumerate(manifest.shards):
-            path = folder / shard_name(number)
-            if not _has_size(path, shard.size):
-                store.get_file(shard.key, path, sha256=shard.sha256)
-            done += shard.size
-            progress.advance("dataset", done, total, f"{manifest.name}: {done / 1e6:.0f} MB in the local cache")
-        # Written last: its presence says that every shard is there.
-        temporary = folder / f".manifest.{os.getpid()}"
-        temporary.write_text(manifest.model_dump_json())
-        temporary.replace(folder / "manifest.json")
-        return manifest
+    temporary = folder / f".manifest.{os.getpid()}.{id(manifest)}"
+    temporary.write_text(manifest.model_dump_json())
+    temporary.replace(folder / "manifest.json")
+    return manifest
 
 
-def _cached_manifest(folder: Path) -> Manifest | None:
+def _cached_manifest(digest: str, folder: Path) -> Manifest | None:
     try:
         manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    whole = (_has_size(folder / shard_name(n), shard.size) for n, shard in enumerate(manifest.shards))
-    return manifest if all(whole) else None
+    return manifest if _is_of(manifest, digest) else None
 
 
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except FileNotFoundError:
-        return False
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+def _is_of(manifest: Manifest, digest: str) -> bool:
+    hashes = {name: entry.sha256 for name, entry in manifest.files.items()}
+    return manifest.digest == digest == content_digest(hashes, manifest)

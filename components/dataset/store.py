@@ -1,8 +1,7 @@
 """A checked dataset into the object store: uncompressed tar shards, and last the manifest."""
 
-import hashlib
-import io
-import tarfile
+import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -11,19 +10,22 @@ from components import progress
 from components.dataset.check import STEP, check_files, hash_files
 from components.dataset.layouts import Layout
 from components.dataset.manifest import FileEntry, Manifest, ShardEntry, content_digest, parse_manifest
-from components.errors import WorkFailed
+from components.dataset.packing import SHARD_BYTES, Shard, plan
 from components.storage import keys
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-SHARD_BYTES = 64_000_000
-"""Two shards are in memory at a time: one is filled while the one before is uploaded."""
-_BLOCK = 512
+UPLOADS = 3
+"""Shards on their way at once; each has a few parts of itself in memory, whatever its size."""
+LEASE_SECONDS = 60.0
+_LOOK_AGAIN = 1.0  # seconds
 
 
 def store_dataset(layout: Layout, store: "Store") -> Manifest:
     """Check the dataset, store it, and return its manifest; at once where the same files are stored already.
+
+    Of several runs that store the same files at once, one does, and the others wait for it.
 
     Raises:
         UserError: a file is not what it should be; nothing is stored then.
@@ -31,18 +33,13 @@ def store_dataset(layout: Layout, store: "Store") -> Manifest:
     hashes = hash_files(layout)
     digest = content_digest(hashes, layout.lists)
     manifest = stored_manifest(store, digest)
-    if manifest is not None:
-        progress.say(STEP, f"{layout.name}: already stored as {store.uri(keys.dataset_manifest(digest))}")
-        return manifest
-    label_classes = check_files(layout)
-    files, shards = _store_shards(layout, hashes, digest, store)
-    manifest = Manifest(
-        **dict(layout.lists), digest=digest, name=layout.name, layout=layout.kind, files=files, shards=shards
-    )
-    store.put_json(keys.dataset_label_classes(digest), label_classes)
-    store.put_json(keys.dataset_manifest(digest), manifest.model_dump(mode="json"))
-    size = sum(shard.size for shard in shards)
-    progress.say(STEP, f"{layout.name}: {len(files)} files, {size / 1e6:.0f} MB in {len(shards)} shards stored")
+    if manifest is None:
+        label_classes = check_files(layout)
+        with _alone(store, digest):
+            manifest = stored_manifest(store, digest)
+            if manifest is None:
+                return _store(layout, hashes, label_classes, digest, store)
+    progress.say(STEP, f"{layout.name}: already stored as {store.uri(keys.dataset_manifest(digest))}")
     return manifest
 
 
@@ -57,53 +54,71 @@ def stored_manifest(store: "Store", digest: str) -> Manifest | None:
     return manifest if whole else None
 
 
+@contextlib.contextmanager
+def _alone(store: "Store", digest: str) -> Iterator[None]:
+    """Hold the dataset's lease, which also keeps `cps gc` away; wait while another run does."""
+    from components.storage.lease import Lease, LeaseHeld
+
+    said = False
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(Lease(store, keys.dataset_lease(digest), {"doing": STEP}, LEASE_SECONDS))
+                break
+            except LeaseHeld as error:
+                if not said:
+                    progress.say(STEP, f"another run stores the same dataset; waiting for it ({error.since})")
+                said = True
+                time.sleep(_LOOK_AGAIN)
+        yield
+
+
+def _store(
+    layout: Layout, hashes: Mapping[str, str], label_classes: Mapping[str, list[int]], digest: str, store: "Store"
+) -> Manifest:
+    files, shards = _store_shards(layout, hashes, digest, store)
+    manifest = Manifest(
+        **dict(layout.lists), digest=digest, name=layout.name, layout=layout.kind, files=files, shards=shards
+    )
+    store.put_json(keys.dataset_label_classes(digest), label_classes)
+    store.put_json(keys.dataset_manifest(digest), manifest.model_dump(mode="json"))
+    size = sum(shard.size for shard in shards)
+    progress.say(STEP, f"{layout.name}: {len(files)} files, {size / 1e6:.0f} MB in {len(shards)} shards stored")
+    return manifest
+
+
 def _store_shards(
     layout: Layout, hashes: Mapping[str, str], digest: str, store: "Store"
 ) -> tuple[dict[str, FileEntry], tuple[ShardEntry, ...]]:
+    """Upload the shards, a few at a time; what an interrupted run has uploaded already is kept."""
     files: dict[str, FileEntry] = {}
     shards: list[ShardEntry] = []
-    uploading: Future[None] | None = None
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        for number, (data, entries) in enumerate(_pack(layout, hashes)):
-            files.update(entries)
-            key = keys.dataset_shard(digest, number)
-            shard = ShardEntry(key=key, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-            shards.append(shard)
-            if uploading is not None:
-                uploading.result()
-            uploading = pool.submit(_upload, store, shard, data)
-            progress.advance(STEP, len(files), len(hashes), f"files stored, shard {number + 1}")
-        if uploading is not None:
-            uploading.result()
+    present = {ref.key for ref in store.list(keys.dataset_manifest(digest).removesuffix("manifest.json"))}
+    pending: list[Future[ShardEntry]] = []
+
+    def collect() -> None:
+        shards.append(pending.pop(0).result())
+        done = sum(entry.shard < len(shards) for entry in files.values())
+        progress.advance(STEP, done, len(hashes), f"files stored, shard {len(shards)}")
+
+    pool = ThreadPoolExecutor(UPLOADS, "shard")
+    try:
+        for shard in plan(layout.folder, hashes, SHARD_BYTES):
+            files.update(shard.entries())
+            pending.append(pool.submit(_upload, store, digest, shard, present))
+            if len(pending) > 2 * UPLOADS:
+                collect()
+        while pending:
+            collect()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
     return files, tuple(shards)
 
 
-def _upload(store: "Store", shard: ShardEntry, data: bytes) -> None:
-    present = store.stat(shard.key)
-    if present is None or (present.sha256, present.size) != (shard.sha256, shard.size):
-        store.put_bytes(shard.key, data, "application/x-tar")
-
-
-def _pack(layout: Layout, hashes: Mapping[str, str]) -> Iterator[tuple[bytes, dict[str, FileEntry]]]:
-    """Shards with the entries of their files. Equal files give equal shards, so none is uploaded twice."""
-    buffer, entries, number = io.BytesIO(), dict[str, FileEntry](), 0
-    for name in sorted(hashes):
-        data = (layout.folder / name).read_bytes()
-        if hashlib.sha256(data).hexdigest() != hashes[name]:
-            raise WorkFailed(f"{layout.folder / name} changed while the dataset was being stored: run again")
-        if entries and buffer.tell() + len(data) + 2 * _BLOCK > SHARD_BYTES:
-            yield _closed(buffer), entries
-            buffer, entries, number = io.BytesIO(), {}, number + 1
-        header = tarfile.TarInfo(name)
-        header.size = len(data)
-        buffer.write(header.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
-        entries[name] = FileEntry(sha256=hashes[name], size=len(data), shard=number, offset=buffer.tell())
-        buffer.write(data)
-        buffer.write(bytes(-len(data) % _BLOCK))
-    if entries:
-        yield _closed(buffer), entries
-
-
-def _closed(buffer: io.BytesIO) -> bytes:
-    buffer.write(bytes(2 * _BLOCK))  # how a tar ends
-    return buffer.getvalue()
+def _upload(store: "Store", digest: str, shard: Shard, present: set[str]) -> ShardEntry:
+    sha256 = shard.digest()
+    key = keys.dataset_shard(digest, shard.number, sha256)
+    there = store.stat(key) if key in present else None
+    if there is None or (there.sha256, there.size) != (sha256, shard.size):
+        store.put_source(key, shard, shard.size, sha256, "application/x-tar")
+    return ShardEntry(key=key, sha256=sha256, size=shard.size)

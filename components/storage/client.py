@@ -19,12 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import certifi
 import urllib3
 from minio import Minio
 from minio.error import S3Error
 
 from components.errors import UserError, WorkFailed
+from components.storage.connection import connect, impatient_pool, patient_pool
 from components.storage.failures import (
     REFUSED,
     STORE_ERRORS,
@@ -36,6 +36,7 @@ from components.storage.failures import (
     reason,
 )
 from components.storage.settings import StoreSettings, settings_from_environment
+from components.storage.transfer import BytesSource, FileSource, Source, receive, upload
 
 __all__ = [
     "DigestMismatch",
@@ -43,15 +44,14 @@ __all__ = [
     "ObjectRef",
     "Store",
     "StoreUnreachable",
+    "connect",
     "open_store",
     "parse_uri",
 ]
 
 T = TypeVar("T")
 
-ATTEMPTS = 3
-CHUNK = 1 << 20  # bytes
-PART_SIZE = 64 << 20  # bytes: a dataset's shard goes in one request, and a lost part costs no more than this
+ATTEMPTS = 5
 SHA256_HEADER = "x-amz-meta-sha256"
 WRITER_HEADER = "x-amz-meta-writer"
 
@@ -68,6 +68,15 @@ class ObjectRef:
     size: int
     sha256: str
     modified: datetime
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A multipart upload that was begun and is not complete."""
+
+    key: str
+    upload_id: str
+    begun: datetime
 
 
 class Store:
@@ -89,7 +98,7 @@ class Store:
 
         Raises UserError that names the endpoint, the reason and the remedy.
         """
-        client = connect(self.settings, _impatient_pool())
+        client = connect(self.settings, impatient_pool(self.settings))
         endpoint, bucket = self.settings.endpoint, self.settings.bucket
         try:
             _ensure_bucket(client, bucket, self.settings.region)
@@ -115,13 +124,20 @@ class Store:
         size = path.stat().st_size
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            self._put(key, file, size, digest, content_type)
+            self._put(key, FileSource(file), size, digest, content_type)
         return ObjectRef(key, self.uri(key), size, digest, datetime.now(UTC))
 
     def put_bytes(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> ObjectRef:
         digest = hashlib.sha256(data).hexdigest()
-        self._put(key, io.BytesIO(data), len(data), digest, content_type)
+        self._put(key, BytesSource(data), len(data), digest, content_type)
         return ObjectRef(key, self.uri(key), len(data), digest, datetime.now(UTC))
+
+    def put_source(
+        self, key: str, source: Source, size: int, sha256: str, content_type: str = "application/octet-stream"
+    ) -> ObjectRef:
+        """Store what need not be in memory or in one file. `sha256` must be that of its `size` bytes."""
+        self._put(key, source, size, sha256, content_type)
+        return ObjectRef(key, self.uri(key), size, sha256, datetime.now(UTC))
 
     def put_json(self, key: str, value: Any) -> ObjectRef:
         """Store a value as JSON. NaN and infinities are refused (ValueError): they are no JSON."""
@@ -155,6 +171,19 @@ class Store:
             return json.loads(data)
         except ValueError as error:
             raise WorkFailed(f"{self.uri(key)} is not JSON: {error}") from error
+
+    def get_range(self, key: str, offset: int, size: int) -> bytes:
+        """Some bytes of an object. Nothing is known of their digest here: verify what they should be."""
+
+        def get() -> bytes:
+            response = self._client.get_object(self.settings.bucket, key, offset=offset, length=size)
+            try:
+                return bytes(response.read())
+            finally:
+                response.close()
+                response.release_conn()
+
+        return self._retry("reading", self.uri(key), get)
 
     def get_file(self, key: str, path: Path, sha256: str | None = None) -> Path:
         """Download to `path`, which appears whole and verified or not at all.
@@ -197,6 +226,35 @@ class Store:
         except MissingObject:
             return
 
+    def unfinished_uploads(self) -> tuple[Unfinished, ...]:
+        """Uploads that were begun and neither completed nor given up, as a killed process leaves them."""
+
+        def fetch() -> tuple[Unfinished, ...]:
+            found: tuple[Unfinished, ...] = ()
+            marker: dict[str, Any] = {}
+            while True:
+                page = self._client._list_multipart_uploads(self.settings.bucket, **marker)
+                found += tuple(
+                    Unfinished(item.object_name, item.upload_id, item.initiated_time) for item in page.uploads
+                )
+                if not page.is_truncated:
+                    return found
+                marker = {"key_marker": page.next_key_marker, "upload_id_marker": page.next_upload_id_marker}
+
+        return self._retry("listing", self.uri(""), fetch)
+
+    def abort_upload(self, unfinished: Unfinished) -> None:
+        """Free the parts of an unfinished upload; one that is gone is freed already."""
+
+        def abort() -> None:
+            try:
+                self._client._abort_multipart_upload(self.settings.bucket, unfinished.key, unfinished.upload_id)
+            except S3Error as error:
+                if error.code != "NoSuchUpload":
+                    raise
+
+        self._retry("removing", self.uri(unfinished.key), abort)
+
     def remove_if_match(self, key: str, etag: str) -> None:
         """Remove an object unless it has been replaced since it was read with `etag`."""
 
@@ -214,23 +272,16 @@ class Store:
     def _client(self) -> Minio:
         # A pooled connection shared by two processes mixes up their answers: each process has its own.
         if self._minio is None or self._owner != os.getpid():
-            self._minio, self._owner = connect(self.settings, _patient_pool()), os.getpid()
+            self._minio, self._owner = connect(self.settings, patient_pool(self.settings)), os.getpid()
         return self._minio
 
-    def _put(self, key: str, source: BinaryIO, size: int, digest: str, content_type: str) -> None:
-        def put() -> None:
-            source.seek(0)
-            self._client.put_object(
-                self.settings.bucket,
-                key,
-                source,
-                size,
-                content_type=content_type,
-                metadata={"sha256": digest},
-                part_size=PART_SIZE,
-            )
-
-        self._retry("writing", self.uri(key), put)
+    def _put(self, key: str, source: Source, size: int, digest: str, content_type: str) -> None:
+        headers = {"Content-Type": content_type, SHA256_HEADER: digest}
+        self._retry(
+            "writing",
+            self.uri(key),
+            lambda: upload(self._client, self.settings.bucket, key, source, size, headers),
+        )
 
     def _put_conditionally(self, key: str, data: bytes, condition: dict[str, str]) -> str | None:
         bucket, writer = self.settings.bucket, secrets.token_hex(16)
@@ -275,19 +326,21 @@ class Store:
         """Fill `sink` from its beginning, whatever an earlier attempt left there; the object's etag."""
         sink.seek(0)
         sink.truncate()
-        response = self._client.get_object(bucket, key)
-        try:
-            expected = sha256 or response.headers.get(SHA256_HEADER, "")
-            digest = hashlib.sha256()
-            for chunk in response.stream(CHUNK):
-                digest.update(chunk)
-                sink.write(chunk)
-        finally:
-            response.close()
-            response.release_conn()
-        if expected and digest.hexdigest() != expected.lower():
-            raise DigestMismatch(f"s3://{bucket}/{key}", expected, digest.hexdigest())
-        return str(response.headers.get("etag", "")).strip('"')
+
+        def open_at(offset: int, etag: str) -> Any:
+            condition = {"If-Match": f'"{etag}"'} if offset else {}
+            try:
+                return self._client.get_object(bucket, key, offset=offset, request_headers=condition)
+            except S3Error as error:
+                if error.code != "PreconditionFailed":
+                    raise
+                raise urllib3.exceptions.ProtocolError("the object was replaced while it was read") from error
+
+        found, etag, headers = receive(open_at, sink, ATTEMPTS, is_transient)
+        expected = sha256 or headers.get(SHA256_HEADER, "")
+        if expected and found != expected.lower():
+            raise DigestMismatch(f"s3://{bucket}/{key}", expected, found)
+        return etag
 
     def _retry(self, doing: str, uri: str, call: Callable[[], T]) -> T:
         """The outer of two rings of retries: the pool repeats single requests, this whole transfers."""
@@ -317,17 +370,6 @@ def parse_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def connect(settings: StoreSettings, pool: urllib3.PoolManager) -> Minio:
-    return Minio(
-        settings.host,
-        access_key=settings.access_key,
-        secret_key=settings.secret_key,
-        secure=settings.secure,
-        region=settings.region,
-        http_client=pool,
-    )
-
-
 def _ensure_bucket(client: Minio, bucket: str, region: str) -> None:
     try:
         # A listing, not a HEAD: only an S3 store answers with the right XML, and says why it refuses.
@@ -340,26 +382,3 @@ def _ensure_bucket(client: Minio, bucket: str, region: str) -> None:
         except S3Error as raced:
             if raced.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                 raise
-
-
-def _patient_pool() -> urllib3.PoolManager:
-    """For the work itself: rides out a store that restarts."""
-    retries = urllib3.Retry(
-        total=4,
-        read=2,  # a store that takes a minute over its answer is stuck; a few of those are enough
-        backoff_factor=0.2,
-        backoff_jitter=0.2,
-        status_forcelist=[500, 502, 503, 504],
-        raise_on_status=False,  # the store's own words on the last refusal are better than "too many 503"
-    )
-    return _pool(urllib3.Timeout(connect=5, read=60), retries)
-
-
-def _impatient_pool() -> urllib3.PoolManager:
-    """For the first contact: a wrong address is said in seconds."""
-    return _pool(urllib3.Timeout(connect=2, read=5), urllib3.Retry(total=1, read=0))
-
-
-def _pool(timeout: urllib3.Timeout, retries: urllib3.Retry) -> urllib3.PoolManager:
-    authorities = os.environ.get("SSL_CERT_FILE") or certifi.where()
-    return urllib3.PoolManager(timeout=timeout, retries=retries, maxsize=16, ca_certs=authorities)

@@ -8,6 +8,7 @@ from components.errors import UserError, WorkFailed
 REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 TRANSIENT_CODES = frozenset(
     {
+        "BadDigest",  # a bit flipped on the way
         "ConditionalRequestConflict",
         "InternalError",
         "RequestTimeout",

@@ -2,14 +2,22 @@
 
 WEIGHTS = "weights/"
 RUNS = "runs/"
+DATASETS = "datasets/"
+SOURCES = "datasets/by-source/"
+JOBS = "jobs/"
 
 
 def dataset_manifest(digest: str) -> str:
     return f"datasets/{digest}/manifest.json"
 
 
-def dataset_shard(digest: str, number: int) -> str:
-    return f"datasets/{digest}/shard-{number:05d}.tar"
+def dataset_shard(digest: str, number: int, sha256: str) -> str:
+    """Its content is in its name, so whoever stores it, and however often, the object at a key is the same."""
+    return f"datasets/{digest}/shard-{number:05d}-{sha256[:12]}.tar"
+
+
+def dataset_lease(digest: str) -> str:
+    return f"datasets/{digest}/lease.json"
 
 
 def dataset_label_classes(digest: str) -> str:

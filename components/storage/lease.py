@@ -126,6 +126,15 @@ class Lease:
         return json.dumps(record).encode()
 
 
+def held_by(store: Store, key: str) -> dict[str, Any] | None:
+    """Who holds the lease at `key` now; None where nobody does."""
+    try:
+        current = _parse(store.get_bytes(key))
+    except MissingObject:
+        return None
+    return dict(current["holder"]) if current and not _expired(current) else None
+
+
 def _parse(data: bytes) -> dict[str, Any] | None:
     """The record, or None for what is not one: it cannot say when it expires, so it has."""
     try:

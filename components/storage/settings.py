@@ -1,16 +1,18 @@
 """Where the object store is and who we are to it, read from the names the ecosystem already uses."""
 
+import configparser
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from components.errors import UserError
 
 DEFAULT_BUCKET = "cps"
 DEFAULT_REGION = "us-east-1"
-REQUIRED = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+STYLES = ("path", "virtual", "auto")
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -22,8 +24,13 @@ class StoreSettings:
     endpoint: str
     access_key: str
     secret_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
     region: str = DEFAULT_REGION
     bucket: str = DEFAULT_BUCKET
+    addressing: str = "auto"
+    """`path` (host/bucket/key), `virtual` (bucket.host/key), or `auto`: virtual at AWS, path elsewhere."""
+    authorities: str = ""
+    """A PEM file of the certificate authorities to trust; the usual ones when empty."""
 
     def __post_init__(self) -> None:
         _check_endpoint(self.endpoint)
@@ -32,6 +39,10 @@ class StoreSettings:
                 f"CPS_BUCKET={self.bucket!r} is not a bucket name: "
                 "use 3 to 63 lower-case letters, digits, dots and hyphens"
             )
+        if self.addressing not in STYLES:
+            raise UserError(f"AWS_S3_ADDRESSING_STYLE={self.addressing!r} is none of {', '.join(STYLES)}")
+        if self.authorities and not Path(self.authorities).is_file():
+            raise UserError(f"AWS_CA_BUNDLE={self.authorities!r} is not a file: give certificates in PEM")
 
     @property
     def secure(self) -> bool:
@@ -43,23 +54,101 @@ class StoreSettings:
         return urlsplit(self.endpoint).netloc
 
 
+@dataclass(frozen=True)
+class Credentials:
+    access_key: str
+    secret_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+
+
 def settings_from_environment(environ: Mapping[str, str] = os.environ) -> StoreSettings:
-    """Read AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION and CPS_BUCKET.
+    """Read AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_CA_BUNDLE, AWS_S3_ADDRESSING_STYLE, CPS_BUCKET, and the keys.
+
+    Keys come from the first of these that has them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; the files that
+    AWS_ACCESS_KEY_ID_FILE and AWS_SECRET_ACCESS_KEY_FILE name, as a mounted Kubernetes Secret gives them; the
+    profile AWS_PROFILE (`default`) of AWS_SHARED_CREDENTIALS_FILE (~/.aws/credentials).
 
     Raises UserError that names what is missing or malformed.
     """
-    missing = [name for name in REQUIRED if not environ.get(name)]
-    if missing:
+    endpoint = environ.get("AWS_ENDPOINT_URL") or environ.get("AWS_ENDPOINT_URL_S3")
+    credentials = _credentials(environ)
+    missing = [] if endpoint else ["AWS_ENDPOINT_URL"]
+    if credentials is None:
+        missing += [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not _value(environ, name)]
+    if missing or endpoint is None or credentials is None:
         raise UserError(f"the object store is not configured: set {', '.join(missing)}")
-    endpoint = environ["AWS_ENDPOINT_URL"]
     _check_endpoint(endpoint)
     return StoreSettings(
         endpoint=endpoint.rstrip("/"),
-        access_key=environ["AWS_ACCESS_KEY_ID"],
-        secret_key=environ["AWS_SECRET_ACCESS_KEY"],
-        region=environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION,
+        access_key=credentials.access_key,
+        secret_key=credentials.secret_key,
+        session_token=credentials.session_token,
+        region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION,
         bucket=environ.get("CPS_BUCKET") or DEFAULT_BUCKET,
+        addressing=(environ.get("AWS_S3_ADDRESSING_STYLE") or "auto").lower(),
+        authorities=environ.get("AWS_CA_BUNDLE") or environ.get("SSL_CERT_FILE") or "",
     )
+
+
+def _credentials(environ: Mapping[str, str]) -> Credentials | None:
+    given = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if _value(environ, name)]
+    if len(given) == 2:
+        access_key, secret_key, token = (
+            _value(environ, name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+        )
+        return Credentials(access_key, secret_key, token)
+    # Half of a pair is a mistake to point at, and no reason to become somebody else.
+    return None if given else _profile(environ)
+
+
+def _value(environ: Mapping[str, str], name: str) -> str:
+    """The variable, or what the file says that NAME_FILE points to; "" without either."""
+    if value := environ.get(name):
+        return value
+    path = environ.get(f"{name}_FILE")
+    if not path:
+        return ""
+    try:
+        value = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise UserError(f"{name}_FILE={path!r} cannot be read: {why}") from None
+    if not value:
+        raise UserError(f"{name}_FILE={path!r} is empty: mount the secret's field there")
+    return value
+
+
+def _profile(environ: Mapping[str, str]) -> Credentials | None:
+    """A profile of the shared credentials file; None where nothing asks for one and there is none."""
+    named, profile = environ.get("AWS_SHARED_CREDENTIALS_FILE"), environ.get("AWS_PROFILE")
+    home = environ.get("HOME")
+    if not named and not home:
+        return None
+    path = Path(named) if named else Path(str(home)) / ".aws" / "credentials"
+    parser = configparser.RawConfigParser()
+    try:
+        with path.open() as file:
+            parser.read_file(file)
+    except FileNotFoundError:
+        if named:
+            raise UserError(f"AWS_SHARED_CREDENTIALS_FILE={named!r} does not exist") from None
+        return None
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        # The parser's own words quote the line, which may hold a secret.
+        why = getattr(error, "strerror", None) or "it is not in the form of an AWS credentials file"
+        raise UserError(f"{path} cannot be read: {why}") from None
+    section = profile or "default"
+    found = parser[section] if parser.has_section(section) else {}
+    try:
+        return Credentials(
+            found["aws_access_key_id"], found["aws_secret_access_key"], found.get("aws_session_token", "")
+        )
+    except KeyError as error:
+        if not named and not profile:
+            return None
+        raise UserError(
+            f"profile {section!r} of {path} has no {error.args[0]}: set AWS_PROFILE, or correct the file"
+        ) from None
 
 
 def _check_endpoint(endpoint: str) -> None:

@@ -7,6 +7,15 @@ from pipeline.services.lifecycle import (
     services_status,
     services_up,
     wait_tracking,
+    weights_reader,
 )
 
-__all__ = ["Endpoints", "ServiceStatus", "services_down", "services_status", "services_up", "wait_tracking"]
+__all__ = [
+    "Endpoints",
+    "ServiceStatus",
+    "services_down",
+    "services_status",
+    "services_up",
+    "wait_tracking",
+    "weights_reader",
+]

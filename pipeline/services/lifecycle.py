@@ -104,6 +104,12 @@ def services_status(home: Path) -> list[ServiceStatus]:
     return [_status(name, service, path) for name, service, path in known if service]
 
 
+def weights_reader(home: Path) -> Path | None:
+    """The credentials file of the embedded store's identity that may read weights and nothing else."""
+    reader = Home(home).reader
+    return reader if reader.exists() else None
+
+
 def _stopped(service: ServiceState | None) -> ServiceState | None:
     return service.model_copy(update={"process": None}) if service else None
 

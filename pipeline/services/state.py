@@ -11,6 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from components.errors import UserError
+from components.storage import keys
+from components.storage.settings import DEFAULT_BUCKET
 from pipeline.services.processes import ProcessRecord
 
 
@@ -37,6 +39,7 @@ class Home:
         self.mlflow = self.folder / "mlflow"
         self.logs = self.folder / "logs"
         self.credentials = self.folder / "credentials.json"
+        self.reader = self.folder / "weights-reader.ini"
         self._state = self.folder / "services.json"
 
     def create(self) -> None:
@@ -72,26 +75,57 @@ class Home:
         write_private(self._state, state.model_dump_json(indent=1))
 
     def keys(self) -> tuple[str, str]:
-        """The access key and the secret key of the embedded store, made up the first time."""
+        """The access key and the secret key of the embedded store, made up the first time.
+
+        So are those of the identity that may read weights and nothing else.
+        """
         if not self.credentials.exists():
-            write_identities(self.credentials, secrets.token_hex(10), secrets.token_hex(20))
+            write_identities(self.credentials, new_keys(), new_keys())
         try:
-            key = json.loads(self.credentials.read_text())["identities"][0]["credentials"][0]
-            return key["accessKey"], key["secretKey"]
+            identities = json.loads(self.credentials.read_text())["identities"]
+            found = {item["name"]: (_key(item, "accessKey"), _key(item, "secretKey")) for item in identities}
+            own = found[OWNER]
         except (ValueError, LookupError, TypeError) as error:
             raise UserError(
                 f"{self.credentials} is damaged: remove it, and `cps down && cps up` makes a new one"
             ) from error
+        if READER not in found:  # written by a version that had none; the store takes it up when it next starts
+            found[READER] = new_keys()
+            write_identities(self.credentials, own, found[READER])
+        profile = PROFILE.format(*found[READER])
+        if not self.reader.exists() or self.reader.read_text() != profile:
+            write_private(self.reader, profile)
+        return own
 
 
-def write_identities(path: Path, access_key: str, secret_key: str) -> None:
-    """The one user of the store, in the form that the store reads and a file that only its owner may."""
-    identity = {
-        "name": "cps",
-        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    write_private(path, json.dumps({"identities": [identity]}))
+OWNER = "cps"
+READER = "cps-weights-reader"
+PROFILE = "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n"
+"""The form that AWS_SHARED_CREDENTIALS_FILE is read in, by us and by everybody's S3 tools."""
+
+
+def new_keys() -> tuple[str, str]:
+    """An access key and a secret key."""
+    return secrets.token_hex(10), secrets.token_hex(20)
+
+
+def write_identities(
+    path: Path, owner: tuple[str, str], reader: tuple[str, str] | None = None, bucket: str = DEFAULT_BUCKET
+) -> None:
+    """The users of the store, in the form that the store reads and a file that only its owner may."""
+    identities = [_identity(OWNER, owner, ["Admin", "Read", "Write", "List", "Tagging"])]
+    if reader is not None:
+        below = f"{bucket}/{keys.WEIGHTS}*"
+        identities.append(_identity(READER, reader, [f"Read:{below}", f"List:{below}"]))
+    write_private(path, json.dumps({"identities": identities}))
+
+
+def _identity(name: str, pair: tuple[str, str], actions: list[str]) -> dict[str, object]:
+    return {"name": name, "credentials": [{"accessKey": pair[0], "secretKey": pair[1]}], "actions": actions}
+
+
+def _key(identity: dict[str, list[dict[str, str]]], field: str) -> str:
+    return identity["credentials"][0][field]
 
 
 def write_private(path: Path, text: str) -> None:

@@ -1,0 +1,240 @@
+"""A node's cache of dataset shards: shared by every process, bounded in bytes, whole after any crash.
+
+A shard appears under its name by a rename, after its sha256 was found right; its modification time is then set to a
+value made of that sha256. So a shard whose time is another was written to since, or never verified, and is hashed
+again. The access time, which is set on every opening, says which shard was used longest ago. An open shard is locked
+(flock, shared), and no process removes what another has locked.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components import progress
+from components.dataset.manifest import ShardEntry
+from components.errors import UserError, WorkFailed
+
+if TYPE_CHECKING:
+    from components.storage.client import Store
+
+LIMIT_VARIABLE = "CPS_CACHE_BYTES"
+DOWNLOADS = 4
+_FREE_SHARE = 0.8
+"""Of the disk's free bytes the cache takes so much where CPS_CACHE_BYTES does not say how much."""
+_EPOCH = 946_684_800  # 2000-01-01: a time that no write gives a file by itself
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def default_cache() -> Path:
+    """Where downloaded data is kept between runs: CPS_CACHE, else ~/.cache/cps."""
+    return Path(os.environ.get("CPS_CACHE") or Path.home() / ".cache" / "cps")
+
+
+def cache_limit(environ: Mapping[str, str] = os.environ) -> int | None:
+    """CPS_CACHE_BYTES as bytes; None where it is not set. Raises UserError."""
+    text = environ.get(LIMIT_VARIABLE, "").strip()
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.upper())
+    if not match:
+        raise UserError(f"{LIMIT_VARIABLE}={text!r} is not a size: write it as 50GB or 50000000000")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def shard_name(number: int) -> str:
+    return f"shard-{number:05d}.tar"
+
+
+class ShardCache:
+    """The shards of all datasets below one folder. Processes, and threads of them, may use it at once."""
+
+    def __init__(self, root: Path, limit: int | None = None) -> None:
+        """`limit` in bytes; CPS_CACHE_BYTES, or else most of what the disk has free, when not given."""
+        self.folder = root / "datasets"
+        self._limit = cache_limit() if limit is None else limit
+
+    def open(self, path: Path, shard: ShardEntry) -> int | None:
+        """A handle on the verified shard, which keeps it from removal; None where the cache does not have it."""
+        while True:
+            try:
+                handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return None
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            if _is_at(handle, path):
+                break
+            os.close(handle)  # it was removed or replaced before we had our lock
+        if not _verified(handle, shard):
+            os.close(handle)
+            return None
+        _touch(handle, _mark(shard.sha256))
+        return handle
+
+    def fill(self, store: "Store", folder: Path, shards: Mapping[int, ShardEntry], name: str) -> list[int]:
+        """Download what is missing, in parallel, as far as there is room; the numbers that found none.
+
+        Raises:
+            DigestMismatch: a shard is damaged in the store; it is named, and not kept.
+            UserError: the disk is full.
+        """
+        with self._exclusive():
+            _clear_partial(folder)
+            missing = {number: shard for number, shard in shards.items() if not self._has(folder, number, shard)}
+            for number in missing:
+                (folder / shard_name(number)).unlink(missing_ok=True)  # what is there is damaged
+            wanted = sum(shard.size for shard in missing.values())
+            room = self._make_room(wanted, keep={folder / shard_name(number) for number in shards}) if wanted else 0
+            todo, left_out = {}, []
+            for number, shard in missing.items():
+                if shard.size <= room:
+                    todo[number], room = shard, room - shard.size
+                else:
+                    left_out.append(number)
+            _download_all(store, folder, todo, name)
+            return left_out
+
+    def replace(self, store: "Store", path: Path, shard: ShardEntry, bad: int) -> None:
+        """Have a damaged shard downloaded anew, unless another process has done so; `bad` is our handle on it."""
+        with self._exclusive():
+            if path.exists() and not _is_at(bad, path):
+                return
+            _download(store, path, shard)
+
+    def _has(self, folder: Path, number: int, shard: ShardEntry) -> bool:
+        handle = self.open(folder / shard_name(number), shard)
+        if handle is None:
+            return False
+        os.close(handle)
+        return True
+
+    def _make_room(self, wanted: int, keep: set[Path]) -> int:
+        """Remove the shards used longest ago until `wanted` bytes fit; the bytes that may be written now."""
+        held = sorted(_shards(self.folder), key=lambda item: item[1].st_atime_ns)
+        used = sum(stat.st_size for _, stat in held)
+        free = shutil.disk_usage(self.folder).free
+        limit = self._limit if self._limit is not None else used + int(free * _FREE_SHARE)
+        room = limit - used
+        for path, stat in held:
+            if room >= wanted:
+                break
+            if path not in keep and _remove_unused(path):
+                room += stat.st_size
+        return max(0, min(room, shutil.disk_usage(self.folder).free))
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """One process at a time writes, so the space that it counted stays its own."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _download_all(store: "Store", folder: Path, todo: Mapping[int, ShardEntry], name: str) -> None:
+    if not todo:
+        return
+    total, done = sum(shard.size for shard in todo.values()), 0
+    pool = ThreadPoolExecutor(DOWNLOADS, "shard")
+    try:
+        futures = {
+            number: pool.submit(_download, store, folder / shard_name(number), shard) for number, shard in todo.items()
+        }
+        for number, future in futures.items():
+            future.result()
+            done += todo[number].size
+            progress.advance("dataset", done, total, f"{name}: {done / 1e6:.0f} MB in the local cache")
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _download(store: "Store", path: Path, shard: ShardEntry) -> None:
+    try:
+        store.get_file(shard.key, path, sha256=shard.sha256)
+    except WorkFailed as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            raise UserError(
+                f"no space for {path} ({shard.size / 1e6:.0f} MB): free some, or set CPS_CACHE to a larger disk"
+            ) from error
+        raise
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _touch(handle, _mark(shard.sha256))
+    finally:
+        os.close(handle)
+
+
+_FULL = (28, 122, 27)  # ENOSPC, EDQUOT, EFBIG
+
+
+def _verified(handle: int, shard: ShardEntry) -> bool:
+    """Whether the file is the shard: by its size and time, or else by its sha256."""
+    stat = os.fstat(handle)
+    if stat.st_size != shard.size:
+        return False
+    if stat.st_mtime_ns == _mark(shard.sha256):
+        return True
+    with os.fdopen(os.dup(handle), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256
+
+
+def _mark(sha256: str) -> int:
+    """The modification time, in nanoseconds, of a shard that was found to have this sha256."""
+    return (_EPOCH + int(sha256[:7], 16)) * 10**9
+
+
+def _touch(handle: int, modified: int) -> None:
+    # Where the file belongs to another user its times stay, and it is only hashed more often.
+    with contextlib.suppress(PermissionError):
+        os.utime(handle, ns=(time.time_ns(), modified))
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    ours = os.fstat(handle)
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def _shards(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    found = []
+    for path in folder.glob("*/shard-*.tar"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((path, path.stat()))
+    return found
+
+
+def _remove_unused(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _clear_partial(folder: Path) -> None:
+    """What killed processes left behind: whoever has the lock is the only one who downloads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.parent.glob("*/.*.part"):
+        path.unlink(missing_ok=True)

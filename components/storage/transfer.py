@@ -1,0 +1,221 @@
+"""Large bodies to and from the store: in parallel parts up, hashed on the way down, in bounded memory."""
+
+import base64
+import hashlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
+
+import urllib3
+from minio import Minio
+from minio.error import S3Error
+
+from components.storage.connection import CHECKSUM_HEADER
+
+PART_SIZE = 16 << 20  # bytes: what one request carries at most, and what a broken one costs
+PARALLEL = 4  # requests at once; so many parts are in memory
+CHUNK = 1 << 20  # bytes
+_IN_FLIGHT = 8  # chunks that are read and not yet hashed
+
+
+class Source(Protocol):
+    """Bytes that can be read anywhere, by several threads at once."""
+
+    def read_at(self, offset: int, size: int) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class _Part:
+    number: int
+    etag: str
+    checksum: str
+
+
+class FileSource:
+    """An open file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._handle = file.fileno()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        pieces = []
+        while size > 0 and (piece := os.pread(self._handle, size, offset)):
+            pieces.append(piece)
+            offset, size = offset + len(piece), size - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class BytesSource:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self._data if not offset and size >= len(self._data) else self._data[offset : offset + size]
+
+
+def upload(client: Minio, bucket: str, key: str, source: Source, size: int, headers: dict[str, str]) -> None:
+    """Put an object in one request or in parallel parts. It is there whole, or as before.
+
+    Every request carries the sha256 of its body, so the store refuses what changed on its way.
+    """
+    if size <= PART_SIZE:
+        data = _exactly(source, 0, size)
+        client._put_object(bucket, key, data, {**headers, CHECKSUM_HEADER: _checksum(data)})
+        return
+    upload_id = client._create_multipart_upload(bucket, key, {**headers, "x-amz-checksum-algorithm": "SHA256"})
+    try:
+        _complete(client, bucket, key, upload_id, _upload_parts(client, bucket, key, source, size, upload_id))
+    except BaseException:
+        _abort(client, bucket, key, upload_id)
+        raise
+
+
+def _upload_parts(client: Minio, bucket: str, key: str, source: Source, size: int, upload_id: str) -> list[_Part]:
+    # S3 takes 10,000 parts at most.
+    each = max(PART_SIZE, -(-size // 10_000))
+
+    def put(number: int) -> _Part:
+        offset = (number - 1) * each
+        data = _exactly(source, offset, min(each, size - offset))
+        checksum = _checksum(data)
+        etag = client._upload_part(bucket, key, data, {CHECKSUM_HEADER: checksum}, upload_id, number)
+        return _Part(number, etag, checksum)
+
+    with ThreadPoolExecutor(PARALLEL, "upload") as pool:
+        futures: set[Future[_Part]] = set()
+        parts: list[_Part] = []
+        try:
+            for number in range(1, -(-size // each) + 1):
+                if len(futures) > PARALLEL:
+                    done, futures = wait(futures, return_when=FIRST_COMPLETED)
+                    parts += [future.result() for future in done]
+                futures.add(pool.submit(put, number))
+            parts += [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+    return sorted(parts, key=lambda part: part.number)
+
+
+def _complete(client: Minio, bucket: str, key: str, upload_id: str, parts: list[_Part]) -> None:
+    # The SDK's own has no place for checksums.
+    listed = "".join(
+        f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{part.etag}&quot;</ETag>"
+        f"<ChecksumSHA256>{part.checksum}</ChecksumSHA256></Part>"
+        for part in parts
+    )
+    body = (
+        f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{listed}</CompleteMultipartUpload>'
+    )
+    response = client._execute(
+        "POST",
+        bucket,
+        key,
+        body=body.encode(),
+        headers={"Content-Type": "application/xml"},
+        query_params={"uploadId": upload_id},
+    )
+    # S3 may say 200 before it has finished, and then that it has failed.
+    if b"CompleteMultipartUploadResult" not in response.data:
+        raise S3Error.fromxml(response)
+
+
+def _checksum(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
+
+
+def _exactly(source: Source, offset: int, size: int) -> bytes:
+    data = source.read_at(offset, size)
+    if len(data) != size:
+        raise OSError(None, f"the source ended at {offset + len(data)} bytes while it was read")
+    return data
+
+
+def _abort(client: Minio, bucket: str, key: str, upload_id: str) -> None:
+    """Free what was uploaded of a failed object; what cannot be freed now, `cps gc` finds later."""
+    try:
+        client._abort_multipart_upload(bucket, key, upload_id)
+    except Exception:
+        return
+
+
+def copy_verified(response: Any, sink: BinaryIO, digest: "Hasher") -> Iterator[int]:
+    """Copy a response's body to `sink`; yields bytes after every chunk.
+
+    Hashing and writing share no time with the network: the digest is taken by a thread of its own.
+    """
+    for chunk in response.stream(CHUNK):
+        digest.update(chunk)
+        sink.write(chunk)
+        yield len(chunk)
+
+
+class Hasher:
+    """SHA-256 in a thread: hashing releases the interpreter's lock, so it costs the reader nothing."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._chunks: queue.Queue[bytes | None] = queue.Queue(_IN_FLIGHT)
+        self._thread: threading.Thread | None = None
+
+    def update(self, chunk: bytes) -> None:
+        if self._thread is None:
+            if len(chunk) < CHUNK:  # a small object is not worth a thread
+                self._digest.update(chunk)
+                return
+            self._thread = threading.Thread(target=self._work, name="sha256", daemon=True)
+            self._thread.start()
+        self._chunks.put(chunk)
+
+    def hexdigest(self) -> str:
+        self.close()
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._chunks.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _work(self) -> None:
+        while (chunk := self._chunks.get()) is not None:
+            self._digest.update(chunk)
+
+
+def receive(
+    open_at: Callable[[int, str], Any], sink: BinaryIO, attempts: int, is_transient: Callable[[Exception], bool]
+) -> tuple[str, str, Any]:
+    """Read an object into `sink`, going on where a connection was cut.
+
+    Args:
+        open_at: the response for the bytes from an offset on, under the condition that the etag still holds.
+
+    Returns:
+        sha256 in hex, etag, and the headers of the first response.
+    """
+    digest, done, etag, headers, progress_at = Hasher(), 0, "", None, 0
+    left = attempts
+    try:
+        while True:
+            response = open_at(done, etag)
+            try:
+                if headers is None:
+                    headers, etag = response.headers, str(response.headers.get("etag", "")).strip('"')
+                for size in copy_verified(response, sink, digest):
+                    done += size
+                return digest.hexdigest(), etag, headers
+            except urllib3.exceptions.HTTPError as error:
+                # Every stretch that got somewhere earns new attempts: a bad line is slow and not hopeless.
+                left = attempts if done > progress_at else left - 1
+                progress_at = done
+                if left <= 0 or not etag or not is_transient(error):
+                    raise
+            finally:
+                response.close()
+                response.release_conn()
+    finally:
+        digest.close()

@@ -1,0 +1,298 @@
+"""What the object store keeps, what no run refers to any more, and how it is removed.
+
+Whatever a held lease works on is left alone. A dataset's manifest goes before its shards, and a run's run.json after
+everything else of it, so an interrupted removal leaves what the next one finds.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from components.dataset.manifest import Manifest, parse_manifest
+from components.errors import UserError, WorkFailed
+from components.storage import keys
+from components.storage.client import MissingObject, ObjectRef, Store, Unfinished
+from components.storage.lease import Lease, LeaseHeld, held_by
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as the store has it. `state`: finished, trained, started; running while its lease is held."""
+
+    run_key: str
+    state: str
+    dataset: str
+    ratio: str
+    miou: float | None
+    objects: int
+    size: int
+    """Bytes, its weights among them."""
+    created: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Objects that no run refers to, and why. `lease` is what must be free, and is held, while they go."""
+
+    why: str
+    objects: tuple[ObjectRef, ...]
+    lease: str = ""
+    still: Callable[[], bool] = lambda: True
+    """Whether it is garbage even now; asked again under the lease."""
+
+    @property
+    def size(self) -> int:
+        return sum(ref.size for ref in self.objects)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What `cps gc` would remove, and what it leaves alone and why."""
+
+    garbage: tuple[Garbage, ...]
+    uploads: tuple[Unfinished, ...]
+    kept: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.garbage)
+
+
+def stored_runs(store: Store) -> list[StoredRun]:
+    """Every run that has a run.json, the newest first."""
+    weights = _by_name(store.list(keys.WEIGHTS))
+    runs = [_describe(store, key, [*refs, *weights.get(key, [])]) for key, refs in _runs(store).items()]
+    return sorted((run for run in runs if run), key=lambda run: run.created, reverse=True)
+
+
+def find_run(store: Store, name: str) -> StoredRun:
+    """A run by its key or an unambiguous beginning of it. Raises UserError."""
+    found = stored_runs(store)
+    matching = [run for run in found if run.run_key == name] or [run for run in found if run.run_key.startswith(name)]
+    if len(matching) == 1:
+        return matching[0]
+    names = ", ".join(run.run_key for run in (matching or found)[:5]) or "none"
+    if matching:
+        raise UserError(f"{name!r} may be any of {names}: write more of the run key")
+    raise UserError(f"no run {name!r} in {store.uri(keys.RUNS)}; there are: {names}")
+
+
+def run_objects(store: Store, run_key: str) -> list[ObjectRef]:
+    """A run's objects and weights, in the order in which they are to be removed."""
+    own = keys.run(run_key, "")
+    refs = [*store.list(f"{keys.WEIGHTS}{run_key}/"), *store.list(own)]
+    refs = [ref for ref in refs if ref.key != keys.run(run_key, "lease.json")]
+    return sorted(refs, key=lambda ref: ref.key == keys.run(run_key, "run.json"))
+
+
+def delete_run(store: Store, run_key: str) -> int:
+    """Remove a run with its weights; the bytes. Raises UserError while somebody works on it."""
+    try:
+        with Lease(store, keys.run(run_key, "lease.json"), {"run": run_key, "doing": "deleting"}):
+            refs = run_objects(store, run_key)
+            _remove(store, refs)
+    except LeaseHeld as error:
+        raise UserError(f"run {run_key} is being worked on: {error}") from error
+    return sum(ref.size for ref in refs)
+
+
+def find_garbage(store: Store, grace: timedelta) -> Collection:
+    """What no run refers to and is older than `grace`: a run that is just being prepared has no run.json yet.
+
+    Raises WorkFailed where a run.json cannot be read: what that run refers to is not known then.
+    """
+    now, kept = datetime.now(UTC), list[str]()
+    runs = _runs(store)
+    garbage = [*_of_runs(store, runs), *_of_weights(store, runs), *_of_jobs(store, runs), *_of_datasets(store, runs)]
+    chosen = []
+    for part in garbage:
+        holder = held_by(store, part.lease) if part.lease else None
+        if holder is not None:
+            who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+            kept.append(f"{_place(part)} ({part.why}): {who} works on it")
+        elif any(now - ref.modified < grace for ref in part.objects):
+            kept.append(f"{_place(part)} ({part.why}): younger than the grace period")
+        else:
+            chosen.append(part)
+    uploads = tuple(upload for upload in store.unfinished_uploads() if now - upload.begun >= grace)
+    return Collection(tuple(chosen), uploads, tuple(kept))
+
+
+def collect(store: Store, collection: Collection) -> tuple[int, tuple[str, ...]]:
+    """Remove it; the bytes removed, and what was left after all because somebody has begun to use it."""
+    removed, left = 0, list[str]()
+    for part in collection.garbage:
+        try:
+            removed += _collect(store, part)
+        except LeaseHeld as error:
+            left.append(f"{_place(part)}: {error}")
+    for upload in collection.uploads:
+        store.abort_upload(upload)
+    return removed, tuple(left)
+
+
+def _collect(store: Store, part: Garbage) -> int:
+    if not part.lease:
+        return _remove(store, part.objects) if part.still() else 0
+    with Lease(store, part.lease, {"doing": "gc"}):
+        return _remove(store, part.objects) if part.still() else 0
+
+
+def _remove(store: Store, refs: Iterable[ObjectRef]) -> int:
+    size = 0
+    for ref in refs:
+        store.remove(ref.key)
+        size += ref.size
+    return size
+
+
+def _runs(store: Store) -> dict[str, list[ObjectRef]]:
+    """Objects by run key, leases left out."""
+    return {
+        key: [ref for ref in refs if not ref.key.endswith("/lease.json")]
+        for key, refs in _by_name(store.list(keys.RUNS)).items()
+    }
+
+
+def _by_name(refs: Iterable[ObjectRef]) -> dict[str, list[ObjectRef]]:
+    """Objects by the second part of their keys."""
+    found: dict[str, list[ObjectRef]] = {}
+    for ref in refs:
+        parts = ref.key.split("/")
+        if len(parts) > 2:
+            found.setdefault(parts[1], []).append(ref)
+    return found
+
+
+def _names(run_key: str, refs: Iterable[ObjectRef]) -> set[str]:
+    return {ref.key.removeprefix(keys.run(run_key, "")) for ref in refs}
+
+
+def _describe(store: Store, run_key: str, refs: list[ObjectRef]) -> StoredRun | None:
+    names = _names(run_key, refs)
+    if "run.json" not in names:
+        return None
+    record = store.get_json(keys.run(run_key, "run.json"))
+    state, miou = "started", None
+    if "result.json" in names:
+        state, miou = "finished", store.get_json(keys.run(run_key, "result.json"))["best"]["mIoU"]
+    elif "checkpoints/index.json" in names:
+        state = "trained"
+    if held_by(store, keys.run(run_key, "lease.json")) is not None:
+        state = "running"
+    return StoredRun(
+        run_key=run_key,
+        state=state,
+        dataset=str(record["dataset"]["name"]),
+        ratio=str(record["ratio"]),
+        miou=miou,
+        objects=len(refs),
+        size=sum(ref.size for ref in refs),
+        created=str(record["created"]),
+    )
+
+
+def _of_runs(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]:
+    found = []
+    for run_key, refs in runs.items():
+        names, lease = _names(run_key, refs), keys.run(run_key, "lease.json")
+        if refs and "run.json" not in names:
+            still = _absent(store, keys.run(run_key, "run.json"))
+            found.append(Garbage("its run is gone", tuple(refs), lease, still))
+        elif "checkpoints/index.json" in names:
+            recoveries = tuple(ref for ref in refs if ref.key.startswith(keys.run(run_key, "recovery.")))
+            if recoveries:
+                found.append(Garbage("its training is complete", recoveries, lease))
+    return found
+
+
+def _of_weights(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]:
+    return [
+        Garbage(
+            "its run is gone",
+            tuple(refs),
+            keys.run(run_key, "lease.json"),
+            _absent(store, keys.run(run_key, "run.json")),
+        )
+        for run_key, refs in _by_name(store.list(keys.WEIGHTS)).items()
+        if "run.json" not in _names(run_key, runs.get(run_key, []))
+    ]
+
+
+def _of_jobs(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]:
+    found = []
+    for ref in store.list(keys.JOBS):
+        run_key = str(_json(store, ref.key).get("run_key", ""))
+        if "run.json" not in _names(run_key, runs.get(run_key, [])):
+            found.append(Garbage("its run is gone", (ref,), keys.run(run_key, "lease.json") if run_key else ""))
+    return found
+
+
+def _of_datasets(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]:
+    used, found, gone = _datasets_in_use(store, runs), list[Garbage](), set[str]()
+    stored = _by_name(ref for ref in store.list(keys.DATASETS) if not ref.key.startswith(keys.SOURCES))
+    for digest, all_refs in stored.items():
+        lease, manifest_key = keys.dataset_lease(digest), keys.dataset_manifest(digest)
+        refs = sorted((ref for ref in all_refs if ref.key != lease), key=lambda ref: ref.key != manifest_key)
+        if refs and digest not in used:
+            found.append(Garbage("no run uses this dataset", tuple(refs), lease, _unused(store, digest)))
+            gone.add(digest)
+        elif strays := _strays(store, digest, refs):
+            found.append(Garbage("not in the dataset's manifest", strays, lease))
+    for ref in store.list(keys.SOURCES):
+        digest = str(_json(store, ref.key).get("digest", ""))
+        if digest in gone or digest not in stored:
+            found.append(Garbage("its dataset is gone", (ref,), still=_absent(store, keys.dataset_manifest(digest))))
+    return found
+
+
+def _strays(store: Store, digest: str, refs: Iterable[ObjectRef]) -> tuple[ObjectRef, ...]:
+    """Shards that a dataset in use does not have: as another version packed them, or an interrupted run."""
+    key = keys.dataset_manifest(digest)
+    try:
+        manifest: Manifest = parse_manifest(store.get_json(key), store.uri(key))
+    except MissingObject:
+        return ()  # it is being stored, or was cut off: storing it again uses what is there
+    known = {key, *(shard.key for shard in manifest.shards)}
+    return tuple(ref for ref in refs if ref.key not in known)
+
+
+def _datasets_in_use(store: Store, runs: dict[str, list[ObjectRef]]) -> set[str]:
+    used = set()
+    for run_key, refs in runs.items():
+        if "run.json" not in _names(run_key, refs):
+            continue
+        key = keys.run(run_key, "run.json")
+        try:
+            used.add(str(store.get_json(key)["dataset"]["digest"]))
+        except MissingObject:
+            continue
+        except (KeyError, TypeError) as error:
+            raise WorkFailed(
+                f"{store.uri(key)} does not say which dataset it uses: nothing is removed until it is gone or mended"
+            ) from error
+    return used
+
+
+def _unused(store: Store, digest: str) -> Callable[[], bool]:
+    return lambda: digest not in _datasets_in_use(store, _runs(store))
+
+
+def _absent(store: Store, key: str) -> Callable[[], bool]:
+    return lambda: store.stat(key) is None
+
+
+def _json(store: Store, key: str) -> dict[str, Any]:
+    try:
+        value = store.get_json(key)
+    except MissingObject:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _place(part: Garbage) -> str:
+    return part.objects[0].key.rsplit("/", 1)[0] + "/" if len(part.objects) > 1 else part.objects[0].key

@@ -1,0 +1,162 @@
+"""What a transfer survives: a store that is killed and comes back, a line that is cut, a disk that is full."""
+
+import hashlib
+import http.client
+import os
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.errors import WorkFailed
+from components.storage.client import Store
+from tests.object_stores import Server, line_to
+
+MB = 1 << 20
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A disk that is full for files that grow beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.slow
+def test_a_store_that_is_killed_during_uploads_and_comes_back(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.start()
+    try:
+        server.wait()
+        store, large = Store(server.settings), os.urandom(96 * MB)
+        (tmp_path / "large").write_bytes(large)
+        acknowledged: dict[str, str] = {}
+        failed: list[BaseException] = []
+
+        def upload() -> None:
+            try:
+                for number in range(400):
+                    ref = store.put_bytes(f"small/{number:03d}", os.urandom(20_000))
+                    acknowledged[ref.key] = ref.sha256
+            except BaseException as error:
+                failed.append(error)
+
+        def upload_large() -> None:
+            try:
+                ref = store.put_file("large", tmp_path / "large")
+                acknowledged[ref.key] = ref.sha256
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=upload), threading.Thread(target=upload_large)]
+        for thread in threads:
+            thread.start()
+        while len(acknowledged) < 20:
+            time.sleep(0.005)
+        server.kill()
+        time.sleep(1)
+        server.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert len(acknowledged) == 401
+        for key, digest in acknowledged.items():
+            assert sha256(store.get_bytes(key)) == digest
+        assert sorted(ref.key for ref in store.list("")) == sorted(acknowledged)
+    finally:
+        server.kill()
+
+
+@pytest.mark.slow
+def test_a_download_goes_on_where_the_line_was_cut(store: Store, tmp_path: Path) -> None:
+    data = os.urandom(40 * MB)
+    written = store.put_bytes("large", data)
+    with line_to(store.settings, [15 * MB, 10 * MB, 5 * MB], upstream=False) as line:
+        cut = Store(replace(store.settings, endpoint=line.address))
+        assert cut.get_file("large", tmp_path / "copy", written.sha256).read_bytes() == data
+        assert line.cuts == []
+        # Three times from the beginning would have been 70 MB: each cut costs what was on its way, and no more.
+        assert line.carried < 60 * MB
+    assert os.listdir(tmp_path) == ["copy"]
+
+
+@pytest.mark.slow
+def test_an_upload_whose_line_is_cut_is_whole(store: Store, tmp_path: Path) -> None:
+    data = os.urandom(40 * MB)
+    (tmp_path / "large").write_bytes(data)
+    with line_to(store.settings, [10 * MB, 6 * MB, 3 * MB], upstream=True) as line:
+        cut = Store(replace(store.settings, endpoint=line.address))
+        cut.put_file("large", tmp_path / "large")
+        cut.put_bytes("small", data[:100_000])
+        assert line.cuts == []
+    assert store.get_bytes("large") == data
+    assert [ref.key for ref in store.list("")] == ["large", "small"]
+
+
+def test_half_a_body_is_no_object(store: Store) -> None:
+    """The client dies in the middle of a request, and of an upload in parts."""
+    client, bucket = store._client, store.settings.bucket
+    link = client.get_presigned_url("PUT", bucket, "half", expires=timedelta(minutes=1))
+    connection = http.client.HTTPConnection(store.settings.host)
+    connection.putrequest("PUT", link.removeprefix(store.settings.endpoint))
+    connection.putheader("Content-Length", str(4 * MB))
+    connection.endheaders(os.urandom(MB))
+    connection.close()
+    upload_id = client._create_multipart_upload(bucket, "parts", {})
+    client._upload_part(bucket, "parts", os.urandom(5 * MB), None, upload_id, 1)
+    time.sleep(0.2)
+    assert store.list("") == []
+    assert [upload.key for upload in store.unfinished_uploads()] == ["parts"]
+
+
+@pytest.mark.parametrize("size", [MB, 20 * MB], ids=["one request", "parts"])
+def test_a_bit_that_flips_on_the_way_is_refused_and_sent_again(store: Store, size: int) -> None:
+    data = os.urandom(size)
+    send, damaged = store._client._http.urlopen, list[str]()
+
+    def flip_once(method: str, url: str, **arguments: Any) -> Any:
+        body = arguments.get("body")
+        if method == "PUT" and not damaged:
+            damaged.append(url)
+            arguments["body"] = body[:100] + bytes([body[100] ^ 1]) + body[101:]
+        return send(method, url, **arguments)
+
+    store._client._http.urlopen = flip_once
+    store.put_bytes("a", data)
+    assert len(damaged) == 1
+    assert store.get_bytes("a") == data
+    assert store.unfinished_uploads() == ()
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    written = store.put_bytes("large", os.urandom(8 * MB))
+    with files_of_at_most(3 * MB), pytest.raises(WorkFailed, match=r"reading s3://.*/large .*(too large|space)"):
+        store.get_file("large", tmp_path / "copy")
+    assert os.listdir(tmp_path) == []
+    assert sha256(store.get_file("large", tmp_path / "copy").read_bytes()) == written.sha256
+
+
+def test_a_file_that_shrinks_while_it_is_stored_is_no_object(store: Store) -> None:
+    class Shrunk:
+        def read_at(self, offset: int, size: int) -> bytes:
+            return bytes(size if offset == 0 else size - 1)
+
+    with pytest.raises(WorkFailed, match="the source ended at"):
+        store.put_source("large", Shrunk(), 40 * MB, "0" * 64)
+    assert store.list("") == []
+    assert store.unfinished_uploads() == ()

@@ -1,0 +1,108 @@
+"""A real object store that tests kill and bring back, and a line to it that tests cut."""
+
+import contextlib
+import secrets
+import select
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from components.errors import UserError
+from components.storage.client import Store
+from components.storage.settings import StoreSettings
+from pipeline.services import object_store
+from pipeline.services.ports import LOOPBACK, answers, free_internal_ports
+from pipeline.services.state import write_identities
+
+
+class Server:
+    """An object store of its own, on the same ports and with the same data every time it starts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        keys = secrets.token_hex(8), secrets.token_hex(16)
+        write_identities(folder / "identities.json", keys)
+        [self.port] = free_internal_ports(1)
+        self.internal = object_store.internal_ports()
+        self.settings = StoreSettings(
+            endpoint=f"http://{LOOPBACK}:{self.port}", access_key=keys[0], secret_key=keys[1], bucket="tests"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        identities = self.folder / "identities.json"
+        command = object_store.command(self.folder, self.port, self.internal, identities)
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """As the kernel does when memory runs out: no time to write anything."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if answers(self.port):
+                with contextlib.suppress(UserError):
+                    Store(self.settings).check()
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"the object store did not start: see {self.folder / 'log'}")
+
+
+class Line:
+    """Forwards a port to another; each entry of `cuts` ends a connection after so many bytes of the direction."""
+
+    def __init__(self, port: int, cuts: list[int], *, upstream: bool) -> None:
+        self.port, self.cuts, self.upstream = port, cuts, upstream
+        self.carried = 0
+        self._lock = threading.Lock()
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.address = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._forward, args=(client,), daemon=True).start()
+
+    def _forward(self, client: socket.socket) -> None:
+        with client, socket.create_connection((LOOPBACK, self.port)) as server, contextlib.suppress(OSError):
+            other, done = {client: server, server: client}, 0
+            while True:
+                for end in select.select(list(other), [], [])[0]:
+                    data = end.recv(1 << 16)
+                    if not data:
+                        return
+                    if end is (client if self.upstream else server):
+                        done += len(data)
+                        self.carried += len(data)
+                    other[end].sendall(data)
+                if self._cut(done):
+                    return
+
+    def _cut(self, done: int) -> bool:
+        with self._lock:
+            if self.cuts and done >= self.cuts[0]:
+                self.cuts.pop(0)
+                return True
+        return False
+
+
+@contextmanager
+def line_to(settings: StoreSettings, cuts: list[int], *, upstream: bool) -> Iterator[Line]:
+    line = Line(int(settings.host.rpartition(":")[2]), cuts, upstream=upstream)
+    try:
+        yield line
+    finally:
+        line.close()
