@@ -218,7 +218,12 @@ def test_two_runs_that_prepare_one_dataset_at_once_give_one_copy(
         thread.join()
     assert len(stored) == 3
     assert stored[0].files == stored[1].files == stored[2].files
-    expected = {keys.dataset_manifest(stored[0].digest), *(shard.key for shard in stored[0].shards)}
+    digest = stored[0].digest
+    expected = {
+        keys.dataset_manifest(digest),
+        keys.dataset_label_classes(digest),
+        *(shard.key for shard in stored[0].shards),
+    }
     assert {ref.key for ref in store.list("")} == expected
     said = capfd.readouterr().err
     assert said.count("shards stored") == 1
