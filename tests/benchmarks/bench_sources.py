@@ -80,9 +80,12 @@ def _theirs(path: Path, target: Path) -> None:
         with zipfile.ZipFile(path) as zipped:
             zipped.extractall(target)
     elif path.suffix == ".zst":
-        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as plain:
-            with tarfile.open(fileobj=plain, mode="r|") as tar:
-                tar.extractall(target, filter="data")
+        with (
+            path.open("rb") as file,
+            zstandard.ZstdDecompressor().stream_reader(file) as plain,
+            tarfile.open(fileobj=plain, mode="r|") as tar,
+        ):
+            tar.extractall(target, filter="data")
     else:
         with tarfile.open(path) as tar:
             tar.extractall(target, filter="data")
