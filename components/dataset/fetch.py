@@ -41,7 +41,7 @@ def fetch_source(
     if not is_url(source.text):
         path = Path(source.text)
         return path, _verified(source, path)
-    path = folder / (source_name(source.text) or "download")
+    path = folder / _file_name(source.text)
     if path.exists() and source.sha256 and file_sha256(path) == source.sha256:
         return path, source.sha256  # a process before this one had it, and got no further
     remote = _object(source, store) if source.text.startswith("s3://") else _address(source, credentials)
@@ -59,6 +59,12 @@ def fetch_source(
         # The first half may be of another file than the second, where only the digest can tell.
         return fetch_source(source, folder, store, step, credentials)
     return path, found
+
+
+def _file_name(url: str) -> str:
+    """What a download is called here. An address may end in `..`, or in more than a name can be."""
+    name = "".join(letter for letter in source_name(url) if letter.isprintable())[-200:]
+    return name if name.strip(". ") else "download"
 
 
 def file_sha256(path: Path) -> str:

@@ -18,7 +18,7 @@ import zstandard
 from components import progress
 from components.dataset.archive_limits import Limits, limits_for
 from components.dataset.archive_names import Names
-from components.errors import UserError
+from components.errors import UserError, WorkFailed
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip")
 
@@ -53,6 +53,7 @@ def unpack(archive: Path, folder: Path, step: str = "") -> list[str]:
     Raises:
         UserError: it is damaged, no such archive, unpacks to more than is allowed, or holds absolute names, `..`,
             links, devices, a name twice, names that differ in case only, or names that are not UTF-8.
+        WorkFailed: the disk is full or broken.
     """
     try:
         kind = _kind(archive)
@@ -73,6 +74,8 @@ def unpack(archive: Path, folder: Path, step: str = "") -> list[str]:
         struct.error,
     ) as error:
         raise UserError(f"archive {archive} is damaged: {error or type(error).__name__}; fetch it again") from None
+    except OSError as error:
+        raise WorkFailed(f"archive {archive} cannot be unpacked in {folder}: {error.strerror or error}") from None
 
 
 def _kind(archive: Path) -> str:

@@ -174,3 +174,15 @@ def test_durations() -> None:
     for wrong in ("", "8d", "0h", "1w", "-1h", "1.5h"):
         with pytest.raises(UserError, match="must be a time"):
             parse_duration(wrong)
+
+
+def test_every_part_of_a_dataset_is_given_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.cli_run import _absolute_sources
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.zip", "b c.tar"):
+        (tmp_path / name).write_bytes(b"")
+    assert _absolute_sources("a.zip") == f"{tmp_path}/a.zip"
+    assert _absolute_sources("b c.tar") == f"{tmp_path}/b c.tar"
+    assert _absolute_sources("a.zip 'b c.tar' s3://b/k.zip") == f"{tmp_path}/a.zip '{tmp_path}/b c.tar' s3://b/k.zip"
+    assert _absolute_sources("scenes:train=8") == "scenes:train=8"

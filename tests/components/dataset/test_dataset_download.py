@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -159,6 +160,19 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(web: Web, here: Path)
     assert len(web.asked) == 1
 
 
+def test_a_full_disk_is_named_and_the_rest_comes_when_there_is_room(web: Web, here: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # a file cannot grow, as on a full disk
+    try:
+        with pytest.raises(UserError, match=rf"^{here} cannot be written: File too large; make room$"):
+            get(f"{web.url}/a.tar", here)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(here) == ["a.tar.part", "a.tar.state"]
+    assert get(f"{web.url}/a.tar", here) == DATA
+    assert web.headers("Range") == ["", "bytes=100000-"]
+
+
 def test_digest_and_size_are_verified(web: Web, here: Path) -> None:
     with pytest.raises(UserError, match=f"has sha256 {SHA256}, and not {'0' * 64}"):
         get(f"{web.url}/a.tar", here, "0" * 64)
@@ -174,6 +188,13 @@ def test_a_resumed_file_with_another_digest_is_fetched_once_more(web: Web, here:
     (here / "a.tar.state").write_text('{"etag": "\\"one\\""}')
     assert get(f"{web.url}/a.tar", here, SHA256) == DATA
     assert web.headers("Range") == ["bytes=1000-", ""]
+
+
+@pytest.mark.parametrize("end", ["%2e%2e", "%2E", "a%00b", "x" * 300, "..%2f..%2fetc"])
+def test_an_odd_end_of_an_address_stays_in_the_folder(web: Web, here: Path, end: str) -> None:
+    web.redirects = {f"/deep/{end}": "/a.tar"}
+    assert get(f"{web.url}/deep/{end}", here) == DATA
+    assert len(names(here)) == 2
 
 
 def test_a_login_page_is_no_dataset(web: Web, here: Path) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import random
+import resource
 import shutil
 import struct
 import tarfile
@@ -14,7 +15,7 @@ import pytest
 import zstandard
 
 from components.dataset.unpack import unpack
-from components.errors import UserError
+from components.errors import UserError, WorkFailed
 
 Members = list[tuple[str, bytes]]
 
@@ -211,6 +212,18 @@ def test_a_tar_that_ends_between_two_files_is_damaged(tmp_path: Path) -> None:
     archive = tar(tmp_path / "a.tar", [("a", b"x"), ("b", b"x")])
     archive.write_bytes(archive.read_bytes()[: 2 * 512])
     assert refused(archive, tmp_path) == f"archive {archive} is damaged: it ends in the middle; fetch it again"
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    archive = tar(tmp_path / "a.tar", [("a", bytes(200_000))])
+    (tmp_path / "out").mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # a file cannot grow, as on a full disk
+    try:
+        with pytest.raises(WorkFailed, match=f"archive {archive} cannot be unpacked in {tmp_path}/out: File too large"):
+            unpack(archive, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_tar_that_holds_a_zip_is_a_tar(tmp_path: Path) -> None:
