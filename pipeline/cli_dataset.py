@@ -93,15 +93,16 @@ def _layout(path: Path) -> "Iterator[Layout]":
     from components.dataset.layouts import read_layout
     from components.dataset.unpack import SUFFIXES, archive_stem, unpack
 
-    if path.is_dir():
-        yield read_layout(path.resolve())
-        return
     name = archive_stem(path.name)
-    if name is None:
+    if name is None and not path.is_dir():
         raise UserError(f"dataset {str(path)!r} is not an archive: give one of {', '.join(SUFFIXES)}, or a folder")
-    with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
-        unpack(path, Path(folder))
-        yield read_layout(Path(folder), name)
+    with tempfile.TemporaryDirectory(prefix="dataset-") as scratch:
+        folder = path.resolve()
+        if not path.is_dir():
+            folder = Path(scratch, "unpacked")
+            folder.mkdir()
+            unpack(path, folder)
+        yield read_layout(folder, "" if path.is_dir() else name or "")
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def test_an_archive_is_checked_like_its_folder(photos: Path, tmp_path: Path) -> 
     ("arguments", "named"),
     [
         (["nowhere"], "'nowhere' does not exist"),
-        (["."], "has no lists"),
+        (["another"], "another"),
         (["photos/classes.json"], "is not an archive"),
         (["photos", "--group-by", "("], "is not a regular expression"),
         (["photos", "--seed", "-1"], "--seed"),
