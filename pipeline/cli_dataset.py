@@ -91,17 +91,20 @@ def _lines(report: "CheckReport") -> Iterator[str]:
 def _layout(path: Path) -> "Iterator[Layout]":
     """The dataset in a folder, or in an archive that is unpacked for as long as this lasts."""
     from components.dataset.layouts import read_layout
+    from components.dataset.train_ids import with_train_ids
     from components.dataset.unpack import SUFFIXES, archive_stem, unpack
 
-    if path.is_dir():
-        yield read_layout(path.resolve())
-        return
     name = archive_stem(path.name)
-    if name is None:
+    if name is None and not path.is_dir():
         raise UserError(f"dataset {str(path)!r} is not an archive: give one of {', '.join(SUFFIXES)}, or a folder")
-    with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
-        unpack(path, Path(folder))
-        yield read_layout(Path(folder), name)
+    with tempfile.TemporaryDirectory(prefix="dataset-") as scratch:
+        folder = path.resolve()
+        if not path.is_dir():
+            folder = Path(scratch, "unpacked")
+            folder.mkdir()
+            unpack(path, folder)
+        layout = read_layout(folder, "" if path.is_dir() else name or "")
+        yield with_train_ids(layout, Path(scratch, "train-ids"))
 
 
 @contextmanager

@@ -58,10 +58,11 @@ def decode_with_opencv(path: Path) -> None:
     assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED) is not None
 
 
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """By the clock, and of all cores together; the second does not count what other processes take."""
+    began, busy = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - busy
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -84,7 +85,7 @@ def main() -> None:
             "decode, OpenCV": lambda: list(in_threads(decode_with_opencv, paths)),
             "dataset check": lambda: inspect_dataset(layout),
         }
-        taken: dict[str, list[float]] = {name: [] for name in works}
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
         for number in range(-1, options.rounds):  # the first round only warms up
             names = list(works)[number % 3 :] + list(works)[: number % 3]
             for name in names:
@@ -94,11 +95,14 @@ def main() -> None:
         size = sum(path.stat().st_size for path in paths) / 1e6
     print(f"{options.images} images of {WIDTH}x{HEIGHT} with their labels, {size:.0f} MB; {os.cpu_count()} cores; "
           f"{options.rounds} rounds, median (min–max)")  # fmt: skip
-    print(f"{'':<16}{'images/s':<24}{'check reaches of it, %'}")
-    for name, durations in taken.items():
-        rates = [options.images / duration for duration in durations]
-        shares = [100 * own / check for own, check in zip(durations, taken["dataset check"], strict=True)]
-        print(f"{name:<16}{spread(rates, 1):<24}{spread(shares, 1) if name != 'dataset check' else ''}")
+    print(f"{'':<16}{'images/s':<20}{'check reaches of it, %':<26}{'ms of CPU/image':<20}of the check's CPU, %")
+    for name, pairs in taken.items():
+        rates = [options.images / clock for clock, _ in pairs]
+        busy = [1000 * cpu / options.images for _, cpu in pairs]
+        shares = [
+            [100 * own[k] / check[k] for own, check in zip(pairs, taken["dataset check"], strict=True)] for k in (0, 1)
+        ]
+        print(f"{name:<16}{spread(rates, 1):<20}{spread(shares[0], 1):<26}{spread(busy, 1):<20}{spread(shares[1], 1)}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ ALIKE = 32
 """Bits by which two pictures may differ and still be called near duplicates."""
 _SIDE = 16
 _SAMPLED = 4 * _SIDE
+_ENOUGH = 512
+"""Pixels of the shorter side, from which a cell of the 64 x 64 is the mean of at least 64."""
 _PAIRS_AT_ONCE = 1 << 20
 
 Hashes = NDArray[np.uint64]
@@ -33,7 +35,10 @@ def perceptual_hash(picture: Image.Image) -> Hashes:
     """
     if picture.mode not in ("L", "RGB"):
         picture = picture.convert("RGB")
-    # First the cheap mean over blocks, so that a large picture costs little beyond its decoding.
+    # Of a large picture every other pixel or fewer, then the mean over blocks: little beside its decoding.
+    skip = min(picture.size) // _ENOUGH
+    if skip > 1:
+        picture = picture.resize((picture.width // skip, picture.height // skip), Image.Resampling.NEAREST)
     width, height = picture.size
     blocks = picture.reduce((max(1, width // (4 * _SAMPLED)), max(1, height // (4 * _SAMPLED))))
     grey = blocks.convert("L").resize((_SAMPLED, _SAMPLED), Image.Resampling.BOX)
