@@ -2,30 +2,24 @@
 
 import base64
 import hashlib
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import urllib3
 from minio import Minio
 from minio.error import S3Error
 
 from components.storage.connection import CHECKSUM_HEADER
+from components.storage.sources import SINGLE, Source
 
-PART_SIZE = 16 << 20  # bytes: what one request carries at most, and what a broken one costs
+PART_SIZE = 16 << 20  # bytes of a larger one that a request carries
 PARALLEL = 4  # requests at once; so many parts are in memory
 CHUNK = 1 << 20  # bytes
 _IN_FLIGHT = 8  # chunks that are read and not yet hashed
-
-
-class Source(Protocol):
-    """Bytes that can be read anywhere, by several threads at once."""
-
-    def read_at(self, offset: int, size: int) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -35,36 +29,16 @@ class _Part:
     checksum: str
 
 
-class FileSource:
-    """An open file."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._handle = file.fileno()
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        pieces = []
-        while size > 0 and (piece := os.pread(self._handle, size, offset)):
-            pieces.append(piece)
-            offset, size = offset + len(piece), size - len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-class BytesSource:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        return self._data if not offset and size >= len(self._data) else self._data[offset : offset + size]
-
-
-def upload(client: Minio, bucket: str, key: str, source: Source, size: int, headers: dict[str, str]) -> None:
+def upload(
+    client: Minio, bucket: str, key: str, source: Source, size: int, sha256: str, headers: dict[str, str]
+) -> None:
     """Put an object in one request or in parallel parts. It is there whole, or as before.
 
     Every request carries the sha256 of its body, so the store refuses what changed on its way.
     """
-    if size <= PART_SIZE:
-        data = _exactly(source, 0, size)
-        client._put_object(bucket, key, data, {**headers, CHECKSUM_HEADER: _checksum(data)})
+    if size <= SINGLE:
+        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+        client._put_object(bucket, key, _exactly(source, 0, size), {**headers, CHECKSUM_HEADER: checksum})
         return
     upload_id = client._create_multipart_upload(bucket, key, {**headers, "x-amz-checksum-algorithm": "SHA256"})
     try:
