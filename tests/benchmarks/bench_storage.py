@@ -23,6 +23,7 @@ from tests.benchmarks.measure import object_store, paired
 
 FILES, FILE_SIZE = 3000, 60_000
 CHECKPOINT_SIZE = 200 << 20
+ROUNDS = int(os.environ.get("CPS_BENCH_ROUNDS", 9))
 MEMORY_SIZE = int(os.environ.get("CPS_BENCH_BYTES", 4 << 30))
 
 
@@ -65,7 +66,7 @@ def checkpoint(store: Store, folder: Path) -> None:
         "200 MB up, sha256 recorded and checked",
         lambda: store.put_file(f"ours/{next(number)}", source),
         lambda: minio.fput_object(bucket, f"theirs/{next(number)}", str(source)),
-        rounds=9,
+        rounds=ROUNDS,
         goal=0.9,
     )
     store.put_file("checkpoint", source)
@@ -73,7 +74,7 @@ def checkpoint(store: Store, folder: Path) -> None:
         "200 MB down, sha256 verified",
         lambda: store.get_file("checkpoint", folder / "ours"),
         lambda: minio.fget_object(bucket, "checkpoint", str(folder / "theirs")),
-        rounds=9,
+        rounds=ROUNDS,
         goal=0.75,
     )
     print(f"{'':<44} {100 * up:.0f} % of fput_object, {100 * down:.0f} % of fget_object")
