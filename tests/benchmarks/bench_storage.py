@@ -72,8 +72,8 @@ def checkpoint(store: Store, folder: Path) -> None:
     store.put_file("checkpoint", source)
     down = paired(
         "200 MB down, sha256 verified",
-        lambda: store.get_file("checkpoint", folder / "ours"),
-        lambda: minio.fget_object(bucket, "checkpoint", str(folder / "theirs")),
+        lambda: store.get_file("checkpoint", folder / f"ours-{next(number)}"),
+        lambda: minio.fget_object(bucket, "checkpoint", str(folder / f"theirs-{next(number)}")),
         rounds=ROUNDS,
         goal=0.75,
     )
