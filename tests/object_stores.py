@@ -1,6 +1,7 @@
-"""A real object store that tests kill and bring back, and a line to it that tests cut."""
+"""A real object store that tests kill and bring back, a line to it that tests cut, and a disk that fills up."""
 
 import contextlib
+import resource
 import secrets
 import select
 import socket
@@ -106,3 +107,14 @@ def line_to(settings: StoreSettings, cuts: list[int], *, upstream: bool) -> Iter
         yield line
     finally:
         line.close()
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A disk that is full for files that grow beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -171,6 +171,7 @@ def _download(store: "Store", path: Path, shard: ShardEntry) -> None:
         raise
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        os.fsync(handle)  # a mark must not outlive the bytes that it speaks of
         _touch(handle, _mark(shard.sha256))
     finally:
         os.close(handle)

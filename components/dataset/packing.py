@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from components.dataset.manifest import FileEntry
 from components.errors import UserError, WorkFailed
+from components.storage.sources import SINGLE, BytesSource, Source
 
 SHARD_BYTES = 64_000_000
 BLOCK = 512
@@ -19,12 +20,13 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Packed:
-    """A file in a shard: its header lies before `offset`."""
+    """A file in a shard: its header lies from `start` to `offset`."""
 
     name: str
     path: Path
     sha256: str
     size: int
+    start: int
     offset: int
 
 
@@ -33,7 +35,7 @@ class Shard:
 
     def __init__(self, number: int, files: list[Packed], size: int) -> None:
         self.number, self.files, self.size = number, files, size
-        self._starts = [file.offset - len(_header(file.name, file.size)) for file in files]
+        self._starts = [file.start for file in files]
 
     def entries(self) -> dict[str, FileEntry]:
         return {
@@ -41,22 +43,32 @@ class Shard:
             for file in self.files
         }
 
-    def digest(self) -> str:
-        """sha256 of the tar. Raises WorkFailed where a file is not what it was when it was hashed."""
-        total = hashlib.sha256()
+    def load(self) -> tuple[Source, str]:
+        """The tar and its sha256, read once: in memory where it is of the ordinary size, else from the files again.
+
+        Raises WorkFailed where a file is not what it was when it was hashed.
+        """
+        in_memory, total = self.size <= SINGLE, hashlib.sha256()
+        pieces: list[bytes] = []
+        for piece in self._pieces():
+            total.update(piece)
+            if in_memory:
+                pieces.append(piece)
+        return (BytesSource(b"".join(pieces)) if in_memory else self), total.hexdigest()
+
+    def _pieces(self) -> Iterator[bytes]:
         for file in self.files:
-            total.update(_header(file.name, file.size))
+            yield _header(file.name, file.size)
             own, size = hashlib.sha256(), 0
             with _open(file.path) as source:
                 while chunk := source.read(_CHUNK):
                     own.update(chunk)
-                    total.update(chunk)
                     size += len(chunk)
+                    yield chunk
             if (size, own.hexdigest()) != (file.size, file.sha256):
                 raise _changed(file)
-            total.update(bytes(-size % BLOCK))
-        total.update(_END)
-        return total.hexdigest()
+            yield bytes(-size % BLOCK)
+        yield _END
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Bytes of the tar; fewer than `size` only at its end."""
@@ -102,7 +114,7 @@ def plan(folder: Path, hashes: Mapping[str, str], limit: int) -> Iterator[Shard]
         if files and end + header + size + BLOCK > limit:
             yield Shard(number, files, end + len(_END))
             files, end, number = [], 0, number + 1
-        files.append(Packed(name, path, hashes[name], size, end + header))
+        files.append(Packed(name, path, hashes[name], size, end, end + header))
         end += header + size + -size % BLOCK
     if files:
         yield Shard(number, files, end + len(_END))

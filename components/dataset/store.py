@@ -16,8 +16,8 @@ from components.storage import keys
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-UPLOADS = 3
-"""Shards on their way at once; each has a few parts of itself in memory, whatever its size."""
+UPLOADS = 2
+"""Shards on their way at once: each is in memory, twice while it is made."""
 LEASE_SECONDS = 60.0
 _LOOK_AGAIN = 1.0  # seconds
 
@@ -116,9 +116,9 @@ def _store_shards(
 
 
 def _upload(store: "Store", digest: str, shard: Shard, present: set[str]) -> ShardEntry:
-    sha256 = shard.digest()
+    source, sha256 = shard.load()
     key = keys.dataset_shard(digest, shard.number, sha256)
     there = store.stat(key) if key in present else None
     if there is None or (there.sha256, there.size) != (sha256, shard.size):
-        store.put_source(key, shard, shard.size, sha256, "application/x-tar")
+        store.put_source(key, source, shard.size, sha256, "application/x-tar")
     return ShardEntry(key=key, sha256=sha256, size=shard.size)

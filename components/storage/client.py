@@ -36,7 +36,8 @@ from components.storage.failures import (
     reason,
 )
 from components.storage.settings import StoreSettings, settings_from_environment
-from components.storage.transfer import BytesSource, FileSource, Source, receive, upload
+from components.storage.sources import BytesSource, FileSource, Source
+from components.storage.transfer import receive, upload
 
 __all__ = [
     "DigestMismatch",
@@ -280,7 +281,7 @@ class Store:
         self._retry(
             "writing",
             self.uri(key),
-            lambda: upload(self._client, self.settings.bucket, key, source, size, headers),
+            lambda: upload(self._client, self.settings.bucket, key, source, size, digest, headers),
         )
 
     def _put_conditionally(self, key: str, data: bytes, condition: dict[str, str]) -> str | None:
@@ -312,8 +313,6 @@ class Store:
         def get() -> None:
             with partial.open("wb") as file:
                 self._download(bucket, key, file, sha256)
-                file.flush()
-                os.fsync(file.fileno())
 
         try:
             self._retry("reading", f"s3://{bucket}/{key}", get)

@@ -22,7 +22,7 @@ from components.dataset.store import store_dataset
 from components.errors import UserError, WorkFailed
 from components.storage import keys
 from components.storage.client import DigestMismatch, Store
-from tests.components.storage.test_storage_faults import files_of_at_most
+from tests.object_stores import files_of_at_most
 
 MakeDataset = Callable[..., Path]
 

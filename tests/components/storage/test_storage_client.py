@@ -66,6 +66,7 @@ def test_what_is_not_json_is_named(store: Store) -> None:
 
 def test_a_file_in_several_parts(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("components.storage.transfer.PART_SIZE", 5 << 20)
+    monkeypatch.setattr("components.storage.transfer.SINGLE", 5 << 20)
     source = tmp_path / "source"
     source.write_bytes(os.urandom(12 << 20))
     written = store.put_file("weights/best", source)

@@ -3,11 +3,8 @@
 import hashlib
 import http.client
 import os
-import resource
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,24 +14,13 @@ import pytest
 
 from components.errors import WorkFailed
 from components.storage.client import Store
-from tests.object_stores import Server, line_to
+from tests.object_stores import Server, files_of_at_most, line_to
 
 MB = 1 << 20
 
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A disk that is full for files that grow beyond `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.slow
@@ -97,7 +83,7 @@ def test_a_download_goes_on_where_the_line_was_cut(store: Store, tmp_path: Path)
 
 @pytest.mark.slow
 def test_an_upload_whose_line_is_cut_is_whole(store: Store, tmp_path: Path) -> None:
-    data = os.urandom(40 * MB)
+    data = os.urandom(80 * MB)
     (tmp_path / "large").write_bytes(data)
     with line_to(store.settings, [10 * MB, 6 * MB, 3 * MB], upstream=True) as line:
         cut = Store(replace(store.settings, endpoint=line.address))
@@ -124,7 +110,7 @@ def test_half_a_body_is_no_object(store: Store) -> None:
     assert [upload.key for upload in store.unfinished_uploads()] == ["parts"]
 
 
-@pytest.mark.parametrize("size", [MB, 20 * MB], ids=["one request", "parts"])
+@pytest.mark.parametrize("size", [MB, 70 * MB], ids=["one request", "parts"])
 def test_a_bit_that_flips_on_the_way_is_refused_and_sent_again(store: Store, size: int) -> None:
     data = os.urandom(size)
     send, damaged = store._client._http.urlopen, list[str]()
@@ -157,6 +143,6 @@ def test_a_file_that_shrinks_while_it_is_stored_is_no_object(store: Store) -> No
             return bytes(size if offset == 0 else size - 1)
 
     with pytest.raises(WorkFailed, match="the source ended at"):
-        store.put_source("large", Shrunk(), 40 * MB, "0" * 64)
+        store.put_source("large", Shrunk(), 80 * MB, "0" * 64)
     assert store.list("") == []
     assert store.unfinished_uploads() == ()

@@ -1,0 +1,144 @@
+"""Training batches against paddleseg's transforms and paddle.io.DataLoader, at equal output, on CamVid.
+
+python -m tests.benchmarks.bench_loading
+
+Both give, for every step, B labelled images with labels and two streams of B unlabelled images with what is void in
+them, each scaled, cropped, flipped, distorted in colour and normalised, a CutMix mask, and the mixed images.
+"""
+
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddleseg import transforms
+
+from components.dataset.layouts import read_layout
+from components.dataset.reader import DatasetReader
+from components.dataset.split import Split, split_labels
+from components.dataset.store import store_dataset
+from components.recipes import Recipe, load_recipe
+from components.training.cutmix import cutmix_mask
+from components.training.data import Share, TrainingData
+from components.training.loader import ahead
+from components.training.loop import LOADER_DEPTH, LOADER_THREADS
+from tests.benchmarks.measure import object_store, paired
+
+STEPS = 40
+ENDLESS = 10**9
+
+
+class Images(paddle.io.Dataset):  # type: ignore[misc]
+    """A list of images, over and over, through paddleseg's transforms of the same augmentation."""
+
+    def __init__(self, folder: Path, samples: list[tuple[str, str | None]], recipe: Recipe) -> None:
+        super().__init__()
+        self.folder, self.samples = folder, samples
+        settings = recipe.augmentation
+        height, width = settings.crop
+        self.transform = transforms.Compose(
+            [
+                transforms.ResizeStepScaling(*settings.scales, scale_step_size=0),
+                transforms.RandomPaddingCrop(crop_size=(width, height)),
+                transforms.RandomHorizontalFlip(settings.flip),
+                transforms.RandomDistort(
+                    brightness_range=settings.brightness,
+                    brightness_prob=settings.distort,
+                    contrast_range=settings.contrast,
+                    contrast_prob=settings.distort,
+                    saturation_range=settings.saturation,
+                    saturation_prob=settings.distort,
+                    hue_prob=0,
+                    sharpness_prob=0,
+                ),
+                transforms.Normalize(list(settings.mean), list(settings.std)),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return 1_000_000
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        image, label = self.samples[index % len(self.samples)]
+        data: dict[str, Any] = {"img": str(self.folder / image), "gt_fields": ["label"]}
+        # An unlabelled image has a label of zeros, so that padding shows in it as void.
+        data["label"] = str(self.folder / label) if label else None
+        if label is None:
+            import cv2
+
+            data["img"] = cv2.imread(data["img"]).astype("float32")
+            data["label"] = np.zeros(data["img"].shape[:2], np.uint8)
+        data = self.transform(data)
+        return data["img"], data["label"].astype(np.int64)
+
+
+def theirs(folder: Path, split: Split, recipe: Recipe) -> Iterator[Any]:
+    labeled = [(sample.image, sample.label) for sample in split.labeled]
+    unlabeled: list[tuple[str, str | None]] = [(name, None) for name in split.unlabeled]
+    streams = [
+        iter(
+            paddle.io.DataLoader(
+                Images(folder, samples, recipe),
+                batch_size=recipe.training.batch_size,
+                shuffle=True,
+                drop_last=True,
+                num_workers=workers,
+                return_list=True,
+            )
+        )
+        for samples, workers in ((labeled, 1), (unlabeled, 1), (unlabeled, 1))
+    ]
+    rng, settings = np.random.default_rng(0), recipe.cps
+    while True:
+        (images, labels), (first, first_void), (second, second_void) = (
+            [tensor.numpy() for tensor in next(stream)] for stream in streams
+        )
+        masks = [
+            cutmix_mask(rng, recipe.augmentation.crop, settings.cutmix_boxes, settings.cutmix_area) for _ in images
+        ]
+        mask = np.stack(masks)
+        mixed = np.where(mask[:, None], second, first)
+        yield images, labels, first, second, mixed, mask, np.where(mask, second_void, first_void) == 255
+
+
+def main() -> None:
+    folder = Path(os.environ["CPS_TEST_DATA"]) / "camvid"
+    recipe = load_recipe("camvid-mobilenetv2", {"network.pretrained": ""})
+    with object_store() as store, tempfile.TemporaryDirectory() as cache:
+        manifest = store_dataset(read_layout(folder), store)
+        split = split_labels(manifest, "1/8", 0)
+        with DatasetReader(store, manifest.digest, Path(cache)) as reader:
+            compare(reader, folder, split, recipe)
+
+
+def compare(reader: DatasetReader, folder: Path, split: Split, recipe: Recipe) -> None:
+    other = theirs(folder, split, recipe)
+    made = TrainingData(reader, split, recipe, 0, Share())
+    shapes = [np.asarray(part).shape for part in next(other)]
+    batch = made.batch(0)
+    same = (batch.labeled, batch.labels, batch.first, batch.second, batch.mixed, batch.mask, batch.void)
+    assert shapes == [np.asarray(part).shape for part in same], "not the same output"
+    images = 3 * recipe.training.batch_size * STEPS
+
+    def run(batches: Iterator[Any]) -> None:
+        for _ in itertools.islice(batches, STEPS):
+            pass
+
+    def first_pass() -> None:
+        data = TrainingData(reader, split, recipe, 1, Share())
+        run(ahead(data.batch, 0, STEPS, workers=LOADER_THREADS, depth=LOADER_DEPTH))
+
+    own = ahead(made.batch, 0, ENDLESS, workers=LOADER_THREADS, depth=LOADER_DEPTH)
+    for _ in range(len(split.unlabeled) // recipe.training.batch_size + 1):
+        next(own)
+    rounds = int(os.environ.get("CPS_BENCH_ROUNDS", 5))
+    paired(f"{images} images, every image decoded", first_pass, lambda: run(other), rounds=rounds, goal=2)
+    paired(f"{images} images, after the first pass", lambda: run(own), lambda: run(other), rounds=rounds, goal=2)
+
+
+if __name__ == "__main__":
+    main()
