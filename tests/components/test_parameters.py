@@ -9,9 +9,9 @@ from components.parameters import check_prediction, check_sharing
 
 
 def test_what_is_right_passes(tmp_path: Path) -> None:
-    check_sharing(processes=1, eval_shards=256)
+    assert check_sharing(processes=1, eval_shards=256) is None
     for images in ("val", "test", "unlabeled", str(tmp_path), "photos/*.jpg"):
-        check_prediction(images=images, limit=0)
+        assert check_prediction(images=images, limit=0) is None
 
 
 @pytest.mark.parametrize(

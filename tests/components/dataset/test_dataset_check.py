@@ -83,4 +83,4 @@ def test_palette_labels_are_ids(make_dataset: MakeDataset) -> None:
     picture.putpalette([0, 0, 0, 9, 9, 9, 255, 0, 0])
     picture.putdata([2] * 96)
     picture.save(folder / "labels/train/00.png")
-    check_files(read_layout(folder))
+    assert check_files(read_layout(folder))["labels/train/00.png"] == [2]
