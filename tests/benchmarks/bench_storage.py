@@ -133,7 +133,7 @@ def store_files(folder: Path, names: list[str], store: Store, version: int = 0) 
     lists = Lists(classes=classes, train=(), val=(), unlabeled=tuple(names))
     layout = Layout(kind="lists", name="files", folder=folder, lists=lists)
     hashes = hash_files(layout)
-    return _store(layout, hashes, content_digest(hashes, lists), store).digest
+    return _store(layout, hashes, {}, content_digest(hashes, lists), store).digest
 
 
 def make_files(folder: Path, count: int, size: int) -> list[str]:
