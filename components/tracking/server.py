@@ -23,6 +23,9 @@ METRICS_PER_REQUEST = 1000
 ENTRIES_PER_REQUEST = 100
 LONGEST_VALUE = 5000
 
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's UI then opens with runs and charts; what it cannot place it takes for a language model's."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -148,10 +151,6 @@ def open_served_run(client: "MlflowClient", identity: RunIdentity) -> ServedRun:
     _log_params(run, {key: value for key, value in identity.params.items() if key not in known})
     run.set_tags(identity.tags)
     return run
-
-
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""MLflow's UI then opens with runs and charts; what it cannot place it takes for a language model's."""
 
 
 def _experiment(client: "MlflowClient", name: str) -> "Experiment":

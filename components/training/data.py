@@ -53,9 +53,9 @@ class TrainingData:
     def batch(self, step: int) -> Batch:
         size = self.recipe.training.batch_size
         slots = self.share.slots(size)
-        labeled = [labeled_indices(len(self.split.labeled), self.seed, step, size)[slot] for slot in slots]
+        order = labeled_indices(len(self.split.labeled), self.seed, step, size)
+        samples = [self.split.labeled[order[slot]] for slot in slots]
         positions = [step * size + slot for slot in slots]
-        samples = [self.split.labeled[index] for index in labeled]
         pictures = [
             self._augmented(sample.image, sample.label, Stream.LABELED_IMAGE, position)
             for sample, position in zip(samples, positions, strict=True)

@@ -12,10 +12,10 @@ from types import FrameType
 
 from components import progress
 from components.errors import UserError, WorkFailed
+from components.running import TERMINATED
 from components.training import worker
 
 RESTARTS = 3
-TERMINATED = 143
 
 
 def train_in_processes(run_key: str, processes: int) -> None:

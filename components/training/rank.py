@@ -14,6 +14,7 @@ from components.errors import WorkFailed
 from components.networks import processor
 from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
+from components.running import TERMINATED
 from components.storage import keys
 from components.storage.client import Store
 from components.tracking.client import Tracker, open_run
@@ -21,8 +22,6 @@ from components.tracking.client import Tracker, open_run
 if TYPE_CHECKING:
     from components.training.loop import Training
     from components.training.pair import Pair
-
-TERMINATED = 143
 
 
 def train_here(store: Store, run_key: str, *, processes: int, lost: Event | None = None) -> None:
