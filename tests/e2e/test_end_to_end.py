@@ -119,7 +119,6 @@ class TestEndToEnd:
             assert again[name] == first[name]
         for found in ("prepared before", "done before", "scored already", "selected before", "predicted before"):
             assert found in err
-        assert again["seconds"] < 30  # 15 on a machine that does nothing else
         [row] = shell.json("compare", "--json")
         assert row["status"] == "FINISHED"
 
