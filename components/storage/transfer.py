@@ -2,10 +2,9 @@
 
 import base64
 import hashlib
-import http.client
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -31,33 +30,61 @@ class _Part:
     checksum: str
 
 
+@dataclass(frozen=True)
+class Digests:
+    """sha256 in hex of a whole source and of each part that it goes up in; no parts where they are not known yet."""
+
+    whole: str
+    parts: Sequence[bytes] = ()
+
+
+def digests(source: Source, size: int) -> Digests:
+    """Hash the parts while the whole is hashed: before anything is sent, a processor for it is idle."""
+    if size <= SINGLE:
+        return Digests(hashlib.sha256(_exactly(source, 0, size)).hexdigest())
+    each = _part_size(size)
+    offsets = range(0, size, each)
+    whole = hashlib.sha256()
+    with ThreadPoolExecutor(PARALLEL, "sha256") as pool:
+        parts = [pool.submit(_part_digest, source, offset, min(each, size - offset)) for offset in offsets]
+        try:
+            for offset in range(0, size, SMALL):
+                whole.update(_exactly(source, offset, min(SMALL, size - offset)))
+            return Digests(whole.hexdigest(), [part.result() for part in parts])
+        finally:
+            for part in parts:
+                part.cancel()
+
+
 def upload(
-    client: Minio, bucket: str, key: str, source: Source, size: int, sha256: str, headers: dict[str, str]
+    client: Minio, bucket: str, key: str, source: Source, size: int, digests: Digests, headers: dict[str, str]
 ) -> None:
     """Put an object in one request or in parallel parts. It is there whole, or as before.
 
     Every request carries the sha256 of its body, so the store refuses what changed on its way.
     """
     if size <= SINGLE:
-        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+        checksum = _header_value(bytes.fromhex(digests.whole))
         client._put_object(bucket, key, _exactly(source, 0, size), {**headers, CHECKSUM_HEADER: checksum})
         return
     upload_id = client._create_multipart_upload(bucket, key, {**headers, "x-amz-checksum-algorithm": "SHA256"})
     try:
-        _complete(client, bucket, key, upload_id, _upload_parts(client, bucket, key, source, size, upload_id))
+        parts = _upload_parts(client, bucket, key, source, size, digests.parts, upload_id)
+        _complete(client, bucket, key, upload_id, parts)
     except BaseException:
         _abort(client, bucket, key, upload_id)
         raise
 
 
-def _upload_parts(client: Minio, bucket: str, key: str, source: Source, size: int, upload_id: str) -> list[_Part]:
-    # S3 takes 10,000 parts at most.
-    each = max(PART_SIZE, -(-size // 10_000))
+def _upload_parts(
+    client: Minio, bucket: str, key: str, source: Source, size: int, known: Sequence[bytes], upload_id: str
+) -> list[_Part]:
+    each = _part_size(size)
 
     def put(number: int) -> _Part:
         offset = (number - 1) * each
         data = _exactly(source, offset, min(each, size - offset))
-        checksum = _checksum(data)
+        checksum = _header_value(known[number - 1] if known else hashlib.sha256(data).digest())
         etag = client._upload_part(bucket, key, data, {CHECKSUM_HEADER: checksum}, upload_id, number)
         return _Part(number, etag, checksum)
 
@@ -75,6 +102,11 @@ def _upload_parts(client: Minio, bucket: str, key: str, source: Source, size: in
             for future in futures:
                 future.cancel()
     return sorted(parts, key=lambda part: part.number)
+
+
+def _part_size(size: int) -> int:
+    # S3 takes 10,000 parts at most.
+    return max(PART_SIZE, -(-size // 10_000))
 
 
 def _complete(client: Minio, bucket: str, key: str, upload_id: str, parts: list[_Part]) -> None:
@@ -100,8 +132,12 @@ def _complete(client: Minio, bucket: str, key: str, upload_id: str, parts: list[
         raise S3Error.fromxml(response)
 
 
-def _checksum(data: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(data).digest()).decode()
+def _header_value(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def _part_digest(source: Source, offset: int, size: int) -> bytes:
+    return hashlib.sha256(_exactly(source, offset, size)).digest()
 
 
 def _exactly(source: Source, offset: int, size: int) -> bytes:
@@ -119,35 +155,15 @@ def _abort(client: Minio, bucket: str, key: str, upload_id: str) -> None:
         return
 
 
-def _chunks(response: Any) -> Iterator[memoryview]:
-    """A response's body in pieces of a ring of buffers: one is filled again after _IN_FLIGHT + 2 others.
-
-    The SDK's own stream copies every byte twice more, which at a store's speed costs as much as hashing does.
-    """
-    left = int(response.headers.get("content-length") or 0)
-    ring = [memoryview(bytearray(min(CHUNK, left))) for _ in range(min(_IN_FLIGHT + 3, -(-left // CHUNK)))]
-    number = 0
-    while left:
-        buffer = ring[number % len(ring)]
-        try:
-            size = response._fp.readinto(buffer[: min(left, CHUNK)])
-        except (OSError, http.client.HTTPException) as error:
-            raise urllib3.exceptions.ProtocolError(f"connection broken: {error!r}", error) from error
-        if not size:
-            raise urllib3.exceptions.ProtocolError(f"the connection ended {left} bytes early")
-        yield buffer[:size]
-        left, number = left - size, number + 1
-
-
 class Hasher:
     """SHA-256 in a thread: hashing releases the interpreter's lock, so it costs the reader nothing."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._chunks: queue.Queue[memoryview | None] = queue.Queue(_IN_FLIGHT)
+        self._chunks: queue.Queue[bytes | None] = queue.Queue(_IN_FLIGHT)
         self._thread: threading.Thread | None = None
 
-    def update(self, chunk: memoryview) -> None:
+    def update(self, chunk: bytes) -> None:
         if self._thread is None:
             if len(chunk) < SMALL:  # not worth a thread
                 self._digest.update(chunk)
@@ -190,7 +206,7 @@ def receive(
             try:
                 if headers is None:
                     headers, etag = response.headers, str(response.headers.get("etag", "")).strip('"')
-                for chunk in _chunks(response):
+                for chunk in response.stream(CHUNK, decode_content=False):
                     digest.update(chunk)
                     sink.write(chunk)
                     done += len(chunk)
