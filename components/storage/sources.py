@@ -3,8 +3,6 @@
 import os
 from typing import BinaryIO, Protocol
 
-SINGLE = 64 << 20  # bytes: up to here an object goes in one request, a dataset's shard for instance
-
 
 class Source(Protocol):
     """Bytes that can be read anywhere, by several threads at once."""
@@ -32,3 +30,33 @@ class BytesSource:
 
     def read_at(self, offset: int, size: int) -> bytes:
         return self._data if not offset and size >= len(self._data) else self._data[offset : offset + size]
+
+
+class Body:
+    """A source as the body of one request: sent piece by piece, and from its beginning again where it must be."""
+
+    def __init__(self, source: Source, size: int) -> None:
+        self._source, self._size, self._at = source, size, 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int) -> None:
+        self._at = offset
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end. Raises OSError where the source has ended before."""
+        data = exactly(self._source, self._at, min(size, self._size - self._at))
+        self._at += len(data)
+        return data
+
+
+def exactly(source: Source, offset: int, size: int) -> bytes:
+    """Raises OSError where the source has fewer."""
+    data = source.read_at(offset, size) if size else b""
+    if len(data) != size:
+        raise OSError(None, f"the source ended at {offset + len(data)} bytes while it was read")
+    return data

@@ -13,9 +13,10 @@ import urllib3
 from minio import Minio
 from minio.error import S3Error
 
-from components.storage.connection import CHECKSUM_HEADER
-from components.storage.sources import SINGLE, Source
+from components.storage.connection import BLOCK, CHECKSUM_HEADER
+from components.storage.sources import Body, BytesSource, Source, exactly
 
+SINGLE = 256 << 20  # bytes: up to here an object goes in one request, a checkpoint for instance
 PART_SIZE = 16 << 20  # bytes of a larger one that a request carries
 PARALLEL = 4  # requests at once; so many parts are in memory
 CHUNK = 512 << 10  # bytes
@@ -41,16 +42,13 @@ class Digests:
 def digests(source: Source, size: int) -> Digests:
     """Hash the parts while the whole is hashed: before anything is sent, a processor for it is idle."""
     if size <= SINGLE:
-        return Digests(hashlib.sha256(_exactly(source, 0, size)).hexdigest())
+        return Digests(_hashed(source, size))
     each = _part_size(size)
     offsets = range(0, size, each)
-    whole = hashlib.sha256()
     with ThreadPoolExecutor(PARALLEL, "sha256") as pool:
         parts = [pool.submit(_part_digest, source, offset, min(each, size - offset)) for offset in offsets]
         try:
-            for offset in range(0, size, SMALL):
-                whole.update(_exactly(source, offset, min(SMALL, size - offset)))
-            return Digests(whole.hexdigest(), [part.result() for part in parts])
+            return Digests(_hashed(source, size), [part.result() for part in parts])
         finally:
             for part in parts:
                 part.cancel()
@@ -65,7 +63,9 @@ def upload(
     """
     if size <= SINGLE:
         checksum = _header_value(bytes.fromhex(digests.whole))
-        client._put_object(bucket, key, _exactly(source, 0, size), {**headers, CHECKSUM_HEADER: checksum})
+        in_memory = size <= BLOCK or isinstance(source, BytesSource)
+        body = exactly(source, 0, size) if in_memory else Body(source, size)
+        client._put_object(bucket, key, body, {**headers, CHECKSUM_HEADER: checksum})
         return
     upload_id = client._create_multipart_upload(bucket, key, {**headers, "x-amz-checksum-algorithm": "SHA256"})
     try:
@@ -83,7 +83,7 @@ def _upload_parts(
 
     def put(number: int) -> _Part:
         offset = (number - 1) * each
-        data = _exactly(source, offset, min(each, size - offset))
+        data = exactly(source, offset, min(each, size - offset))
         checksum = _header_value(known[number - 1] if known else hashlib.sha256(data).digest())
         etag = client._upload_part(bucket, key, data, {CHECKSUM_HEADER: checksum}, upload_id, number)
         return _Part(number, etag, checksum)
@@ -136,15 +136,15 @@ def _header_value(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
+def _hashed(source: Source, size: int) -> str:
+    whole = hashlib.sha256()
+    for offset in range(0, size, CHUNK):
+        whole.update(exactly(source, offset, min(CHUNK, size - offset)))
+    return whole.hexdigest()
+
+
 def _part_digest(source: Source, offset: int, size: int) -> bytes:
-    return hashlib.sha256(_exactly(source, offset, size)).digest()
-
-
-def _exactly(source: Source, offset: int, size: int) -> bytes:
-    data = source.read_at(offset, size)
-    if len(data) != size:
-        raise OSError(None, f"the source ended at {offset + len(data)} bytes while it was read")
-    return data
+    return hashlib.sha256(exactly(source, offset, size)).digest()
 
 
 def _abort(client: Minio, bucket: str, key: str, upload_id: str) -> None:

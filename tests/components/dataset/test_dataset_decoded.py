@@ -73,9 +73,7 @@ def test_the_last_to_leave_removes_everything(reader: Counting, memory: Path) ->
     assert np.array_equal(kept, expected)
 
 
-def test_what_has_no_room_stays_private(
-    reader: Counting, memory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_has_no_room_stays_private(reader: Counting, memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = reader.image(IMAGES[0]).nbytes
     reader.counts.clear()
     monkeypatch.setenv(LIMIT_VARIABLE, str(2 * size + 100))
@@ -128,7 +126,7 @@ def test_many_threads_and_caches_count_what_they_share(
     for thread in threads:
         thread.join()
     assert wrong == []
-    kept = [path for path in memory.rglob("*-i")]
+    kept = list(memory.rglob("*-i"))
     assert sum(path.stat().st_size for path in kept) <= limit
 
 
