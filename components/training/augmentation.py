@@ -114,12 +114,15 @@ def _change_colors(pixels: Image, settings: Augmentation, rng: np.random.Generat
     matrix[:, :3] = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * LUMA[None, :])
     matrix[:, 3] = grey * (1 - contrast)
     changed = cv2.transform(pixels.astype(np.float32), matrix)
-    return np.clip(changed, 0, 255, out=changed)
+    np.clip(changed, 0, 255, out=changed)
+    return np.asarray(changed)
 
 
 def _mean_color(pixels: Image) -> NDArray[np.float32]:
     """(3,) of (H, W, 3), summed in float32 one pixel after another, as runs before this one have summed."""
     count = pixels.shape[0] * pixels.shape[1]
     if count * 255 <= 1 << 24:  # every such sum is exact, in whatever order
-        return np.array(cv2.sumElems(pixels)[:3], dtype=np.float32) / np.float32(count)
-    return np.array([np.cumsum(plane, dtype=np.float32)[-1] for plane in cv2.split(pixels)]) / np.float32(count)
+        sums = np.array(cv2.sumElems(pixels)[:3], dtype=np.float32)
+    else:
+        sums = np.array([np.cumsum(plane, dtype=np.float32)[-1] for plane in cv2.split(pixels)], dtype=np.float32)
+    return np.asarray(sums / np.float32(count), dtype=np.float32)

@@ -69,7 +69,8 @@ class TrainingData:
         classes = len(self.reader.manifest.classes)
         counts = np.zeros(256, dtype=np.int64)
         for sample in self.split.labeled:
-            counts += np.bincount(self._read(sample.image, sample.label)[1].ravel(), minlength=256)
+            if sample.label:
+                counts += np.bincount(self._read(sample.image, sample.label)[1].ravel(), minlength=256)
         return counts[:classes]
 
     def _with_unlabeled(
