@@ -35,7 +35,7 @@ from components.storage import keys
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-_READING_VERSION = 2
+_READING_VERSION = 3
 """Raised by hand when archives of the same bytes are read into another dataset than before."""
 
 
