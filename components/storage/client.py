@@ -36,7 +36,7 @@ from components.storage.failures import (
     reason,
 )
 from components.storage.settings import StoreSettings, settings_from_environment
-from components.storage.sources import BytesSource, FileSource, Source
+from components.storage.sources import BytesSource, FileSource, Source, SourceFailed
 from components.storage.transfer import Digests, digests, receive, upload
 
 __all__ = [
@@ -276,7 +276,7 @@ class Store:
     def _put(self, key: str, source: Source, size: int, known: Digests | None, content_type: str) -> ObjectRef:
         try:
             found = known or digests(source, size)
-        except OSError as error:
+        except SourceFailed as error:
             raise explain(error, "writing", self.uri(key), self.settings.endpoint) from error
         headers = {"Content-Type": content_type, SHA256_HEADER: found.whole}
         self._retry(

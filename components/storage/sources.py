@@ -4,6 +4,10 @@ import os
 from typing import BinaryIO, Protocol
 
 
+class SourceFailed(Exception):
+    """What is to be sent cannot be read. No OSError: a client would take that for a broken connection and retry."""
+
+
 class Source(Protocol):
     """Bytes that can be read anywhere, by several threads at once."""
 
@@ -48,15 +52,18 @@ class Body:
         self._at = offset
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end. Raises OSError where the source has ended before."""
+        """At most `size` bytes; none at the end. Raises SourceFailed."""
         data = exactly(self._source, self._at, min(size, self._size - self._at))
         self._at += len(data)
         return data
 
 
 def exactly(source: Source, offset: int, size: int) -> bytes:
-    """Raises OSError where the source has fewer."""
-    data = source.read_at(offset, size) if size else b""
+    """Raises SourceFailed where the source has fewer, or cannot be read."""
+    try:
+        data = source.read_at(offset, size) if size else b""
+    except OSError as error:
+        raise SourceFailed(f"the source cannot be read: {error.strerror or error}") from error
     if len(data) != size:
-        raise OSError(None, f"the source ended at {offset + len(data)} bytes while it was read")
+        raise SourceFailed(f"the source ended at {offset + len(data)} bytes while it was read")
     return data
