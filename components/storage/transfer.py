@@ -2,9 +2,10 @@
 
 import base64
 import hashlib
+import http.client
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -155,15 +156,35 @@ def _abort(client: Minio, bucket: str, key: str, upload_id: str) -> None:
         return
 
 
+def _chunks(response: Any) -> Iterator[memoryview]:
+    """A response's body in pieces of a ring of buffers: one is filled again after _IN_FLIGHT + 2 others.
+
+    The SDK's own stream copies every byte twice more: with it, downloads took about a fifth longer.
+    """
+    left = int(response.headers.get("content-length") or 0)
+    ring = [memoryview(bytearray(min(CHUNK, left))) for _ in range(min(_IN_FLIGHT + 3, -(-left // CHUNK)))]
+    number = 0
+    while left:
+        buffer = ring[number % len(ring)]
+        try:
+            size = response._fp.readinto(buffer[: min(left, CHUNK)])
+        except (OSError, http.client.HTTPException) as error:
+            raise urllib3.exceptions.ProtocolError(f"connection broken: {error!r}", error) from error
+        if not size:
+            raise urllib3.exceptions.ProtocolError(f"the connection ended {left} bytes early")
+        yield buffer[:size]
+        left, number = left - size, number + 1
+
+
 class Hasher:
     """SHA-256 in a thread: hashing releases the interpreter's lock, so it costs the reader nothing."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._chunks: queue.Queue[bytes | None] = queue.Queue(_IN_FLIGHT)
+        self._chunks: queue.Queue[memoryview | None] = queue.Queue(_IN_FLIGHT)
         self._thread: threading.Thread | None = None
 
-    def update(self, chunk: bytes) -> None:
+    def update(self, chunk: memoryview) -> None:
         if self._thread is None:
             if len(chunk) < SMALL:  # not worth a thread
                 self._digest.update(chunk)
@@ -206,7 +227,7 @@ def receive(
             try:
                 if headers is None:
                     headers, etag = response.headers, str(response.headers.get("etag", "")).strip('"')
-                for chunk in response.stream(CHUNK, decode_content=False):
+                for chunk in _chunks(response):
                     digest.update(chunk)
                     sink.write(chunk)
                     done += len(chunk)
