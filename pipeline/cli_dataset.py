@@ -1,6 +1,8 @@
 """`cps dataset check`: what is wrong with a dataset, before anything is paid for it."""
 
 import json
+import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,14 +33,24 @@ def dataset() -> None:
 
 
 @dataset.command(short_help="Find what is wrong with a dataset.")
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option("--sha256", default="", help="Of the archives, in hex, in their order; - for one that is not known.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Page to write, with pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that was found, as JSON.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the splits that are looked at.")
 @click.option("--stratify", is_flag=True, help="Look at splits that rank images by class (split.stratify).")
 @click.option("--group-by", default="", help="Look at splits by sequence (split.group_by).")
-def check(path: Path, output: Path | None, as_json: bool, seed: int, stratify: bool, group_by: str) -> None:
-    """Find what is wrong with a dataset: a folder or an archive, as `cps run --dataset` takes it.
+def check(
+    sources: tuple[str, ...],
+    sha256: str,
+    output: Path | None,
+    as_json: bool,
+    seed: int,
+    stratify: bool,
+    group_by: str,
+) -> None:
+    """Find what is wrong with a dataset: a folder, an archive, an http(s):// or s3:// address of one, or several of
+    these that belong together, as `cps run --dataset` takes them.
 
     Unreadable images, labels that do not fit, copies between training and val, classes that the labelled part
     lacks. Exit code 1 when something is fatal: training would fail, or its figures would be wrong.
@@ -47,6 +59,7 @@ def check(path: Path, output: Path | None, as_json: bool, seed: int, stratify: b
     Examples:
       cps dataset check photos/
       cps dataset check photos/ -o report.html
+      cps dataset check leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip
       cps dataset check photos.tar --json | jq -r '.findings[].title'
     """
     from components.dataset.check import inspect_dataset
@@ -54,7 +67,7 @@ def check(path: Path, output: Path | None, as_json: bool, seed: int, stratify: b
 
     overrides = {"split.stratify": stratify, "split.group_by": group_by}
     settings = load_recipe("demo", overrides).split
-    with _layout(path) as layout:
+    with _layout(_joined(sources), sha256) as layout:
         with _progress() as advance:
             report = inspect_dataset(layout, seed=seed, settings=settings, on_progress=advance)
         if output:
@@ -66,6 +79,11 @@ def check(path: Path, output: Path | None, as_json: bool, seed: int, stratify: b
         click.echo(output, err=as_json)
     if report.verdict == "fatal":
         raise WorkFailed(f"dataset {report.dataset} cannot be trained on: {report.findings[0].line()}")
+
+
+def _joined(sources: tuple[str, ...]) -> str:
+    """As one parameter, which is how a run takes them."""
+    return sources[0] if len(sources) == 1 else shlex.join(sources)
 
 
 def _lines(report: "CheckReport") -> Iterator[str]:
@@ -88,23 +106,23 @@ def _lines(report: "CheckReport") -> Iterator[str]:
 
 
 @contextmanager
-def _layout(path: Path) -> "Iterator[Layout]":
-    """The dataset in a folder, or in an archive that is unpacked for as long as this lasts."""
-    from components.dataset.layouts import read_layout
-    from components.dataset.train_ids import with_train_ids
-    from components.dataset.unpack import SUFFIXES, archive_stem, unpack
+def _layout(source: str, sha256: str) -> "Iterator[Layout]":
+    """The dataset of a source, as a run would store it; what is unpacked lasts as long as this."""
+    from components.dataset.cache import default_cache
+    from components.dataset.gathered import gathered
+    from components.dataset.sources import check_source, parse_sources
+    from pipeline.cli_results import open_store
 
-    name = archive_stem(path.name)
-    if name is None and not path.is_dir():
-        raise UserError(f"dataset {str(path)!r} is not an archive: give one of {', '.join(SUFFIXES)}, or a folder")
-    with tempfile.TemporaryDirectory(prefix="dataset-") as scratch:
-        folder = path.resolve()
-        if not path.is_dir():
-            folder = Path(scratch, "unpacked")
-            folder.mkdir()
-            unpack(path, folder)
-        layout = read_layout(folder, "" if path.is_dir() else name or "")
-        yield with_train_ids(layout, Path(scratch, "train-ids"))
+    sources = parse_sources(source, sha256)
+    for part in sources:
+        check_source(part.text, is_here=True)
+    store = open_store() if any(part.text.startswith("s3://") for part in sources) else None
+    downloads = default_cache() / "downloads"
+    with (
+        tempfile.TemporaryDirectory(prefix="dataset-", dir=os.environ.get("CPS_WORK")) as scratch,
+        gathered(source, sha256, store, Path(scratch), downloads) as layout,
+    ):
+        yield layout
 
 
 @contextmanager

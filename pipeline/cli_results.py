@@ -90,7 +90,7 @@ def pull(run: str, output: Path | None) -> None:
     target = output or Path(f"{found.run_key}.safetensors")
     if target.is_dir():
         target = target / f"{found.run_key}.safetensors"
-    store.get_file(found.key, target, sha256=found.sha256 or None)
+    store.get_file(found.key, target, sha256=found.sha256 or None, durable=True)
     click.echo(f"{target}  {found.size / 1e6:.1f} MB  sha256 {found.sha256}")
 
 

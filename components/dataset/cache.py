@@ -41,12 +41,17 @@ def default_cache() -> Path:
 
 def cache_limit(environ: Mapping[str, str] = os.environ) -> int | None:
     """CPS_CACHE_BYTES as bytes; None where it is not set. Raises UserError."""
-    text = environ.get(LIMIT_VARIABLE, "").strip()
+    return size_setting(LIMIT_VARIABLE, environ)
+
+
+def size_setting(variable: str, environ: Mapping[str, str] = os.environ) -> int | None:
+    """A variable such as 50GB as bytes; None where it is not set. Raises UserError."""
+    text = environ.get(variable, "").strip()
     if not text:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.upper())
     if not match:
-        raise UserError(f"{LIMIT_VARIABLE}={text!r} is not a size: write it as 50GB or 50000000000")
+        raise UserError(f"{variable}={text!r} is not a size: write it as 50GB or 50000000000")
     return int(float(match[1]) * _UNITS[match[2]])
 
 

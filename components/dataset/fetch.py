@@ -35,9 +35,9 @@ def fetch(source: str, sha256: str, folder: Path, store: "Store", step: str) -> 
 
 
 def fetch_source(
-    source: Source, folder: Path, store: "Store", step: str, credentials: Credentials | None = None
+    source: Source, folder: Path, store: "Store | None", step: str, credentials: Credentials | None = None
 ) -> tuple[Path, str]:
-    """As `fetch`. What a cut download has left in `folder` is gone on with."""
+    """As `fetch`. What a cut download has left in `folder` is gone on with. The store is for s3:// alone."""
     if not is_url(source.text):
         path = Path(source.text)
         return path, _verified(source, path)
@@ -96,8 +96,10 @@ def _address(source: Source, credentials: Credentials | None) -> Remote:
     return Remote(shown(source.text), lambda: url, authorization, sha256=source.sha256, size=source.size)
 
 
-def _object(source: Source, store: "Store") -> Remote:
+def _object(source: Source, store: "Store | None") -> Remote:
     """An object of the store's endpoint, by links that are signed with the store's keys."""
+    if store is None:
+        raise ValueError(f"{source.text} needs a store")
     from components.storage.failures import MissingObject
 
     def explain(code: int, reason: str) -> Exception:

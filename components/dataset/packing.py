@@ -10,9 +10,10 @@ from typing import BinaryIO
 
 from components.dataset.manifest import FileEntry
 from components.errors import UserError, WorkFailed
-from components.storage.sources import SINGLE, BytesSource, Source
+from components.storage.sources import BytesSource, Source
 
 SHARD_BYTES = 64_000_000
+_IN_MEMORY = 64 << 20  # bytes of a shard that is read once, and not twice
 BLOCK = 512
 _END = bytes(2 * BLOCK)  # how a tar ends
 _CHUNK = 1 << 20
@@ -48,7 +49,7 @@ class Shard:
 
         Raises WorkFailed where a file is not what it was when it was hashed.
         """
-        in_memory, total = self.size <= SINGLE, hashlib.sha256()
+        in_memory, total = self.size <= _IN_MEMORY, hashlib.sha256()
         pieces: list[bytes] = []
         for piece in self._pieces():
             total.update(piece)

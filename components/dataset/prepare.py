@@ -4,22 +4,19 @@ A source that was prepared before is known by a small object beside the datasets
 settings, archives by their sha256. Folders have no such name, so their files are hashed anew every time.
 """
 
-import fcntl
-import hashlib
-import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
 from components.dataset.check import STEP
-from components.dataset.classes import KNOWN
 from components.dataset.credentials import credentials_for
+from components.dataset.downloads import empty, folders_for
 from components.dataset.fetch import fetch_source
+from components.dataset.gathered import add_part, layout_of
 from components.dataset.layouts import Layout, read_layout, with_pools
 from components.dataset.manifest import Manifest, digest_lines
 from components.dataset.scenes import (
@@ -29,17 +26,16 @@ from components.dataset.scenes import (
     is_scenes,
     parse_scenes,
 )
-from components.dataset.sources import Source, is_url, parse_sources, shown, source_name
+from components.dataset.sources import Source, is_url, parse_sources
 from components.dataset.store import store_dataset, stored_manifest
 from components.dataset.train_ids import with_train_ids
-from components.dataset.unpack import archive_stem, unpack
 from components.errors import UserError
 from components.storage import keys
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-_READING_VERSION = 2
+_READING_VERSION = 3
 """Raised by hand when archives of the same bytes are read into another dataset than before."""
 
 
@@ -68,7 +64,8 @@ def prepare(
         return _prepare_scenes(parse_scenes(sources[0].text), wanted, store, work_dir)
     if len(sources) == 1 and not is_url(dataset) and Path(sources[0].text).is_dir():
         with _scratch(work_dir) as folder:
-            return _store(Path(sources[0].text).resolve(), "", wanted, folder, store)
+            layout = with_pools(read_layout(Path(sources[0].text).resolve()), wanted)
+            return _store(layout, wanted, folder, store)
     return _Parts(sources, wanted, store, work_dir, cache_dir or work_dir).prepare()
 
 
@@ -80,13 +77,11 @@ def _prepare_scenes(settings: SceneSettings, pools: Sequence[str], store: "Store
         return known
     with _scratch(work_dir) as folder:
         generate_scenes(folder, settings)
-        return _remember(source, _store(folder, "scenes", pools, folder, store), store, "scenes", described)
+        layout = with_pools(read_layout(folder, "scenes"), pools)
+        return _remember(source, _store(layout, pools, folder, store), store, "scenes", described)
 
 
-def _store(folder: Path, name: str, pools: Sequence[str], scratch: Path, store: "Store", parts: int = 1) -> Manifest:
-    layout = with_pools(read_layout(folder, name), pools)
-    if parts > 1 and layout.kind in KNOWN:
-        layout = replace(layout, name=layout.kind)  # none of its parts has its name
+def _store(layout: Layout, pools: Sequence[str], scratch: Path, store: "Store") -> Manifest:
     _describe(layout, pools)
     return store_dataset(with_train_ids(layout, scratch / "train-ids"), store)
 
@@ -121,16 +116,13 @@ class _Parts:
         if known is not None and all(is_url(source.text) for source in self.sources):
             return known
         with ExitStack() as stack:
-            kept = {
-                url: stack.enter_context(_exclusive(self.downloads / hashlib.sha256(url.encode()).hexdigest()[:16]))
-                # In one order, so that no two processes wait for each other.
-                for url in sorted({source.text for source in self.sources if is_url(source.text)})
-            }
+            urls = (source.text for source in self.sources if is_url(source.text))
+            kept = folders_for(urls, self.downloads, stack)
             # Who waited for another process finds the work done.
             known = self._known_by(source.sha256 for source in self.sources) if kept else None
             manifest = known or self._prepare(kept)
             for folder in kept.values():
-                _empty(folder)
+                empty(folder)
         return manifest
 
     def _prepare(self, kept: dict[str, Path]) -> Manifest:
@@ -143,16 +135,11 @@ class _Parts:
             unpacked = scratch / "unpacked"
             unpacked.mkdir()
             for source, (path, _) in zip(self.sources, fetched, strict=True):
-                _add_part(source, path, unpacked)
-            manifest = _store(unpacked, self._name(), self.pools, scratch, self.store, len(self.sources))
+                add_part(source, path, unpacked)
+            manifest = _store(layout_of(unpacked, self.sources, self.pools), self.pools, scratch, self.store)
             if not all(digests):
                 return manifest
             return _remember(self._pointer(digests), manifest, self.store, "archive", digests)
-
-    def _name(self) -> str:
-        """What the dataset is called unless it says so itself."""
-        name = source_name(self.sources[0].text)
-        return archive_stem(name) or name
 
     def _fetch(self, source: Source, folder: Path) -> tuple[Path, str]:
         """Its path here, and its sha256, which a folder has not."""
@@ -167,75 +154,6 @@ class _Parts:
     def _pointer(self, digests: Sequence[str]) -> str:
         pools = ["pools", *self.pools] if self.pools else []
         return digest_lines(["archive", str(_READING_VERSION), *digests, *pools])
-
-
-def _add_part(source: Source, path: Path, unpacked: Path) -> None:
-    if path.is_dir():
-        _link_all(path.resolve(), unpacked)
-        return
-    progress.say(STEP, f"unpacking {shown(source.text)}")
-    replaced = unpack(path, unpacked, STEP)
-    if replaced:
-        more = f" and {len(replaced) - 1} more" if len(replaced) > 1 else ""
-        progress.say(STEP, f"{source_name(source.text)}: {replaced[0]}{more} replaced what an earlier part had there")
-
-
-def _link_all(folder: Path, unpacked: Path) -> None:
-    for path in sorted(folder.rglob("*")):
-        target = unpacked / path.relative_to(folder)
-        if path.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
-        elif path.is_file():
-            target.unlink(missing_ok=True)
-            target.symlink_to(path)
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[Path]:
-    """The folder, for this process alone: the lock lasts until the dataset is stored, then the folder goes."""
-    path = folder.with_name(f"{folder.name}.lock")
-    handle = _locked(path)
-    try:
-        folder.mkdir(exist_ok=True)
-        yield folder
-    finally:
-        _tidy(folder, path)
-        os.close(handle)
-
-
-def _locked(path: Path) -> int:
-    """A handle that holds the lock on the file of that name, until it is closed."""
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            continue  # the folder was tidied away in between
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
-        except FileNotFoundError:
-            pass  # whoever held it has removed it
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
-
-
-def _tidy(folder: Path, lock: Path) -> None:
-    """Leave nothing where there is nothing to go on from."""
-    try:
-        folder.rmdir()
-        lock.unlink()
-        folder.parent.rmdir()
-    except OSError:
-        return
-
-
-def _empty(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.mkdir()
 
 
 @contextmanager

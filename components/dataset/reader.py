@@ -20,6 +20,7 @@ from PIL import Image
 from components import progress
 from components.dataset.cache import ShardCache, default_cache, shard_name
 from components.dataset.manifest import FileEntry, Manifest, content_digest, parse_manifest
+from components.dataset.pictures import upright_rgb
 from components.errors import WorkFailed
 from components.storage import keys
 
@@ -68,8 +69,8 @@ class DatasetReader:
         return data if len(data) == entry.size else self._read_again(name, entry, handle)
 
     def image(self, name: str) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8, RGB, as stored: no EXIF rotation, for labels have none."""
-        return self._decoded(name, lambda picture: np.array(picture.convert("RGB")))
+        """(H, W, 3) uint8, RGB, upright as its EXIF data says, which is how its label lies; not to be written to."""
+        return self._decoded(name, upright_rgb)
 
     def label(self, name: str) -> NDArray[np.uint8]:
         """(H, W) uint8 class ids; the manifest's ignore_index is void."""

@@ -1,7 +1,7 @@
-"""Labels of other ids than the classes', such as Cityscapes' label ids, mapped once when the dataset is stored."""
+"""Labels of other ids than the classes', such as Cityscapes' or CamVid's, mapped once when a dataset is stored."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from components.dataset.layouts.cityscapes import LABEL_IDS, TRAIN_IDS
 from components.dataset.manifest import Lists, Sample
 from components.errors import UserError
 
+Ids = NDArray[np.uint8]
+
 _LEVEL = 6
 """Of zlib; a part of what the mapped labels' digests are over, so it stays."""
 
@@ -29,35 +31,63 @@ def with_train_ids(layout: Layout, folder: Path) -> Layout:
     Raises:
         UserError: a label is no picture of ids, or holds an id that has no meaning.
     """
-    if layout.label_ids is None:
+    if layout.label_ids is None and layout.label_colors is None:
         return layout
-    labels = sorted({sample.label for part in _labeled(layout.lists) for sample in part if sample.label is not None})
+    labels = {sample.label for part in _labeled(layout.lists) for sample in part if sample.label is not None}
+    mapped = {name: _mapped(name) for name in sorted(labels)}
     for name in layout.lists.file_names():
-        place = folder / _mapped(name)
+        place = folder / mapped.get(name, name)
         place.parent.mkdir(parents=True, exist_ok=True)
-        if not name.endswith(LABEL_IDS):
+        if name not in mapped:
             os.symlink((layout.folder / name).absolute(), place)
-    table = _table(layout.label_ids)
-    work = in_threads(lambda name: _map(layout.folder / name, folder / _mapped(name), *table), labels)
+    ids_of = _by_color(layout.label_colors) if layout.label_colors else _by_id(layout.label_ids or {})
+    work = in_threads(lambda name: _map(layout.folder / name, folder / mapped[name], ids_of), mapped)
     for done, _ in enumerate(work, start=1):
-        if done % 200 == 0 or done == len(labels):
-            progress.advance(STEP, done, len(labels), "labels mapped to train ids")
-    return replace(layout, folder=folder, lists=_renamed(layout.lists), label_ids=None)
+        if done % 200 == 0 or done == len(mapped):
+            progress.advance(STEP, done, len(mapped), "labels mapped to train ids")
+    return replace(layout, folder=folder, lists=_renamed(layout.lists, mapped), label_ids=None, label_colors=None)
 
 
-def _map(source: Path, target: Path, table: NDArray[np.uint8], known: NDArray[np.bool_]) -> None:
+def _map(source: Path, target: Path, ids_of: Callable[[Path, Image.Image], Ids]) -> None:
     try:
         with Image.open(source) as picture:
-            if picture.mode not in ("L", "P"):
-                raise UserError(f"label {source} is a picture of mode {picture.mode}, and should hold label ids")
-            ids = np.asarray(picture, dtype=np.uint8)
+            ids = ids_of(source, picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not a picture" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise UserError(f"label {source} cannot be read ({reason}): replace it") from None
-    wrong = np.flatnonzero((np.bincount(ids.ravel(), minlength=256) > 0) & ~known).tolist()
-    if wrong:
-        raise UserError(f"label {source} has {', '.join(map(str, wrong[:8]))}, which are no label ids of Cityscapes")
-    Image.fromarray(table[ids]).save(target, "PNG", compress_level=_LEVEL)
+    Image.fromarray(ids).save(target, "PNG", compress_level=_LEVEL)
+
+
+def _by_id(label_ids: Mapping[int, int]) -> Callable[[Path, Image.Image], Ids]:
+    table, known = _table(label_ids)
+
+    def ids_of(source: Path, picture: Image.Image) -> Ids:
+        if picture.mode not in ("L", "P"):
+            raise UserError(f"label {source} is a picture of mode {picture.mode}, and should hold label ids")
+        ids = np.asarray(picture, dtype=np.uint8)
+        wrong = np.flatnonzero((np.bincount(ids.ravel(), minlength=256) > 0) & ~known).tolist()
+        if wrong:
+            raise UserError(
+                f"label {source} has {', '.join(map(str, wrong[:8]))}, which are no label ids of Cityscapes"
+            )
+        return table[ids]
+
+    return ids_of
+
+
+def _by_color(label_colors: Mapping[tuple[int, int, int], int]) -> Callable[[Path, Image.Image], Ids]:
+    numbers = {red << 16 | green << 8 | blue: value for (red, green, blue), value in label_colors.items()}
+
+    def ids_of(source: Path, picture: Image.Image) -> Ids:
+        pixels = np.asarray(picture.convert("RGB"), dtype=np.uint32)
+        colors, places = np.unique(pixels @ np.array([1 << 16, 1 << 8, 1], np.uint32), return_inverse=True)
+        wrong = [color for color in colors.tolist() if color not in numbers]
+        if wrong:
+            named = ", ".join(f"({color >> 16}, {color >> 8 & 255}, {color & 255})" for color in wrong[:4])
+            raise UserError(f"label {source} has the colours {named}, which no class has")
+        return np.array([numbers[color] for color in colors.tolist()], np.uint8)[places].reshape(pixels.shape[:2])
+
+    return ids_of
 
 
 def _table(label_ids: Mapping[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -71,10 +101,10 @@ def _labeled(lists: Lists) -> list[tuple[Sample, ...]]:
     return [lists.train, lists.val, lists.test]
 
 
-def _renamed(lists: Lists) -> Lists:
+def _renamed(lists: Lists, mapped: Mapping[str, str]) -> Lists:
     def renamed(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
         return tuple(
-            sample.model_copy(update={"label": _mapped(sample.label)}) if sample.label else sample for sample in samples
+            sample.model_copy(update={"label": mapped[sample.label]}) if sample.label else sample for sample in samples
         )
 
     return lists.model_copy(
@@ -83,4 +113,6 @@ def _renamed(lists: Lists) -> Lists:
 
 
 def _mapped(name: str) -> str:
-    return f"{name.removesuffix(LABEL_IDS)}{TRAIN_IDS}" if name.endswith(LABEL_IDS) else name
+    if name.endswith(LABEL_IDS):
+        return f"{name.removesuffix(LABEL_IDS)}{TRAIN_IDS}"
+    return f"{name.removesuffix('.png').removesuffix('_L')}_trainIds.png"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from components.dataset.pictures import upright_rgb
 from components.errors import UserError
 
 Pixels = NDArray[np.uint8]
@@ -82,25 +83,13 @@ def decode(data: bytes) -> Pixels:
     try:
         with Image.open(io.BytesIO(data)) as opened:
             opened.load()
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode.startswith("I"):
-                return _from_16_bits(np.asarray(upright))
-            if upright.mode == "F":
-                raise Unreadable("its pixels are floating-point numbers")
-            return np.array(upright.convert("RGB"))
+            return upright_rgb(opened)
     except UnidentifiedImageError:
         raise Unreadable("it is no image, or of an unknown format") from None
     except Image.DecompressionBombError:
         raise Unreadable(f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from None
-
-
-def _from_16_bits(grey: NDArray[np.generic]) -> Pixels:
-    values = grey.astype(np.int64)
-    if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
-        raise Unreadable("its pixels have more than 16 bits")
-    return np.repeat((values // 257).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def _expand(text: str) -> list[tuple[Path, Path]]:

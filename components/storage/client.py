@@ -36,8 +36,8 @@ from components.storage.failures import (
     reason,
 )
 from components.storage.settings import StoreSettings, settings_from_environment
-from components.storage.sources import BytesSource, FileSource, Source
-from components.storage.transfer import receive, upload
+from components.storage.sources import BytesSource, FileSource, Source, SourceFailed
+from components.storage.transfer import Digests, digests, receive, upload
 
 __all__ = [
     "DigestMismatch",
@@ -124,21 +124,16 @@ class Store:
         """Upload a file, in parallel parts when it is large. It replaces what was at the key, all at once."""
         size = path.stat().st_size
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            self._put(key, FileSource(file), size, digest, content_type)
-        return ObjectRef(key, self.uri(key), size, digest, datetime.now(UTC))
+            return self._put(key, FileSource(file), size, None, content_type)
 
     def put_bytes(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> ObjectRef:
-        digest = hashlib.sha256(data).hexdigest()
-        self._put(key, BytesSource(data), len(data), digest, content_type)
-        return ObjectRef(key, self.uri(key), len(data), digest, datetime.now(UTC))
+        return self._put(key, BytesSource(data), len(data), None, content_type)
 
     def put_source(
         self, key: str, source: Source, size: int, sha256: str, content_type: str = "application/octet-stream"
     ) -> ObjectRef:
         """Store what need not be in memory or in one file. `sha256` must be that of its `size` bytes."""
-        self._put(key, source, size, sha256, content_type)
-        return ObjectRef(key, self.uri(key), size, sha256, datetime.now(UTC))
+        return self._put(key, source, size, Digests(sha256), content_type)
 
     def put_json(self, key: str, value: Any) -> ObjectRef:
         """Store a value as JSON. NaN and infinities are refused (ValueError): they are no JSON."""
@@ -186,13 +181,15 @@ class Store:
 
         return self._retry("reading", self.uri(key), get)
 
-    def get_file(self, key: str, path: Path, sha256: str | None = None) -> Path:
+    def get_file(self, key: str, path: Path, sha256: str | None = None, *, durable: bool = False) -> Path:
         """Download to `path`, which appears whole and verified or not at all.
 
         The digest to meet is `sha256`, or else the one recorded at upload.
+        With `durable`, that holds after a power cut, too. Without, it is for copies that are used and thrown away, or
+        that are known by a mark which is made durable later, as the dataset cache does: the store still has it all.
         Raises MissingObject, DigestMismatch.
         """
-        return self._get_file(self.settings.bucket, key, path, sha256)
+        return self._get_file(self.settings.bucket, key, path, sha256, durable=durable)
 
     def get_uri(self, uri: str, path: Path, sha256: str | None = None) -> Path:
         """`get_file` for any bucket of the same endpoint."""
@@ -276,13 +273,18 @@ class Store:
             self._minio, self._owner = connect(self.settings, patient_pool(self.settings)), os.getpid()
         return self._minio
 
-    def _put(self, key: str, source: Source, size: int, digest: str, content_type: str) -> None:
-        headers = {"Content-Type": content_type, SHA256_HEADER: digest}
+    def _put(self, key: str, source: Source, size: int, known: Digests | None, content_type: str) -> ObjectRef:
+        try:
+            found = known or digests(source, size)
+        except SourceFailed as error:
+            raise explain(error, "writing", self.uri(key), self.settings.endpoint) from error
+        headers = {"Content-Type": content_type, SHA256_HEADER: found.whole}
         self._retry(
             "writing",
             self.uri(key),
-            lambda: upload(self._client, self.settings.bucket, key, source, size, digest, headers),
+            lambda: upload(self._client, self.settings.bucket, key, source, size, found, headers),
         )
+        return ObjectRef(key, self.uri(key), size, found.whole, datetime.now(UTC))
 
     def _put_conditionally(self, key: str, data: bytes, condition: dict[str, str]) -> str | None:
         bucket, writer = self.settings.bucket, secrets.token_hex(16)
@@ -306,13 +308,16 @@ class Store:
 
         return self._retry("writing", self.uri(key), put)
 
-    def _get_file(self, bucket: str, key: str, path: Path, sha256: str | None) -> Path:
+    def _get_file(self, bucket: str, key: str, path: Path, sha256: str | None, *, durable: bool = False) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
         def get() -> None:
             with partial.open("wb") as file:
                 self._download(bucket, key, file, sha256)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
 
         try:
             self._retry("reading", f"s3://{bucket}/{key}", get)

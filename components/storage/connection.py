@@ -10,14 +10,18 @@ from minio import Minio
 from components.storage.settings import StoreSettings
 
 CHECKSUM_HEADER = "x-amz-checksum-sha256"
+BLOCK = 1 << 20  # bytes of a body that are sent at once
 
 
 class Client(Minio):
-    """The SDK's client; a body whose digest is in its headers already is not hashed once more to be signed."""
+    """The SDK's client; a body whose digest is in its headers already is not hashed once more to be signed.
+
+    With TLS the SDK would leave the body unsigned and send an MD5: what is known is signed there, too.
+    """
 
     def _build_headers(self, host: str, headers: Any = None, body: Any = None, creds: Any = None) -> Any:
         checksum = (headers or {}).get(CHECKSUM_HEADER)
-        if not checksum or not body or creds is None or self._base_url.is_https:
+        if not checksum or not body or creds is None:
             return super()._build_headers(host, headers, body, creds)
         headers["Content-Length"] = str(len(body))
         headers, date = super()._build_headers(host, headers, None, creds)
@@ -62,4 +66,4 @@ def impatient_pool(settings: StoreSettings) -> urllib3.PoolManager:
 
 def _pool(settings: StoreSettings, timeout: urllib3.Timeout, retries: urllib3.Retry) -> urllib3.PoolManager:
     authorities = settings.authorities or certifi.where()
-    return urllib3.PoolManager(timeout=timeout, retries=retries, maxsize=16, ca_certs=authorities)
+    return urllib3.PoolManager(timeout=timeout, retries=retries, maxsize=16, ca_certs=authorities, blocksize=BLOCK)

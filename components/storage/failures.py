@@ -4,6 +4,7 @@ import urllib3
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from components.errors import UserError, WorkFailed
+from components.storage.sources import SourceFailed
 
 REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 TRANSIENT_CODES = frozenset(
@@ -18,7 +19,7 @@ TRANSIENT_CODES = frozenset(
     }
 )
 # What a call through the SDK raises. ValueError is its answer to XML that is not S3's.
-STORE_ERRORS = (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError, SyntaxError)
+STORE_ERRORS = (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError, SyntaxError, SourceFailed)
 
 
 class MissingObject(WorkFailed):
@@ -71,7 +72,9 @@ def _explain_answer(error: S3Error, doing: str, uri: str, endpoint: str) -> Exce
             f"the object store at {endpoint} refused {doing} {uri} ({error.code}): "
             "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they are allowed to do"
         )
-    return WorkFailed(f"{doing} {uri} at {endpoint} failed: {error.code}: {error.message}")
+    # A store whose disk is full says no more than that it failed.
+    hint = "; its disk may be full, its log says more" if doing == "writing" and error.response.status >= 500 else ""
+    return WorkFailed(f"{doing} {uri} at {endpoint} failed: {error.code}: {error.message}{hint}")
 
 
 def reason(error: BaseException) -> str:

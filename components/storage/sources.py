@@ -3,7 +3,9 @@
 import os
 from typing import BinaryIO, Protocol
 
-SINGLE = 64 << 20  # bytes: up to here an object goes in one request, a dataset's shard for instance
+
+class SourceFailed(Exception):
+    """What is to be sent cannot be read. No OSError: a client would take that for a broken connection and retry."""
 
 
 class Source(Protocol):
@@ -32,3 +34,36 @@ class BytesSource:
 
     def read_at(self, offset: int, size: int) -> bytes:
         return self._data if not offset and size >= len(self._data) else self._data[offset : offset + size]
+
+
+class Body:
+    """A source as the body of one request: sent piece by piece, and from its beginning again where it must be."""
+
+    def __init__(self, source: Source, size: int) -> None:
+        self._source, self._size, self._at = source, size, 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int) -> None:
+        self._at = offset
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end. Raises SourceFailed."""
+        data = exactly(self._source, self._at, min(size, self._size - self._at))
+        self._at += len(data)
+        return data
+
+
+def exactly(source: Source, offset: int, size: int) -> bytes:
+    """Raises SourceFailed where the source has fewer, or cannot be read."""
+    try:
+        data = source.read_at(offset, size) if size else b""
+    except OSError as error:
+        raise SourceFailed(f"the source cannot be read: {error.strerror or error}") from error
+    if len(data) != size:
+        raise SourceFailed(f"the source ended at {offset + len(data)} bytes while it was read")
+    return data

@@ -5,7 +5,7 @@ import hashlib
 import http.client
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -14,9 +14,10 @@ import urllib3
 from minio import Minio
 from minio.error import S3Error
 
-from components.storage.connection import CHECKSUM_HEADER
-from components.storage.sources import SINGLE, Source
+from components.storage.connection import BLOCK, CHECKSUM_HEADER
+from components.storage.sources import Body, BytesSource, Source, exactly
 
+SINGLE = 256 << 20  # bytes: up to here an object goes in one request, a checkpoint for instance
 PART_SIZE = 16 << 20  # bytes of a larger one that a request carries
 PARALLEL = 4  # requests at once; so many parts are in memory
 CHUNK = 512 << 10  # bytes
@@ -31,33 +32,60 @@ class _Part:
     checksum: str
 
 
+@dataclass(frozen=True)
+class Digests:
+    """sha256 in hex of a whole source and of each part that it goes up in; no parts where they are not known yet."""
+
+    whole: str
+    parts: Sequence[bytes] = ()
+
+
+def digests(source: Source, size: int) -> Digests:
+    """Hash the parts while the whole is hashed: before anything is sent, a processor for it is idle."""
+    if size <= SINGLE:
+        return Digests(_hashed(source, size))
+    each = _part_size(size)
+    offsets = range(0, size, each)
+    with ThreadPoolExecutor(PARALLEL, "sha256") as pool:
+        parts = [pool.submit(_part_digest, source, offset, min(each, size - offset)) for offset in offsets]
+        try:
+            return Digests(_hashed(source, size), [part.result() for part in parts])
+        finally:
+            for part in parts:
+                part.cancel()
+
+
 def upload(
-    client: Minio, bucket: str, key: str, source: Source, size: int, sha256: str, headers: dict[str, str]
+    client: Minio, bucket: str, key: str, source: Source, size: int, digests: Digests, headers: dict[str, str]
 ) -> None:
     """Put an object in one request or in parallel parts. It is there whole, or as before.
 
     Every request carries the sha256 of its body, so the store refuses what changed on its way.
     """
     if size <= SINGLE:
-        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
-        client._put_object(bucket, key, _exactly(source, 0, size), {**headers, CHECKSUM_HEADER: checksum})
+        checksum = _header_value(bytes.fromhex(digests.whole))
+        in_memory = size <= BLOCK or isinstance(source, BytesSource)
+        body = exactly(source, 0, size) if in_memory else Body(source, size)
+        client._put_object(bucket, key, body, {**headers, CHECKSUM_HEADER: checksum})
         return
     upload_id = client._create_multipart_upload(bucket, key, {**headers, "x-amz-checksum-algorithm": "SHA256"})
     try:
-        _complete(client, bucket, key, upload_id, _upload_parts(client, bucket, key, source, size, upload_id))
+        parts = _upload_parts(client, bucket, key, source, size, digests.parts, upload_id)
+        _complete(client, bucket, key, upload_id, parts)
     except BaseException:
         _abort(client, bucket, key, upload_id)
         raise
 
 
-def _upload_parts(client: Minio, bucket: str, key: str, source: Source, size: int, upload_id: str) -> list[_Part]:
-    # S3 takes 10,000 parts at most.
-    each = max(PART_SIZE, -(-size // 10_000))
+def _upload_parts(
+    client: Minio, bucket: str, key: str, source: Source, size: int, known: Sequence[bytes], upload_id: str
+) -> list[_Part]:
+    each = _part_size(size)
 
     def put(number: int) -> _Part:
         offset = (number - 1) * each
-        data = _exactly(source, offset, min(each, size - offset))
-        checksum = _checksum(data)
+        data = exactly(source, offset, min(each, size - offset))
+        checksum = _header_value(known[number - 1] if known else hashlib.sha256(data).digest())
         etag = client._upload_part(bucket, key, data, {CHECKSUM_HEADER: checksum}, upload_id, number)
         return _Part(number, etag, checksum)
 
@@ -75,6 +103,11 @@ def _upload_parts(client: Minio, bucket: str, key: str, source: Source, size: in
             for future in futures:
                 future.cancel()
     return sorted(parts, key=lambda part: part.number)
+
+
+def _part_size(size: int) -> int:
+    # S3 takes 10,000 parts at most.
+    return max(PART_SIZE, -(-size // 10_000))
 
 
 def _complete(client: Minio, bucket: str, key: str, upload_id: str, parts: list[_Part]) -> None:
@@ -100,15 +133,19 @@ def _complete(client: Minio, bucket: str, key: str, upload_id: str, parts: list[
         raise S3Error.fromxml(response)
 
 
-def _checksum(data: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(data).digest()).decode()
+def _header_value(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
 
 
-def _exactly(source: Source, offset: int, size: int) -> bytes:
-    data = source.read_at(offset, size)
-    if len(data) != size:
-        raise OSError(None, f"the source ended at {offset + len(data)} bytes while it was read")
-    return data
+def _hashed(source: Source, size: int) -> str:
+    whole = hashlib.sha256()
+    for offset in range(0, size, CHUNK):
+        whole.update(exactly(source, offset, min(CHUNK, size - offset)))
+    return whole.hexdigest()
+
+
+def _part_digest(source: Source, offset: int, size: int) -> bytes:
+    return hashlib.sha256(exactly(source, offset, size)).digest()
 
 
 def _abort(client: Minio, bucket: str, key: str, upload_id: str) -> None:
@@ -122,7 +159,7 @@ def _abort(client: Minio, bucket: str, key: str, upload_id: str) -> None:
 def _chunks(response: Any) -> Iterator[memoryview]:
     """A response's body in pieces of a ring of buffers: one is filled again after _IN_FLIGHT + 2 others.
 
-    The SDK's own stream copies every byte twice more, which at a store's speed costs as much as hashing does.
+    The SDK's own stream copies every byte twice more: with it, downloads took about a fifth longer.
     """
     left = int(response.headers.get("content-length") or 0)
     ring = [memoryview(bytearray(min(CHUNK, left))) for _ in range(min(_IN_FLIGHT + 3, -(-left // CHUNK)))]

@@ -30,14 +30,16 @@ def augment(
     bilinear, nearest = (kind | cv2.WARP_INVERSE_MAP for kind in (cv2.INTER_LINEAR, cv2.INTER_NEAREST))
     pixels = cv2.warpAffine(image, warp, (width, height), flags=bilinear, borderMode=cv2.BORDER_REPLICATE)
     if label is None:
-        label = np.zeros(image.shape[:2], dtype=np.uint8)
-    target = cv2.warpAffine(
-        label, warp, (width, height), flags=nearest, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_index
-    )
-    colored = _change_colors(np.asarray(pixels, dtype=np.float32), settings, rng)
+        target = _void(warp, image.shape, (height, width), ignore_index)
+    else:
+        target = cv2.warpAffine(
+            label, warp, (width, height), flags=nearest, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_index
+        )
+    planes = normalise(_change_colors(pixels, settings, rng), settings)
     # The padding is the mean colour, which is 0 once normalised. Labels mark their own void pixels besides.
-    inside = _inside(warp, image.shape, (height, width))
-    planes: NDArray[np.float32] = normalise(colored, settings) * inside
+    rows, columns = _inside(warp, image.shape, (height, width))
+    if not (rows.all() and columns.all()):
+        planes *= np.outer(rows, columns).astype(np.float32)
     return planes, np.asarray(target, dtype=np.uint8)
 
 
@@ -45,8 +47,12 @@ def normalise(pixels: NDArray[Any], settings: Augmentation) -> NDArray[np.float3
     """(H, W, 3) of 0 to 255 -> (3, H, W) with the recipe's mean and standard deviation removed."""
     mean = np.array(settings.mean, dtype=np.float32) * 255
     scale = 1 / (np.array(settings.std, dtype=np.float32) * 255)
-    planes = (pixels.astype(np.float32) - mean) * scale
-    return np.ascontiguousarray(planes.transpose(2, 0, 1), dtype=np.float32)
+    planes = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
+    # Plane by plane: numpy's loops over a last axis of three cost more than what they do.
+    for channel, plane in enumerate(cv2.split(pixels)):
+        np.subtract(plane, mean[channel], out=planes[channel], dtype=np.float32)
+        planes[channel] *= scale[channel]
+    return planes
 
 
 def _draw_warp(height: int, width: int, settings: Augmentation, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -69,18 +75,33 @@ def _draw_warp(height: int, width: int, settings: Augmentation, rng: np.random.G
     return np.array([[step, 0.0, column], [0.0, step, row]])
 
 
-def _inside(warp: NDArray[np.float64], shape: tuple[int, ...], crop: tuple[int, int]) -> NDArray[np.float32]:
-    """(h, w): 1 where the crop shows the image, 0 where it shows padding."""
+def _inside(
+    warp: NDArray[np.float64], shape: tuple[int, ...], crop: tuple[int, int]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(h,) and (w,): which rows and which columns of the crop show the image; the others are padding."""
     rows = warp[1, 1] * np.arange(crop[0]) + warp[1, 2]
     columns = warp[0, 0] * np.arange(crop[1]) + warp[0, 2]
-    in_rows = (rows > -0.5) & (rows < shape[0] - 0.5)
-    in_columns = (columns > -0.5) & (columns < shape[1] - 0.5)
-    return np.asarray(np.outer(in_rows, in_columns), dtype=np.float32)
+    return (rows > -0.5) & (rows < shape[0] - 0.5), (columns > -0.5) & (columns < shape[1] - 0.5)
 
 
-def _change_colors(
-    pixels: NDArray[np.float32], settings: Augmentation, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def _void(
+    warp: NDArray[np.float64], shape: tuple[int, ...], crop: tuple[int, int], ignore_index: int
+) -> NDArray[np.uint8]:
+    """(h, w): 0, and `ignore_index` where the warp of a label would find none.
+
+    The warp moves rows and columns apart from each other, so one of each tells of all; rounded as a label's is.
+    """
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    down = np.array([[1.0, 0.0, 0.0], [0.0, warp[1, 1], warp[1, 2]]])
+    across = np.array([[warp[0, 0], 0.0, warp[0, 2]], [0.0, 1.0, 0.0]])
+    rows, columns = (
+        cv2.warpAffine(np.zeros(size, np.uint8), matrix, to, flags=flags, borderValue=ignore_index)
+        for size, matrix, to in (((shape[0], 1), down, (1, crop[0])), ((1, shape[1]), across, (crop[1], 1)))
+    )
+    return np.asarray(rows | columns, dtype=np.uint8)
+
+
+def _change_colors(pixels: Image, settings: Augmentation, rng: np.random.Generator) -> NDArray[Any]:
     """Brightness, contrast and saturation, each changed with the chance `distort`, as one matrix."""
     brightness, contrast, saturation = (
         1 + rng.uniform(-spread, spread) if rng.random() < settings.distort else 1.0
@@ -88,8 +109,20 @@ def _change_colors(
     )
     if brightness == contrast == saturation == 1.0:
         return pixels
-    grey = float(pixels.reshape(-1, 3).mean(axis=0) @ LUMA) * brightness
+    grey = float(_mean_color(pixels) @ LUMA) * brightness
     matrix = np.empty((3, 4), dtype=np.float32)
     matrix[:, :3] = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * LUMA[None, :])
     matrix[:, 3] = grey * (1 - contrast)
-    return np.asarray(np.clip(cv2.transform(pixels, matrix), 0, 255), dtype=np.float32)
+    changed = cv2.transform(pixels.astype(np.float32), matrix)
+    np.clip(changed, 0, 255, out=changed)
+    return np.asarray(changed)
+
+
+def _mean_color(pixels: Image) -> NDArray[np.float32]:
+    """(3,) of (H, W, 3), summed in float32 one pixel after another, as runs before this one have summed."""
+    count = pixels.shape[0] * pixels.shape[1]
+    if count * 255 <= 1 << 24:  # every such sum is exact, in whatever order
+        sums = np.array(cv2.sumElems(pixels)[:3], dtype=np.float32)
+    else:
+        sums = np.array([np.cumsum(plane, dtype=np.float32)[-1] for plane in cv2.split(pixels)], dtype=np.float32)
+    return np.asarray(sums / np.float32(count), dtype=np.float32)

@@ -1,13 +1,12 @@
 """The batch of any step, made from the stored dataset."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.dataset.decoded import DecodedImages
 from components.dataset.reader import DatasetReader
 from components.dataset.split import Split
 from components.errors import UserError, WorkFailed
@@ -17,8 +16,6 @@ from components.training.cps import Batch
 from components.training.cutmix import cutmix_mask
 from components.training.randomness import Stream, generator
 from components.training.sampling import labeled_indices, unlabeled_pairs
-
-DECODED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class TrainingData:
             )
         self.reader, self.split, self.recipe, self.seed, self.share = reader, split, recipe, seed, share
         self.ignore_index = reader.manifest.ignore_index
-        self._decoded = _Decoded(reader, DECODED_BYTES)
+        self._decoded = DecodedImages(reader)
         if recipe.cps.weight > 0:
             unlabeled_pairs(len(split.unlabeled), seed, 0, 1)  # one image or none: said before anything is trained
 
@@ -72,7 +69,8 @@ class TrainingData:
         classes = len(self.reader.manifest.classes)
         counts = np.zeros(256, dtype=np.int64)
         for sample in self.split.labeled:
-            counts += np.bincount(self._decoded.get(sample.image, sample.label)[1].ravel(), minlength=256)
+            if sample.label:
+                counts += np.bincount(self._read(sample.image, sample.label)[1].ravel(), minlength=256)
         return counts[:classes]
 
     def _with_unlabeled(
@@ -113,38 +111,16 @@ class TrainingData:
     def _augmented(
         self, image: str, label: str | None, stream: Stream, position: int
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        pixels, target = self._decoded.get(image, label)
+        pixels, target = self._read(image, label) if label else (self._decoded.image(image), None)
         rng = generator(self.seed, stream, position)
-        return augment(pixels, target if label else None, self.recipe.augmentation, self.ignore_index, rng)
+        return augment(pixels, target, self.recipe.augmentation, self.ignore_index, rng)
 
-
-class _Decoded:
-    """Decoded images and labels, the least recently used dropped when they exceed `limit` bytes."""
-
-    def __init__(self, reader: DatasetReader, limit: int) -> None:
-        self.reader, self.limit, self.held = reader, limit, 0
-        self._items: OrderedDict[tuple[str, str | None], tuple[NDArray[np.uint8], NDArray[np.uint8]]] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, image: str, label: str | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        key = (image, label)
-        with self._lock:
-            if key in self._items:
-                self._items.move_to_end(key)
-                return self._items[key]
-        pixels = self.reader.image(image)
-        target = self.reader.label(label) if label else np.zeros((0, 0), dtype=np.uint8)
-        if label and target.shape != pixels.shape[:2]:
+    def _read(self, image: str, label: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        pixels, target = self._decoded.image(image), self._decoded.label(label)
+        if target.shape != pixels.shape[:2]:
             raise WorkFailed(
                 f"label {label} is {target.shape}, its image {image} is {pixels.shape[:2]} (height, width)"
             )
-        with self._lock:
-            if key not in self._items:
-                self._items[key] = (pixels, target)
-                self.held += pixels.nbytes + target.nbytes
-            while self.held > self.limit:
-                _, dropped = self._items.popitem(last=False)
-                self.held -= sum(array.nbytes for array in dropped)
         return pixels, target
 
 

@@ -1,8 +1,9 @@
 """Storage against the SDK by itself, in pairs: small files, a checkpoint, random reads, memory.
 
-python -m tests.benchmarks.bench_storage [small] [checkpoint] [reads] [memory]
+python -m tests.benchmarks.bench_storage [small] [checkpoint] [reads] [memory] [--rounds 15] [--gigabytes 20]
 """
 
+import argparse
 import io
 import itertools
 import os
@@ -23,11 +24,9 @@ from tests.benchmarks.measure import object_store, paired
 
 FILES, FILE_SIZE = 3000, 60_000
 CHECKPOINT_SIZE = 200 << 20
-ROUNDS = int(os.environ.get("CPS_BENCH_ROUNDS", 9))
-MEMORY_SIZE = int(os.environ.get("CPS_BENCH_BYTES", 4 << 30))
 
 
-def small_files(store: Store, folder: Path) -> None:
+def small_files(store: Store, folder: Path, options: argparse.Namespace) -> None:
     """Files as a dataset, up and read back through the cache, against one object each."""
     names = make_files(folder / "files", FILES, FILE_SIZE)
     minio, bucket, number = store._client, store.settings.bucket, itertools.count()
@@ -54,33 +53,44 @@ def small_files(store: Store, folder: Path) -> None:
             response.close()
             response.release_conn()
 
-    paired(f"{FILES} files of 60 KB up", up, up_one_by_one, rounds=3, goal=3)
-    paired(f"{FILES} files of 60 KB down and read", down, down_one_by_one, rounds=3, goal=3)
+    paired(f"{FILES} files of 60 KB up", up, up_one_by_one, rounds=options.rounds, goal=3)
+    paired(f"{FILES} files of 60 KB down and read", down, down_one_by_one, rounds=options.rounds, goal=3)
 
 
-def checkpoint(store: Store, folder: Path) -> None:
+def checkpoint(store: Store, folder: Path, options: argparse.Namespace) -> None:
     """A 200 MB file with its sha256 recorded and verified, against the SDK's bare transfer."""
     source, minio, bucket, number = folder / "checkpoint", store._client, store.settings.bucket, itertools.count()
     source.write_bytes(random.randbytes(CHECKPOINT_SIZE))
+
+    def removed(prefix: str) -> None:
+        """What a round has written goes, so that the disk is no busier in the last round than in the first."""
+        for ref in store.list(prefix):
+            store.remove(ref.key)
+        for path in folder.glob("copy-*"):
+            path.unlink()
+        os.sync()
+
     up = paired(
         "200 MB up, sha256 recorded and checked",
-        lambda: store.put_file(f"ours/{next(number)}", source),
-        lambda: minio.fput_object(bucket, f"theirs/{next(number)}", str(source)),
-        rounds=ROUNDS,
+        lambda: store.put_file(f"up/{next(number)}", source),
+        lambda: minio.fput_object(bucket, f"up/{next(number)}", str(source)),
+        rounds=options.rounds,
         goal=0.9,
+        between=lambda: removed("up/"),
     )
     store.put_file("checkpoint", source)
     down = paired(
         "200 MB down, sha256 verified",
-        lambda: store.get_file("checkpoint", folder / f"ours-{next(number)}"),
-        lambda: minio.fget_object(bucket, "checkpoint", str(folder / f"theirs-{next(number)}")),
-        rounds=ROUNDS,
+        lambda: store.get_file("checkpoint", folder / f"copy-{next(number)}"),
+        lambda: minio.fget_object(bucket, "checkpoint", str(folder / f"copy-{next(number)}")),
+        rounds=options.rounds,
         goal=0.75,
+        between=lambda: removed("up/"),
     )
     print(f"{'':<44} {100 * up:.0f} % of fput_object, {100 * down:.0f} % of fget_object")
 
 
-def random_reads(store: Store, folder: Path) -> None:
+def random_reads(store: Store, folder: Path, options: argparse.Namespace) -> None:
     """Files in random order, from a cached shard and from a folder of plain files."""
     names = make_files(folder / "plain", FILES, FILE_SIZE)
     digest = store_files(folder / "plain", names, store)
@@ -90,13 +100,14 @@ def random_reads(store: Store, folder: Path) -> None:
             f"{FILES} random reads of 60 KB",
             lambda: [reader.read(name) for name in order],
             lambda: [(folder / "plain" / name).read_bytes() for name in order],
-            rounds=15,
+            rounds=options.rounds,
             goal=0.9,
         )
 
 
-def memory(store: Store, _: Path) -> None:
+def memory(store: Store, _: Path, options: argparse.Namespace) -> None:
     """The most memory that storing much sparse data takes, in a process of its own."""
+    size = int(options.gigabytes * 1e9)
     environment = {
         **os.environ,
         "AWS_ENDPOINT_URL": store.settings.endpoint,
@@ -104,11 +115,11 @@ def memory(store: Store, _: Path) -> None:
         "AWS_SECRET_ACCESS_KEY": store.settings.secret_key,
         "CPS_BUCKET": store.settings.bucket,
     }
-    command = [sys.executable, "-m", "tests.benchmarks.bench_storage", "--store-sparse", str(MEMORY_SIZE)]
+    command = [sys.executable, "-m", "tests.benchmarks.bench_storage", "--store-sparse", str(size)]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     peak = int(done.stdout.split()[-1])
     verdict = "reached" if peak < 500 else "MISSED"
-    print(f"{f'memory, {MEMORY_SIZE / 1e9:.1f} GB of sparse files stored':<44} {peak} MB  goal under 500 MB {verdict}")
+    print(f"{f'memory, {size / 1e9:.1f} GB of sparse files stored':<44} {peak} MB  goal under 500 MB {verdict}")
 
 
 def store_sparse(size: int) -> None:
@@ -146,13 +157,20 @@ def make_files(folder: Path, count: int, size: int) -> list[str]:
 
 def main() -> None:
     works = {"small": small_files, "checkpoint": checkpoint, "reads": random_reads, "memory": memory}
-    chosen = sys.argv[1:] or list(works)
-    if chosen[0] == "--store-sparse":
-        store_sparse(int(chosen[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "works", nargs="*", choices=[*works, "all"], default="all", metavar="work", help=", ".join(works)
+    )
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--gigabytes", type=float, default=4, help="of sparse files, which the store does write out")
+    parser.add_argument("--store-sparse", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.store_sparse:
+        store_sparse(options.store_sparse)
         return
     with object_store() as store, tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        for name in chosen:
-            works[name](store, Path(folder))
+        for name in works if "all" in options.works else options.works:
+            works[name](store, Path(folder), options)
 
 
 if __name__ == "__main__":

@@ -17,24 +17,47 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def paired(name: str, ours: Callable[[], object], theirs: Callable[[], object], *, rounds: int, goal: float) -> float:
-    """Print how many times faster `ours` is than `theirs`: median, least and most of the rounds; the median."""
-    ratios, times = [], []
-    for number in range(rounds):
-        first, second = (ours, theirs) if number % 2 == 0 else (theirs, ours)
-        one, two = seconds(first), seconds(second)
-        own, other = (one, two) if number % 2 == 0 else (two, one)
-        ratios.append(other / own)
-        times.append((own, other))
-    ratio = statistics.median(ratios)
+def paired(
+    name: str,
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    *,
+    rounds: int,
+    goal: float,
+    between: Callable[[], object] = lambda: None,
+) -> float:
+    """Print how many times faster `ours` is than `theirs`, and return the median.
+
+    One round of each warms up. Then come the median of the rounds' ratios, the middle half of them, and all.
+
+    Args:
+        between: is done before each, outside the timing.
+    """
+    ratios, times = list[float](), list[tuple[float, float]]()
+    for number in range(-1, rounds):
+        taken = {}
+        for work in (ours, theirs) if number % 2 == 0 else (theirs, ours):
+            between()
+            taken[work] = seconds(work)
+        if number >= 0:
+            ratios.append(taken[theirs] / taken[ours])
+            times.append((taken[ours], taken[theirs]))
+    ratio, (lower, upper) = statistics.median(ratios), _middle_half(ratios)
     own, other = (statistics.median(column) for column in zip(*times, strict=True))
     verdict = "reached" if ratio >= goal else "MISSED"
     print(
-        f"{name:<44} {ratio:5.2f}x ({min(ratios):.2f}-{max(ratios):.2f})  goal {goal:.2f}x {verdict:<8}"
-        f"ours {own:.3f} s, theirs {other:.3f} s, {rounds} rounds",
+        f"{name:<44} {ratio:5.2f}x (half within {lower:.2f}-{upper:.2f}, all {min(ratios):.2f}-{max(ratios):.2f})  "
+        f"goal {goal:.2f}x {verdict:<8}ours {own:.3f} s, theirs {other:.3f} s, {rounds} rounds",
         flush=True,
     )
     return ratio
+
+
+def _middle_half(values: list[float]) -> tuple[float, float]:
+    if len(values) < 2:
+        return values[0], values[0]
+    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return lower, upper
 
 
 @contextmanager

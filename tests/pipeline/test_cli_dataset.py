@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[2]
 CLASSES = '{"classes": [{"id": 0, "name": "road"}, {"id": 1, "name": "car"}]}'
 
 
-def check(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+def check(*arguments: str | Path, cache: Path | None = None) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "pipeline.cli", "dataset", "check", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **({"CPS_CACHE": str(cache)} if cache else {})},
         capture_output=True,
         text=True,
         timeout=120,
@@ -79,6 +79,27 @@ def test_an_archive_is_checked_like_its_folder(photos: Path, tmp_path: Path) -> 
     ended = check(tmp_path / "photos.tar", "--stratify", "--group-by", "^[0-9]", "--seed", "2")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("photos: fine (16 labelled")
+
+
+def test_several_parts_and_an_address_are_checked_as_a_run_takes_them(photos: Path, tmp_path: Path) -> None:
+    from components.dataset.fetch import file_sha256
+    from tests.components.dataset.web_server import serving
+
+    with tarfile.open(tmp_path / "labels.tar", "w") as archive:
+        for path in sorted(photos.glob("*-label.png")):
+            archive.add(path, path.name)
+            path.unlink()
+    with serving(tmp_path) as web:
+        cache = tmp_path / "cache"
+        digests = f"-,{file_sha256(tmp_path / 'labels.tar')}"
+        ended = check(photos, f"{web.url}/labels.tar", "--sha256", digests, cache=cache)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.startswith("photos: fine (16 labelled")
+        kept = [path for path in cache.rglob("labels.tar") if path.is_file()]
+        assert len(kept) == 1, "a run that follows need not download it again"
+        wrong = check(photos, f"{web.url}/labels.tar", "--sha256", f"-,{'0' * 64}", cache=cache)
+        assert wrong.returncode == 2
+        assert "has sha256" in wrong.stderr
 
 
 @pytest.mark.parametrize(

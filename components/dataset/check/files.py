@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from components.dataset.check.perceptual import Hashes, perceptual_hash
+from components.dataset.pictures import is_turned
 from components.errors import UserError
 
 ID_MODES = ("L", "P")
@@ -23,10 +24,12 @@ class FileFacts:
     name: str
     sha256: str
     size: tuple[int, int] = (0, 0)
-    """Width, height in pixels."""
+    """Width, height in pixels; of an image when it is upright."""
     mode: str = ""
     """PIL's."""
     problem: str = ""
+    turned: bool = False
+    """An image that its EXIF data turns or mirrors."""
     looks: Hashes | None = None
     """An image's perceptual hash."""
     ids: NDArray[np.int64] | None = None
@@ -57,7 +60,13 @@ def _facts(folder: Path, name: str, *, label: bool) -> FileFacts:
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
             if not label:
-                return FileFacts(name, sha256, picture.size, picture.mode, looks=perceptual_hash(picture))
+                turned = is_turned(picture)
+                upright = ImageOps.exif_transpose(picture) if turned else picture
+                if upright.mode == "F":
+                    raise ValueError("its pixels are floating-point numbers")
+                return FileFacts(
+                    name, sha256, upright.size, upright.mode, turned=turned, looks=perceptual_hash(upright)
+                )
             ids = np.array(picture.histogram(), np.int64) if picture.mode in ID_MODES else None
             return FileFacts(name, sha256, picture.size, picture.mode, ids=ids)
     except UnidentifiedImageError:

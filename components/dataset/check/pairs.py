@@ -22,6 +22,10 @@ KINDS: dict[str, tuple[Level, str, str]] = {
         "Correct the labels, add the missing classes to classes.json, or map such ids to the void id. "
         "In the pictures these pixels are orange.",
     ),
+    "turned": (
+        "warning", "Labelled images that their EXIF data turns",
+        "Training and prediction turn them upright. See that their labels were drawn on the upright picture.",
+    ),
     "void": (
         "warning", "Labels that are void throughout",
         "Nothing is learned from them, and they take a labelled image's place in the split.",
@@ -64,6 +68,9 @@ def pair_problems(
             "give both the same size"
         )
         problems.append(("size", Item(text, image=shown, label=label.name)))
+    if image.turned:
+        text = f"image {name} is {size_text(image.size)} when turned as its EXIF data says; its label must lie so, too"
+        problems.append(("turned", Item(text, image=shown, label=label.name)))
     return problems + _id_problems(label, label_name, shown, classes, ignore_index)
 
 

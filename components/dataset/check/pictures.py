@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from components.dataset.check.files import ID_MODES
 from components.dataset.check.findings import Finding, Item
@@ -77,7 +77,7 @@ def _opened(path: Path) -> Image.Image | None:
     try:
         with Image.open(path) as picture:
             picture.load()
-            return picture.copy()
+            return ImageOps.exif_transpose(picture)
     except Exception:  # what is shown is what is broken; a decoder may raise anything for it
         return None
 

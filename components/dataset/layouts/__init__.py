@@ -6,8 +6,12 @@
                     config_new/coarse_split/train_extra_3000.txt … are further unlabelled pools
     voc             JPEGImages, SegmentationClass, ImageSets/Segmentation and, where there is, SegmentationClassAug
     cityscapes      leftImg8bit and gtFine with *_labelIds.png or *_labelTrainIds.png, as downloaded
-    camvid          train.txt, val.txt, test.txt with train/, trainannot/ …, as SegNet has it
+    camvid          701_StillsRaw_full and LabeledApproved_full, colour masks, as downloaded; or, as SegNet has it,
+                    train.txt, val.txt, test.txt with train/, trainannot/ …
     folders         images/ and labels/ side by side, with train/ and val/ in them or without; or train/, train_labels/
+
+Lists and VOC may bring their own split for a ratio: 1_16/labeled.txt and, where not all others are meant,
+1_16/unlabeled.txt, beside the lists or in splits/.
 
 A line of a list is `image label`, or `image` alone where there is no label. Names are relative to the folder.
 """
@@ -17,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from components.dataset.layouts import cityscapes, cityscapes_cps, folders, lists, voc
+from components.dataset.layouts import camvid, cityscapes, cityscapes_cps, folders, lists, voc
 from components.dataset.layouts.model import Layout
 from components.errors import UserError
 
@@ -34,6 +38,7 @@ _LAYOUTS: tuple[tuple[Callable[[Path], bool], Reader], ...] = (
     (lists.is_described, lists.read),
     (voc.is_there, voc.read),
     (cityscapes.is_there, cityscapes.read),
+    (camvid.is_there, camvid.read),
     (lists.is_there, lists.read),
     (folders.is_there, folders.read),
 )

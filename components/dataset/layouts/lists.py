@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from components.dataset.classes import CAMVID, FILES, read_classes
 from components.dataset.layouts.model import Layout
+from components.dataset.layouts.ratio_lists import own_ratio_lists
 from components.dataset.manifest import Class, Lists, Sample
 from components.errors import UserError
 
@@ -47,6 +48,13 @@ def _lists(root: Path, classes: tuple[tuple[Class, ...], int], find: Existing) -
         val=all_labeled(root, "val.txt", find=find),
         test=read_list(root, "test.txt", find=find) if (root / "test.txt").is_file() else (),
         unlabeled=tuple(dict.fromkeys(unlabeled)),
+        ratio_lists=own_ratio_lists(
+            root,
+            ("", "splits"),
+            [sample for sample in train if sample.label is not None],
+            lambda name: all_labeled(root, name, find=find),
+            lambda name: read_list(root, name, labels=False, find=find),
+        ),
     )
 
 

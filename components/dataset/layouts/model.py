@@ -19,5 +19,7 @@ class Layout:
     """Further images without labels, by the name of their pool. Taken on demand, and looked for only then."""
     label_ids: Mapping[int, int] | None = None
     """Where labels hold other ids than the classes': what each means; `components.dataset.train_ids` maps them."""
+    label_colors: Mapping[tuple[int, int, int], int] | None = None
+    """Where labels are colour masks: what each colour means; mapped like other ids."""
     notes: tuple[str, ...] = ()
     """What people should know of how the folder was read."""

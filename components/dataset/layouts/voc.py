@@ -11,11 +11,14 @@ from components.dataset.classes import VOC, read_classes
 from components.dataset.layouts.files import pictures
 from components.dataset.layouts.lists import list_lines
 from components.dataset.layouts.model import Layout
+from components.dataset.layouts.ratio_lists import own_ratio_lists
 from components.dataset.manifest import Lists, Sample
 from components.errors import UserError
 
 _IMAGES, _LABELS, _MORE_LABELS, _SETS = "JPEGImages", "SegmentationClass", "SegmentationClassAug", "ImageSets"
 _MORE_TRAIN = ("SegmentationAug/train_aug.txt", "Segmentation/train_aug.txt", "Segmentation/trainaug.txt")
+
+_SPLITS = ("splits", f"{_SETS}/Segmentation", f"{_SETS}/SegmentationAug")
 
 
 def is_there(root: Path) -> bool:
@@ -28,7 +31,14 @@ def read(root: Path, top: Path, name: str) -> Layout:
     classes, ignore_index = read_classes(root) or (VOC, 255)
     train, val, test = found.train(), found.val(), found.test()
     known = {sample.image for part in (train, val, test) for sample in part}
-    lists = Lists(classes=classes, ignore_index=ignore_index, train=train, val=val, test=test)
+    lists = Lists(
+        classes=classes,
+        ignore_index=ignore_index,
+        train=train,
+        val=val,
+        test=test,
+        ratio_lists=own_ratio_lists(root, _SPLITS, train, found.labeled, found.images),
+    )
     rest = tuple(image for image in pictures(found.base, found.name(_IMAGES)) if image not in known)
     note = f"training labels from {_MORE_LABELS}" if found.more else f"training labels from {_LABELS}"
     return Layout(found.base, name, "voc", lists, pools={_IMAGES: rest} if rest else {}, notes=(note,))
@@ -48,25 +58,31 @@ class _Voc:
     def name(self, *parts: str) -> str:
         return PurePosixPath(self.root.relative_to(self.base).as_posix(), *parts).as_posix()
 
+    def labeled(self, name: str) -> tuple[Sample, ...]:
+        """A list below the root, of ids or of files, with labels from where the training's are."""
+        return self._labeled(self._ids(name), _MORE_LABELS if self.more else self.name(_LABELS))
+
+    def images(self, name: str) -> tuple[Sample, ...]:
+        return tuple(Sample(image=self._there(self._image(identity), where)) for where, identity in self._ids(name))
+
     def train(self) -> tuple[Sample, ...]:
         if not self.more:
-            return self._labeled(self._ids("Segmentation/train.txt"), self.name(_LABELS))
+            return self._labeled(self._ids(f"{_SETS}/Segmentation/train.txt"), self.name(_LABELS))
         listed = next((path for path in _MORE_TRAIN if (self.root / _SETS / path).is_file()), None)
         if listed:
-            return self._labeled(self._ids(listed), _MORE_LABELS)
-        val = {identity for _, identity in self._ids("Segmentation/val.txt")}
+            return self._labeled(self._ids(f"{_SETS}/{listed}"), _MORE_LABELS)
+        val = {identity for _, identity in self._ids(f"{_SETS}/Segmentation/val.txt")}
         all_of_it = [(label, PurePosixPath(label).stem) for label in pictures(self.base, _MORE_LABELS)]
         return self._labeled([(where, each) for where, each in all_of_it if each not in val], _MORE_LABELS)
 
     def val(self) -> tuple[Sample, ...]:
         own = (self.root / _LABELS).is_dir()
-        return self._labeled(self._ids("Segmentation/val.txt"), self.name(_LABELS) if own else _MORE_LABELS)
+        return self._labeled(self._ids(f"{_SETS}/Segmentation/val.txt"), self.name(_LABELS) if own else _MORE_LABELS)
 
     def test(self) -> tuple[Sample, ...]:
         if not (self.root / _SETS / "Segmentation/test.txt").is_file():
             return ()
-        ids = self._ids("Segmentation/test.txt")
-        return tuple(Sample(image=self._there(self._image(identity), where)) for where, identity in ids)
+        return self.images(f"{_SETS}/Segmentation/test.txt")
 
     def _labeled(self, ids: Iterable[tuple[str, str]], labels: str) -> tuple[Sample, ...]:
         return tuple(
@@ -79,9 +95,9 @@ class _Voc:
 
     def _ids(self, name: str) -> list[tuple[str, str]]:
         """Where each line is, and its id; some lists have `/JPEGImages/<id>.jpg /SegmentationClassAug/<id>.png`."""
-        lines = list_lines(self.root, f"{_SETS}/{name}")
+        lines = list_lines(self.root, name)
         if not lines:
-            raise UserError(f"{self.root / _SETS / name} is empty: a line is the id of an image")
+            raise UserError(f"{self.root / name} is empty: a line is the id of an image")
         return [(where, PurePosixPath(fields[0]).name.removesuffix(".jpg")) for where, fields in lines]
 
     def _image(self, identity: str) -> str:

@@ -11,11 +11,15 @@ from PIL import Image
 
 from components.dataset.classes import CAMVID, CITYSCAPES, CITYSCAPES_TRAIN_IDS, VOC
 from components.dataset.layouts import read_layout, with_pools
+from components.dataset.layouts.camvid import CAMVID_COLORS
+from components.dataset.layouts.camvid import _part as frame_part
 from components.dataset.manifest import Sample
 from components.dataset.prepare import prepare
+from components.dataset.reader import DatasetReader
 from components.dataset.train_ids import with_train_ids
 from components.errors import UserError
 from components.storage.client import Store
+from tests.components.dataset.conftest import MakeDataset
 
 CLASSES = {"classes": [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}]}
 
@@ -317,3 +321,75 @@ def test_lists_with_classes_count_more_than_a_known_layout(cityscapes: Path) -> 
         (cityscapes / f"{part}.txt").write_text(f"{sample} {own}\n")
     (cityscapes / "classes.json").write_text(json.dumps(CLASSES))
     assert read_layout(cityscapes).kind == "lists"
+
+
+@pytest.fixture
+def original_camvid(tmp_path: Path) -> Path:
+    """As downloaded: two training frames, and one or two for validation and test."""
+    root = tmp_path / "CamVid"
+    frames = ["0001TP_006690", "0001TP_008550", "0006R0_f00930", "0016E5_07959", "0016E5_08190", "Seq05VD_f00000"]
+    for number, frame in enumerate(frames):
+        image(root / f"701_StillsRaw_full/{frame}.png")
+        mask = np.zeros((4, 8, 3), np.uint8)
+        mask[1:3], mask[3] = (192, 128, 192), CAMVID[number].color if number != 4 else (0, 0, 192)
+        (root / "LabeledApproved_full").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(root / f"LabeledApproved_full/{frame}_L.png")
+    (root / "label_colors.txt").write_text("64 128 64\tAnimal\n")
+    return root
+
+
+def test_camvid_as_downloaded_is_mapped_to_11_classes(original_camvid: Path, store: Store, tmp_path: Path) -> None:
+    manifest = prepare(str(original_camvid), "", store, tmp_path / "work")
+    assert (manifest.layout, manifest.classes, manifest.ignore_index) == ("camvid", CAMVID, 11)
+    names = [[Path(sample.image).stem for sample in part] for part in (manifest.train, manifest.val, manifest.test)]
+    assert names == [
+        ["0001TP_006690", "0006R0_f00930", "0016E5_08190"], ["0016E5_07959"], ["0001TP_008550", "Seq05VD_f00000"],
+    ]  # fmt: skip
+    assert manifest.train[0].label == "LabeledApproved_full/0001TP_006690_trainIds.png"
+    with DatasetReader(store, manifest.digest, tmp_path / "cache") as reader:
+        rows = [reader.label(str(sample.label))[:, 0].tolist() for sample in manifest.train]
+    assert rows == [[11, 8, 8, 0], [11, 8, 8, 2], [11, 8, 8, 4]], "void, a bus, and sky, pole, sidewalk"
+
+
+def test_a_colour_that_camvid_has_not_is_named(original_camvid: Path, tmp_path: Path) -> None:
+    path = original_camvid / "LabeledApproved_full/0006R0_f00930_L.png"
+    Image.new("RGB", (8, 4), (1, 2, 3)).save(path)
+    with pytest.raises(UserError, match=r"0006R0_f00930_L.png has the colours \(1, 2, 3\), which no class has"):
+        with_train_ids(read_layout(original_camvid), tmp_path / "mapped")
+
+
+@pytest.mark.camvid
+def test_the_parts_of_camvid_are_segnets(camvid: Path) -> None:
+    for part in ("train", "val"):
+        images = [line.split()[0] for line in (camvid / f"{part}.txt").read_text().splitlines()]
+        assert {frame_part(camvid, Path(image).stem + ".png") for image in images} == {part}
+    assert len(set(CAMVID_COLORS)) == 32
+    assert {CAMVID_COLORS[entry.color] for entry in CAMVID if entry.name != "pavement"} == {0, 1, 2, 3, *range(5, 11)}
+
+
+def test_vocs_own_lists_for_a_ratio(voc: Path) -> None:
+    splits = voc / "VOCdevkit/VOC2012/splits"
+    ids = [Path(sample.image).stem for sample in read_layout(voc).lists.train]
+    for name, one in (("1_3", ids[2]), ("2-3", ids[0])):
+        (splits / name).mkdir(parents=True)
+        (splits / name / "labeled.txt").write_text(f"JPEGImages/{one}.jpg SegmentationClass/{one}.png\n")
+    (splits / "2-3/unlabeled.txt").write_text(f"{ids[1]}\n")
+    own = read_layout(voc).lists.ratio_lists
+    assert sorted(own) == ["1/3", "2/3"]
+    assert [Path(sample.image).stem for sample in own["1/3"].labeled] == [ids[2]]
+    assert own["1/3"].labeled[0].label == f"SegmentationClass/{ids[2]}.png"
+    assert [Path(image).stem for image in own["1/3"].unlabeled] == ids[:2]
+    assert [Path(image).stem for image in own["2/3"].unlabeled] == [ids[1]]
+    (splits / "4_6").mkdir()
+    (splits / "4_6/labeled.txt").write_text(f"{ids[0]}\n")
+    assert "has two lists for ratio 2/3" in refusal(voc)
+
+
+def test_lists_own_lists_for_a_ratio(make_dataset: MakeDataset) -> None:
+    folder = make_dataset()
+    lines = (folder / "train.txt").read_text().splitlines()
+    (folder / "splits/1_8").mkdir(parents=True)
+    (folder / "splits/1_8/labeled.txt").write_text(lines[5] + "\n")
+    lists = read_layout(folder).lists
+    assert lists.ratio_lists["1/8"].labeled == (lists.train[5],)
+    assert lists.ratio_lists["1/8"].unlabeled == tuple(s.image for s in lists.train if s != lists.train[5])

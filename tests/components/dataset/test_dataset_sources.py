@@ -1,7 +1,10 @@
+import fcntl
 import io
+import os
 import shlex
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,6 +125,24 @@ def test_a_download_that_was_cut_is_gone_on_with_by_the_next_run(
     assert web.headers("Range") == ["bytes=10000-"]
     assert manifest.digest == prepare(str(folder), "", store, tmp_path / "work").digest
     assert list(cache.iterdir()) == []
+
+
+def test_downloads_that_nobody_went_on_with_are_given_up(
+    parts: tuple[Path, Path, Path], store: Store, tmp_path: Path, web: Web
+) -> None:
+    assert all(path.exists() for path in parts)
+    downloads = tmp_path / "cache" / "downloads"
+    long_ago = time.time() - 31 * 24 * 3600
+    for name, age in (("abandoned", long_ago), ("in-use", long_ago), ("recent", time.time() - 24 * 3600)):
+        (downloads / name).mkdir(parents=True)
+        for path in (downloads / f"{name}.lock", downloads / name / "a.tar.part"):
+            path.write_bytes(b"half")
+            os.utime(path, (age, age))
+    with (downloads / "in-use.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        dataset = f"{web.url}/images.zip {web.url}/labels.tar.zst"
+        prepare(dataset, "", store, tmp_path / "work", cache_dir=downloads.parent)
+    assert sorted(path.name for path in downloads.iterdir()) == ["in-use", "in-use.lock", "recent", "recent.lock"]
 
 
 def test_two_at_once_download_it_once(parts: tuple[Path, Path, Path], store: Store, tmp_path: Path, web: Web) -> None:

@@ -82,10 +82,19 @@ def openssl(*arguments: str | Path) -> None:
 
 
 @pytest.mark.slow
-def test_tls_with_an_authority_of_ones_own(secure: StoreSettings) -> None:
-    store = Store(secure)
-    store.put_bytes("a", b"hello")
-    assert store.get_bytes("a") == b"hello"
+def test_tls_with_an_authority_of_ones_own(
+    secure: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, data = Store(secure), secrets.token_bytes(12 << 20)
+    for key, content in (("empty", b""), ("a", b"hello"), ("memory", data)):
+        store.put_bytes(key, content)
+        assert store.get_bytes(key) == content
+    (tmp_path / "file").write_bytes(data)
+    for single in (256 << 20, 1 << 20):
+        monkeypatch.setattr("components.storage.transfer.SINGLE", single)
+        written = store.put_file(f"file-{single}", tmp_path / "file")
+        copy = store.get_file(written.key, tmp_path / "copy")
+        assert copy.read_bytes() == data
 
 
 @pytest.mark.slow

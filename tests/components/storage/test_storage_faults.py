@@ -3,8 +3,11 @@
 import hashlib
 import http.client
 import os
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -82,7 +85,11 @@ def test_a_download_goes_on_where_the_line_was_cut(store: Store, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_an_upload_whose_line_is_cut_is_whole(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("single", [256 * MB, MB], ids=["one request", "parts"])
+def test_an_upload_whose_line_is_cut_is_whole(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, single: int
+) -> None:
+    monkeypatch.setattr("components.storage.transfer.SINGLE", single)
     data = os.urandom(80 * MB)
     (tmp_path / "large").write_bytes(data)
     with line_to(store.settings, [10 * MB, 6 * MB, 3 * MB], upstream=True) as line:
@@ -110,9 +117,12 @@ def test_half_a_body_is_no_object(store: Store) -> None:
     assert [upload.key for upload in store.unfinished_uploads()] == ["parts"]
 
 
-@pytest.mark.parametrize("size", [MB, 70 * MB], ids=["one request", "parts"])
-def test_a_bit_that_flips_on_the_way_is_refused_and_sent_again(store: Store, size: int) -> None:
-    data = os.urandom(size)
+@pytest.mark.parametrize("single", [64 * MB, MB], ids=["one request", "parts"])
+def test_a_bit_that_flips_on_the_way_is_refused_and_sent_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, single: int
+) -> None:
+    monkeypatch.setattr("components.storage.transfer.SINGLE", single)
+    data = os.urandom(20 * MB)
     send, damaged = store._client._http.urlopen, list[str]()
 
     def flip_once(method: str, url: str, **arguments: Any) -> Any:
@@ -137,7 +147,53 @@ def test_a_full_disk_is_said_and_leaves_nothing(store: Store, tmp_path: Path) ->
     assert sha256(store.get_file("large", tmp_path / "copy").read_bytes()) == written.sha256
 
 
-def test_a_file_that_shrinks_while_it_is_stored_is_no_object(store: Store) -> None:
+@pytest.mark.slow
+def test_a_full_disk_of_the_store_is_said_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("components.storage.client.ATTEMPTS", 1)
+    with small_disk(tmp_path / "disk", "120m") as disk:
+        server = Server(disk)
+        server.start()
+        try:
+            server.wait()
+            store, acknowledged = Store(server.settings), dict[str, str]()
+
+            def fill() -> None:
+                for number in range(15):
+                    key = f"{number:02d}"
+                    acknowledged[key] = store.put_bytes(key, os.urandom(8 * MB)).sha256
+
+            with pytest.raises(
+                WorkFailed, match=r"^writing s3://tests/\d\d .*; its disk may be full, its log says more$"
+            ):
+                fill()
+            assert [ref.key for ref in store.list("")] == sorted(acknowledged)
+            assert {key: sha256(store.get_bytes(key)) for key in acknowledged} == acknowledged
+            subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
+            store.put_bytes("again", b"there is room")
+            assert store.get_bytes("again") == b"there is room"
+        finally:
+            server.kill()
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A disk of its own in memory; only root may mount one."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a disk cannot be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("single", [256 * MB, MB], ids=["one request", "parts"])
+def test_a_file_that_shrinks_while_it_is_stored_is_no_object(
+    store: Store, monkeypatch: pytest.MonkeyPatch, single: int
+) -> None:
+    monkeypatch.setattr("components.storage.transfer.SINGLE", single)
+
     class Shrunk:
         def read_at(self, offset: int, size: int) -> bytes:
             return bytes(size if offset == 0 else size - 1)

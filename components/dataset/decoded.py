@@ -1,0 +1,220 @@
+"""Decoded images and labels of a dataset, shared by the processes of a node as long as they have room in memory.
+
+/dev/shm/cps-<uid>/<digest>/.lock        locked (flock, shared) by every process that uses the folder
+/dev/shm/cps-<uid>/<digest>/.used        how many bytes its files have, and will have once they are written
+/dev/shm/cps-<uid>/<digest>/<sha256>-i   an image's height, width and channels, and its pixels; -l is a label's
+
+A file appears by a rename, so it is whole. It is named by the sha256 of what was decoded, and that was verified.
+The last process to leave removes the folder; what killed ones have left, the next to come removes.
+"""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import secrets
+import shutil
+import struct
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.dataset.cache import size_setting
+from components.dataset.reader import DatasetReader
+
+LIMIT_VARIABLE = "CPS_DECODED_BYTES"
+MEMORY = Path("/dev/shm")
+PRIVATE_BYTES = 1 << 30
+"""What one process keeps for itself of what the shared memory has no room for."""
+_FREE_SHARE = 0.5
+"""Of the shared memory that is free so much is taken where CPS_DECODED_BYTES does not say how much."""
+_SHAPE = struct.Struct("=3I")
+
+Pixels = NDArray[np.uint8]
+
+
+class DecodedImages:
+    """Images and labels by name, each decoded once by all processes together. Threads may use it at once."""
+
+    def __init__(self, reader: DatasetReader, *, memory: Path = MEMORY, private: int = PRIVATE_BYTES) -> None:
+        """
+        Args:
+            memory: a folder in memory; nothing is shared where it cannot be used.
+            private: bytes that this process keeps besides, the least recently used dropped.
+        """
+        self._reader = reader
+        self._shared = _open_shared(memory, reader.manifest.digest)
+        self._private = _Private(private)
+
+    def image(self, name: str) -> Pixels:
+        """(H, W, 3) uint8, RGB; not to be written to."""
+        return self._get(name, "i", self._reader.image)
+
+    def label(self, name: str) -> Pixels:
+        """(H, W) uint8 class ids; not to be written to."""
+        return self._get(name, "l", self._reader.label)
+
+    def _get(self, name: str, kind: str, decode: Callable[[str], Pixels]) -> Pixels:
+        entry = self._reader.manifest.files.get(name)
+        if entry is None:
+            return decode(name)  # which says so
+        key = f"{entry.sha256}-{kind}"
+        found = self._private.get(key)
+        if found is None and self._shared is not None:
+            found = self._shared.get(key)
+        if found is None:
+            found = decode(name)
+            if self._shared is None or not self._shared.put(key, found):
+                self._private.put(key, found)
+        return found
+
+
+class _Shared:
+    """One dataset's folder in shared memory."""
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        self._folder = folder
+        free = shutil.disk_usage(folder).free
+        limit = size_setting(LIMIT_VARIABLE)
+        self._limit = int((free + _used(folder)) * _FREE_SHARE) if limit is None else limit
+        weakref.finalize(self, _leave, folder, lock)
+
+    def get(self, key: str) -> Pixels | None:
+        try:
+            handle = os.open(self._folder / key, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            mapped = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError):
+            return None
+        finally:
+            os.close(handle)
+        height, width, channels = _SHAPE.unpack_from(mapped)
+        pixels = np.frombuffer(mapped, dtype=np.uint8, offset=_SHAPE.size)
+        return pixels.reshape((height, width, channels) if channels else (height, width))
+
+    def put(self, key: str, pixels: Pixels) -> bool:
+        """Share the pixels; False where there is no room for them."""
+        if not self._reserve(_SHAPE.size + pixels.nbytes):
+            return False
+        partial = self._folder / f".{secrets.token_hex(8)}.part"
+        try:
+            with partial.open("xb") as file:
+                file.write(_SHAPE.pack(*pixels.shape[:2], pixels.shape[2] if pixels.ndim == 3 else 0))
+                file.write(np.ascontiguousarray(pixels).data)
+            partial.replace(self._folder / key)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            return False
+        return True
+
+    def _reserve(self, size: int) -> bool:
+        """Count the bytes before they are written: a process that is killed in between leaves room unused, no more."""
+        try:
+            with _used_file(self._folder) as file:
+                used = int.from_bytes(os.pread(file, 8, 0), "little")
+                if used + size > self._limit or size > shutil.disk_usage(self._folder).free:
+                    return False
+                os.pwrite(file, (used + size).to_bytes(8, "little"), 0)
+                return True
+        except OSError:
+            return False
+
+
+class _Private:
+    """Arrays of this process, the least recently used dropped when they exceed `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held = limit, 0
+        self._items: OrderedDict[str, Pixels] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: str) -> Pixels | None:
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+            return self._items.get(key)
+
+    def put(self, key: str, pixels: Pixels) -> None:
+        with self._lock:
+            if key not in self._items:
+                self._items[key] = pixels
+                self._held += pixels.nbytes
+            while self._held > self._limit:
+                self._held -= self._items.popitem(last=False)[1].nbytes
+
+
+def _open_shared(memory: Path, digest: str) -> _Shared | None:
+    """None where there is no such memory, or somebody else has the place."""
+    root = memory / f"cps-{os.getuid()}"
+    try:
+        if not memory.is_dir():
+            return None
+        root.mkdir(mode=0o700, exist_ok=True)
+        if root.is_symlink() or root.stat().st_uid != os.getuid():
+            return None
+        for folder in root.iterdir():
+            if folder.name != digest:
+                _remove_unused(folder)
+        lock = _enter(root / digest)
+    except OSError:
+        return None
+    return _Shared(root / digest, lock)
+
+
+def _enter(folder: Path) -> int:
+    """A handle on the folder's lock, which keeps the folder from removal."""
+    while True:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        path = folder / ".lock"
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # it was removed in between
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        os.close(handle)
+
+
+def _leave(folder: Path, lock: int) -> None:
+    os.close(lock)
+    _remove_unused(folder)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove the folder unless a process uses it."""
+    try:
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return
+    finally:
+        os.close(handle)
+
+
+def _used(folder: Path) -> int:
+    with _used_file(folder) as file:
+        return int.from_bytes(os.pread(file, 8, 0), "little")
+
+
+@contextlib.contextmanager
+def _used_file(folder: Path) -> Iterator[int]:
+    """A handle on the count of bytes, for this process alone."""
+    handle = os.open(folder / ".used", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle
+    finally:
+        os.close(handle)

@@ -1,0 +1,34 @@
+"""An opened picture as the networks see it: the same in training, evaluation and prediction."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+_ORIENTATION = 0x0112
+
+
+def is_turned(picture: Image.Image) -> bool:
+    """Whether its EXIF data says that it is to be turned or mirrored to be seen as it was taken."""
+    return picture.getexif().get(_ORIENTATION, 1) in range(2, 9)
+
+
+def upright_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8, not to be written to: turned upright as its EXIF data says, brought to 8 bits.
+
+    Raises ValueError for pixels that have no such form.
+    """
+    if is_turned(picture):
+        picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):
+        return _from_16_bits(np.asarray(picture))
+    if picture.mode == "F":
+        raise ValueError("its pixels are floating-point numbers")
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def _from_16_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
+    # Pillow's own conversion would make white of all that is above 255.
+    values = grey.astype(np.int64)
+    if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+        raise ValueError("its pixels have more than 16 bits")
+    return np.repeat((values // 257).astype(np.uint8)[..., None], 3, axis=2)
