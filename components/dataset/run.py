@@ -33,6 +33,15 @@ _WITHOUT_EFFECT: dict[str, Any] = {
     "training": {"recovery_steps": True},
 }
 
+# Settings that came after the first runs: where they are at their defaults, runs from before them are the same runs.
+_LATER = {
+    "network": ("right_structure", "right_pretrained", "right_pretrained_sha256"),
+    "augmentation": ("hue",),
+    "cps": ("strong_augmentation", "teacher"),
+    "optimization": ("clip_norm",),
+    "training": ("accumulate", "precision"),
+}
+
 
 class DatasetName(Frozen):
     digest: str
@@ -65,9 +74,9 @@ def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fracti
     if recipe.network.pretrained_sha256:
         # The digest says which weights these are; where they lie does not matter.
         settings["network"].pop("pretrained")
-    if recipe.split == SplitSettings():
-        # Runs from before there were such settings are the same runs.
-        settings.pop("split")
+    if recipe.network.right_pretrained_sha256:
+        settings["network"].pop("right_pretrained")
+    _leave_out_later_defaults(settings, recipe)
     parts = {
         "dataset": dataset_digest,
         "split": fingerprint,
@@ -78,6 +87,16 @@ def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fracti
     digest = hashlib.sha256(canonical_json(parts)).hexdigest()
     name = re.sub(r"[^A-Za-z0-9_.]+", "-", recipe.name).strip("-.") or "recipe"
     return f"{name}-{ratio_text(ratio).replace('/', '-')}-s{seed}-{digest[:12]}"
+
+
+def _leave_out_later_defaults(settings: dict[str, Any], recipe: Recipe) -> None:
+    for group, names in _LATER.items():
+        fields = type(getattr(recipe, group)).model_fields
+        for name in names:
+            if settings[group].get(name) == fields[name].default:
+                del settings[group][name]
+    if recipe.split == SplitSettings():
+        settings.pop("split")
 
 
 def new_record(recipe: Recipe, overrides: dict[str, Any], manifest: Manifest, split: Split, key: str) -> RunRecord:

@@ -1,6 +1,6 @@
 """A training image: scaled, cropped, flipped, its colours changed, normalised.
 
-Geometry is one affine warp that computes the pixels of the crop and no others; colour is one 3 x 4 matrix.
+Geometry is one affine warp that computes the pixels of the crop and no others; `colors.py` does the rest.
 """
 
 from typing import Any
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.recipes.model import Augmentation
+from components.training.colors import change_colors
 
 # Loader threads work on different images at once; threads inside one warp would only compete with them.
 cv2.setNumThreads(1)
 
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 Image = NDArray[np.uint8]
 
 
@@ -34,7 +34,7 @@ def augment(
     target = cv2.warpAffine(
         label, warp, (width, height), flags=nearest, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_index
     )
-    colored = _change_colors(np.asarray(pixels, dtype=np.float32), settings, rng)
+    colored = change_colors(np.asarray(pixels, dtype=np.float32), settings, rng)
     # The padding is the mean colour, which is 0 once normalised. Labels mark their own void pixels besides.
     inside = _inside(warp, image.shape, (height, width))
     planes: NDArray[np.float32] = normalise(colored, settings) * inside
@@ -76,20 +76,3 @@ def _inside(warp: NDArray[np.float64], shape: tuple[int, ...], crop: tuple[int, 
     in_rows = (rows > -0.5) & (rows < shape[0] - 0.5)
     in_columns = (columns > -0.5) & (columns < shape[1] - 0.5)
     return np.asarray(np.outer(in_rows, in_columns), dtype=np.float32)
-
-
-def _change_colors(
-    pixels: NDArray[np.float32], settings: Augmentation, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Brightness, contrast and saturation, each changed with the chance `distort`, as one matrix."""
-    brightness, contrast, saturation = (
-        1 + rng.uniform(-spread, spread) if rng.random() < settings.distort else 1.0
-        for spread in (settings.brightness, settings.contrast, settings.saturation)
-    )
-    if brightness == contrast == saturation == 1.0:
-        return pixels
-    grey = float(pixels.reshape(-1, 3).mean(axis=0) @ LUMA) * brightness
-    matrix = np.empty((3, 4), dtype=np.float32)
-    matrix[:, :3] = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * LUMA[None, :])
-    matrix[:, 3] = grey * (1 - contrast)
-    return np.asarray(np.clip(cv2.transform(pixels, matrix), 0, 255), dtype=np.float32)

@@ -13,6 +13,7 @@ from components.dataset.split import Split
 from components.errors import UserError, WorkFailed
 from components.recipes import Recipe
 from components.training.augmentation import augment
+from components.training.colors import augment_strongly
 from components.training.cps import Batch
 from components.training.cutmix import cutmix_mask
 from components.training.randomness import Stream, generator
@@ -43,6 +44,11 @@ class TrainingData:
             raise UserError(
                 f"batch size {recipe.training.batch_size} cannot be shared by {share.processes} processes; "
                 f"choose a multiple of {share.processes}"
+            )
+        if recipe.training.batch_size // share.processes % recipe.training.accumulate:
+            raise UserError(
+                f"the {recipe.training.batch_size // share.processes} images of each of {share.processes} processes "
+                f"cannot be cut into training.accumulate={recipe.training.accumulate} parts"
             )
         self.reader, self.split, self.recipe, self.seed, self.share = reader, split, recipe, seed, share
         self.ignore_index = reader.manifest.ignore_index
@@ -99,16 +105,31 @@ class TrainingData:
                 for at in positions
             ]
         )
+        mixed = np.where(mask[:, None], second, first)
+        void = np.where(mask, second_void, first_void) == self.ignore_index
         return Batch(
             labeled=images,
             labels=labels.astype(np.int64),
             first=first,
             second=second,
-            mixed=np.where(mask[:, None], second, first),
+            mixed=self._strong(mixed, void, positions),
             mask=mask,
-            void=np.where(mask, second_void, first_void) == self.ignore_index,
+            void=void,
             names=(*names, *(name for name, _ in [*firsts, *seconds])),
         )
+
+    def _strong(self, mixed: NDArray[np.float32], void: NDArray[np.bool_], positions: list[int]) -> NDArray[np.float32]:
+        chance = self.recipe.cps.strong_augmentation
+        if chance == 0:
+            return mixed
+        changed = [
+            augment_strongly(
+                image, self.recipe.augmentation, chance, generator(self.seed, Stream.STRONG_AUGMENTATION, at)
+            )
+            for image, at in zip(mixed, positions, strict=True)
+        ]
+        # Padding stays the mean colour.
+        return np.stack(changed) * ~void[:, None]
 
     def _augmented(
         self, image: str, label: str | None, stream: Stream, position: int

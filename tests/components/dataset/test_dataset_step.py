@@ -228,6 +228,16 @@ def test_the_key_holds_what_the_weights_depend_on_and_nothing_else() -> None:
     known = {"network__pretrained_sha256": "a" * 64}
     assert key(network__pretrained="a.npz", **known) == key(network__pretrained="s3://b/a.npz", **known)
     assert key(network__pretrained="a.npz") != key(network__pretrained="b.npz")
+    changed = {
+        "augmentation__hue": 0.1,
+        "cps__strong_augmentation": 0.5,
+        "cps__teacher": "average",
+        "optimization__clip_norm": 1.0,
+        "training__accumulate": 2,
+        "training__precision": "float16",
+        "network__right_structure": "mobilenetv2-fpn",
+    }
+    assert len({key(), *(key(**{name: value}) for name, value in changed.items())}) == len(changed) + 1
 
 
 @pytest.mark.camvid

@@ -41,6 +41,22 @@ def test_overrides_change_what_they_name():
             "unknown network structure 'small-fnp'; did you mean 'small-fpn'?",
         ),
         ("demo", {"evaluation.stride": [999, 1]}, "larger than crop"),
+        ("camvid-mobilenetv2", {"network.right_structure": "small-fpn"}, "freeze_stem shares the first stages"),
+        ("demo", {"network.right_structure": "resnet"}, "unknown network structure 'resnet'; there are: small-fpn"),
+        ("demo", {"network.right_pretrained": "a.npz"}, "right_pretrained is for a right_structure of its own"),
+        ("demo", {"training.accumulate": 3}, "a batch_size of 8 cannot be cut into accumulate=3 parts"),
+        (
+            "demo",
+            {"training.precision": "float8"},
+            "setting 'training.precision': input should be 'float32', 'float16'",
+        ),
+        ("demo", {"optimization.clip_norm": -1}, "setting 'optimization.clip_norm': input should be greater than or"),
+        ("demo", {"cps.strong_augmentation": 2}, "setting 'cps.strong_augmentation': input should be less than or"),
+        (
+            "demo",
+            {"cps.teacher": "average", "optimization.ema": 0},
+            "cps.teacher=average needs an average of the weights: set optimization.ema",
+        ),
         ("nowhere.yaml", {}, "recipe file 'nowhere.yaml' does not exist"),
     ],
 )
