@@ -83,9 +83,11 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
     from components.training.loop import Training
     from components.training.losses import Criterion, min_kept_pixels, root_median_frequency
     from components.training.pair import Pair
+    from components.training.precision import check_precision
     from components.training.schedule import plan
     from components.training.uploads import Uploads
 
+    check_precision(recipe.training.precision)
     group = Group()
     reader = DatasetReader(store, record.dataset.digest)
     data = TrainingData(reader, split, recipe, record.seed, group.share)
@@ -96,10 +98,11 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
     weights = None
     if recipe.loss.class_weights == "root_median_frequency":
         weights = paddle.to_tensor(root_median_frequency(data.class_pixels()))
+    images = recipe.training.batch_size // group.processes // recipe.training.accumulate
     criterion = Criterion(
         settings=recipe.loss,
         ignore_index=reader.manifest.ignore_index,
-        min_kept=min_kept_pixels(recipe.loss, recipe.augmentation.crop, recipe.training.batch_size // group.processes),
+        min_kept=min_kept_pixels(recipe.loss, recipe.augmentation.crop, images),
         class_weights=weights,
         total=group.mean,
     )

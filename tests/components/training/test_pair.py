@@ -7,6 +7,8 @@ from small_training import make_batch, make_pair, make_recipe, run
 
 from components.errors import UserError
 from components.networks.structures import build
+from components.training.cps import Batch
+from components.training.losses import Criterion
 
 
 def states(pair):
@@ -99,3 +101,108 @@ def test_no_decay_on_biases_and_normalisation():
         branch.step(0.1, 0)
         changed = {name for name, tensor in branch.trained.items() if (tensor.numpy() != before[name]).any()}
         assert changed == {name for name in before if name.endswith("weight") and before[name].ndim == 4}
+
+
+def frozen_pair(recipe):
+    """A pair whose batch normalisation stands still: for exact comparisons of gradients."""
+    pair = make_pair(recipe)
+    for network in pair.networks.values():
+        network.eval()
+    return pair
+
+
+@pytest.mark.parametrize("settings", [{"cps__confidence": 0.3}, {"cps__weight": 0.0}])
+def test_accumulated_gradients_are_those_of_the_whole_batch(settings):
+    whole, cut = (
+        frozen_pair(make_recipe(training__batch_size=4, training__accumulate=parts, **settings)) for parts in (1, 4)
+    )
+    weights = paddle.to_tensor(np.array([1.0, 2.0, 0.5, 1.5], dtype=np.float32))
+    criterion = Criterion(whole.recipe.loss, 255, min_kept=1, class_weights=weights)
+    batch = make_batch(0, size=4)
+    batch.labels[0, :20] = 255  # micro-batches with different numbers of valid pixels
+    if settings.get("cps__weight") == 0.0:
+        batch = Batch(batch.labeled, batch.labels, None, None, None, None, None, batch.names)
+    found = []
+    for pair in (whole, cut):
+        gradients = record_gradients(pair)
+        losses = pair.step(batch, criterion, weight=1.5, learning_rate=0.01, number=0)
+        found.append((losses, gradients))
+    (losses, gradients), (cut_losses, cut_gradients) = found
+    assert cut_losses.total == pytest.approx(losses.total, abs=1e-5)
+    assert cut_losses.cross == pytest.approx(losses.cross, abs=1e-5)
+    assert gradients.keys() == cut_gradients.keys()
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(cut_gradients[name], gradient, atol=1e-6, err_msg=name)
+
+
+def record_gradients(pair):
+    """Fills with what each branch is about to descend."""
+    gradients = {}
+
+    def record(branch, step):
+        def recording(*arguments):
+            gradients.update({f"{branch.name}.{key}": one.grad.numpy() for key, one in branch.trained.items()})
+            step(*arguments)
+
+        return recording
+
+    for branch in pair.branches.values():
+        branch.step = record(branch, branch.step)
+    return gradients
+
+
+def test_ohem_picks_in_each_micro_batch_and_losses_are_averaged():
+    recipe = make_recipe(training__batch_size=4, training__accumulate=2, loss__kind="ohem", loss__ohem_threshold=0.2)
+    pair = frozen_pair(recipe)
+    criterion = Criterion(recipe.loss, 255, min_kept=200)
+    batch = make_batch(0, size=4)
+    expected = [
+        float(
+            criterion.supervised(network(paddle.to_tensor(batch.labeled[part])), paddle.to_tensor(batch.labels[part]))
+        )
+        for network in pair.networks.values()
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    losses = pair.step(batch, criterion, weight=1.0, learning_rate=0.01, number=0)
+    assert losses.supervised == pytest.approx(sum(expected) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("limit", [0.05, 1e6])
+def test_clipping_is_by_the_norm_of_all_gradients_of_a_network(criterion, limit):
+    recipe = make_recipe(optimization__optimizer="sgd", optimization__momentum=0.0, optimization__weight_decay=0.0)
+    rate, moved = 0.5, []
+    for clip in (0.0, limit):
+        pair = make_pair(recipe.model_copy(update={"optimization": recipe.optimization.model_copy(
+            update={"clip_norm": clip})}))  # fmt: skip
+        before = {name: one.numpy().copy() for name, one in pair.branches["left"].trained.items()}
+        pair.step(make_batch(0), criterion, weight=1.0, learning_rate=rate, number=0)
+        moved.append({
+            name: (before[name] - one.numpy()) / rate for name, one in pair.branches["left"].trained.items()
+        })  # fmt: skip
+    plain, clipped = moved
+    norm = np.sqrt(sum((gradient.astype(np.float64) ** 2).sum() for gradient in plain.values()))
+    assert norm > 0.05
+    for name, gradient in plain.items():
+        np.testing.assert_allclose(clipped[name], gradient * min(1, limit / norm), atol=2e-6, err_msg=name)
+
+
+def test_the_averaged_weights_teach(criterion):
+    recipe = make_recipe(cps__teacher="average", optimization__ema=0.9)
+    pair, batch = make_pair(recipe), make_batch(5)
+    run(pair, criterion, 0, 3)
+    branch = pair.branches["left"]
+    current = {name: tensor.numpy() for name, tensor in branch.network.state_dict().items()}
+    found = pair._pseudo_labels(pair._forwards(batch), batch, criterion)["left"].numpy()
+    for name, tensor in branch.network.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), current[name])
+
+    average = build("small-fpn", 4)
+    average.set_state_dict({name: paddle.to_tensor(array) for name, array in branch.weights().items()})
+    average.train()
+    with paddle.no_grad():
+        labels = [average(paddle.to_tensor(images)).argmax(axis=1).numpy() for images in (batch.first, batch.second)]
+    np.testing.assert_array_equal(found, np.where(batch.mask, labels[1], labels[0]))
+    network = pair.networks["left"]
+    with paddle.no_grad():
+        students = [network(paddle.to_tensor(images)).argmax(axis=1).numpy() for images in (batch.first, batch.second)]
+    assert (np.where(batch.mask, students[1], students[0]) != found).any()
