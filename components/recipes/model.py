@@ -72,6 +72,16 @@ class Network(Settings):
         """By network: left, right."""
         return {"left": self.structure, "right": self.right_structure or self.structure}
 
+    @property
+    def backbones(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        """Files of pretrained weights: where from, sha256, and for which networks."""
+        differ = len(set(self.structures.values())) > 1
+        found: list[tuple[str, str, tuple[str, ...]]] = [
+            (self.pretrained, self.pretrained_sha256, ("left",) if differ else ("left", "right")),
+            (self.right_pretrained, self.right_pretrained_sha256, ("right",)),
+        ]
+        return [entry for entry in found if entry[0]]
+
     @model_validator(mode="after")
     def _known(self) -> "Network":
         for structure in self.structures.values():

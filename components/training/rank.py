@@ -116,15 +116,18 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
 
 
 def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:
-    if not recipe.network.pretrained:
+    backbones = recipe.network.backbones
+    if not backbones:
         return
     from components.dataset.fetch import fetch
     from components.networks.pretrained import load_backbone
 
-    with tempfile.TemporaryDirectory(prefix="cps-pretrained-") as folder:
-        path, _ = fetch(recipe.network.pretrained, recipe.network.pretrained_sha256, Path(folder), store, "train")
-        matches = [load_backbone(network, path) for network in pair.networks.values()]
-    progress.say("train", f"pretrained weights {recipe.network.pretrained}: {matches[0]}")
+    for source, sha256, names in backbones:
+        with tempfile.TemporaryDirectory(prefix="cps-pretrained-") as folder:
+            path, _ = fetch(source, sha256, Path(folder), store, "train")
+            for name in names:
+                match = load_backbone(pair.networks[name], path)
+        progress.say("train", f"pretrained weights {source}: {match}")
 
 
 def _tracker(record: RunRecord) -> Tracker:

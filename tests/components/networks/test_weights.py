@@ -119,6 +119,33 @@ def test_backbone_of_another_network_is_refused(tmp_path):
         load_backbone(build("small-fpn", 3), tmp_path / "other.npz")
 
 
+def test_a_match_under_nine_tenths_is_an_error_and_names_the_first_misfit(tmp_path):
+    network = build("mobilenetv2-fpn", 3, 1)
+    arrays = {name: array for name, array in state_arrays(network).items() if name.startswith("features")}
+    names = list(arrays)
+
+    def load(unfit: int) -> int:
+        wrong = {name: np.zeros((7, 7), np.float32) for name in names[:unfit]}
+        save_file({**arrays, **wrong}, tmp_path / "a.safetensors")
+        return load_backbone(build("mobilenetv2-fpn", 3, 2), tmp_path / "a.safetensors").filled
+
+    assert load(25) == 230  # 90.2 % of 255
+    with pytest.raises(UserError, match=r"fits 229 of 255 .* \('features.0.0.weight' has shape \(7, 7\), the network"):
+        load(26)
+
+
+def test_backbone_by_order_passes_over_single_numbers(tmp_path):
+    source, target = build("mobilenetv2-fpn", 3, 1), build("mobilenetv2-fpn", 3, 2)
+    arrays = {}
+    for number, (name, array) in enumerate(state_arrays(source).items()):
+        if name.startswith("features"):
+            arrays[f"{number}"] = array
+            arrays[f"{number}.num_batches_tracked"] = np.array(7)
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert load_backbone(target, tmp_path / "a.npz").filled == 255
+    np.testing.assert_array_equal(target.features[0][0].weight.numpy(), source.features[0][0].weight.numpy())
+
+
 def test_pickled_weights_are_refused(tmp_path):
     np.savez(tmp_path / "evil.npz", a=np.array([{}], dtype=object))
     with pytest.raises(UserError, match="cannot be read"):
