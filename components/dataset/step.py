@@ -182,10 +182,18 @@ def _split(store: "Store", manifest: Manifest, parameters: Parameters) -> Split:
     settings = parameters.recipe.split
     classes = label_classes(store, manifest) if settings.stratify else None
     split = split_labels(manifest, parameters.ratio, parameters.seed, settings, classes)
-    if not split.unlabeled and parameters.recipe.cps.weight > 0:
+    if len(split.unlabeled) < 2 and parameters.recipe.cps.weight > 0:
+        left = "one unlabelled image, and two are mixed," if split.unlabeled else "no unlabelled image"
         raise UserError(
-            f"ratio {split.ratio} leaves no unlabelled image in dataset {manifest.name}: "
+            f"ratio {split.ratio} leaves {left} in dataset {manifest.name}: "
             "give a smaller ratio, or train without them by cps.weight=0"
+        )
+    batch, most = parameters.recipe.training.batch_size, max(len(split.labeled), len(split.unlabeled))
+    if most < batch:
+        raise UserError(
+            f"a batch of {batch} images is more than dataset {manifest.name} has at ratio {split.ratio}: "
+            f"{len(split.labeled)} labelled and {len(split.unlabeled)} unlabelled; set training.batch_size to {most} "
+            "at most"
         )
     return split
 

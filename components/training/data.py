@@ -55,6 +55,7 @@ class TrainingData:
         self._decoded = _Decoded(reader, DECODED_BYTES)
         if recipe.cps.weight > 0:
             unlabeled_pairs(len(split.unlabeled), seed, 0, 1)  # one image or none: said before anything is trained
+        self._check_crop()
 
     def batch(self, step: int) -> Batch:
         size = self.recipe.training.batch_size
@@ -80,6 +81,18 @@ class TrainingData:
         for sample in self.split.labeled:
             counts += np.bincount(self._decoded.get(sample.image, sample.label)[1].ravel(), minlength=256)
         return counts[:classes]
+
+    def _check_crop(self) -> None:
+        """Refuse a crop that no image would ever fill on either side; where only some are smaller, they are padded."""
+        (height, width), largest = self.recipe.augmentation.crop, self.recipe.augmentation.scales[1]
+        for name in (*(sample.image for sample in self.split.labeled), *self.split.unlabeled):
+            rows, columns = self._decoded.get(name, None)[0].shape[:2]
+            if rows * largest >= height or columns * largest >= width:
+                return
+        raise UserError(
+            f"the crop of {height} x {width} is larger than every image, such as {name} of {rows} x {columns}, even at "
+            f"the largest scale, {largest:g}: set augmentation.crop"
+        )
 
     def _with_unlabeled(
         self,

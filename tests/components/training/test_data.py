@@ -101,8 +101,26 @@ def test_micro_batches_are_the_batch_in_order():
             {"training__batch_size": 4, "training__accumulate": 4},
             "the 2 images of each of 2 processes cannot be cut into training.accumulate=4 parts",
         ),
+        (
+            Share(),
+            {"augmentation__crop": [61, 91]},
+            r"the crop of 61 x 91 is larger than every image, such as 109 of 40 x 60, even at the largest scale, 1.5",
+        ),
     ],
 )
-def test_batches_that_cannot_be_shared(share, settings, message):
+def test_what_cannot_be_made_into_batches_is_refused(share, settings, message):
     with pytest.raises(UserError, match=message):
         make_data(share, **settings)
+
+
+def test_a_crop_that_images_fill_on_one_side_is_padded():
+    batch = make_data(augmentation__crop=[64, 48]).batch(0)
+    assert batch.labeled.shape[2:] == (64, 48)
+    assert (batch.labels == 255).any()
+    assert (make_data(augmentation__crop=[60, 90]).batch(0).labels == 255).any()
+
+
+@pytest.mark.parametrize(("labeled", "unlabeled", "message"), [(0, 4, "no labelled image"), (4, 1, "there is 1")])
+def test_too_few_images_are_refused(labeled, unlabeled, message):
+    with pytest.raises(UserError, match=message):
+        make_data(split=make_split(labeled, unlabeled))
