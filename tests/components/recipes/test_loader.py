@@ -67,6 +67,15 @@ def test_mistakes_are_named_in_one_line(name, overrides, message):
     assert "\n" not in str(caught.value)
 
 
+def test_the_deeper_backbone_trains_in_the_same_way():
+    deep, plain = (load_recipe(f"cityscapes-deeplabv3p-resnet{depth}").model_dump() for depth in (101, 50))
+    assert deep["network"].pop("structure") == "deeplabv3p-resnet101"
+    assert plain["network"].pop("structure") == "deeplabv3p-resnet50"
+    for settings in (deep, plain):
+        del settings["name"], settings["summary"]
+    assert deep == plain
+
+
 @pytest.mark.parametrize("text", ["[1, 2", "- a\n- b", "\x00"])
 def test_a_file_that_is_no_recipe(tmp_path, text):
     path = tmp_path / "broken.yaml"

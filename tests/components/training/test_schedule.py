@@ -23,6 +23,19 @@ def test_a_ratio_outside_the_table_gets_as_many_steps_as_its_nearest():
     assert other.steps == pytest.approx(known.steps, rel=0.01)
 
 
+@pytest.mark.parametrize(("ratio", "labeled"), [("1/16", 661), ("1/8", 1323), ("1/4", 2646), ("1/2", 5291)])
+def test_voc_trains_as_long_as_the_authors_at_every_ratio(ratio, labeled):
+    length = plan(load_recipe("voc-deeplabv3p-resnet50"), labeled=labeled, unlabeled=10582 - labeled, ratio=ratio)
+    assert length.steps == pytest.approx(10582 * 60 / 16, rel=0.01)
+
+
+def test_the_twin_makes_as_many_steps_as_the_training_it_is_compared_with():
+    twin = load_recipe("cityscapes-deeplabv3p-resnet50", {"cps.weight": 0})
+    for ratio, labeled in (("1/8", 372), ("1/3", 992)):
+        sizes = {"labeled": labeled, "unlabeled": 2975 - labeled, "ratio": ratio}
+        assert plan(twin, **sizes) == plan(CITYSCAPES, **sizes)
+
+
 def test_checkpoints_are_spread_over_the_end_and_hold_the_last_epoch():
     length = plan(load_recipe("demo", {"training.epochs": 20, "training.checkpoints": 4}), labeled=20, unlabeled=140,
                   ratio="1/8")  # fmt: skip
