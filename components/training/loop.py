@@ -123,6 +123,7 @@ def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
         {name: branch.weights() for name, branch in training.pair.branches.items()},
         checkpoint_meta(
             structure=recipe.network.structure,
+            right_structure=recipe.network.right_structure,
             classes=[item.model_dump(mode="json") for item in manifest.classes],
             mean=recipe.augmentation.mean,
             std=recipe.augmentation.std,

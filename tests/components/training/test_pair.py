@@ -15,6 +15,12 @@ def states(pair):
     return {f"{name}.{key}": array for name, branch in pair.branches.items() for key, array in branch.state().items()}
 
 
+def restore(pair, saved):
+    for name, branch in pair.branches.items():
+        arrays = {key.removeprefix(f"{name}."): array for key, array in saved.items() if key.startswith(f"{name}.")}
+        branch.load_state(arrays, "the test")
+
+
 def assert_equal_states(one, two):
     assert one.keys() == two.keys()
     for key, array in one.items():
@@ -53,9 +59,7 @@ def test_a_restored_state_goes_on_to_the_bit(criterion, optimizer):
 
     build("small-fpn", 9)  # Paddle's own parameter names count on: a rebuilt network has others
     rebuilt = make_pair(recipe, seed=99)
-    for name, branch in rebuilt.branches.items():
-        arrays = {key.removeprefix(f"{name}."): array for key, array in saved.items() if key.startswith(f"{name}.")}
-        branch.load_state(arrays, "the test")
+    restore(rebuilt, saved)
     assert run(rebuilt, criterion, 3, 6) == expected
     assert_equal_states(states(undisturbed), states(rebuilt))
 
@@ -206,3 +210,16 @@ def test_the_averaged_weights_teach(criterion):
     with paddle.no_grad():
         students = [network(paddle.to_tensor(images)).argmax(axis=1).numpy() for images in (batch.first, batch.second)]
     assert (np.where(batch.mask, students[1], students[0]) != found).any()
+
+
+def test_two_structures_train_together_and_go_on_to_the_bit(criterion):
+    recipe = make_recipe(network__right_structure="mobilenetv2-fpn")
+    pair = make_pair(recipe)
+    assert [type(network).__name__ for network in pair.networks.values()] == ["SmallFPN", "MobileNetV2FPN"]
+    run(pair, criterion, 0, 1)
+    saved = states(pair)
+    expected = run(pair, criterion, 1, 3)
+    assert np.isfinite(expected).all()
+    rebuilt = make_pair(recipe, seed=99, threads=True)
+    restore(rebuilt, saved)
+    assert run(rebuilt, criterion, 1, 3) == expected
