@@ -39,7 +39,7 @@ _LATER = {
     "augmentation": ("hue",),
     "cps": ("strong_augmentation", "teacher"),
     "optimization": ("clip_norm",),
-    "training": ("accumulate", "precision"),
+    "training": ("accumulate", "precision", "patience", "holdout"),
 }
 
 

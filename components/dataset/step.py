@@ -22,6 +22,7 @@ from components.dataset.split import Split, split_labels
 from components.dataset.store import stored_manifest
 from components.errors import UserError, WorkFailed
 from components.recipes import Recipe, load_recipe
+from components.recipes.model import FOREIGN, PADDLESEG_MODELS
 from components.storage import keys
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def split_step(
     if job_id:
         store.put_json(keys.job(job_id), {"job_id": job_id, "run_key": key, "dataset": manifest.name})
     _warn_of_missing_classes(store, manifest, split)
+    _warn_of_untested_structures(parameters.recipe)
     origin = "the dataset's own lists" if split.origin == "lists" else f"by seed {split.seed}"
     counts = f"{len(split.labeled)} labelled, {len(split.unlabeled)} unlabelled, {len(split.val)} val images"
     progress.say(SPLIT_STEP, f"{key}: {counts} ({origin})")
@@ -208,6 +210,17 @@ def _warn_of_missing_classes(store: "Store", manifest: Manifest, split: Split) -
             SPLIT_STEP,
             f"warning: at ratio {split.ratio} no labelled image shows {', '.join(missing)}; {advice}",
         )
+
+
+def _warn_of_untested_structures(recipe: Recipe) -> None:
+    for structure in dict.fromkeys(recipe.network.structures.values()):
+        name = structure.removeprefix(FOREIGN)
+        if structure.startswith(FOREIGN) and name not in PADDLESEG_MODELS:
+            progress.say(
+                SPLIT_STEP,
+                f"warning: {structure} is none of the networks that are tested with this version of Paddle: "
+                f"{', '.join(PADDLESEG_MODELS)}",
+            )
 
 
 def _write_run(store: "Store", key: str, manifest: Manifest, split: Split, parameters: Parameters) -> None:

@@ -46,6 +46,16 @@ STRUCTURES = ("small-fpn", "mobilenetv2-fpn", "deeplabv3p-resnet50", "deeplabv3p
 """Our own networks; `components.networks.structures` builds them."""
 FOREIGN = "paddleseg:"
 """Before the name of one of paddleseg's networks."""
+# fmt: off
+PADDLESEG_MODELS = (
+    "ANN", "AttentionUNet", "BiSeNetV2", "BiseNetV1", "CCNet", "DANet", "DDRNet_23", "DMNet", "DNLNet", "DeepLabV3",
+    "DeepLabV3P", "ENCNet", "ENet", "ESPNetV2", "FCN", "FastFCN", "FastSCNN", "GCNet", "GINet", "GSCNN", "GloRe",
+    "HarDNet", "ISANet", "LRASPP", "MobileSeg", "OCRNet", "PFPNNet", "PPHumanSegLite", "PPLiteSeg", "PSPNet",
+    "RTFormer", "SINet", "STDCSeg", "SegFormer", "SegNet", "TopFormer", "U2Net", "U2Netp", "UNet", "UNet3Plus",
+    "UNetPlusPlus", "UPerNet",
+)
+# fmt: on
+"""Of paddleseg 2.8.0, those that were found to train in pairs on Paddle 3.3.1; others may, and are tried first."""
 
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -187,13 +197,21 @@ class Training(Settings):
     checkpoints: Positive = 5
     """How many are saved: evenly spaced over the last `checkpoint_span` of the epochs, the last epoch always."""
     checkpoint_span: Annotated[float, Field(gt=0, le=1)] = 1.0
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Stop after so many epochs without a better mIoU on the held-out images; 0 trains to the end. The learning rate is
+    planned for all epochs, and checkpoints are spread over all of them; the last epoch is saved wherever it is."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of the labelled images that is held out for `patience`, drawn by the seed. Nothing is learned from
+    them: with few labels that costs more than it saves."""
     recovery_steps: Positive = 50
     """The complete training state is saved every so many steps."""
 
     @model_validator(mode="after")
-    def _divides(self) -> "Training":
+    def _fits_together(self) -> "Training":
         if self.batch_size % self.accumulate:
             raise ValueError(f"a batch_size of {self.batch_size} cannot be cut into accumulate={self.accumulate} parts")
+        if (self.patience > 0) != (self.holdout > 0):
+            raise ValueError("patience and holdout go together: set both to stop early, or neither")
         return self
 
 

@@ -10,13 +10,14 @@ import paddle
 from numpy.typing import NDArray
 from paddle import nn
 
+from components.networks.layers import BATCH_NORMALISATION
 from components.networks.weights import load_state, state_arrays
 from components.recipes.model import Optimization
 from components.training.precision import LossScale
 
 Arrays = dict[str, NDArray[Any]]
 
-NORMALISATION = (nn.layer.norm._BatchNormBase, nn.LayerNorm, nn.GroupNorm)
+NORMALISATION = (*BATCH_NORMALISATION, nn.LayerNorm, nn.GroupNorm)
 
 
 class Branch:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from paddle import nn
 from paddle.nn import functional as F
 
+from components.networks.layers import BATCH_NORMALISATION
 from components.training.losses import Criterion
 
 Forward = Callable[[str], paddle.Tensor]
@@ -136,7 +137,7 @@ def frozen_statistics(network: nn.Layer) -> Iterator[None]:
 
     Paddle's momentum is the share of the running value that is kept: 1 keeps all of it, to the bit.
     """
-    layers = [layer for layer in network.sublayers() if isinstance(layer, nn.layer.norm._BatchNormBase)]
+    layers = [layer for layer in network.sublayers() if isinstance(layer, BATCH_NORMALISATION)]
     momenta = [layer._momentum for layer in layers]
     for layer in layers:
         layer._momentum = 1.0

@@ -1,8 +1,8 @@
 """The two networks and one step of both: pseudo labels, losses, gradients, weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -11,6 +11,7 @@ import paddle
 from paddle import nn
 
 from components.errors import UserError
+from components.networks.foreign import Foreign
 from components.networks.structures import build
 from components.recipes import Recipe
 from components.training.branch import Branch
@@ -50,7 +51,7 @@ class Pair:
         self.shares_stem = recipe.network.freeze_stem
         if self.shares_stem:
             _freeze_stems(networks, recipe.network.structure)
-        self.has_dropout = any(_drops(layer) for network in networks.values() for layer in network.sublayers())
+        self.has_dropout = any(_drops(layer) for network in networks.values() for layer in network.sublayers(True))
         # Which precision operations compute in is a setting of the whole process.
         threads = threads and not self.has_dropout and recipe.training.precision == "float32"
         self._pool = ThreadPoolExecutor(2, "network") if threads else None
@@ -63,6 +64,21 @@ class Pair:
             name: Branch(name, network, self.recipe.optimization, LossScale() if scaled else None)
             for name, network in self.networks.items()
         }
+        self._train()
+
+    @contextmanager
+    def evaluated(self) -> Iterator[list[nn.Layer]]:
+        """Within, both networks as a checkpoint would hold them, in evaluation mode."""
+        with ExitStack() as stack:
+            for branch in self.branches.values():
+                stack.enter_context(branch.averaged())
+                branch.network.eval()
+            try:
+                yield list(self.networks.values())
+            finally:
+                self._train()
+
+    def _train(self) -> None:
         for network in self.networks.values():
             network.train()
             if self.shares_stem:
@@ -200,4 +216,5 @@ def _freeze_stems(networks: dict[str, nn.Layer], structure: str) -> None:
 
 
 def _drops(layer: nn.Layer) -> bool:
-    return isinstance(layer, nn.Dropout | nn.Dropout2D) and layer.p > 0
+    # paddleseg's networks also drop by functions and by layers of their own.
+    return isinstance(layer, Foreign) or (isinstance(layer, nn.Dropout | nn.Dropout2D) and layer.p > 0)

@@ -80,6 +80,7 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
     from components.dataset.reader import DatasetReader
     from components.training.data import TrainingData
     from components.training.group import Group
+    from components.training.holdout import EarlyStop, hold_out
     from components.training.loop import Training
     from components.training.losses import Criterion, min_kept_pixels, root_median_frequency
     from components.training.pair import Pair
@@ -90,6 +91,7 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
     check_precision(recipe.training.precision)
     group = Group()
     reader = DatasetReader(store, record.dataset.digest)
+    split, held = hold_out(split, recipe.training.holdout, record.seed)
     data = TrainingData(reader, split, recipe, record.seed, group.share)
     length = plan(recipe, labeled=len(split.labeled), unlabeled=len(split.unlabeled), ratio=record.ratio)
     pair = Pair(recipe, len(reader.manifest.classes), record.seed, threads=group.alone)
@@ -109,10 +111,12 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
     progress.say(
         "train",
         f"{len(split.labeled)} labelled and {len(split.unlabeled)} unlabelled images, {length.epochs} epochs of "
-        f"{length.steps_per_epoch} steps, checkpoints after epochs {', '.join(map(str, length.checkpoint_epochs))}",
+        f"{length.steps_per_epoch} steps, checkpoints after epochs {', '.join(map(str, length.checkpoint_epochs))}"
+        + (f"; {len(held)} labelled images held out, to stop early" if held else ""),
     )
     uploads = Uploads(store, kept_folder(record.run_key))
-    return Training(record, recipe, length, pair, data, criterion, store, tracker, group, uploads)
+    early_stop = EarlyStop(held, reader, recipe) if held else None
+    return Training(record, recipe, length, pair, data, criterion, store, tracker, group, uploads, early_stop)
 
 
 def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:

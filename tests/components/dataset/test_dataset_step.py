@@ -266,6 +266,8 @@ def test_the_key_holds_what_the_weights_depend_on_and_nothing_else() -> None:
         "training__precision": "float16",
         "network__right_structure": "mobilenetv2-fpn",
     }
+    early = {"training__patience": 2, "training__holdout": 0.1}
+    assert key(**early) != key() != key(**{**early, "training__holdout": 0.2}) != key(**early)
     assert len({key(), *(key(**{name: value}) for name, value in changed.items())}) == len(changed) + 1
 
 

@@ -57,6 +57,7 @@ def test_overrides_change_what_they_name():
             {"cps.teacher": "average", "optimization.ema": 0},
             "cps.teacher=average needs an average of the weights: set optimization.ema",
         ),
+        ("demo", {"training.patience": 3}, "patience and holdout go together: set both to stop early, or neither"),
         ("nowhere.yaml", {}, "recipe file 'nowhere.yaml' does not exist"),
     ],
 )

@@ -7,6 +7,7 @@ from small_training import make_batch, make_pair, make_recipe, run
 
 from components.errors import UserError
 from components.networks.structures import build
+from components.training.branch import _undecayed
 from components.training.cps import Batch
 from components.training.losses import Criterion
 
@@ -105,6 +106,12 @@ def test_no_decay_on_biases_and_normalisation():
         branch.step(0.1, 0)
         changed = {name for name, tensor in branch.trained.items() if (tensor.numpy() != before[name]).any()}
         assert changed == {name for name in before if name.endswith("weight") and before[name].ndim == 4}
+
+
+def test_paddles_older_batch_normalisation_is_not_decayed_either():
+    network = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 1), paddle.nn.BatchNorm(4))
+    assert _undecayed(network) >= {"0.bias", "1.weight", "1.bias"}
+    assert "0.weight" not in _undecayed(network)
 
 
 def frozen_pair(recipe):

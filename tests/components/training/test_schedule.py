@@ -44,6 +44,12 @@ def test_checkpoints_are_spread_over_the_end_and_hold_the_last_epoch():
     assert length.checkpoint_epochs[0] >= 4
 
 
+def test_a_training_that_may_stop_early_has_checkpoints_everywhere():
+    settings = {"training.epochs": 20, "training.checkpoint_span": 0.2, "training.patience": 2, "training.holdout": 0.1}
+    length = plan(load_recipe("demo", settings), labeled=20, unlabeled=140, ratio="1/8")
+    assert length.checkpoint_epochs == (1, 7, 14, 20)
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_fewer_epochs_than_checkpoints_save_each(epochs):
     recipe = load_recipe("demo", {"training.epochs": epochs, "training.checkpoint_span": 1.0})
