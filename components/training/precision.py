@@ -23,7 +23,7 @@ GROWS_AFTER = 2000
 
 
 def check_precision(precision: Precision) -> None:
-    """Raises UserError where this machine's Paddle would silently train in float32 instead."""
+    """Raises UserError where Paddle would go on in float32 instead."""
     if precision != "float32" and not paddle.device.get_device().startswith("gpu"):
         raise UserError(
             f"training.precision={precision} needs a GPU, and this training runs on {paddle.device.get_device()}: "
