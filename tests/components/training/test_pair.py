@@ -162,6 +162,43 @@ def record_gradients(pair):
     return gradients
 
 
+def numpy_cross_entropy(logits, labels, kept):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    known = np.where(labels == 255, 0, labels)
+    return -np.take_along_axis(logs, known[:, None], axis=1)[:, 0][kept].mean()
+
+
+def test_a_step_is_what_numpy_makes_of_the_networks_logits():
+    """Pseudo labels by the other network, mixed; OHEM; and the weighted sum, from logits to the number."""
+    recipe = make_recipe(loss__kind="ohem", loss__ohem_threshold=0.3)
+    pair, batch = frozen_pair(recipe), make_batch(4)
+    batch.void[:, -5:] = True
+    criterion = Criterion(recipe.loss, 255, min_kept=50)
+    logits = {
+        name: {
+            part: network(paddle.to_tensor(getattr(batch, part))).numpy().astype(np.float64)
+            for part in ("labeled", "first", "second", "mixed")
+        }
+        for name, network in pair.networks.items()
+    }
+    supervised = cross = 0.0
+    for name, other in (("left", "right"), ("right", "left")):
+        probabilities = np.exp(logits[name]["labeled"])
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        known = np.where(batch.labels == 255, 0, batch.labels)
+        true = np.take_along_axis(probabilities, known[:, None], axis=1)[:, 0]
+        valid = batch.labels != 255
+        limit = max(0.3, np.sort(true[valid])[49])
+        supervised += numpy_cross_entropy(logits[name]["labeled"], batch.labels, valid & (true <= limit))
+        pseudo = np.where(batch.mask[:, None], logits[other]["second"], logits[other]["first"]).argmax(axis=1)
+        cross += numpy_cross_entropy(logits[name]["mixed"], pseudo, ~batch.void)
+    losses = pair.step(batch, criterion, weight=1.5, learning_rate=0.01, number=0)
+    assert losses.supervised == pytest.approx(supervised, rel=1e-5)
+    assert losses.cross == pytest.approx(cross, rel=1e-5)
+    assert losses.total == pytest.approx(supervised + 1.5 * cross, rel=1e-5)
+
+
 def test_ohem_picks_in_each_micro_batch_and_losses_are_averaged():
     recipe = make_recipe(training__batch_size=4, training__accumulate=2, loss__kind="ohem", loss__ohem_threshold=0.2)
     pair = frozen_pair(recipe)

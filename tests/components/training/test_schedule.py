@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from components.recipes import load_recipe
@@ -10,7 +11,10 @@ from components.training.schedule import cps_weight, learning_rate, plan
 CITYSCAPES = load_recipe("cityscapes-deeplabv3p-resnet50")
 
 
-@pytest.mark.parametrize(("ratio", "labeled", "epochs"), [("1/16", 186, 128), ("1/8", 372, 137), ("1/2", 1488, 240)])
+@pytest.mark.parametrize(
+    ("ratio", "labeled", "epochs"),
+    [("1/16", 186, 128), ("1/8", 372, 137), ("1/4", 744, 160), ("1/2", 1488, 240)],
+)
 def test_epochs_come_from_the_table(ratio, labeled, epochs):
     length = plan(CITYSCAPES, labeled=labeled, unlabeled=2975 - labeled, ratio=ratio)
     assert length.epochs == epochs
@@ -66,6 +70,12 @@ def test_poly_learning_rate_scales_with_the_batch():
     recipe = load_recipe("cityscapes-deeplabv3p-resnet50", {"training.batch_size": 16})
     assert learning_rate(recipe, 0, 100) == pytest.approx(0.04)
     assert learning_rate(recipe, 50, 100) == pytest.approx(0.04 * 0.5**0.9)
+
+
+def test_poly_learning_rate_of_every_step():
+    recipe = load_recipe("cityscapes-deeplabv3p-resnet50")
+    expected = 0.02 * (1 - np.arange(30) / 30) ** 0.9
+    np.testing.assert_allclose([learning_rate(recipe, step, 30) for step in range(30)], expected)
 
 
 def test_cps_weight_rises_then_stays():
