@@ -1,6 +1,5 @@
-"""paddleseg's own networks, by the name of their class: `paddleseg:PPLiteSeg`, `paddleseg:BiSeNetV2`, …"""
+"""paddleseg's own networks, by the name under which it lists them: `paddleseg:PPLiteSeg`, `paddleseg:BiSeNetV2`, …"""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -63,11 +62,10 @@ def build_paddleseg(name: str, num_classes: int) -> nn.Layer:
     A name outside PADDLESEG_MODELS is tried first, with a second one of its kind: parameters with names of their own,
     as MobileNetV2's backbones have, exist once in a process.
     """
-    from paddleseg import models
+    import paddleseg.models  # noqa: F401 - fills the list of models
+    from paddleseg.cvlibs.manager import MODELS
 
-    networks: dict[str, Callable[..., nn.Layer]] = {
-        label: item for label, item in vars(models).items() if inspect.isclass(item) and issubclass(item, nn.Layer)
-    }
+    networks: dict[str, Callable[..., nn.Layer]] = MODELS.components_dict
     if name not in networks:
         raise UserError(
             f"paddleseg has no network {name!r}{nearest(name, networks)}; tested are: {', '.join(PADDLESEG_MODELS)}"

@@ -62,7 +62,7 @@ class Branch:
     def averaged(self) -> Iterator[None]:
         """Within, the network has its averaged weights, if it keeps an average."""
         current = self.network.state_dict()
-        held = {name: current[name].clone() for name in self.average or {}}
+        held = {name: current[name].detach().clone() for name in self.average or {}}
         _copy(self.average or {}, current)
         try:
             yield

@@ -52,7 +52,7 @@ class Pair:
         if self.shares_stem:
             _freeze_stems(networks, recipe.network.structure)
         self.has_dropout = any(_drops(layer) for network in networks.values() for layer in network.sublayers(True))
-        # Which precision operations compute in is a setting of the whole process.
+        # Nothing says that Paddle's casts are a thread's own, and a GPU gains nothing by threads.
         threads = threads and not self.has_dropout and recipe.training.precision == "float32"
         self._pool = ThreadPoolExecutor(2, "network") if threads else None
         self.branches: dict[str, Branch] = {}

@@ -5,7 +5,7 @@ import paddle
 import pytest
 from paddle import nn
 from paddle.nn import functional as F
-from paddleseg import models
+from paddleseg.cvlibs.manager import MODELS
 
 from components.errors import UserError
 from components.networks import foreign
@@ -70,7 +70,7 @@ def test_a_network_whose_parameters_exist_once_is_refused(monkeypatch):
     ("name", "message"),
     [
         ("LPSNet", "LPSNet cannot be built from a class count alone: .*missing 3 required positional arguments"),
-        ("MLP", "MLP cannot be built from a class count alone: "),
+        ("LinearSegmenter", "LinearSegmenter cannot be built from a class count alone: "),
     ],
 )
 def test_networks_that_cannot_train_are_refused_in_one_line(name, message):
@@ -93,7 +93,7 @@ class Odd(nn.Layer):
 
 
 def test_a_network_that_is_not_listed_is_tried(monkeypatch):
-    monkeypatch.setattr(models, "Odd", Odd, raising=False)
+    monkeypatch.setitem(MODELS.components_dict, "Odd", Odd)
     with pytest.raises(UserError, match=r"paddleseg's Odd does not run with this Paddle: no way$"):
         build("paddleseg:Odd", 3)
     with pytest.raises(UserError, match=r"paddleseg's Odd gives \[2, 3, 64, 64\] for \[2, 3, 64, 64\], and not logits"):
