@@ -15,14 +15,14 @@ from components.dataset.ratio import ratio_text
 from components.dataset.split import Split
 from components.errors import WorkFailed
 from components.recipes.model import Recipe
-from components.recipes.model import Split as SplitSettings
 from components.storage import keys
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
 METHOD_VERSION = 1
-"""Raised by hand when the code changes what weights a recipe gives: old runs are then not taken for new."""
+"""Raised by hand when the code changes what weights a recipe gives, or a setting's default: old runs are then not taken
+for new."""
 
 _VERSIONS_OF = ("cps-pipeline", "paddlepaddle", "paddlepaddle-gpu", "paddleseg", "numpy", "pillow")
 
@@ -31,15 +31,6 @@ _WITHOUT_EFFECT: dict[str, Any] = {
     "summary": True,
     "evaluation": {"batch": True},
     "training": {"recovery_steps": True},
-}
-
-# Settings that came after the first runs: where they are at their defaults, runs from before them are the same runs.
-_LATER = {
-    "network": ("right_structure", "right_pretrained", "right_pretrained_sha256"),
-    "augmentation": ("hue",),
-    "cps": ("strong_augmentation", "teacher"),
-    "optimization": ("clip_norm",),
-    "training": ("accumulate", "precision", "patience", "holdout"),
 }
 
 
@@ -70,13 +61,13 @@ class RunRecord(Frozen):
 
 def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fraction, seed: int) -> str:
     """`<recipe>-1-8-s<seed>-<12 hex>`: equal for equal work, on any machine, with any number of processes."""
-    settings = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+    # Without defaults: runs from before there was some setting are the same runs as those that leave it alone.
+    settings = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT, exclude_defaults=True)
     if recipe.network.pretrained_sha256:
         # The digest says which weights these are; where they lie does not matter.
-        settings["network"].pop("pretrained")
+        settings["network"].pop("pretrained", None)
     if recipe.network.right_pretrained_sha256:
-        settings["network"].pop("right_pretrained")
-    _leave_out_later_defaults(settings, recipe)
+        settings["network"].pop("right_pretrained", None)
     parts = {
         "dataset": dataset_digest,
         "split": fingerprint,
@@ -87,16 +78,6 @@ def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fracti
     digest = hashlib.sha256(canonical_json(parts)).hexdigest()
     name = re.sub(r"[^A-Za-z0-9_.]+", "-", recipe.name).strip("-.") or "recipe"
     return f"{name}-{ratio_text(ratio).replace('/', '-')}-s{seed}-{digest[:12]}"
-
-
-def _leave_out_later_defaults(settings: dict[str, Any], recipe: Recipe) -> None:
-    for group, names in _LATER.items():
-        fields = type(getattr(recipe, group)).model_fields
-        for name in names:
-            if settings[group].get(name) == fields[name].default:
-                del settings[group][name]
-    if recipe.split == SplitSettings():
-        settings.pop("split")
 
 
 def new_record(recipe: Recipe, overrides: dict[str, Any], manifest: Manifest, split: Split, key: str) -> RunRecord:
