@@ -69,9 +69,9 @@ class Network(Settings):
     scratch."""
     pretrained_sha256: str = ""
     right_structure: str = ""
-    """Of the right network where it is another one's than `structure`, which then is the left one's alone."""
+    """The right network's, where it has another one than the left; empty gives both `structure`."""
     right_pretrained: str = ""
-    """Its backbone's weights; `pretrained` then is the left one's alone."""
+    """Backbone weights for `right_structure`; `pretrained` is then for the left network alone."""
     right_pretrained_sha256: str = ""
     freeze_stem: bool = False
     """Keep the backbone's first stages as they were pretrained (BatchNorm in evaluation mode too). Both networks then

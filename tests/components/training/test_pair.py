@@ -234,6 +234,23 @@ def test_clipping_is_by_the_norm_of_all_gradients_of_a_network(criterion, limit)
         np.testing.assert_allclose(clipped[name], gradient * min(1, limit / norm), atol=2e-6, err_msg=name)
 
 
+def test_clipping_comes_after_the_processes_have_averaged_their_gradients(criterion):
+    recipe = make_recipe(
+        optimization__optimizer="sgd", optimization__momentum=0.0, optimization__weight_decay=0.0,
+        optimization__clip_norm=0.01,
+    )  # fmt: skip
+    pair = make_pair(recipe)
+    before = {name: one.numpy().copy() for name, one in pair.branches["right"].trained.items()}
+
+    def tenfold(branch):
+        for parameter in branch.trained.values():
+            parameter.grad.set_value(parameter.grad * 10)
+
+    pair.step(make_batch(0), criterion, weight=1.0, learning_rate=1.0, number=0, synchronise=tenfold)
+    moved = [before[name] - one.numpy() for name, one in pair.branches["right"].trained.items()]
+    assert np.sqrt(sum((one.astype(np.float64) ** 2).sum() for one in moved)) == pytest.approx(0.01, rel=1e-3)
+
+
 def test_the_averaged_weights_teach(criterion):
     recipe = make_recipe(cps__teacher="average", optimization__ema=0.9)
     pair, batch = make_pair(recipe), make_batch(5)
