@@ -6,11 +6,9 @@ from components.dataset.fetch import file_sha256, is_url
 from components.errors import UserError
 from components.recipes import Recipe
 
-_SETTING = "network.pretrained"
-
 
 def pin_pretrained(recipe: Recipe, *, is_here: bool) -> Recipe:
-    """The recipe with `network.pretrained_sha256` filled in.
+    """The recipe with the sha256 of `network.pretrained` filled in, and of `network.right_pretrained`.
 
     Args:
         is_here: a path must exist on this machine, and is hashed. False when another one is to read it.
@@ -18,26 +16,31 @@ def pin_pretrained(recipe: Recipe, *, is_here: bool) -> Recipe:
     Raises:
         UserError: no such file, another sha256 than the one given, or an address without one.
     """
-    source, given = recipe.network.pretrained, recipe.network.pretrained_sha256.lower()
+    found = {
+        f"{setting}_sha256": _sha256(recipe, setting, is_here=is_here) for setting in ("pretrained", "right_pretrained")
+    }
+    return recipe.model_copy(update={"network": recipe.network.model_copy(update=found)})
+
+
+def _sha256(recipe: Recipe, setting: str, *, is_here: bool) -> str:
+    source: str = getattr(recipe.network, setting)
+    given: str = getattr(recipe.network, f"{setting}_sha256")
     if not source:
-        return recipe
+        return given
     if is_url(source):
         if not given:
             raise UserError(
-                f"{_SETTING} is the address {source}: give network.pretrained_sha256 too, so that it is checked"
+                f"network.{setting} is the address {source}: give network.{setting}_sha256 too, so that it is checked"
             )
-        return _with_sha256(recipe, given)
+        return given.lower()
     if not is_here:
-        return recipe
+        return given
     if not Path(source).is_file():
         raise UserError(
-            f"{_SETTING}: {source!r} is not a file; give an .npz or .safetensors file, a URL or an s3:// URI"
+            f"network.{setting}: {source!r} is not a file; give an .npz, .safetensors or .pdparams file, a URL or an "
+            "s3:// URI"
         )
     found = file_sha256(Path(source))
-    if given and given != found:
-        raise UserError(f"{_SETTING}: {source} has sha256 {found}, and not network.pretrained_sha256 {given}")
-    return _with_sha256(recipe, found)
-
-
-def _with_sha256(recipe: Recipe, sha256: str) -> Recipe:
-    return recipe.model_copy(update={"network": recipe.network.model_copy(update={"pretrained_sha256": sha256})})
+    if given and given.lower() != found:
+        raise UserError(f"network.{setting}: {source} has sha256 {found}, and not network.{setting}_sha256 {given}")
+    return found

@@ -66,6 +66,8 @@ def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fracti
     if recipe.network.pretrained_sha256:
         # The digest says which weights these are; where they lie does not matter.
         settings["network"].pop("pretrained", None)
+    if recipe.network.right_pretrained_sha256:
+        settings["network"].pop("right_pretrained", None)
     parts = {
         "dataset": dataset_digest,
         "split": fingerprint,

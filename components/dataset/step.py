@@ -22,6 +22,7 @@ from components.dataset.split import Split, split_labels
 from components.dataset.store import stored_manifest
 from components.errors import UserError, WorkFailed
 from components.recipes import Recipe, load_recipe
+from components.recipes.model import FOREIGN, PADDLESEG_MODELS
 from components.storage import keys
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def split_step(
     if job_id:
         store.put_json(keys.job(job_id), {"job_id": job_id, "run_key": key, "dataset": manifest.name})
     _warn_of_missing_classes(store, manifest, split)
+    _warn_of_untested_structures(parameters.recipe)
     origin = "the dataset's own lists" if split.origin == "lists" else f"by seed {split.seed}"
     counts = f"{len(split.labeled)} labelled, {len(split.unlabeled)} unlabelled, {len(split.val)} val images"
     progress.say(SPLIT_STEP, f"{key}: {counts} ({origin})")
@@ -217,10 +219,18 @@ def _split(store: "Store", manifest: Manifest, parameters: Parameters) -> Split:
     settings = parameters.recipe.split
     classes = label_classes(store, manifest) if settings.stratify else None
     split = split_labels(manifest, parameters.ratio, parameters.seed, settings, classes)
-    if not split.unlabeled and parameters.recipe.cps.weight > 0:
+    if len(split.unlabeled) < 2 and parameters.recipe.cps.weight > 0:
+        left = "one unlabelled image, and two are mixed," if split.unlabeled else "no unlabelled image"
         raise UserError(
-            f"ratio {split.ratio} leaves no unlabelled image in dataset {manifest.name}: "
+            f"ratio {split.ratio} leaves {left} in dataset {manifest.name}: "
             "give a smaller ratio, or train without them by cps.weight=0"
+        )
+    batch, most = parameters.recipe.training.batch_size, max(len(split.labeled), len(split.unlabeled))
+    if most < batch:
+        raise UserError(
+            f"a batch of {batch} images is more than dataset {manifest.name} has at ratio {split.ratio}: "
+            f"{len(split.labeled)} labelled and {len(split.unlabeled)} unlabelled; set training.batch_size to {most} "
+            "at most"
         )
     return split
 
@@ -235,6 +245,17 @@ def _warn_of_missing_classes(store: "Store", manifest: Manifest, split: Split) -
             SPLIT_STEP,
             f"warning: at ratio {split.ratio} no labelled image shows {', '.join(missing)}; {advice}",
         )
+
+
+def _warn_of_untested_structures(recipe: Recipe) -> None:
+    for structure in dict.fromkeys(recipe.network.structures.values()):
+        name = structure.removeprefix(FOREIGN)
+        if structure.startswith(FOREIGN) and name not in PADDLESEG_MODELS:
+            progress.say(
+                SPLIT_STEP,
+                f"warning: {structure} is none of the networks that are tested with this version of Paddle: "
+                f"{', '.join(PADDLESEG_MODELS)}",
+            )
 
 
 def _write_run(store: "Store", key: str, manifest: Manifest, split: Split, parameters: Parameters) -> None:

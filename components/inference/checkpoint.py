@@ -26,6 +26,7 @@ class Description:
     """The metadata of a weights file."""
 
     structure: str
+    """Of both networks, or `left and right` where they differ."""
     classes: tuple[PaintedClass, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -63,7 +64,7 @@ def read_description(meta: Mapping[str, str], origin: str) -> Description:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"weights {origin}: metadata {key!r} is missing or malformed ({error})") from None
     return Description(
-        structure=meta.get("structure", ""),
+        structure=" and ".join(filter(None, (meta.get("structure", ""), meta.get("right_structure", "")))),
         classes=classes,
         mean=values["mean"],
         std=values["std"],

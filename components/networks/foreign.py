@@ -1,22 +1,46 @@
-"""paddleseg's own networks, by the name of their class: `paddleseg:PPLiteSeg`, `paddleseg:BiSeNetV2`, …"""
+"""paddleseg's own networks, by the name under which it lists them: `paddleseg:PPLiteSeg`, `paddleseg:BiSeNetV2`, …"""
 
-import inspect
 from collections.abc import Callable
+from typing import Any
 
 import paddle
 from paddle import nn
 
 from components.errors import UserError
 from components.recipes.loader import nearest
+from components.recipes.model import PADDLESEG_MODELS
 
-# A network that takes a backbone gets this one; the others bring their own.
-BACKBONES = {
-    "PPLiteSeg": "STDC1",
-    "MobileSeg": "MobileNetV3_small_x1_0",
-    "FCN": "HRNet_W18_Small_V1",
-    "OCRNet": "HRNet_W18",
-    "SegFormer": "MixVisionTransformer_B0",
+# A network that takes a backbone gets this one, and what else it needs besides a class count.
+BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ANN": ("ResNet50_vd", {}),
+    "BiseNetV1": ("ResNet18_vd", {}),
+    "CCNet": ("ResNet50_vd", {}),
+    "DANet": ("ResNet50_vd", {"backbone_indices": (2, 3)}),
+    "DMNet": ("ResNet50_vd", {}),
+    "DNLNet": ("ResNet50_vd", {}),
+    "DeepLabV3": ("ResNet50_vd", {}),
+    "DeepLabV3P": ("ResNet50_vd", {"aspp_out_channels": 256}),
+    "ENCNet": ("ResNet50_vd", {}),
+    "FCN": ("HRNet_W18_Small_V1", {}),
+    "FastFCN": ("ResNet50_vd", {}),
+    "GCNet": ("ResNet50_vd", {}),
+    "GINet": ("ResNet50_vd", {}),
+    "GSCNN": ("ResNet50_vd", {}),
+    "GloRe": ("ResNet50_vd", {}),
+    "ISANet": ("ResNet50_vd", {}),
+    "LRASPP": ("MobileNetV3_large_x1_0", {}),
+    "MobileSeg": ("MobileNetV3_small_x1_0", {}),
+    "OCRNet": ("HRNet_W18", {"backbone_indices": (0,)}),
+    "PFPNNet": ("ResNet50_vd", {"backbone_indices": (0, 1, 2, 3), "channels": 256}),
+    "PPLiteSeg": ("STDC1", {}),
+    "PSPNet": ("ResNet50_vd", {}),
+    "STDCSeg": ("STDC1", {}),
+    "SegFormer": ("MixVisionTransformer_B0", {"embedding_dim": 256}),
+    "TopFormer": ("TopTransformer_Base", {}),
+    "UPerNet": ("ResNet50_vd", {"backbone_indices": (0, 1, 2, 3)}),
 }
+TRIAL = (2, 3, 64, 64)
+"""Images that a network which is not in PADDLESEG_MODELS must take before it is used."""
 
 
 class Foreign(nn.Layer):
@@ -33,17 +57,45 @@ class Foreign(nn.Layer):
 
 
 def build_paddleseg(name: str, num_classes: int) -> nn.Layer:
-    """Raises UserError for a name that paddleseg has no network for, or one that needs more than a class count."""
-    from paddleseg import models
+    """Raises UserError for a name that paddleseg has no network for, or one that cannot train here, as a pair.
+
+    A name outside PADDLESEG_MODELS is tried first, with a second one of its kind: parameters with names of their own,
+    as MobileNetV2's backbones have, exist once in a process.
+    """
+    import paddleseg.models  # noqa: F401 - fills the list of models
+    from paddleseg.cvlibs.manager import MODELS
+
+    networks: dict[str, Callable[..., nn.Layer]] = MODELS.components_dict
+    if name not in networks:
+        raise UserError(
+            f"paddleseg has no network {name!r}{nearest(name, networks)}; tested are: {', '.join(PADDLESEG_MODELS)}"
+        )
+    network = _build(networks[name], name, num_classes)
+    if name not in PADDLESEG_MODELS:
+        _try(_build(networks[name], name, num_classes), name, num_classes)
+    return network
+
+
+def _build(make: Callable[..., nn.Layer], name: str, num_classes: int) -> nn.Layer:
     from paddleseg.models import backbones
 
-    networks: dict[str, Callable[..., nn.Layer]] = {
-        label: item for label, item in vars(models).items() if inspect.isclass(item) and issubclass(item, nn.Layer)
-    }
-    if name not in networks:
-        raise UserError(f"paddleseg has no network {name!r}{nearest(name, networks)}")
-    settings = {"backbone": getattr(backbones, BACKBONES[name])()} if name in BACKBONES else {}
+    backbone, settings = BACKBONES.get(name, ("", {}))
     try:
-        return Foreign(networks[name](num_classes=num_classes, **settings))
-    except TypeError as error:
-        raise UserError(f"paddleseg's {name} cannot be built from a class count alone: {error}") from None
+        if backbone:
+            settings = {**settings, "backbone": getattr(backbones, backbone)()}
+        return Foreign(make(num_classes=num_classes, **settings))
+    except Exception as error:  # whatever a foreign constructor raises
+        raise UserError(f"paddleseg's {name} cannot be built from a class count alone: {_line(error)}") from None
+
+
+def _try(network: nn.Layer, name: str, num_classes: int) -> None:
+    try:
+        logits = network(paddle.zeros(TRIAL))
+    except Exception as error:  # whatever a foreign network raises
+        raise UserError(f"paddleseg's {name} does not run with this Paddle: {_line(error)}") from None
+    if list(logits.shape) != [TRIAL[0], num_classes, *TRIAL[2:]]:
+        raise UserError(f"paddleseg's {name} gives {list(logits.shape)} for {list(TRIAL)}, and not logits of that size")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[-300:]

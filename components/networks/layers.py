@@ -6,6 +6,9 @@ import numpy as np
 import paddle
 from paddle import nn
 
+BATCH_NORMALISATION = (nn.layer.norm._BatchNormBase, nn.BatchNorm)
+"""Paddle's two kinds; the second is older, and paddleseg's MobileNetV3 and others are built of it."""
+
 
 class ConvBNReLU(nn.Sequential):
     """Convolution, batch normalisation, ReLU; padded so that stride 1 keeps the size."""

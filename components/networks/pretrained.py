@@ -10,9 +10,12 @@ import paddle
 from paddle import nn
 
 from components.errors import UserError
+from components.networks.pdparams import read_pdparams
 
 LEAST_MATCH = 0.9
 """A file that fills less of the backbone than this is the wrong file."""
+SHOWN = 4
+"""Names of tensors in a line of the log."""
 
 Arrays = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
 
@@ -28,11 +31,15 @@ class Match:
 
     def __str__(self) -> str:
         text = f"{self.filled} of {self.wanted} backbone tensors"
-        return text + (f", {len(self.unused)} in the file unused" if self.unused else "")
+        for names, what in ((self.unfilled, "not in the file"), (self.unused, "in the file and not used")):
+            if names:
+                text += f"; {what}: {', '.join(names[:SHOWN])}"
+                text += f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        return text
 
 
 def load_backbone(network: nn.Layer, path: Path) -> Match:
-    """Fill the network's backbone from an .npz or .safetensors file.
+    """Fill the network's backbone from an .npz, .safetensors or .pdparams file.
 
     Tensors are matched by name, PyTorch's names for running statistics included. A file with foreign names is matched
     by order where every shape agrees, since exporters rename tensors and keep their order; it may go on after the
@@ -50,8 +57,8 @@ def load_backbone(network: nn.Layer, path: Path) -> Match:
         pairs = _by_order(wanted, arrays) or pairs
     if len(pairs) < LEAST_MATCH * len(wanted):
         raise UserError(
-            f"{path} fits {len(pairs)} of {len(wanted)} tensors of {type(network).__name__}'s backbone; "
-            "it belongs to another network"
+            f"{path} fits {len(pairs)} of {len(wanted)} tensors of {type(network).__name__}'s backbone"
+            f"{_first_misfit(wanted, arrays, prefix)}; it belongs to another network"
         )
     for name, source in pairs.items():
         wanted[name].set_value(paddle.to_tensor(arrays[source].astype(np.float32)))
@@ -65,7 +72,7 @@ def load_backbone(network: nn.Layer, path: Path) -> Match:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
-    """Every array of an .npz or .safetensors file, in the file's order. Nothing in it is executed."""
+    """Every array of an .npz, .safetensors or .pdparams file, in the file's order. Nothing in it is executed."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
@@ -74,20 +81,36 @@ def read_arrays(path: Path) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
             from safetensors.numpy import load_file
 
             return dict(load_file(path))
-    except Exception as error:  # numpy, zipfile and safetensors each raise their own kinds for a damaged file
+        if path.suffix == ".pdparams":
+            return read_pdparams(path)
+    except Exception as error:  # numpy, zipfile, safetensors and pickle each raise their own kinds for a damaged file
         raise UserError(f"pretrained weights {path} cannot be read: {' '.join(str(error).split())}") from None
-    raise UserError(f"pretrained weights {path} must be an .npz or .safetensors file")
+    raise UserError(f"pretrained weights {path} must be an .npz, .safetensors or .pdparams file")
 
 
 def _by_name(wanted: Mapping[str, paddle.Tensor], arrays: Arrays, prefix: str) -> dict[str, str]:
-    ours = {_paddle_name(source): source for source in arrays}
-    pairs = {}
-    for name, tensor in wanted.items():
-        for candidate in (name, name.removeprefix(prefix + ".")):
-            source = ours.get(candidate)
-            if source is not None and arrays[source].shape == tuple(tensor.shape):
-                pairs[name] = source
-    return pairs
+    pairs = _named(wanted, arrays, prefix)
+    return {name: source for name, source in pairs if arrays[source].shape == tuple(wanted[name].shape)}
+
+
+def _named(wanted: Mapping[str, paddle.Tensor], arrays: Arrays, prefix: str) -> list[tuple[str, str]]:
+    """Our tensors' names with the file's, which may leave out the backbone's place in the network."""
+    theirs = {_paddle_name(source): source for source in arrays}
+    return [
+        (name, theirs[candidate])
+        for name in wanted
+        for candidate in (name, name.removeprefix(prefix + "."))
+        if candidate in theirs
+    ]
+
+
+def _first_misfit(wanted: Mapping[str, paddle.Tensor], arrays: Arrays, prefix: str) -> str:
+    """Where names fit and shapes do not, the first of them says best what is wrong."""
+    for name, source in _named(wanted, arrays, prefix):
+        shape, needed = arrays[source].shape, tuple(wanted[name].shape)
+        if shape != needed:
+            return f" ({source!r} has shape {shape}, the network needs {needed})"
+    return ""
 
 
 def _paddle_name(name: str) -> str:
@@ -96,7 +119,8 @@ def _paddle_name(name: str) -> str:
 
 
 def _by_order(wanted: Mapping[str, paddle.Tensor], arrays: Arrays) -> dict[str, str]:
-    pairs = dict(zip(wanted, arrays, strict=False))
+    # A single number is PyTorch's count of batches, which has no counterpart here.
+    pairs = dict(zip(wanted, (name for name, array in arrays.items() if array.ndim), strict=False))
     fits = len(pairs) == len(wanted) and all(
         arrays[source].shape == tuple(wanted[name].shape) for name, source in pairs.items()
     )

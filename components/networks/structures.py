@@ -10,7 +10,7 @@ from components.networks.deeplab import DeepLab
 from components.networks.foreign import build_paddleseg
 from components.networks.small import MobileNetV2FPN, SmallFPN
 from components.recipes.loader import nearest
-from components.recipes.model import FOREIGN, STRUCTURES
+from components.recipes.model import FOREIGN, PADDLESEG_MODELS, STRUCTURES
 
 BUILDERS: dict[str, Callable[[int], nn.Layer]] = {
     "small-fpn": SmallFPN,
@@ -32,6 +32,6 @@ def build(structure: str, num_classes: int, seed: int | None = None) -> nn.Layer
     if structure not in BUILDERS:
         raise UserError(
             f"unknown network structure {structure!r}{nearest(structure, STRUCTURES)}; there are: "
-            f"{', '.join(STRUCTURES)}, and paddleseg's models as {FOREIGN}NAME"
+            f"{', '.join(STRUCTURES)}, and paddleseg's models as {FOREIGN}NAME: {', '.join(PADDLESEG_MODELS)}"
         )
     return BUILDERS[structure](num_classes)

@@ -1,7 +1,8 @@
 """Trained weights in files: safetensors that say themselves what network they belong to.
 
 A checkpoint holds both networks once each, with the prefixes `left.` and `right.`. A best single network has no
-prefix. The metadata is enough to rebuild and use the network: structure, classes, normalisation, crop and stride.
+prefix. The metadata is enough to rebuild and use the network: structure (`right_structure` where the right network
+has another one), classes, normalisation, crop and stride.
 """
 
 import json
@@ -20,6 +21,7 @@ from components.networks.structures import build
 
 FORMAT = "cps-checkpoint/1"
 BRANCHES = ("left", "right")
+RIGHT_STRUCTURE = "right_structure"
 REQUIRED = ("structure", "num_classes", "classes", "mean", "std", "crop", "stride")
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -65,7 +67,14 @@ def extract_branch(path: Path, branch: str) -> bytes:
     state = {name.removeprefix(f"{branch}."): array for name, array in arrays.items() if name.startswith(f"{branch}.")}
     if not state:
         raise WorkFailed(f"{path} holds no network {branch!r}")
-    return canonical(save(state, {**meta, "branches": "only", "variant": branch}))
+    own = {**meta, "structure": structure_of(meta, branch), "branches": "only", "variant": branch}
+    own.pop(RIGHT_STRUCTURE, None)
+    return canonical(save(state, own))
+
+
+def structure_of(meta: Mapping[str, str], branch: str) -> str:
+    """The structure of a file's network `left`, `right` or `only`."""
+    return meta.get(RIGHT_STRUCTURE, meta["structure"]) if branch == "right" else meta["structure"]
 
 
 def whole_pair(path: Path, variant: str) -> bytes:
@@ -98,7 +107,7 @@ def read_networks(path: Path) -> Networks:
     prefixes = {"only": ""} if meta.get("branches") == "only" else {branch: f"{branch}." for branch in BRANCHES}
     layers = {}
     for branch, prefix in prefixes.items():
-        network = build(meta["structure"], int(meta["num_classes"]))
+        network = build(structure_of(meta, branch), int(meta["num_classes"]))
         load_state(network, arrays, prefix, origin=str(path))
         network.eval()
         layers[branch] = network
@@ -121,6 +130,7 @@ def load_state(network: nn.Layer, arrays: Mapping[str, Array], prefix: str, *, o
 def checkpoint_meta(
     *,
     structure: str,
+    right_structure: str = "",
     classes: list[dict[str, Any]],
     mean: tuple[float, ...],
     std: tuple[float, ...],
@@ -133,6 +143,7 @@ def checkpoint_meta(
     step: int,
 ) -> dict[str, str]:
     return {
+        **({RIGHT_STRUCTURE: right_structure} if right_structure not in ("", structure) else {}),
         "structure": structure,
         "num_classes": str(len(classes)),
         "classes": json.dumps(classes),

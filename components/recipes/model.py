@@ -46,24 +46,68 @@ STRUCTURES = ("small-fpn", "mobilenetv2-fpn", "deeplabv3p-resnet50", "deeplabv3p
 """Our own networks; `components.networks.structures` builds them."""
 FOREIGN = "paddleseg:"
 """Before the name of one of paddleseg's networks."""
+# fmt: off
+PADDLESEG_MODELS = (
+    "ANN", "AttentionUNet", "BiSeNetV2", "BiseNetV1", "CCNet", "DANet", "DDRNet_23", "DMNet", "DNLNet", "DeepLabV3",
+    "DeepLabV3P", "ENCNet", "ENet", "ESPNetV2", "FCN", "FastFCN", "FastSCNN", "GCNet", "GINet", "GSCNN", "GloRe",
+    "HarDNet", "ISANet", "LRASPP", "MobileSeg", "OCRNet", "PFPNNet", "PPHumanSegLite", "PPLiteSeg", "PSPNet",
+    "RTFormer", "SINet", "STDCSeg", "SegFormer", "SegNet", "TopFormer", "U2Net", "U2Netp", "UNet", "UNet3Plus",
+    "UNetPlusPlus", "UPerNet",
+)
+# fmt: on
+"""Of paddleseg 2.8.0, those that were found to train in pairs on Paddle 3.3.1; others may, and are tried first."""
+
+
+Precision = Literal["float32", "float16", "bfloat16"]
 
 
 class Network(Settings):
     structure: str = "mobilenetv2-fpn"
     """One of ours (STRUCTURES), or a paddleseg model as `paddleseg:NAME`."""
     pretrained: str = ""
-    """Backbone weights: path, http(s) URL or s3:// URI of an .npz or .safetensors file; empty trains from scratch."""
+    """Backbone weights: path, http(s) URL or s3:// URI of an .npz, .safetensors or .pdparams file; empty trains from
+    scratch."""
     pretrained_sha256: str = ""
+    right_structure: str = ""
+    """The right network's, where it has another one than the left; empty gives both `structure`."""
+    right_pretrained: str = ""
+    """Backbone weights for `right_structure`; `pretrained` is then for the left network alone."""
+    right_pretrained_sha256: str = ""
     freeze_stem: bool = False
     """Keep the backbone's first stages as they were pretrained (BatchNorm in evaluation mode too). Both networks then
     share them, so they run once for both."""
 
+    @property
+    def structures(self) -> dict[str, str]:
+        """By network: left, right."""
+        return {"left": self.structure, "right": self.right_structure or self.structure}
+
+    @property
+    def backbones(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        """Files of pretrained weights: where from, sha256, and for which networks."""
+        differ = len(set(self.structures.values())) > 1
+        found: list[tuple[str, str, tuple[str, ...]]] = [
+            (self.pretrained, self.pretrained_sha256, ("left",) if differ else ("left", "right")),
+            (self.right_pretrained, self.right_pretrained_sha256, ("right",)),
+        ]
+        return [entry for entry in found if entry[0]]
+
     @model_validator(mode="after")
     def _known(self) -> "Network":
-        if self.structure not in STRUCTURES and not self.structure.startswith(FOREIGN):
-            near = difflib.get_close_matches(self.structure, STRUCTURES, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(STRUCTURES)}, {FOREIGN}NAME"
-            raise ValueError(f"unknown network structure {self.structure!r}; {hint}")
+        for structure in self.structures.values():
+            if structure not in STRUCTURES and not structure.startswith(FOREIGN):
+                near = difflib.get_close_matches(structure, STRUCTURES, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(STRUCTURES)}, {FOREIGN}NAME"
+                raise ValueError(f"unknown network structure {structure!r}; {hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Network":
+        differ = len(set(self.structures.values())) > 1
+        if differ and self.freeze_stem:
+            raise ValueError("freeze_stem shares the first stages, so both networks need one structure")
+        if self.right_pretrained and not differ:
+            raise ValueError("right_pretrained is for a right_structure of its own; pretrained serves both networks")
         return self
 
 
@@ -79,8 +123,10 @@ class Augmentation(Settings):
     brightness: Share = 0.4
     contrast: Share = 0.4
     saturation: Share = 0.4
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Turned by at most this share of the colour circle, either way."""
     distort: Share = 0.5
-    """The chance of each of brightness, contrast and saturation to be changed."""
+    """The chance of each of brightness, contrast, saturation and hue to be changed."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -114,6 +160,12 @@ class CrossPseudoSupervision(Settings):
     """Boxes cut from one unlabelled image and pasted onto another; 0 trains on the images as they are."""
     cutmix_area: tuple[Share, Share] = (0.25, 0.5)
     """The share of the image that the boxes cover together, before one is inverted into the other."""
+    strong_augmentation: Share = 0.0
+    """The share of the mixed images whose colours are changed strongly, and which are blurred, before a network learns
+    from them, as in ST++ and UniMatch. Pseudo labels come from the images without."""
+    teacher: Literal["network", "average"] = "network"
+    """What makes the pseudo labels: the network as it is, or (`average`) the average of its weights that
+    `optimization.ema` keeps, as Mean Teacher does."""
 
 
 class Optimization(Settings):
@@ -127,6 +179,8 @@ class Optimization(Settings):
     poly_power: Annotated[float, Field(gt=0)] = 0.9
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of an exponential moving average of the weights, which then is what checkpoints hold; 0 is off."""
+    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    """Each network's gradients, of all processes together, are scaled to at most this norm; 0 is off."""
 
 
 class Training(Settings):
@@ -135,11 +189,30 @@ class Training(Settings):
     epochs_by_ratio: dict[str, Positive] = {}
     batch_size: Positive = 8
     """Labelled images a step, over all processes; each of the two unlabelled streams has as many."""
+    accumulate: Positive = 1
+    """Micro-batches that a step's batch is cut into, to need less memory. The losses are those of the whole batch; but
+    batch normalisation sees a micro-batch at a time, and OHEM picks and averages its pixels in each."""
+    precision: Precision = "float32"
+    """Of the forward passes, on a GPU; weights stay float32. float16 scales its losses."""
     checkpoints: Positive = 5
     """How many are saved: evenly spaced over the last `checkpoint_span` of the epochs, the last epoch always."""
     checkpoint_span: Annotated[float, Field(gt=0, le=1)] = 1.0
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Stop after so many epochs without a better mIoU on the held-out images; 0 trains to the end. The learning rate is
+    planned for all epochs, and checkpoints are spread over all of them; the last epoch is saved wherever it is."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of the labelled images that is held out for `patience`, drawn by the seed. Nothing is learned from
+    them: with few labels that costs more than it saves."""
     recovery_steps: Positive = 50
     """The complete training state is saved every so many steps."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Training":
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"a batch_size of {self.batch_size} cannot be cut into accumulate={self.accumulate} parts")
+        if (self.patience > 0) != (self.holdout > 0):
+            raise ValueError("patience and holdout go together: set both to stop early, or neither")
+        return self
 
 
 class Evaluation(Settings):
@@ -166,3 +239,9 @@ class Recipe(Settings):
     optimization: Optimization = Optimization()
     training: Training
     evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _has_teacher(self) -> "Recipe":
+        if self.cps.teacher == "average" and self.optimization.ema == 0:
+            raise ValueError("cps.teacher=average needs an average of the weights: set optimization.ema, e.g. to 0.99")
+        return self

@@ -1,6 +1,6 @@
 """A training image: scaled, cropped, flipped, its colours changed, normalised.
 
-Geometry is one affine warp that computes the pixels of the crop and no others; colour is one 3 x 4 matrix.
+Geometry is one affine warp that computes the pixels of the crop and no others; `colors.py` does the rest.
 """
 
 from typing import Any
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.recipes.model import Augmentation
+from components.training.colors import change_colors
 
 # Loader threads work on different images at once; threads inside one warp would only compete with them.
 cv2.setNumThreads(1)
 
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 Image = NDArray[np.uint8]
 
 
@@ -35,7 +35,7 @@ def augment(
         target = cv2.warpAffine(
             label, warp, (width, height), flags=nearest, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_index
         )
-    planes = normalise(_change_colors(pixels, settings, rng), settings)
+    planes = normalise(change_colors(pixels, settings, rng), settings)
     # The padding is the mean colour, which is 0 once normalised. Labels mark their own void pixels besides.
     rows, columns = _inside(warp, image.shape, (height, width))
     if not (rows.all() and columns.all()):
@@ -99,30 +99,3 @@ def _void(
         for size, matrix, to in (((shape[0], 1), down, (1, crop[0])), ((1, shape[1]), across, (crop[1], 1)))
     )
     return np.asarray(rows | columns, dtype=np.uint8)
-
-
-def _change_colors(pixels: Image, settings: Augmentation, rng: np.random.Generator) -> NDArray[Any]:
-    """Brightness, contrast and saturation, each changed with the chance `distort`, as one matrix."""
-    brightness, contrast, saturation = (
-        1 + rng.uniform(-spread, spread) if rng.random() < settings.distort else 1.0
-        for spread in (settings.brightness, settings.contrast, settings.saturation)
-    )
-    if brightness == contrast == saturation == 1.0:
-        return pixels
-    grey = float(_mean_color(pixels) @ LUMA) * brightness
-    matrix = np.empty((3, 4), dtype=np.float32)
-    matrix[:, :3] = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * LUMA[None, :])
-    matrix[:, 3] = grey * (1 - contrast)
-    changed = cv2.transform(pixels.astype(np.float32), matrix)
-    np.clip(changed, 0, 255, out=changed)
-    return np.asarray(changed)
-
-
-def _mean_color(pixels: Image) -> NDArray[np.float32]:
-    """(3,) of (H, W, 3), summed in float32 one pixel after another, as runs before this one have summed."""
-    count = pixels.shape[0] * pixels.shape[1]
-    if count * 255 <= 1 << 24:  # every such sum is exact, in whatever order
-        sums = np.array(cv2.sumElems(pixels)[:3], dtype=np.float32)
-    else:
-        sums = np.array([np.cumsum(plane, dtype=np.float32)[-1] for plane in cv2.split(pixels)], dtype=np.float32)
-    return np.asarray(sums / np.float32(count), dtype=np.float32)

@@ -1,6 +1,8 @@
 """One of the two networks with what trains it: optimizer, averaged weights, and its state by structured names."""
 
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -8,29 +10,46 @@ import paddle
 from numpy.typing import NDArray
 from paddle import nn
 
+from components.networks.layers import BATCH_NORMALISATION
 from components.networks.weights import load_state, state_arrays
 from components.recipes.model import Optimization
+from components.training.precision import LossScale
 
 Arrays = dict[str, NDArray[Any]]
 
-NORMALISATION = (nn.layer.norm._BatchNormBase, nn.LayerNorm, nn.GroupNorm)
+NORMALISATION = (*BATCH_NORMALISATION, nn.LayerNorm, nn.GroupNorm)
 
 
 class Branch:
-    """`name` is left or right. Frozen parameters are left out of the optimizer and of the average."""
+    """`name` is left or right. Frozen parameters are left out of the optimizer and of the average.
 
-    def __init__(self, name: str, network: nn.Layer, settings: Optimization) -> None:
+    `scale` is that of float16 losses, and None in other precisions.
+    """
+
+    def __init__(self, name: str, network: nn.Layer, settings: Optimization, scale: LossScale | None = None) -> None:
         self.name = name
         self.network = network
         self.ema_decay = settings.ema
+        self.clip_norm = settings.clip_norm
+        self.scale = scale
         self.trained = {
             name: parameter for name, parameter in network.named_parameters() if not parameter.stop_gradient
         }
         self.optimizer = _optimizer(network, self.trained, settings)
         self.average = self._new_average() if settings.ema > 0 else None
 
+    def backward(self, loss: paddle.Tensor) -> None:
+        """Add the loss's gradients to those that are there."""
+        (loss if self.scale is None else loss * self.scale.value).backward()
+
     def step(self, learning_rate: float, number: int) -> None:
         """Descend the gradients that are there, then take the new weights into the average."""
+        gradients = [parameter.grad for parameter in self.trained.values() if parameter.grad is not None]
+        if self.scale is not None and not self.scale.unscale(gradients):
+            self.optimizer.clear_grad()
+            return
+        if self.clip_norm > 0:
+            clip_by_global_norm(gradients, self.clip_norm)
         self.optimizer.set_lr(learning_rate)
         self.optimizer.step()
         self.optimizer.clear_grad()
@@ -38,6 +57,17 @@ class Branch:
             # A young average follows quickly, or it would remember the random initialisation for long.
             decay = min(self.ema_decay, (1 + number) / (10 + number))
             self._update_average(decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the network has its averaged weights, if it keeps an average."""
+        current = self.network.state_dict()
+        held = {name: current[name].detach().clone() for name in self.average or {}}
+        _copy(self.average or {}, current)
+        try:
+            yield
+        finally:
+            _copy(held, current)
 
     def weights(self) -> Arrays:
         """What a checkpoint holds: the averaged weights where there is an average, else the current ones."""
@@ -56,6 +86,8 @@ class Branch:
             match = OPTIMIZER_KEY.fullmatch(key)
             if match and match["parameter"] in structured:
                 arrays[f"optimizer.{structured[match['parameter']]}.{match['slot']}"] = np.asarray(tensor.numpy())
+        if self.scale is not None:
+            arrays.update({f"scale.{name}": array for name, array in self.scale.state().items()})
         return arrays
 
     def load_state(self, arrays: Arrays, origin: str) -> None:
@@ -70,6 +102,8 @@ class Branch:
                 name, slot = key.removeprefix("optimizer.").rsplit(".", 1)
                 state[f"{names[name]}_{slot}"] = paddle.to_tensor(array)
         self.optimizer.set_state_dict(state)
+        if self.scale is not None:
+            self.scale.load_state({name: arrays[f"scale.{name}"] for name in self.scale.state()})
 
     def _structured_names(self) -> dict[str, str]:
         """Paddle names parameters by counters of the whole process; the place in the network is what lasts."""
@@ -88,6 +122,25 @@ class Branch:
         with paddle.no_grad():
             for name, tensor in (self.average or {}).items():
                 tensor.scale_(decay).add_(current[name] * (1 - decay))
+
+
+def clip_by_global_norm(gradients: Iterable[paddle.Tensor], limit: float) -> None:
+    """Scale the gradients, in place, so that the norm of all of them as one vector is at most `limit`.
+
+    Paddle's own clipping would take each of the optimizer's groups, decayed and not, by itself.
+    """
+    gradients = list(gradients)
+    with paddle.no_grad():
+        norm = paddle.add_n([gradient.square().sum() for gradient in gradients]).sqrt()
+        factor = limit / norm.clip(min=limit)
+        for gradient in gradients:
+            gradient.scale_(factor)
+
+
+def _copy(source: dict[str, paddle.Tensor], target: dict[str, paddle.Tensor]) -> None:
+    with paddle.no_grad():
+        for name, tensor in source.items():
+            target[name].set_value(tensor)
 
 
 OPTIMIZER_KEY = re.compile(r"(?P<parameter>.+?)_(?P<slot>velocity_0|moment[12]_0|beta[12]_pow_acc_0)")

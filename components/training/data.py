@@ -12,6 +12,7 @@ from components.dataset.split import Split
 from components.errors import UserError, WorkFailed
 from components.recipes import Recipe
 from components.training.augmentation import augment
+from components.training.colors import augment_strongly
 from components.training.cps import Batch
 from components.training.cutmix import cutmix_mask
 from components.training.randomness import Stream, generator
@@ -41,11 +42,17 @@ class TrainingData:
                 f"batch size {recipe.training.batch_size} cannot be shared by {share.processes} processes; "
                 f"choose a multiple of {share.processes}"
             )
+        if recipe.training.batch_size // share.processes % recipe.training.accumulate:
+            raise UserError(
+                f"the {recipe.training.batch_size // share.processes} images of each of {share.processes} processes "
+                f"cannot be cut into training.accumulate={recipe.training.accumulate} parts"
+            )
         self.reader, self.split, self.recipe, self.seed, self.share = reader, split, recipe, seed, share
         self.ignore_index = reader.manifest.ignore_index
         self._decoded = DecodedImages(reader)
         if recipe.cps.weight > 0:
             unlabeled_pairs(len(split.unlabeled), seed, 0, 1)  # one image or none: said before anything is trained
+        self._check_crop()
 
     def batch(self, step: int) -> Batch:
         size = self.recipe.training.batch_size
@@ -73,6 +80,18 @@ class TrainingData:
                 counts += np.bincount(self._read(sample.image, sample.label)[1].ravel(), minlength=256)
         return counts[:classes]
 
+    def _check_crop(self) -> None:
+        """Refuse a crop that no image would ever fill on either side; where only some are smaller, they are padded."""
+        (height, width), largest = self.recipe.augmentation.crop, self.recipe.augmentation.scales[1]
+        for name in (*(sample.image for sample in self.split.labeled), *self.split.unlabeled):
+            rows, columns = self._decoded.image(name).shape[:2]
+            if rows * largest >= height or columns * largest >= width:
+                return
+        raise UserError(
+            f"the crop of {height} x {width} is larger than every image, such as {name} of {rows} x {columns}, even at "
+            f"the largest scale, {largest:g}: set augmentation.crop"
+        )
+
     def _with_unlabeled(
         self,
         images: NDArray[np.float32],
@@ -97,16 +116,31 @@ class TrainingData:
                 for at in positions
             ]
         )
+        mixed = np.where(mask[:, None], second, first)
+        void = np.where(mask, second_void, first_void) == self.ignore_index
         return Batch(
             labeled=images,
             labels=labels.astype(np.int64),
             first=first,
             second=second,
-            mixed=np.where(mask[:, None], second, first),
+            mixed=self._strong(mixed, void, positions),
             mask=mask,
-            void=np.where(mask, second_void, first_void) == self.ignore_index,
+            void=void,
             names=(*names, *(name for name, _ in [*firsts, *seconds])),
         )
+
+    def _strong(self, mixed: NDArray[np.float32], void: NDArray[np.bool_], positions: list[int]) -> NDArray[np.float32]:
+        chance = self.recipe.cps.strong_augmentation
+        if chance == 0:
+            return mixed
+        changed = [
+            augment_strongly(
+                image, self.recipe.augmentation, chance, generator(self.seed, Stream.STRONG_AUGMENTATION, at)
+            )
+            for image, at in zip(mixed, positions, strict=True)
+        ]
+        # Padding stays the mean colour.
+        return np.stack(changed) * ~void[:, None]
 
     def _augmented(
         self, image: str, label: str | None, stream: Stream, position: int

@@ -19,6 +19,7 @@ from components.storage.client import ObjectRef, Store
 from components.tracking.client import Tracker
 from components.training.data import TrainingData
 from components.training.group import Group
+from components.training.holdout import EarlyStop
 from components.training.loader import ahead
 from components.training.losses import Criterion
 from components.training.pair import Pair, StepLosses
@@ -53,6 +54,7 @@ class Training:
     tracker: Tracker
     group: Group
     uploads: Uploads
+    early_stop: EarlyStop | None = None
     recovery_slot: int = 0
     saved: list[dict[str, Any]] = field(default_factory=list)
     """The checkpoints in the store so far, as the index lists them."""
@@ -61,7 +63,7 @@ class Training:
 
 
 def fit(training: Training, first_step: int, *, stop: Event, lost: Event) -> list[dict[str, Any]]:
-    """Train from `first_step` to the plan's end; returns the index's entries of all checkpoints.
+    """Train from `first_step` to the plan's end, or to where it stops early; returns the index's entries.
 
     Raises Preempted, with the state saved, after `stop` was set, and WorkFailed when the loss is not finite or another
     process took the run over, which `lost` says.
@@ -87,8 +89,11 @@ def fit(training: Training, first_step: int, *, stop: Event, lost: Event) -> lis
         _check_finite(training, losses, step, batch.names)
         _log(training, losses, step, rate, (time.monotonic() - began) / (step - first_step + 1))
         epoch = plan.epoch_ended(step)
-        if epoch in plan.checkpoint_epochs:
+        ends = epoch is not None and _ends_early(training, epoch, step)
+        if epoch is not None and (epoch in plan.checkpoint_epochs or ends):
             _save_checkpoint(training, epoch, step)
+        if ends:
+            break
         told_to_stop = training.group.any(stop.is_set())
         if (step + 1) % recipe.training.recovery_steps == 0 or told_to_stop:
             _save_recovery(training, step + 1)
@@ -108,8 +113,23 @@ def restore(training: Training, recovery: Recovery) -> int:
         branch.load_state(arrays, origin)
     training.saved = list(recovery.notes["checkpoints"])
     training.sums = dict(recovery.notes["sums"])
+    if training.early_stop is not None:
+        training.early_stop.load_state(recovery.notes["early_stop"])
     training.recovery_slot = 1 - recovery.slot
     return recovery.step
+
+
+def _ends_early(training: Training, epoch: int, step: int) -> bool:
+    """The first process scores the held-out images, and decides for all."""
+    early_stop, group = training.early_stop, training.group
+    if early_stop is None:
+        return False
+    ends = False
+    if group.leads:
+        score = early_stop.score(training.pair)
+        training.tracker.log(step + 1, {"holdout_mIoU": score})
+        ends = early_stop.ends(epoch, score)
+    return float(group.mean(paddle.to_tensor(float(ends)))) > 0
 
 
 def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
@@ -123,6 +143,7 @@ def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
         {name: branch.weights() for name, branch in training.pair.branches.items()},
         checkpoint_meta(
             structure=recipe.network.structure,
+            right_structure=recipe.network.right_structure,
             classes=[item.model_dump(mode="json") for item in manifest.classes],
             mean=recipe.augmentation.mean,
             std=recipe.augmentation.std,
@@ -155,10 +176,11 @@ def _save_recovery(training: Training, next_step: int) -> None:
     }
     slot, training.recovery_slot = training.recovery_slot, 1 - training.recovery_slot
     key, sums = recovery_key(training.record.run_key, slot), dict(training.sums)
+    stopping = training.early_stop.state() if training.early_stop else None
 
     def make() -> bytes:
         # Uploads keep their order: every checkpoint noted here is in the store, with its digest, by now.
-        notes = json.loads(json.dumps({"checkpoints": training.saved, "sums": sums}))
+        notes = json.loads(json.dumps({"checkpoints": training.saved, "sums": sums, "early_stop": stopping}))
         notes["checkpoints"] = [entry for entry in notes["checkpoints"] if entry["step"] <= next_step]
         return pack_recovery(Recovery(next_step, arrays, notes), training.record.run_key)
 

@@ -24,30 +24,49 @@ class Criterion:
     class_weights: paddle.Tensor | None = None
     total: Total = lambda count: count
 
-    def supervised(self, logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        """(N, C, H, W) logits and (N, H, W) int64 labels to one number."""
+    def supervised(
+        self, logits: paddle.Tensor, labels: paddle.Tensor, count: paddle.Tensor | None = None
+    ) -> paddle.Tensor:
+        """(N, C, H, W) logits and (N, H, W) int64 labels to one number: the sum over pixels / their count.
+
+        A `count` that is given replaces these pixels' own.
+        """
         losses = pixel_losses(logits, labels, self.ignore_index)
         valid = labels != self.ignore_index
         if self.settings.kind == "ohem":
             valid = hard_pixels(losses, valid, self.settings.ohem_threshold, self.min_kept)
-        return self._mean(losses, labels, valid, self.class_weights)
+        return self._mean(losses, _weights(labels, valid, self.class_weights), count)
 
-    def cross(self, logits: paddle.Tensor, pseudo_labels: paddle.Tensor) -> paddle.Tensor:
+    def cross(
+        self, logits: paddle.Tensor, pseudo_labels: paddle.Tensor, count: paddle.Tensor | None = None
+    ) -> paddle.Tensor:
         """The cross pseudo loss: plain cross entropy against the other network's labels.
 
         Class weights are left out: with them a rare class that one network claims wrongly is taught with force.
         """
         losses = pixel_losses(logits, pseudo_labels, self.ignore_index)
-        return self._mean(losses, pseudo_labels, pseudo_labels != self.ignore_index, None)
+        return self._mean(losses, _weights(pseudo_labels, pseudo_labels != self.ignore_index, None), count)
 
-    def _mean(
-        self, losses: paddle.Tensor, labels: paddle.Tensor, valid: paddle.Tensor, class_weights: paddle.Tensor | None
-    ) -> paddle.Tensor:
-        weights = valid.astype("float32")
-        if class_weights is not None:
-            void = paddle.full_like(labels, 0)
-            weights = weights * class_weights[paddle.where(valid, labels, void).flatten()].reshape(labels.shape)
-        return (losses * weights).sum() / self.total(weights.sum()).clip(min=1e-6)
+    def supervised_count(self, labels: paddle.Tensor) -> paddle.Tensor | None:
+        """What `supervised` would divide by, where labels alone say it; None with OHEM, which must see the losses."""
+        if self.settings.kind == "ohem":
+            return None
+        return _weights(labels, labels != self.ignore_index, self.class_weights).sum()
+
+    def cross_count(self, pseudo_labels: paddle.Tensor) -> paddle.Tensor:
+        return _weights(pseudo_labels, pseudo_labels != self.ignore_index, None).sum()
+
+    def _mean(self, losses: paddle.Tensor, weights: paddle.Tensor, count: paddle.Tensor | None) -> paddle.Tensor:
+        return (losses * weights).sum() / self.total(weights.sum() if count is None else count).clip(min=1e-6)
+
+
+def _weights(labels: paddle.Tensor, valid: paddle.Tensor, class_weights: paddle.Tensor | None) -> paddle.Tensor:
+    """Of every pixel, (N, H, W) float32; their sum is what a loss is divided by."""
+    weights = valid.astype("float32")
+    if class_weights is None:
+        return weights
+    void = paddle.full_like(labels, 0)
+    return weights * class_weights[paddle.where(valid, labels, void).flatten()].reshape(labels.shape)
 
 
 def pixel_losses(logits: paddle.Tensor, labels: paddle.Tensor, ignore_index: int) -> paddle.Tensor:

@@ -1,7 +1,8 @@
 """The two networks and one step of both: pseudo labels, losses, gradients, weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -10,11 +11,13 @@ import paddle
 from paddle import nn
 
 from components.errors import UserError
+from components.networks.foreign import Foreign
 from components.networks.structures import build
 from components.recipes import Recipe
 from components.training.branch import Branch
-from components.training.cps import Batch, BranchLosses, Forward, branch_losses, pseudo_labels
+from components.training.cps import Batch, BranchLosses, Forward, branch_losses, mean_counts, pseudo_labels
 from components.training.losses import Criterion
+from components.training.precision import LossScale, Precision, autocast
 from components.training.randomness import Stream, number
 
 Result = TypeVar("Result")
@@ -30,7 +33,7 @@ class StepLosses:
 
 
 class Pair:
-    """Two networks of one structure and different initialisation.
+    """Two networks of different initialisation, and of one structure unless the recipe says otherwise.
 
     With `threads` each network computes in a thread of its own, which on a CPU uses the cores better than threads
     inside its operations do. The result is the same to the bit, since neither side draws random numbers or sums into
@@ -39,24 +42,43 @@ class Pair:
 
     def __init__(self, recipe: Recipe, num_classes: int, seed: int, *, threads: bool) -> None:
         self.recipe = recipe
-        structure = recipe.network.structure
+        streams = {"left": Stream.LEFT_NETWORK, "right": Stream.RIGHT_NETWORK}
         networks = {
-            "left": build(structure, num_classes, number(seed, Stream.LEFT_NETWORK)),
-            "right": build(structure, num_classes, number(seed, Stream.RIGHT_NETWORK)),
+            name: build(structure, num_classes, number(seed, streams[name]))
+            for name, structure in recipe.network.structures.items()
         }
         self.networks = networks
         self.shares_stem = recipe.network.freeze_stem
         if self.shares_stem:
-            _freeze_stems(networks, structure)
-        self.has_dropout = any(_drops(layer) for layer in networks["left"].sublayers())
-        self._pool = ThreadPoolExecutor(2, "network") if threads and not self.has_dropout else None
+            _freeze_stems(networks, recipe.network.structure)
+        self.has_dropout = any(_drops(layer) for network in networks.values() for layer in network.sublayers(True))
+        # Nothing says that Paddle's casts are a thread's own, and a GPU gains nothing by threads.
+        threads = threads and not self.has_dropout and recipe.training.precision == "float32"
+        self._pool = ThreadPoolExecutor(2, "network") if threads else None
         self.branches: dict[str, Branch] = {}
 
     def start(self) -> None:
         """Make the optimizers: after pretrained weights are in, since averages begin with what is there."""
+        scaled = self.recipe.training.precision == "float16"
         self.branches = {
-            name: Branch(name, network, self.recipe.optimization) for name, network in self.networks.items()
+            name: Branch(name, network, self.recipe.optimization, LossScale() if scaled else None)
+            for name, network in self.networks.items()
         }
+        self._train()
+
+    @contextmanager
+    def evaluated(self) -> Iterator[list[nn.Layer]]:
+        """Within, both networks as a checkpoint would hold them, in evaluation mode."""
+        with ExitStack() as stack:
+            for branch in self.branches.values():
+                stack.enter_context(branch.averaged())
+                branch.network.eval()
+            try:
+                yield list(self.networks.values())
+            finally:
+                self._train()
+
+    def _train(self) -> None:
         for network in self.networks.values():
             network.train()
             if self.shares_stem:
@@ -73,18 +95,29 @@ class Pair:
         number: int,
         synchronise: Callable[[Branch], None] | None = None,
     ) -> StepLosses:
-        """One training step. `synchronise` averages a branch's gradients over processes before they are used."""
-        forwards = self._forwards(batch)
-        pseudo = self._pseudo_labels(forwards, batch, criterion)
-        labels = paddle.to_tensor(batch.labels)
+        """One training step. `synchronise` averages a branch's gradients over processes before they are used.
 
-        def descend(name: str) -> BranchLosses:
-            other = pseudo.get("right" if name == "left" else "left")
-            losses = branch_losses(forwards[name], criterion, labels, other, weight)
-            losses.total.backward()
+        With `training.accumulate` the batch goes through in micro-batches, whose gradients add up to the whole
+        batch's. Batch normalisation uses and remembers each micro-batch's own statistics.
+        """
+        parts = batch.micro_batches(self.recipe.training.accumulate)
+        forwards = [self._forwards(part) for part in parts]
+        pseudo = [self._pseudo_labels(forward, part, criterion) for forward, part in zip(forwards, parts, strict=True)]
+        labels = [paddle.to_tensor(part.labels) for part in parts]
+
+        def descend(name: str) -> list[BranchLosses]:
+            side, other = self.branches[name], "right" if name == "left" else "left"
+            others = [made[other] for made in pseudo if made]
+            counts = mean_counts(criterion, labels, others)
+            found = []
+            for place, forward in enumerate(forwards):
+                taught = others[place] if others else None
+                losses = branch_losses(forward[name], criterion, labels[place], taught, weight, counts)
+                side.backward(losses.total / len(parts) if len(parts) > 1 else losses.total)
+                found.append(losses.detached())
             if synchronise is None:
-                self.branches[name].step(learning_rate, number)
-            return losses
+                side.step(learning_rate, number)
+            return found
 
         sides = self._both(descend)
         if synchronise is not None:
@@ -92,32 +125,40 @@ class Pair:
             for branch in self.branches.values():
                 synchronise(branch)
                 branch.step(learning_rate, number)
-        return _summed(list(sides.values()))
+        return _summed([losses for side in sides.values() for losses in side], len(parts))
 
     def _pseudo_labels(
         self, forwards: dict[str, Forward], batch: Batch, criterion: Criterion
     ) -> dict[str, paddle.Tensor]:
         if batch.mixed is None:
             return {}
-        confidence = self.recipe.cps.confidence
-        return self._both(
-            lambda name: pseudo_labels(
-                forwards[name],
-                self.networks[name],
-                batch,
-                confidence=confidence,
-                ignore_index=criterion.ignore_index,
-            )
-        )
+        settings = self.recipe.cps
+
+        def label(name: str) -> paddle.Tensor:
+            with self.branches[name].averaged() if settings.teacher == "average" else nullcontext():
+                return pseudo_labels(
+                    forwards[name],
+                    self.networks[name],
+                    batch,
+                    confidence=settings.confidence,
+                    ignore_index=criterion.ignore_index,
+                )
+
+        return self._both(label)
 
     def _forwards(self, batch: Batch) -> dict[str, Forward]:
         """For each network, the function from a part's name to its logits."""
         images = {part: getattr(batch, part) for part in ("labeled", "first", "second", "mixed")}
         images = {part: array for part, array in images.items() if array is not None}
-        if not self.shares_stem:
+        if self.shares_stem:
+            forwards = self._forwards_after_stem(images)
+        else:
             tensors = {part: paddle.to_tensor(array) for part, array in images.items()}
-            return {name: partial(_whole, network, tensors) for name, network in self.networks.items()}
-        return self._forwards_after_stem(images)
+            forwards = {name: partial(_whole, network, tensors) for name, network in self.networks.items()}
+        precision = self.recipe.training.precision
+        if precision == "float32":
+            return forwards
+        return {name: partial(_in_precision, forward, precision) for name, forward in forwards.items()}
 
     def _forwards_after_stem(self, images: dict[str, paddle.Tensor]) -> dict[str, Forward]:
         """Both stems are the same and frozen: each computes half of the parts, and both use all of them."""
@@ -150,11 +191,18 @@ def _after_stem(
     return network.after_stem(features[part], size)
 
 
-def _summed(sides: list[BranchLosses]) -> StepLosses:
+def _in_precision(forward: Forward, precision: Precision, part: str) -> paddle.Tensor:
+    """Logits in float32, computed in `precision`."""
+    with autocast(precision):
+        return forward(part).astype("float32")
+
+
+def _summed(losses: list[BranchLosses], parts: int) -> StepLosses:
+    """Over both networks; the mean over `parts` micro-batches."""
     return StepLosses(
-        total=sum(float(side.total) for side in sides),
-        supervised=sum(float(side.supervised) for side in sides),
-        cross=sum(float(side.cross) for side in sides if side.cross is not None),
+        total=sum(float(one.total) for one in losses) / parts,
+        supervised=sum(float(one.supervised) for one in losses) / parts,
+        cross=sum(float(one.cross) for one in losses if one.cross is not None) / parts,
     )
 
 
@@ -168,4 +216,5 @@ def _freeze_stems(networks: dict[str, nn.Layer], structure: str) -> None:
 
 
 def _drops(layer: nn.Layer) -> bool:
-    return isinstance(layer, nn.Dropout | nn.Dropout2D) and layer.p > 0
+    # paddleseg's networks also drop by functions and by layers of their own.
+    return isinstance(layer, Foreign) or (isinstance(layer, nn.Dropout | nn.Dropout2D) and layer.p > 0)

@@ -21,6 +21,8 @@ class Stream(IntEnum):
     LEFT_NETWORK = 7
     RIGHT_NETWORK = 8
     STEP = 9
+    STRONG_AUGMENTATION = 10
+    HOLDOUT = 11
 
 
 def generator(seed: int, stream: Stream, *where: int) -> np.random.Generator:

@@ -80,14 +80,18 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
     from components.dataset.reader import DatasetReader
     from components.training.data import TrainingData
     from components.training.group import Group
+    from components.training.holdout import EarlyStop, hold_out
     from components.training.loop import Training
     from components.training.losses import Criterion, min_kept_pixels, root_median_frequency
     from components.training.pair import Pair
+    from components.training.precision import check_precision
     from components.training.schedule import plan
     from components.training.uploads import Uploads
 
+    check_precision(recipe.training.precision)
     group = Group()
     reader = DatasetReader(store, record.dataset.digest)
+    split, held = hold_out(split, recipe.training.holdout, record.seed)
     data = TrainingData(reader, split, recipe, record.seed, group.share)
     length = plan(recipe, labeled=len(split.labeled), unlabeled=len(split.unlabeled), ratio=record.ratio)
     pair = Pair(recipe, len(reader.manifest.classes), record.seed, threads=group.alone)
@@ -96,32 +100,38 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
     weights = None
     if recipe.loss.class_weights == "root_median_frequency":
         weights = paddle.to_tensor(root_median_frequency(data.class_pixels()))
+    images = recipe.training.batch_size // group.processes // recipe.training.accumulate
     criterion = Criterion(
         settings=recipe.loss,
         ignore_index=reader.manifest.ignore_index,
-        min_kept=min_kept_pixels(recipe.loss, recipe.augmentation.crop, recipe.training.batch_size // group.processes),
+        min_kept=min_kept_pixels(recipe.loss, recipe.augmentation.crop, images),
         class_weights=weights,
         total=group.mean,
     )
     progress.say(
         "train",
         f"{len(split.labeled)} labelled and {len(split.unlabeled)} unlabelled images, {length.epochs} epochs of "
-        f"{length.steps_per_epoch} steps, checkpoints after epochs {', '.join(map(str, length.checkpoint_epochs))}",
+        f"{length.steps_per_epoch} steps, checkpoints after epochs {', '.join(map(str, length.checkpoint_epochs))}"
+        + (f"; {len(held)} labelled images held out, to stop early" if held else ""),
     )
     uploads = Uploads(store, kept_folder(record.run_key))
-    return Training(record, recipe, length, pair, data, criterion, store, tracker, group, uploads)
+    early_stop = EarlyStop(held, reader, recipe) if held else None
+    return Training(record, recipe, length, pair, data, criterion, store, tracker, group, uploads, early_stop)
 
 
 def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:
-    if not recipe.network.pretrained:
+    backbones = recipe.network.backbones
+    if not backbones:
         return
     from components.dataset.fetch import fetch
     from components.networks.pretrained import load_backbone
 
-    with tempfile.TemporaryDirectory(prefix="cps-pretrained-") as folder:
-        path, _ = fetch(recipe.network.pretrained, recipe.network.pretrained_sha256, Path(folder), store, "train")
-        matches = [load_backbone(network, path) for network in pair.networks.values()]
-    progress.say("train", f"pretrained weights {recipe.network.pretrained}: {matches[0]}")
+    for source, sha256, names in backbones:
+        with tempfile.TemporaryDirectory(prefix="cps-pretrained-") as folder:
+            path, _ = fetch(source, sha256, Path(folder), store, "train")
+            for name in names:
+                match = load_backbone(pair.networks[name], path)
+        progress.say("train", f"pretrained weights {source}: {match}")
 
 
 def _tracker(record: RunRecord) -> Tracker:

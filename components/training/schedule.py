@@ -55,7 +55,9 @@ def _epochs_for_ratio(recipe: Recipe, ratio: str, steps_per_epoch: int, *, longe
 
 
 def _checkpoint_epochs(recipe: Recipe, epochs: int) -> tuple[int, ...]:
-    first = max(1, math.ceil(epochs * (1 - recipe.training.checkpoint_span) + 1e-9))
+    # A training that stops early may do so anywhere, and should have checkpoints then.
+    span = 1.0 if recipe.training.patience else recipe.training.checkpoint_span
+    first = max(1, math.ceil(epochs * (1 - span) + 1e-9))
     count = min(recipe.training.checkpoints, epochs - first + 1)
     if count == 1:
         return (epochs,)

@@ -40,3 +40,21 @@ def test_an_address_needs_a_sha256():
         pin_pretrained(recipe(pretrained="https://host/a.npz"), is_here=True)
     pinned = pin_pretrained(recipe(pretrained="s3://bucket/a.npz", pretrained_sha256="AB"), is_here=True)
     assert pinned.network.pretrained_sha256 == "ab"
+
+
+def test_each_of_two_structures_has_a_file_of_its_own(tmp_path):
+    right = tmp_path / "right.npz"
+    right.write_bytes(b"other")
+    two = recipe(
+        right_structure="mobilenetv2-fpn",
+        right_pretrained=str(right),
+        pretrained="s3://b/a.npz",
+        pretrained_sha256="AB",
+    )
+    network = pin_pretrained(two, is_here=True).network
+    assert network.backbones == [
+        ("s3://b/a.npz", "ab", ("left",)),
+        (str(right), hashlib.sha256(b"other").hexdigest(), ("right",)),
+    ]
+    with pytest.raises(UserError, match=r"network.right_pretrained: 'nowhere' is not a file"):
+        pin_pretrained(recipe(right_structure="mobilenetv2-fpn", right_pretrained="nowhere"), is_here=True)

@@ -27,10 +27,30 @@ def test_the_key_holds_what_the_weights_depend_on_and_nothing_else() -> None:
     assert len({key("demo"), key("demo", split__stratify=True), key("demo", split__group_by="auto")}) == 3
 
 
+def test_every_option_of_the_method_makes_another_run() -> None:
+    changed: list[dict[str, Any]] = [
+        {},
+        {"augmentation__hue": 0.1},
+        {"cps__strong_augmentation": 0.5},
+        {"cps__teacher": "average"},
+        {"optimization__clip_norm": 1.0},
+        {"training__accumulate": 2},
+        {"training__precision": "float16"},
+        {"training__patience": 2, "training__holdout": 0.1},
+        {"training__patience": 2, "training__holdout": 0.2},
+        {"network__right_structure": "mobilenetv2-fpn"},
+    ]
+    assert len({key("demo", **overrides) for overrides in changed}) == len(changed)
+
+
 def test_weights_of_a_known_digest_are_the_same_wherever_they_lie() -> None:
     known = {"network__pretrained_sha256": "a" * 64}
     assert key("demo", network__pretrained="a.npz", **known) == key("demo", network__pretrained="s3://b/a.npz", **known)
     assert key("demo", network__pretrained="a.npz") != key("demo", network__pretrained="b.npz")
+    right = {"network__right_structure": "mobilenetv2-fpn", "network__right_pretrained_sha256": "b" * 64}
+    assert key("demo", network__right_pretrained="a.npz", **right) == key(
+        "demo", network__right_pretrained="s3://b/a.npz", **right
+    )
 
 
 def test_a_setting_that_is_given_its_default_is_left_alone() -> None:
@@ -42,7 +62,7 @@ def test_a_setting_that_is_given_its_default_is_left_alone() -> None:
     [
         ("demo", "demo-1-8-s0-8bbefa446e26"),
         ("camvid-mobilenetv2", "camvid-mobilenetv2-1-8-s0-30992181ab39"),
-        ("cityscapes-deeplabv3p-resnet50", "cityscapes-deeplabv3p-resnet50-1-8-s0-9900ccedc527"),
+        ("cityscapes-deeplabv3p-resnet50", "cityscapes-deeplabv3p-resnet50-1-8-s0-9a5bf2565c4b"),
     ],
 )
 def test_keys_of_the_recipes_stay(recipe: str, expected: str) -> None:

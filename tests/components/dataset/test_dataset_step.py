@@ -22,6 +22,8 @@ from components.storage.client import MissingObject, Store
 
 MakeDataset = Callable[..., Path]
 
+BATCH = 2
+"""Small enough for the small datasets here."""
 GOOD: dict[str, Any] = {"source": "scenes", "labeled_ratio": "1/8", "recipe": "demo"}
 
 
@@ -96,8 +98,8 @@ def test_a_path_of_another_machine_is_not_looked_for() -> None:
     assert parameters.source == "/data/elsewhere"
 
 
-def prepared(source: Path, ratio: str = "1/4", overrides: str = "{}") -> dict[str, Any]:
-    return prepare_dataset(str(source), "", ratio, "demo", overrides, 0, 0, 0)
+def prepared(source: Path, ratio: str = "1/4", overrides: str = "{}", batch_size: int = BATCH) -> dict[str, Any]:
+    return prepare_dataset(str(source), "", ratio, "demo", overrides, 0, 0, batch_size)
 
 
 @pytest.mark.usefixtures("store_environment")
@@ -106,13 +108,13 @@ def test_from_folder_to_run(make_dataset: MakeDataset, store: Store) -> None:
     assert {name: dataset[name] for name in ("name", "layout", "class_names", "train", "val", "unlabeled")} == {
         "name": "tiny", "layout": "lists", "class_names": ["road", "sky", "car"], "train": 8, "val": 2, "unlabeled": 0,
     }  # fmt: skip
-    key = split_step(dataset["digest"], "2/8", 5, "demo", "{}", 0, 0, "job-1")
+    key = split_step(dataset["digest"], "2/8", 5, "demo", "{}", 0, BATCH, "job-1")
     record, split = load_run(store, key)
     assert key.startswith("demo-1-4-s5-")
     assert len(key) == len("demo-1-4-s5-") + 12
     assert (record.run_key, record.recipe, record.ratio, record.seed) == (key, "demo", "1/4", 5)
     assert (record.dataset.digest, record.dataset.name) == (dataset["digest"], "tiny")
-    assert record.settings == load_recipe("demo").model_dump(mode="json")
+    assert record.settings == load_recipe("demo", {"training.batch_size": BATCH}).model_dump(mode="json")
     assert record.split == split.fingerprint
     assert (len(split.labeled), len(split.unlabeled), len(split.val)) == (2, 6, 2)
     assert store.get_json(keys.job("job-1")) == {"job_id": "job-1", "run_key": key, "dataset": "tiny"}
@@ -121,16 +123,16 @@ def test_from_folder_to_run(make_dataset: MakeDataset, store: Store) -> None:
 @pytest.mark.usefixtures("store_environment")
 def test_the_same_submission_finds_the_same_run(make_dataset: MakeDataset, store: Store) -> None:
     digest = prepared(make_dataset())["digest"]
-    key = split_step(digest, "1/4", 0, "demo", "{}", 0, 0, "a")
+    key = split_step(digest, "1/4", 0, "demo", "{}", 0, BATCH, "a")
     first = store.get_bytes(keys.run(key, "run.json"))
     epochs = load_recipe("demo").training.epochs
-    assert split_step(digest, "2/8", 0, "demo", "", epochs, 0, "b") == key
+    assert split_step(digest, "2/8", 0, "demo", "", epochs, BATCH, "b") == key
     assert store.get_bytes(keys.run(key, "run.json")) == first
     others = {
-        split_step(digest, "1/2", 0, "demo", "{}", 0, 0, ""),
-        split_step(digest, "1/4", 1, "demo", "{}", 0, 0, ""),
-        split_step(digest, "1/4", 0, "demo", "{}", epochs + 1, 0, ""),
-        split_step(digest, "1/4", 0, "demo", '{"cps.weight": 0.5}', 0, 0, ""),
+        split_step(digest, "1/2", 0, "demo", "{}", 0, BATCH, ""),
+        split_step(digest, "1/4", 1, "demo", "{}", 0, BATCH, ""),
+        split_step(digest, "1/4", 0, "demo", "{}", epochs + 1, BATCH, ""),
+        split_step(digest, "1/4", 0, "demo", '{"cps.weight": 0.5}', 0, BATCH, ""),
     }
     assert len(others | {key}) == 5
 
@@ -147,6 +149,33 @@ def test_what_leaves_nothing_to_train_on_is_refused_while_preparing(make_dataset
         "give a smaller ratio, or train without them by cps.weight=0"
     )
     assert prepared(folder, "1/1", '{"cps.weight": 0}')["train"] == 3
+    with pytest.raises(
+        UserError, match=r"^ratio 2/3 leaves one unlabelled image, and two are mixed, in dataset tiny: "
+    ):
+        prepared(folder, "2/3")
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_class_ids_out_of_range_are_refused(make_dataset: MakeDataset) -> None:
+    folder = make_dataset()
+    Image.fromarray(np.full((8, 12), 3, np.uint8)).save(folder / "labels/train/00.png")
+    with pytest.raises(
+        UserError, match=r"labels/train/00\.png has ids outside the 3 classes: 3; ids are 0 to 2"
+    ) as error:
+        prepared(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_a_batch_that_is_larger_than_the_dataset_is_refused(make_dataset: MakeDataset) -> None:
+    folder = make_dataset(train=5)
+    with pytest.raises(UserError) as error:
+        prepared(folder, "2/5", '{"training.batch_size": 4}', batch_size=0)
+    assert str(error.value) == (
+        "a batch of 4 images is more than dataset tiny has at ratio 2/5: 2 labelled and 3 unlabelled; "
+        "set training.batch_size to 3 at most"
+    )
+    assert prepared(folder, "2/5", batch_size=3)["train"] == 5
 
 
 @pytest.mark.usefixtures("store_environment")
@@ -160,8 +189,8 @@ def test_a_dataset_or_run_that_is_not_there_is_named(store: Store) -> None:
 @pytest.mark.usefixtures("store_environment")
 def test_a_split_of_another_run_is_refused(make_dataset: MakeDataset, store: Store) -> None:
     digest = prepared(make_dataset())["digest"]
-    first = split_step(digest, "1/4", 0, "demo", "{}", 0, 0, "")
-    second = split_step(digest, "1/4", 1, "demo", "{}", 0, 0, "")
+    first = split_step(digest, "1/4", 0, "demo", "{}", 0, BATCH, "")
+    second = split_step(digest, "1/4", 1, "demo", "{}", 0, BATCH, "")
     store.put_json(keys.run(first, "split.json"), store.get_json(keys.run(second, "split.json")))
     with pytest.raises(WorkFailed, match=f"is not the split of run {first}: fingerprints differ"):
         load_run(store, first)

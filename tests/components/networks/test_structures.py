@@ -3,12 +3,16 @@
 import numpy as np
 import paddle
 import pytest
+from paddle import nn
 from paddle.nn import functional as F
+from paddleseg.cvlibs.manager import MODELS
 
 from components.errors import UserError
+from components.networks import foreign
 from components.networks.layers import upsample
 from components.networks.structures import BUILDERS, build
-from components.recipes.model import STRUCTURES
+from components.recipes.model import PADDLESEG_MODELS, STRUCTURES
+from components.training.cps import frozen_statistics
 
 
 @pytest.mark.parametrize("structure", ["small-fpn", "mobilenetv2-fpn"])
@@ -18,18 +22,89 @@ def test_logits_have_the_images_size(structure, size):
     assert logits.shape == [2, 7, *size]
 
 
+def assert_trains_as_a_pair(structure: str) -> None:
+    """Two of a structure in one process; each gives logits of the images' size, and gradients of its own.
+
+    Passes that make pseudo labels leave everything that a network remembers as it is.
+    """
+    pair = [build(structure, 7, seed) for seed in (1, 2)]
+    images = paddle.randn([2, 3, 64, 96])
+    for network in pair:
+        before = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+        with paddle.no_grad(), frozen_statistics(network):
+            network(images)
+        for name, tensor in network.state_dict().items():
+            np.testing.assert_array_equal(tensor.numpy(), before[name], err_msg=name)
+        logits = network(images)
+        assert logits.shape == [2, 7, 64, 96]
+        logits.square().mean().backward()
+        grown = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
+        assert len(grown) > 20
+        network.eval()
+        assert network(images[:1]).shape == [1, 7, 64, 96]
+    assert {p.name for p in pair[0].parameters()}.isdisjoint(p.name for p in pair[1].parameters())
+    assert {name for name, _ in pair[0].named_parameters()} == {name for name, _ in pair[1].named_parameters()}
+
+
+@pytest.mark.parametrize("structure", ["paddleseg:PPHumanSegLite", "paddleseg:MobileSeg"])
+def test_two_of_paddlesegs_networks(structure):
+    assert_trains_as_a_pair(structure)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "structure",
-    ["deeplabv3p-resnet50", "paddleseg:PPLiteSeg", "paddleseg:BiSeNetV2", "paddleseg:MobileSeg", "paddleseg:FCN",
-     "paddleseg:UNet"],
-)  # fmt: skip
-def test_large_and_foreign_networks(structure):
-    network = build(structure, 7)
-    logits = network(paddle.zeros([2, 3, 64, 96]))
-    assert logits.shape == [2, 7, 64, 96]
-    logits.mean().backward()
-    assert any(parameter.grad is not None for parameter in network.parameters())
+    ["deeplabv3p-resnet50", "deeplabv3p-resnet101", *(f"paddleseg:{name}" for name in PADDLESEG_MODELS)],
+)
+def test_every_large_and_every_listed_network_trains_as_a_pair(structure):
+    assert_trains_as_a_pair(structure)
+
+
+def test_a_network_whose_parameters_exist_once_is_refused(monkeypatch):
+    monkeypatch.setitem(foreign.BACKBONES, "PortraitNet", ("MobileNetV2_x0_25", {}))
+    with pytest.raises(UserError, match=r"PortraitNet cannot be built .*parameter name .* have be been used"):
+        build("paddleseg:PortraitNet", 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("LPSNet", "LPSNet cannot be built from a class count alone: .*missing 3 required positional arguments"),
+        ("LinearSegmenter", "LinearSegmenter cannot be built from a class count alone: "),
+    ],
+)
+def test_networks_that_cannot_train_are_refused_in_one_line(name, message):
+    with pytest.raises(UserError, match=message) as caught:
+        build(f"paddleseg:{name}", 3)
+    assert "\n" not in str(caught.value)
+
+
+class Odd(nn.Layer):
+    """Takes a class count, and then does not do what a network should."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+
+    def forward(self, images: paddle.Tensor) -> list[paddle.Tensor]:
+        if self.num_classes == 3:
+            raise ValueError("no\nway")
+        return [images]
+
+
+def test_a_network_that_is_not_listed_is_tried(monkeypatch):
+    monkeypatch.setitem(MODELS.components_dict, "Odd", Odd)
+    with pytest.raises(UserError, match=r"paddleseg's Odd does not run with this Paddle: no way$"):
+        build("paddleseg:Odd", 3)
+    with pytest.raises(UserError, match=r"paddleseg's Odd gives \[2, 3, 64, 64\] for \[2, 3, 64, 64\], and not logits"):
+        build("paddleseg:Odd", 4)
+
+
+def test_a_network_that_is_not_listed_may_do(monkeypatch):
+    monkeypatch.setattr(foreign, "PADDLESEG_MODELS", ())
+    one, two = (build("paddleseg:PPHumanSegLite", 3, 5).state_dict() for _ in range(2))
+    for (name, tensor), other in zip(one.items(), two.values(), strict=True):
+        np.testing.assert_array_equal(tensor.numpy(), other.numpy(), err_msg=name)
 
 
 def test_seed_decides_the_weights():

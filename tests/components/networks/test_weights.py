@@ -9,23 +9,33 @@ import pytest
 from safetensors.numpy import save_file
 
 from components.errors import UserError
+from components.inference.checkpoint import read_description
 from components.networks.pretrained import load_backbone
 from components.networks.structures import build
-from components.networks.weights import checkpoint_meta, extract_branch, pack, read_file, read_networks, state_arrays
-
-META = checkpoint_meta(
-    structure="small-fpn",
-    classes=[{"name": "road", "color": [1, 2, 3]}, {"name": "sky", "color": [4, 5, 6]}],
-    mean=(0.5, 0.5, 0.5),
-    std=(0.2, 0.2, 0.2),
-    crop=(32, 32),
-    stride=(16, 16),
-    run_key="demo-1-8-s0-0123456789ab",
-    split="f" * 64,
-    dataset="d" * 64,
-    epoch=3,
-    step=120,
+from components.networks.weights import (
+    checkpoint_meta,
+    extract_branch,
+    pack,
+    read_file,
+    read_networks,
+    state_arrays,
+    whole_pair,
 )
+
+FACTS = {
+    "structure": "small-fpn",
+    "classes": [{"name": "road", "color": [1, 2, 3]}, {"name": "sky", "color": [4, 5, 6]}],
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.2, 0.2, 0.2),
+    "crop": (32, 32),
+    "stride": (16, 16),
+    "run_key": "demo-1-8-s0-0123456789ab",
+    "split": "f" * 64,
+    "dataset": "d" * 64,
+    "epoch": 3,
+    "step": 120,
+}
+META = checkpoint_meta(**FACTS)
 
 
 @pytest.fixture
@@ -64,6 +74,36 @@ def test_one_branch_becomes_a_file_of_its_own(checkpoint, pair, tmp_path):
     images = paddle.randn([1, 3, 32, 48])
     pair["right"].eval()
     np.testing.assert_array_equal(read.layers["only"](images).numpy(), pair["right"](images).numpy())
+
+
+def test_two_structures_in_one_checkpoint_and_each_by_itself(tmp_path):
+    pair = {"left": build("small-fpn", 2, 1), "right": build("mobilenetv2-fpn", 2, 2)}
+    both = tmp_path / "epoch-0003.safetensors"
+    meta = {**META, "right_structure": "mobilenetv2-fpn"}
+    both.write_bytes(pack({name: state_arrays(network) for name, network in pair.items()}, meta))
+    files = {"both": both, **{name: tmp_path / f"{name}.safetensors" for name in (*pair, "mean")}}
+    for name in pair:
+        files[name].write_bytes(extract_branch(both, name))
+    files["mean"].write_bytes(whole_pair(both, "mean"))
+    images = paddle.randn([1, 3, 32, 64])
+    for network in pair.values():
+        network.eval()
+    expected = {name: network(images).numpy() for name, network in pair.items()}
+    for name in ("both", "mean"):
+        for branch, network in read_networks(files[name]).layers.items():
+            np.testing.assert_array_equal(network(images).numpy(), expected[branch])
+        assert read_description(read_file(files[name])[1], name).structure == "small-fpn and mobilenetv2-fpn"
+    for name, structure in (("left", "small-fpn"), ("right", "mobilenetv2-fpn")):
+        read = read_networks(files[name])
+        assert read.meta["structure"] == structure
+        assert "right_structure" not in read.meta
+        np.testing.assert_array_equal(read.layers["only"](images).numpy(), expected[name])
+
+
+def test_one_structure_is_said_once():
+    same = checkpoint_meta(**{**FACTS, "right_structure": "small-fpn"})
+    assert same == META
+    assert checkpoint_meta(**{**FACTS, "right_structure": "mobilenetv2-fpn"})["right_structure"] == "mobilenetv2-fpn"
 
 
 def test_truncated_and_foreign_files_are_refused(checkpoint, tmp_path):
@@ -117,6 +157,33 @@ def test_backbone_of_another_network_is_refused(tmp_path):
         load_backbone(build("mobilenetv2-fpn", 3), tmp_path / "other.npz")
     with pytest.raises(UserError, match="SmallFPN has no backbone"):
         load_backbone(build("small-fpn", 3), tmp_path / "other.npz")
+
+
+def test_a_match_under_nine_tenths_is_an_error_and_names_the_first_misfit(tmp_path):
+    network = build("mobilenetv2-fpn", 3, 1)
+    arrays = {name: array for name, array in state_arrays(network).items() if name.startswith("features")}
+    names = list(arrays)
+
+    def load(unfit: int) -> int:
+        wrong = {name: np.zeros((7, 7), np.float32) for name in names[:unfit]}
+        save_file({**arrays, **wrong}, tmp_path / "a.safetensors")
+        return load_backbone(build("mobilenetv2-fpn", 3, 2), tmp_path / "a.safetensors").filled
+
+    assert load(25) == 230  # 90.2 % of 255
+    with pytest.raises(UserError, match=r"fits 229 of 255 .* \('features.0.0.weight' has shape \(7, 7\), the network"):
+        load(26)
+
+
+def test_backbone_by_order_passes_over_single_numbers(tmp_path):
+    source, target = build("mobilenetv2-fpn", 3, 1), build("mobilenetv2-fpn", 3, 2)
+    arrays = {}
+    for number, (name, array) in enumerate(state_arrays(source).items()):
+        if name.startswith("features"):
+            arrays[f"{number}"] = array
+            arrays[f"{number}.num_batches_tracked"] = np.array(7)
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert load_backbone(target, tmp_path / "a.npz").filled == 255
+    np.testing.assert_array_equal(target.features[0][0].weight.numpy(), source.features[0][0].weight.numpy())
 
 
 def test_pickled_weights_are_refused(tmp_path):

@@ -41,6 +41,23 @@ def test_overrides_change_what_they_name():
             "unknown network structure 'small-fnp'; did you mean 'small-fpn'?",
         ),
         ("demo", {"evaluation.stride": [999, 1]}, "larger than crop"),
+        ("camvid-mobilenetv2", {"network.right_structure": "small-fpn"}, "freeze_stem shares the first stages"),
+        ("demo", {"network.right_structure": "resnet"}, "unknown network structure 'resnet'; there are: small-fpn"),
+        ("demo", {"network.right_pretrained": "a.npz"}, "right_pretrained is for a right_structure of its own"),
+        ("demo", {"training.accumulate": 3}, "a batch_size of 8 cannot be cut into accumulate=3 parts"),
+        (
+            "demo",
+            {"training.precision": "float8"},
+            "setting 'training.precision': input should be 'float32', 'float16'",
+        ),
+        ("demo", {"optimization.clip_norm": -1}, "setting 'optimization.clip_norm': input should be greater than or"),
+        ("demo", {"cps.strong_augmentation": 2}, "setting 'cps.strong_augmentation': input should be less than or"),
+        (
+            "demo",
+            {"cps.teacher": "average", "optimization.ema": 0},
+            "cps.teacher=average needs an average of the weights: set optimization.ema",
+        ),
+        ("demo", {"training.patience": 3}, "patience and holdout go together: set both to stop early, or neither"),
         ("nowhere.yaml", {}, "recipe file 'nowhere.yaml' does not exist"),
     ],
 )
@@ -49,6 +66,15 @@ def test_mistakes_are_named_in_one_line(name, overrides, message):
         load_recipe(name, overrides)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_deeper_backbone_trains_in_the_same_way():
+    deep, plain = (load_recipe(f"cityscapes-deeplabv3p-resnet{depth}").model_dump() for depth in (101, 50))
+    assert deep["network"].pop("structure") == "deeplabv3p-resnet101"
+    assert plain["network"].pop("structure") == "deeplabv3p-resnet50"
+    for settings in (deep, plain):
+        del settings["name"], settings["summary"]
+    assert deep == plain
 
 
 @pytest.mark.parametrize("text", ["[1, 2", "- a\n- b", "\x00"])

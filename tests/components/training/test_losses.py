@@ -61,6 +61,31 @@ def test_ohem_keeps_all_ties_at_the_raised_threshold():
     assert kept.numpy().tolist() == [[[False, True, True, True, True]]]
 
 
+def test_ohem_keeps_a_pixel_at_the_threshold():
+    losses = paddle.to_tensor([[[0.2, 0.6, 0.9, 1.4]]])
+    threshold = float(paddle.exp(-losses)[0, 0, 1])
+    kept = hard_pixels(losses, paddle.ones_like(losses).astype("bool"), threshold, 1)
+    assert kept.numpy().tolist() == [[[False, True, True, True]]]
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "ohem"])
+def test_gradients_equal_numpy(batch, kind):
+    """Of a softmax cross entropy: (probabilities - one-hot) / count at each pixel that counts."""
+    values, labels = batch
+    criterion = Criterion(SupervisedLoss(kind=kind, ohem_threshold=0.3), VOID, min_kept=5)
+    logits = paddle.to_tensor(values, stop_gradient=False)
+    criterion.supervised(logits, paddle.to_tensor(labels)).backward()
+    kept = labels != VOID
+    if kind == "ohem":
+        kept = numpy_ohem(numpy_losses(values, labels), kept, 0.3, 5)
+        assert 0 < kept.sum() < (labels != VOID).sum()
+    exponents = np.exp(values.astype(np.float64))
+    expected = exponents / exponents.sum(axis=1, keepdims=True)
+    expected -= np.where(labels == VOID, 0, labels)[:, None] == np.arange(5)[None, :, None, None]
+    expected *= kept[:, None] / kept.sum()
+    np.testing.assert_allclose(logits.grad.numpy(), expected, atol=1e-6)
+
+
 def test_mean_is_over_kept_pixels(batch):
     logits, labels = batch
     settings = SupervisedLoss(kind="ohem", ohem_threshold=0.3)

@@ -7,10 +7,19 @@ from small_training import make_batch, make_pair, make_recipe, run
 
 from components.errors import UserError
 from components.networks.structures import build
+from components.training.branch import _undecayed
+from components.training.cps import Batch
+from components.training.losses import Criterion
 
 
 def states(pair):
     return {f"{name}.{key}": array for name, branch in pair.branches.items() for key, array in branch.state().items()}
+
+
+def restore(pair, saved):
+    for name, branch in pair.branches.items():
+        arrays = {key.removeprefix(f"{name}."): array for key, array in saved.items() if key.startswith(f"{name}.")}
+        branch.load_state(arrays, "the test")
 
 
 def assert_equal_states(one, two):
@@ -51,9 +60,7 @@ def test_a_restored_state_goes_on_to_the_bit(criterion, optimizer):
 
     build("small-fpn", 9)  # Paddle's own parameter names count on: a rebuilt network has others
     rebuilt = make_pair(recipe, seed=99)
-    for name, branch in rebuilt.branches.items():
-        arrays = {key.removeprefix(f"{name}."): array for key, array in saved.items() if key.startswith(f"{name}.")}
-        branch.load_state(arrays, "the test")
+    restore(rebuilt, saved)
     assert run(rebuilt, criterion, 3, 6) == expected
     assert_equal_states(states(undisturbed), states(rebuilt))
 
@@ -99,3 +106,181 @@ def test_no_decay_on_biases_and_normalisation():
         branch.step(0.1, 0)
         changed = {name for name, tensor in branch.trained.items() if (tensor.numpy() != before[name]).any()}
         assert changed == {name for name in before if name.endswith("weight") and before[name].ndim == 4}
+
+
+def test_paddles_older_batch_normalisation_is_not_decayed_either():
+    network = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 1), paddle.nn.BatchNorm(4))
+    assert _undecayed(network) >= {"0.bias", "1.weight", "1.bias"}
+    assert "0.weight" not in _undecayed(network)
+
+
+def frozen_pair(recipe):
+    """A pair whose batch normalisation stands still: for exact comparisons of gradients."""
+    pair = make_pair(recipe)
+    for network in pair.networks.values():
+        network.eval()
+    return pair
+
+
+@pytest.mark.parametrize("settings", [{"cps__confidence": 0.3}, {"cps__weight": 0.0}])
+def test_accumulated_gradients_are_those_of_the_whole_batch(settings):
+    whole, cut = (
+        frozen_pair(make_recipe(training__batch_size=4, training__accumulate=parts, **settings)) for parts in (1, 4)
+    )
+    weights = paddle.to_tensor(np.array([1.0, 2.0, 0.5, 1.5], dtype=np.float32))
+    criterion = Criterion(whole.recipe.loss, 255, min_kept=1, class_weights=weights)
+    batch = make_batch(0, size=4)
+    batch.labels[0, :20] = 255  # micro-batches with different numbers of valid pixels
+    if settings.get("cps__weight") == 0.0:
+        batch = Batch(batch.labeled, batch.labels, None, None, None, None, None, batch.names)
+    found = []
+    for pair in (whole, cut):
+        gradients = record_gradients(pair)
+        losses = pair.step(batch, criterion, weight=1.5, learning_rate=0.01, number=0)
+        found.append((losses, gradients))
+    (losses, gradients), (cut_losses, cut_gradients) = found
+    assert cut_losses.total == pytest.approx(losses.total, abs=1e-5)
+    assert cut_losses.cross == pytest.approx(losses.cross, abs=1e-5)
+    assert gradients.keys() == cut_gradients.keys()
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(cut_gradients[name], gradient, atol=1e-6, err_msg=name)
+
+
+def record_gradients(pair):
+    """Fills with what each branch is about to descend."""
+    gradients = {}
+
+    def record(branch, step):
+        def recording(*arguments):
+            gradients.update({f"{branch.name}.{key}": one.grad.numpy() for key, one in branch.trained.items()})
+            step(*arguments)
+
+        return recording
+
+    for branch in pair.branches.values():
+        branch.step = record(branch, branch.step)
+    return gradients
+
+
+def numpy_cross_entropy(logits, labels, kept):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    known = np.where(labels == 255, 0, labels)
+    return -np.take_along_axis(logs, known[:, None], axis=1)[:, 0][kept].mean()
+
+
+def test_a_step_is_what_numpy_makes_of_the_networks_logits():
+    """Pseudo labels by the other network, mixed; OHEM; and the weighted sum, from logits to the number."""
+    recipe = make_recipe(loss__kind="ohem", loss__ohem_threshold=0.3)
+    pair, batch = frozen_pair(recipe), make_batch(4)
+    batch.void[:, -5:] = True
+    criterion = Criterion(recipe.loss, 255, min_kept=50)
+    logits = {
+        name: {
+            part: network(paddle.to_tensor(getattr(batch, part))).numpy().astype(np.float64)
+            for part in ("labeled", "first", "second", "mixed")
+        }
+        for name, network in pair.networks.items()
+    }
+    supervised = cross = 0.0
+    for name, other in (("left", "right"), ("right", "left")):
+        probabilities = np.exp(logits[name]["labeled"])
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        known = np.where(batch.labels == 255, 0, batch.labels)
+        true = np.take_along_axis(probabilities, known[:, None], axis=1)[:, 0]
+        valid = batch.labels != 255
+        limit = max(0.3, np.sort(true[valid])[49])
+        supervised += numpy_cross_entropy(logits[name]["labeled"], batch.labels, valid & (true <= limit))
+        pseudo = np.where(batch.mask[:, None], logits[other]["second"], logits[other]["first"]).argmax(axis=1)
+        cross += numpy_cross_entropy(logits[name]["mixed"], pseudo, ~batch.void)
+    losses = pair.step(batch, criterion, weight=1.5, learning_rate=0.01, number=0)
+    assert losses.supervised == pytest.approx(supervised, rel=1e-5)
+    assert losses.cross == pytest.approx(cross, rel=1e-5)
+    assert losses.total == pytest.approx(supervised + 1.5 * cross, rel=1e-5)
+
+
+def test_ohem_picks_in_each_micro_batch_and_losses_are_averaged():
+    recipe = make_recipe(training__batch_size=4, training__accumulate=2, loss__kind="ohem", loss__ohem_threshold=0.2)
+    pair = frozen_pair(recipe)
+    criterion = Criterion(recipe.loss, 255, min_kept=200)
+    batch = make_batch(0, size=4)
+    expected = [
+        float(
+            criterion.supervised(network(paddle.to_tensor(batch.labeled[part])), paddle.to_tensor(batch.labels[part]))
+        )
+        for network in pair.networks.values()
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    losses = pair.step(batch, criterion, weight=1.0, learning_rate=0.01, number=0)
+    assert losses.supervised == pytest.approx(sum(expected) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("limit", [0.05, 1e6])
+def test_clipping_is_by_the_norm_of_all_gradients_of_a_network(criterion, limit):
+    recipe = make_recipe(optimization__optimizer="sgd", optimization__momentum=0.0, optimization__weight_decay=0.0)
+    rate, moved = 0.5, []
+    for clip in (0.0, limit):
+        pair = make_pair(recipe.model_copy(update={"optimization": recipe.optimization.model_copy(
+            update={"clip_norm": clip})}))  # fmt: skip
+        before = {name: one.numpy().copy() for name, one in pair.branches["left"].trained.items()}
+        pair.step(make_batch(0), criterion, weight=1.0, learning_rate=rate, number=0)
+        moved.append({
+            name: (before[name] - one.numpy()) / rate for name, one in pair.branches["left"].trained.items()
+        })  # fmt: skip
+    plain, clipped = moved
+    norm = np.sqrt(sum((gradient.astype(np.float64) ** 2).sum() for gradient in plain.values()))
+    assert norm > 0.05
+    for name, gradient in plain.items():
+        np.testing.assert_allclose(clipped[name], gradient * min(1, limit / norm), atol=2e-6, err_msg=name)
+
+
+def test_clipping_comes_after_the_processes_have_averaged_their_gradients(criterion):
+    recipe = make_recipe(
+        optimization__optimizer="sgd", optimization__momentum=0.0, optimization__weight_decay=0.0,
+        optimization__clip_norm=0.01,
+    )  # fmt: skip
+    pair = make_pair(recipe)
+    before = {name: one.numpy().copy() for name, one in pair.branches["right"].trained.items()}
+
+    def tenfold(branch):
+        for parameter in branch.trained.values():
+            parameter.grad.set_value(parameter.grad * 10)
+
+    pair.step(make_batch(0), criterion, weight=1.0, learning_rate=1.0, number=0, synchronise=tenfold)
+    moved = [before[name] - one.numpy() for name, one in pair.branches["right"].trained.items()]
+    assert np.sqrt(sum((one.astype(np.float64) ** 2).sum() for one in moved)) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_averaged_weights_teach(criterion):
+    recipe = make_recipe(cps__teacher="average", optimization__ema=0.9)
+    pair, batch = make_pair(recipe), make_batch(5)
+    run(pair, criterion, 0, 3)
+    branch = pair.branches["left"]
+    current = {name: tensor.numpy() for name, tensor in branch.network.state_dict().items()}
+    found = pair._pseudo_labels(pair._forwards(batch), batch, criterion)["left"].numpy()
+    for name, tensor in branch.network.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), current[name])
+
+    average = build("small-fpn", 4)
+    average.set_state_dict({name: paddle.to_tensor(array) for name, array in branch.weights().items()})
+    average.train()
+    with paddle.no_grad():
+        labels = [average(paddle.to_tensor(images)).argmax(axis=1).numpy() for images in (batch.first, batch.second)]
+    np.testing.assert_array_equal(found, np.where(batch.mask, labels[1], labels[0]))
+    network = pair.networks["left"]
+    with paddle.no_grad():
+        students = [network(paddle.to_tensor(images)).argmax(axis=1).numpy() for images in (batch.first, batch.second)]
+    assert (np.where(batch.mask, students[1], students[0]) != found).any()
+
+
+def test_two_structures_train_together_and_go_on_to_the_bit(criterion):
+    recipe = make_recipe(network__right_structure="mobilenetv2-fpn")
+    pair = make_pair(recipe)
+    assert [type(network).__name__ for network in pair.networks.values()] == ["SmallFPN", "MobileNetV2FPN"]
+    run(pair, criterion, 0, 1)
+    saved = states(pair)
+    expected = run(pair, criterion, 1, 3)
+    assert np.isfinite(expected).all()
+    rebuilt = make_pair(recipe, seed=99, threads=True)
+    restore(rebuilt, saved)
+    assert run(rebuilt, criterion, 1, 3) == expected

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from components.recipes import load_recipe
@@ -10,7 +11,10 @@ from components.training.schedule import cps_weight, learning_rate, plan
 CITYSCAPES = load_recipe("cityscapes-deeplabv3p-resnet50")
 
 
-@pytest.mark.parametrize(("ratio", "labeled", "epochs"), [("1/16", 186, 128), ("1/8", 372, 137), ("1/2", 1488, 240)])
+@pytest.mark.parametrize(
+    ("ratio", "labeled", "epochs"),
+    [("1/16", 186, 128), ("1/8", 372, 137), ("1/4", 744, 160), ("1/2", 1488, 240)],
+)
 def test_epochs_come_from_the_table(ratio, labeled, epochs):
     length = plan(CITYSCAPES, labeled=labeled, unlabeled=2975 - labeled, ratio=ratio)
     assert length.epochs == epochs
@@ -23,12 +27,31 @@ def test_a_ratio_outside_the_table_gets_as_many_steps_as_its_nearest():
     assert other.steps == pytest.approx(known.steps, rel=0.01)
 
 
+@pytest.mark.parametrize(("ratio", "labeled"), [("1/16", 661), ("1/8", 1323), ("1/4", 2646), ("1/2", 5291)])
+def test_voc_trains_as_long_as_the_authors_at_every_ratio(ratio, labeled):
+    length = plan(load_recipe("voc-deeplabv3p-resnet50"), labeled=labeled, unlabeled=10582 - labeled, ratio=ratio)
+    assert length.steps == pytest.approx(10582 * 60 / 16, rel=0.01)
+
+
+def test_the_twin_makes_as_many_steps_as_the_training_it_is_compared_with():
+    twin = load_recipe("cityscapes-deeplabv3p-resnet50", {"cps.weight": 0})
+    for ratio, labeled in (("1/8", 372), ("1/3", 992)):
+        sizes = {"labeled": labeled, "unlabeled": 2975 - labeled, "ratio": ratio}
+        assert plan(twin, **sizes) == plan(CITYSCAPES, **sizes)
+
+
 def test_checkpoints_are_spread_over_the_end_and_hold_the_last_epoch():
     length = plan(load_recipe("demo", {"training.epochs": 20, "training.checkpoints": 4}), labeled=20, unlabeled=140,
                   ratio="1/8")  # fmt: skip
     assert length.checkpoint_epochs[-1] == 20
     assert len(length.checkpoint_epochs) == 4
     assert length.checkpoint_epochs[0] >= 4
+
+
+def test_a_training_that_may_stop_early_has_checkpoints_everywhere():
+    settings = {"training.epochs": 20, "training.checkpoint_span": 0.2, "training.patience": 2, "training.holdout": 0.1}
+    length = plan(load_recipe("demo", settings), labeled=20, unlabeled=140, ratio="1/8")
+    assert length.checkpoint_epochs == (1, 7, 14, 20)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
@@ -47,6 +70,12 @@ def test_poly_learning_rate_scales_with_the_batch():
     recipe = load_recipe("cityscapes-deeplabv3p-resnet50", {"training.batch_size": 16})
     assert learning_rate(recipe, 0, 100) == pytest.approx(0.04)
     assert learning_rate(recipe, 50, 100) == pytest.approx(0.04 * 0.5**0.9)
+
+
+def test_poly_learning_rate_of_every_step():
+    recipe = load_recipe("cityscapes-deeplabv3p-resnet50")
+    expected = 0.02 * (1 - np.arange(30) / 30) ** 0.9
+    np.testing.assert_allclose([learning_rate(recipe, step, 30) for step in range(30)], expected)
 
 
 def test_cps_weight_rises_then_stays():

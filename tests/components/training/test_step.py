@@ -1,5 +1,6 @@
 """The train step in processes of its own, on a real store: stopped, killed, damaged, and bit-equal all the same."""
 
+import json
 import os
 import signal
 import subprocess
@@ -122,6 +123,34 @@ def test_a_finished_run_is_found_without_importing_paddle(store, run_key, enviro
     again = subprocess.run([sys.executable, "-c", check, run_key], env=environment, capture_output=True, text=True)
     assert again.returncode == 0
     assert "done before: 3 checkpoints" in again.stderr
+
+
+EARLY = {"training.patience": 1, "training.holdout": 0.5, "training.epochs": 30, "training.recovery_steps": 4}
+
+
+@pytest.mark.timeout(600)
+def test_an_early_stop_is_the_same_after_a_kill(store, environment):
+    parameters = {"labeled_ratio": "1/4", "recipe": "demo", "seed": 3, "epochs": 0, "batch_size": 0}
+    parameters["overrides_json"] = json.dumps({**json.loads(OVERRIDES), **EARLY})
+    dataset = prepare_dataset(source="scenes:train=16,val=2,width=96,height=64", sha256="", **parameters)
+    run_key = split_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
+    code, text = finish(start(run_key, environment))
+    assert code == 0, text
+    undisturbed = digests(store, run_key)
+    assert f"epoch {undisturbed[-1][0]}: mIoU" in text
+    assert "2 labelled images held out" in text
+    assert "and training.patience is 1" in text
+    assert undisturbed[-1][0] < 30
+    forget(store, run_key)
+
+    killed = start(run_key, environment)
+    wait_for(store, recovery_key(run_key, 0), killed)
+    killed.kill()
+    finish(killed)
+    code, text = finish(start(run_key, environment))
+    assert code == 0, text
+    assert "going on from step" in text
+    assert digests(store, run_key) == undisturbed
 
 
 @pytest.mark.timeout(600)

@@ -1,0 +1,118 @@
+"""Read Paddle's .pdparams files, which are pickles, without running what is in them.
+
+A pickle names functions and has them called: opening a foreign one with `pickle.load` runs whatever its author wanted.
+Here the few names that arrays need stand for classes of this module, any other name is an error, and arrays are made
+from plain bytes at the end. Not even numpy is reached from the file.
+"""
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# numpy's codes for what weights are made of: floats, integers, booleans.
+NUMERIC = {
+    f"{kind}{size}" for kind, sizes in {"f": "248", "i": "1248", "u": "1248", "b": "1"}.items() for size in sizes
+}
+BYTE_ORDERS = {"<": "<", ">": ">", "|": "|", "=": "="}
+
+
+class Refused(Exception):
+    """The file is not a dictionary of numeric arrays, or wants more than to be read."""
+
+
+def read_pdparams(path: Path) -> dict[str, Array]:
+    """Every array of the file by its name, in the file's order; what is no array (Paddle's own notes) is left out.
+
+    Raises Refused, pickle.UnpicklingError, and what a damaged pickle makes `pickle` raise.
+    """
+    with path.open("rb") as file:
+        content = _Reader(file, encoding="latin1").load()
+    if not isinstance(content, dict):
+        raise Refused(f"it holds a {type(content).__name__}, and not tensors by name")
+    return dict(_arrays(content))
+
+
+def _arrays(content: dict[Any, Any]) -> Iterator[tuple[str, Array]]:
+    for name, value in content.items():
+        if isinstance(value, tuple) and len(value) == 2:
+            value = value[1]  # a tensor is saved as its own name and its array
+        if isinstance(value, _Array):
+            yield str(name), value.array()
+
+
+class _Dtype:
+    """Stands for numpy.dtype in the file."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if code not in NUMERIC:
+            raise Refused(f"it holds an array of type {code!r}, and not of numbers")
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] not in BYTE_ORDERS:
+            raise Refused(f"it holds an array of byte order {state[1]!r}")
+        self.order = BYTE_ORDERS[state[1]]
+
+
+class _Array:
+    """Stands for numpy.ndarray in the file."""
+
+    def __init__(self, *_: object) -> None:
+        self.state: tuple[Any, ...] = ()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.state = state
+
+    def array(self) -> Array:
+        try:
+            _, shape, dtype, by_columns, data = self.state
+            if not isinstance(dtype, _Dtype):
+                raise Refused("it holds an array without a type")
+            flat = np.frombuffer(_as_bytes(data), dtype=np.dtype(dtype.order + dtype.code))
+            return flat.reshape(shape, order="F" if by_columns else "C")
+        except (TypeError, ValueError) as error:
+            raise Refused(f"it holds an array that is not whole ({error})") from None
+
+
+def _as_bytes(data: object) -> bytes:
+    """The oldest protocols write bytes as text of as many letters."""
+    if isinstance(data, str):
+        return data.encode("latin1")
+    if not isinstance(data, bytes | bytearray):
+        raise Refused(f"it holds an array of {type(data).__name__}")
+    return bytes(data)
+
+
+def _reconstruct(*_: object) -> _Array:
+    return _Array()
+
+
+def _encode(text: str, _encoding: str = "latin1") -> bytes:
+    return _as_bytes(text)
+
+
+# By the names under which numpy 1 and 2 pickle arrays, and Paddle its tensors.
+KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("builtins", "tuple"): tuple,
+    ("__builtin__", "tuple"): tuple,
+}
+
+
+class _Reader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return KNOWN[module, name]
+        except KeyError:
+            raise Refused(f"it wants {module}.{name} to be run") from None

@@ -1,0 +1,109 @@
+"""Colours of a training image: slight changes for every image, strong ones for what the student alone sees.
+
+Brightness, contrast, saturation and hue are one matrix: an image is read and written once, whatever is changed.
+"""
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from components.recipes.model import Augmentation
+
+Floats = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+# RGB to luma and two axes of chroma (NTSC's YIQ): a hue is an angle around the grey axis, which keeps the luma.
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
+_RGB = np.linalg.inv(_YIQ)
+
+# The strong augmentation of ST++ (Yang et al., CVPR 2022) and UniMatch (CVPR 2023): colour jitter (0.5, 0.5, 0.5, 0.25)
+# of 80 % of the images, 20 % made grey, 50 % blurred.
+JITTER, JITTER_HUE, JITTER_CHANCE = 0.5, 0.25, 0.8
+GREY_CHANCE = 0.2
+BLUR_CHANCE, BLUR_SIGMA = 0.5, (0.1, 2.0)
+
+
+def color_matrix(
+    *, brightness: float = 1, contrast: float = 1, saturation: float = 1, hue: float = 0, grey: float = 0
+) -> Floats:
+    """(3, 4): new RGB from RGB and 1, both 0 to 255.
+
+    Factors of 1 change nothing, saturation 0 leaves grey. `hue` is a share of the circle. Contrast is towards `grey`,
+    the mean luma of the image.
+    """
+    turn = np.eye(3)
+    if hue:
+        cos, sin = math.cos(2 * math.pi * hue), math.sin(2 * math.pi * hue)
+        turn = _RGB @ np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]]) @ _YIQ
+    matrix = np.empty((3, 4), dtype=np.float32)
+    matrix[:, :3] = brightness * contrast * (saturation * turn + (1 - saturation) * LUMA[None, :])
+    matrix[:, 3] = grey * brightness * (1 - contrast)
+    return matrix
+
+
+def change_colors(pixels: Image, settings: Augmentation, rng: np.random.Generator) -> Image | Floats:
+    """(H, W, 3) with brightness, contrast, saturation and hue each changed with the chance `distort`."""
+    brightness, contrast, saturation = (
+        1 + rng.uniform(-spread, spread) if rng.random() < settings.distort else 1.0
+        for spread in (settings.brightness, settings.contrast, settings.saturation)
+    )
+    hue = rng.uniform(-settings.hue, settings.hue) if settings.hue and rng.random() < settings.distort else 0.0
+    if brightness == contrast == saturation == 1.0 and hue == 0:
+        return pixels
+    matrix = color_matrix(
+        brightness=brightness,
+        contrast=contrast,
+        saturation=saturation,
+        hue=hue,
+        grey=float(_mean_color(pixels) @ LUMA),
+    )
+    changed = np.asarray(cv2.transform(pixels.astype(np.float32), matrix), dtype=np.float32)
+    return np.clip(changed, 0, 255, out=changed)
+
+
+def _mean_color(pixels: Image) -> Floats:
+    """(3,) of (H, W, 3), summed in float32 one pixel after another, as runs before this one have summed."""
+    count = pixels.shape[0] * pixels.shape[1]
+    if count * 255 <= 1 << 24:  # every such sum is exact, in whatever order
+        sums = np.array(cv2.sumElems(pixels)[:3], dtype=np.float32)
+    else:
+        sums = np.array([np.cumsum(plane, dtype=np.float32)[-1] for plane in cv2.split(pixels)], dtype=np.float32)
+    return np.asarray(sums / np.float32(count), dtype=np.float32)
+
+
+def augment_strongly(image: Floats, settings: Augmentation, chance: float, rng: np.random.Generator) -> Floats:
+    """(3, H, W) normalised -> the same with strongly changed colours and blur, or the image as it is.
+
+    The whole is done with `chance`, and within it each change with its own. Geometry stays, so labels still fit.
+    """
+    if rng.random() >= chance:
+        return image
+    mean, std = (np.array(values, dtype=np.float32)[:, None] * 255 for values in (settings.mean, settings.std))
+    planes = image.reshape(3, -1) * std + mean
+    planes = _jittered(planes, rng)
+    if rng.random() < BLUR_CHANCE:
+        sigma = rng.uniform(*BLUR_SIGMA)
+        planes = np.stack([cv2.GaussianBlur(plane.reshape(image.shape[1:]), (0, 0), sigma) for plane in planes])
+    result: Floats = ((planes.reshape(3, -1) - mean) / std).reshape(image.shape)
+    return result
+
+
+def _jittered(planes: Floats, rng: np.random.Generator) -> Floats:
+    """(3, N) of 0 to 255, jittered or made grey or both."""
+    changes: dict[str, Any] = {}
+    if rng.random() < JITTER_CHANCE:
+        for name in ("brightness", "contrast", "saturation"):
+            changes[name] = rng.uniform(1 - JITTER, 1 + JITTER)
+        changes["hue"] = rng.uniform(-JITTER_HUE, JITTER_HUE)
+    if rng.random() < GREY_CHANCE:
+        changes["saturation"] = 0.0
+    if not changes:
+        return planes
+    matrix = color_matrix(**changes, grey=float(LUMA @ planes.mean(axis=1)))
+    moved: Floats = matrix[:, :3] @ planes
+    moved += matrix[:, 3:]
+    return np.clip(moved, 0, 255, out=moved)

@@ -1,0 +1,100 @@
+"""What can be known of mixed precision without a GPU: when it is on, and that scaling changes no digits."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import paddle
+import pytest
+from small_training import make_batch, make_pair, make_recipe, run
+from test_pair import assert_equal_states, restore, states
+
+from components.training import pair as pair_module
+from components.training import precision
+from components.training.precision import FIRST_SCALE, LossScale
+
+
+@pytest.fixture
+def casts(monkeypatch) -> list[str]:
+    """The precisions that forward passes are asked for; they compute in float32 all the same."""
+    asked: list[str] = []
+    monkeypatch.setattr(pair_module, "autocast", lambda name: (asked.append(name), nullcontext())[1])
+    return asked
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_scaled_losses_train_to_the_bit_as_plain_ones(criterion, casts, optimizer):
+    settings = {"optimization__optimizer": optimizer, "optimization__clip_norm": 1.0}
+    plain = make_pair(make_recipe(**settings))
+    scaled = make_pair(make_recipe(training__precision="float16", **settings), threads=True)
+    assert run(plain, criterion, 0, 3) == run(scaled, criterion, 0, 3)
+    found = states(scaled)
+    scales = {name: found.pop(name) for name in list(found) if ".scale." in name}
+    assert_equal_states(states(plain), found)
+    assert {name: array.tolist() for name, array in scales.items()} == {
+        f"{side}.scale.{name}": [value]
+        for side in ("left", "right")
+        for name, value in (("value", FIRST_SCALE), ("good_steps", 3))
+    }
+    assert casts == ["float16"] * (3 * 2 * 4), "three steps, two networks, four parts of the batch"
+
+
+def test_bfloat16_needs_no_scale(criterion, casts):
+    pair = make_pair(make_recipe(training__precision="bfloat16"))
+    run(pair, criterion, 0, 1)
+    assert not [name for name in states(pair) if ".scale." in name]
+    assert set(casts) == {"bfloat16"}
+
+
+def test_an_overflow_leaves_the_step_out_and_halves_the_scale(criterion, casts):  # noqa: ARG001
+    pair = make_pair(make_recipe(training__precision="float16", cps__weight=0.0))
+    run(pair, criterion, 0, 1)
+    branch, before = pair.branches["left"], states(pair)
+    (branch.network.parameters()[0].sum() * float("inf")).backward()
+    branch.step(0.01, 1)
+    assert branch.scale.value == FIRST_SCALE / 2
+    assert branch.scale.good_steps == 0
+    after = states(pair)
+    for name in before:
+        if ".scale." not in name:
+            np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+    assert all(parameter.grad is None or not parameter.grad.numpy().any() for parameter in branch.trained.values())
+
+
+def test_the_scale_goes_on_where_it_was(criterion, casts):  # noqa: ARG001
+    recipe = make_recipe(training__precision="float16")
+    pair = make_pair(recipe)
+    run(pair, criterion, 0, 2)
+    pair.branches["left"].scale.value = 8.0
+    rebuilt = make_pair(recipe, seed=99)
+    restore(rebuilt, states(pair))
+    assert_equal_states(states(rebuilt), states(pair))
+
+
+def test_the_scale_grows_after_a_while_and_never_below_one(monkeypatch):
+    monkeypatch.setattr(precision, "GROWS_AFTER", 3)
+    scale, good = LossScale(), paddle.ones([2])
+    assert [scale.unscale([good.clone()]) for _ in range(3)] == [True] * 3
+    assert (scale.value, scale.good_steps) == (FIRST_SCALE * 2, 0)
+    for _ in range(40):
+        assert not scale.unscale([good.clone(), paddle.to_tensor([np.inf, np.nan])])
+    assert scale.value == 1.0
+    gradient = paddle.to_tensor([6.0, -4.0])
+    scale.value = 4.0
+    scale.unscale([gradient])
+    assert gradient.tolist() == [1.5, -1.0]
+
+
+@pytest.mark.skipif(paddle.device.get_device() != "cpu", reason="there is a GPU")
+def test_casts_are_paddles_own_and_have_no_effect_here():
+    """The reason for `check_precision`."""
+    ones = paddle.ones([2, 2])
+    with pytest.warns(UserWarning, match="makes no effect"), precision.autocast("bfloat16"):
+        assert paddle.matmul(ones, ones).dtype == paddle.float32
+
+
+def test_float32_is_left_alone():
+    assert isinstance(precision.autocast("float32"), nullcontext)
+    pair = make_pair(make_recipe())
+    assert pair.branches["left"].scale is None
+    logits = pair._forwards(make_batch(0))["left"]("labeled")
+    assert logits.dtype == paddle.float32
