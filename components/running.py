@@ -9,6 +9,7 @@ else is a fault of this program: 1, and the traceback goes to the log. SIGTERM e
 `finally` and context manager has run, so that a lease is given back.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -31,6 +32,7 @@ STOPPING_VARIABLE = "CPS_STOPPING"
 DONE, FAILED, USERS_MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
+_PR_SET_PDEATHSIG = 1
 _SHOWN = (str, int, float, bool)
 
 
@@ -87,6 +89,19 @@ def step_guard(name: str, *, even_when_stopping: bool = False) -> Iterator[StepR
         traceback.print_exc(file=sys.stderr)
         text = f"a fault of this program: {type(error).__name__}: {one_line(error)}; the traceback is in the log"
         _fail(name, text, FAILED)
+
+
+def on_parents_death(number: int) -> None:
+    """Have the kernel send this process a signal when its parent dies. Linux only; elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def die_with(parent: int) -> None:
+    """Tie this process to its parent, which has the process id `parent`: that it is killed with it, at once."""
+    on_parents_death(signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)  # it died before the kernel knew
 
 
 def one_line(error: BaseException) -> str:

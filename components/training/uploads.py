@@ -12,6 +12,7 @@ from queue import Queue
 from urllib.parse import quote, unquote
 
 from components import progress
+from components.dataset.cache import default_cache
 from components.errors import WorkFailed
 from components.storage.client import ObjectRef, Store
 
@@ -114,6 +115,11 @@ class Uploads:
     def _raise_failed(self) -> None:
         if self._failed is not None:
             raise self._failed
+
+
+def kept_folder(run_key: str) -> Path:
+    """Where a training leaves what the object store could not take."""
+    return default_cache() / "waiting" / run_key
 
 
 def deliver_kept(store: Store, folder: Path) -> None:
