@@ -4,11 +4,12 @@ import json
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from components.errors import UserError, WorkFailed
+from components.progress import DISK_FULL
 from components.running import FAILED, USERS_MISTAKE, one_line
 
 MISTAKE, FAILURE, FAULT = "mistake", "failure", "fault"
@@ -33,8 +34,16 @@ def explained(folder: Path, rank: int) -> Iterator[None]:
     except WorkFailed as error:
         _leave(folder, rank, Ending(FAILURE, one_line(error)), FAILED)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            _leave(folder, rank, Ending(FAILURE, disk_full(error)), FAILED)
         traceback.print_exc(file=sys.stderr)
         _leave(folder, rank, Ending(FAULT, f"{type(error).__name__}: {one_line(error)}"), FAILED)
+
+
+def disk_full(error: OSError) -> str:
+    """What a person is told when there is no room to write."""
+    where = f" for {error.filename}" if error.filename else ""
+    return f"{error.strerror}{where}: make room, and the same command goes on from the newest recovery"
 
 
 def endings(folder: Path) -> list[Ending]:
@@ -49,6 +58,7 @@ def stacks_path(folder: Path, rank: int) -> Path:
 
 def _leave(folder: Path, rank: int, ending: Ending, code: int) -> None:
     partial = folder / f"ending.{rank}"
-    partial.write_text(json.dumps(asdict(ending)))
-    partial.rename(folder / f"ending.{rank}.json")
+    with suppress(OSError):  # where there is no room even for this, the next attempt will find none, and say so
+        partial.write_text(json.dumps(asdict(ending)))
+        partial.rename(folder / f"ending.{rank}.json")
     sys.exit(code)

@@ -77,9 +77,7 @@ class Pace:
     """How long steps take since the last report, and how much of it they wait for their batch."""
 
     def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._steps = 0
-        self._waited = 0.0
+        self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
 
     def batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The same batches, with the time taken that each is waited for."""
@@ -96,7 +94,7 @@ class Pace:
         """Seconds a step, and the share of them spent waiting for data; then counts anew."""
         passed = max(time.monotonic() - self._since, 1e-9)
         found = passed / max(self._steps, 1), self._waited / passed
-        self.__init__()  # type: ignore[misc]
+        self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
         return found
 
 

@@ -69,7 +69,7 @@ def recovery_key(run_key: str, slot: int) -> str:
 
 
 def newest_recovery(store: Store, run_key: str) -> Recovery | None:
-    """The newest state that is whole; a damaged one is named and the other taken."""
+    """The newest state that is whole, and whose checkpoints are in the store; the other is left aside, and named."""
     found = []
     for slot in (0, 1):
         key = recovery_key(run_key, slot)
@@ -79,7 +79,13 @@ def newest_recovery(store: Store, run_key: str) -> Recovery | None:
             found.append(_parse(store.get_bytes(key), run_key, slot, store.uri(key)))
         except WorkFailed as error:
             progress.say("train", f"a damaged recovery is left aside: {error}")
-    return max(found, key=lambda recovery: recovery.step, default=None)
+    stored = {item.key for item in store.list(keys.run(run_key, "checkpoints/"))}
+    for recovery in sorted(found, key=lambda recovery: recovery.step, reverse=True):
+        missing = [entry["key"] for entry in recovery.notes["checkpoints"] if entry["key"] not in stored]
+        if not missing:
+            return recovery
+        progress.say("train", f"the recovery of step {recovery.step} is left aside: {missing[0]} was never stored")
+    return None
 
 
 def remove_recovery(store: Store, run_key: str) -> None:

@@ -1,6 +1,8 @@
 """Training processes on this machine: started, watched, and started again from the newest recovery when one dies."""
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +15,11 @@ from types import FrameType
 
 from components import progress
 from components.errors import UserError, WorkFailed
+from components.progress import DISK_FULL
 from components.running import TERMINATED
 from components.storage.client import Store
 from components.training import launcher, worker
-from components.training.ending import FAILURE, MISTAKE, endings
+from components.training.ending import FAILURE, MISTAKE, disk_full, endings
 from components.training.uploads import deliver_kept, kept_folder
 from components.training.watchdog import VARIABLE, step_timeout
 
@@ -24,6 +27,8 @@ RESTARTS = 3
 """In one call, however far the training got in between: what dies so often needs a person."""
 POLL_SECONDS = 0.2
 LOG_TAIL = 16_000
+ROOM = 1 << 20
+"""Bytes on the disk for logs, under which a death is put down to their want."""
 
 
 def supervise(store: Store, run_key: str, processes: int, lost: threading.Event) -> None:
@@ -39,6 +44,15 @@ def supervise(store: Store, run_key: str, processes: int, lost: threading.Event)
         UserError, WorkFailed: as the processes ended with; SystemExit with code 143 after SIGTERM.
     """
     step_timeout()  # a mistake in it is said before anything starts
+    try:
+        _supervise(store, run_key, processes, lost)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise WorkFailed(disk_full(error)) from error
+
+
+def _supervise(store: Store, run_key: str, processes: int, lost: threading.Event) -> None:
     with _termination() as told:
         for attempt in range(RESTARTS + 1):
             deliver_kept(store, kept_folder(run_key))
@@ -101,6 +115,8 @@ def _reason(folder: Path, run_key: str, code: int, told: threading.Event, *, alo
             raise WorkFailed(ending.text)
     if told.is_set() or (alone and code in (TERMINATED, -signal.SIGTERM)):
         sys.exit(TERMINATED)
+    if shutil.disk_usage(folder).free < ROOM:
+        raise WorkFailed(disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.parent))))
     stacks = [text for path in sorted(folder.glob("stacks.*")) if (text := path.read_text(errors="replace"))]
     logs = [_tail(path) for path in sorted(folder.glob("workerlog.*"))[1:]]  # the launcher has shown the first
     for text in (*logs, *stacks):
@@ -108,7 +124,7 @@ def _reason(folder: Path, run_key: str, code: int, told: threading.Event, *, alo
     if stacks:
         return f"no step in {step_timeout():g} s ({VARIABLE}); what every thread did is in the log of run {run_key}"
     if left:
-        return f"a process failed ({left[0].text})"
+        return f"a process failed ({left[0].text})" if alone else f"a process died; what another says: {left[0].text}"
     return f"a process was killed ({_signal_name(code)})" if _signal_name(code) else f"a process ended with code {code}"
 
 

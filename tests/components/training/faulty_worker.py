@@ -74,6 +74,7 @@ def prepare(*arguments: Any) -> Any:
 
 original = rank._prepare
 rank._prepare = prepare
+record("process")
 
 if __name__ == "__main__":
     worker.main()

@@ -61,6 +61,11 @@ class StoredRun:
         found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         return [line for line in found if line["kind"] == kind]
 
+    def after(self, kind: str, moment: float) -> list[dict[str, Any]]:
+        """Lines of processes that began after a moment."""
+        new = {line["pid"] for line in self.lines("process") if line["time"] > moment}
+        return [line for line in self.lines(kind) if line["pid"] in new]
+
     def curve(self) -> dict[str, set[str]]:
         """What was computed and logged at each step by each rank; one entry each, unless a repeated step differed."""
         found: dict[str, set[str]] = {}
