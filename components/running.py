@@ -29,6 +29,9 @@ from components.errors import UserError, WorkFailed
 STOPPING_VARIABLE = "CPS_STOPPING"
 """Set in the environment of steps that start after the whole job was told to stop: only the exit handler runs."""
 
+PARENT_VARIABLE = "CPS_PARENT"
+"""In the environment of a process that must not outlive the one that started it."""
+
 DONE, FAILED, USERS_MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
@@ -97,10 +100,10 @@ def on_parents_death(number: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
-def die_with(parent: int) -> None:
-    """Tie this process to its parent, which has the process id `parent`: that it is killed with it, at once."""
+def die_with_parent() -> None:
+    """Tie this process to its parent, which has left its process id in CPS_PARENT: it is killed with it, at once."""
     on_parents_death(signal.SIGKILL)
-    if os.getppid() != parent:
+    if os.getppid() != int(os.environ[PARENT_VARIABLE]):
         os.kill(os.getpid(), signal.SIGKILL)  # it died before the kernel knew
 
 

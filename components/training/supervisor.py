@@ -16,7 +16,7 @@ from types import FrameType
 from components import progress
 from components.errors import UserError, WorkFailed
 from components.progress import DISK_FULL
-from components.running import TERMINATED
+from components.running import PARENT_VARIABLE, TERMINATED
 from components.storage.client import Store
 from components.training import launcher, worker
 from components.training.ending import FAILURE, MISTAKE, disk_full, endings
@@ -26,6 +26,7 @@ from components.training.watchdog import VARIABLE, step_timeout
 RESTARTS = 3
 """In one call, however far the training got in between: what dies so often needs a person."""
 POLL_SECONDS = 0.2
+STDERR = 2
 LOG_TAIL = 16_000
 ROOM = 1 << 20
 """Bytes on the disk for logs, under which a death is put down to their want."""
@@ -60,7 +61,7 @@ def _supervise(store: Store, run_key: str, processes: int, lost: threading.Event
                 code = _attempt(run_key, processes, Path(name), told, lost)
                 if code == 0:
                     return
-                reason = _reason(Path(name), run_key, code, told, alone=processes == 1)
+                reason = _reason(Path(name), code, told, alone=processes == 1)
             if attempt < RESTARTS:
                 progress.say(
                     "train", f"{reason}: starting again from the newest recovery ({attempt + 1} of {RESTARTS})"
@@ -73,9 +74,12 @@ def _supervise(store: Store, run_key: str, processes: int, lost: threading.Event
 
 def _attempt(run_key: str, processes: int, folder: Path, told: threading.Event, lost: threading.Event) -> int:
     """The exit code of the child, which has ended; negative where a signal killed it."""
-    # A session of its own: of a signal to our group the child hears once, from us.
     child = subprocess.Popen(
-        _command(run_key, processes, folder), stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True
+        _command(run_key, processes, folder),
+        env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
+        stdin=subprocess.DEVNULL,
+        stdout=STDERR,
+        start_new_session=True,  # of a signal to our group the child hears once, from us
     )
     passed_on = False
     try:
@@ -96,15 +100,14 @@ def _attempt(run_key: str, processes: int, folder: Path, told: threading.Event, 
 
 
 def _command(run_key: str, processes: int, folder: Path) -> list[str]:
-    work = [worker.__file__, run_key, str(folder), str(os.getpid())]
-    if processes == 1:
-        return [sys.executable, *work]
-    ours = [launcher.__file__, str(os.getpid())]
-    # Its choice of backend is right: NCCL where there are GPUs, else gloo.
-    return [sys.executable, *ours, f"--nproc_per_node={processes}", f"--log_dir={folder}", *work[:-1]]
+    work = [worker.__file__, run_key, str(folder)]
+    if processes > 1:
+        # Its choice of backend is right: NCCL where there are GPUs, else gloo.
+        work = [launcher.__file__, f"--nproc_per_node={processes}", f"--log_dir={folder}", *work]
+    return [sys.executable, *work]
 
 
-def _reason(folder: Path, run_key: str, code: int, told: threading.Event, *, alone: bool) -> str:
+def _reason(folder: Path, code: int, told: threading.Event, *, alone: bool) -> str:
     """Why an attempt ended, in a few words. Raises what must end the training."""
     left = endings(folder)
     for ending in left:
@@ -122,7 +125,7 @@ def _reason(folder: Path, run_key: str, code: int, told: threading.Event, *, alo
     for text in (*logs, *stacks):
         print(text, file=sys.stderr, flush=True)
     if stacks:
-        return f"no step in {step_timeout():g} s ({VARIABLE}); what every thread did is in the log of run {run_key}"
+        return f"no step in {step_timeout():g} s ({VARIABLE}); what every thread did is in the log"
     if left:
         return f"a process failed ({left[0].text})" if alone else f"a process died; what another says: {left[0].text}"
     return f"a process was killed ({_signal_name(code)})" if _signal_name(code) else f"a process ended with code {code}"

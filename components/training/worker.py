@@ -1,4 +1,4 @@
-"""One training process: `worker.py RUN_KEY FOLDER [PARENT_PID]`, alone or as a rank of paddle.distributed.launch."""
+"""One training process: `worker.py RUN_KEY FOLDER`, alone or as a rank of paddle.distributed.launch."""
 
 import os
 import sys
@@ -9,14 +9,14 @@ def main() -> None:
     # Started by path: the project may be installed, or be on the parent's path only.
     sys.path[0] = str(Path(__file__).parents[2])
     from components.progress import EVENTS_VARIABLE
-    from components.running import die_with
+    from components.running import die_with_parent
     from components.storage.client import open_store
     from components.tracking.client import TRACKING_VARIABLE
     from components.training.ending import explained, stacks_path
     from components.training.rank import train_here
 
     run_key, folder = sys.argv[1], Path(sys.argv[2])
-    die_with(int(sys.argv[3]) if len(sys.argv) > 3 else os.getppid())
+    die_with_parent()
     rank, processes = int(os.environ.get("PADDLE_TRAINER_ID", "0")), int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if rank != 0:
         # The first rank speaks for all: to people, and to MLflow.
