@@ -110,7 +110,9 @@ def _of_recipe(record: RunRecord, given: Given, recorded_recipe: str) -> list[st
     if given.recipe is None and not given.settings:
         return []
     recipe = pin_pretrained(load_recipe(given.recipe or recorded_recipe, given.settings), is_here=True)
-    wanted, recorded = _flat(recipe.model_dump(mode="json")), _flat(record.settings)
+    # Read back first: a record from before there was some setting has its default.
+    before = parse_recipe(record.settings, f"run {record.run_key}")
+    wanted, recorded = _flat(recipe.model_dump(mode="json")), _flat(before.model_dump(mode="json"))
     ignored, digest = {"summary"}, recipe.network.pretrained_sha256
     if digest and digest == recorded.get("network.pretrained_sha256"):
         ignored.add("network.pretrained")  # the same weights, wherever they lie

@@ -5,7 +5,8 @@ CPS_TEST_DATA=… python -m tests.benchmarks.bench_saving
 The same number of steps with and without: with them, losses go to MLflow as always, and a recovery and a checkpoint
 go to the object store, which is one checkpoint more than most stretches of that length have. Two figures: how much
 longer the stretch takes, which includes what the background work takes from the steps and is as noisy as the machine,
-and how long the steps themselves are held up.
+and how long the steps themselves are held up. A stretch is as long as the recipe goes between two recoveries;
+CPS_BENCH_STEPS makes it shorter, and the shares larger.
 """
 
 import os
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def main() -> None:
     rounds = int(os.environ.get("CPS_BENCH_ROUNDS", 3))
     with camvid_training() as training:
-        steps = training.recipe.training.recovery_steps
+        steps = int(os.environ.get("CPS_BENCH_STEPS", training.recipe.training.recovery_steps))
         stretch(training, 5, saving=False)
         ratios, held = [], []
         for number in range(rounds):
@@ -31,6 +32,7 @@ def main() -> None:
             took = {saving: stretch(training, steps, saving=saving) for saving in order}
             ratios.append(took[True][0] / took[False][0] - 1)
             held.append(took[True][1] / took[True][0])
+            print(f"with {took[True][0]:.1f} s, of which held up {took[True][1]:.3f} s; without {took[False][0]:.1f} s")
         for name, shares in (("longer with saving and logging", ratios), ("steps held up by it", held)):
             share = statistics.median(shares)
             print(
