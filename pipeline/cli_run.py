@@ -88,17 +88,7 @@ def run(
     from pipeline.outcome import collect_outcome, print_outcome
     from pipeline.settings import resolve_environment, state_home
 
-    parameters = {
-        "dataset": _absolute_sources(dataset),
-        "dataset_sha256": others.pop("sha256"),
-        "dataset_pools": others.pop("pools"),
-        "labeled_ratio": ratio,
-        "recipe": _absolute(recipe) if recipe.endswith((".yaml", ".yml")) else recipe,
-        "overrides": json.dumps(_with_absolute_backbone(parse_settings(settings))),
-        "predict_images": _absolute(predict_images),
-        **others,
-    }
-    _validate(parameters)
+    parameters = pipeline_parameters(dataset, ratio, recipe, settings, predict_images, **others)
     home = state_home()
     environment = resolve_environment(home)
     if resume:
@@ -223,6 +213,24 @@ def show_recipe(name: str, settings: tuple[str, ...]) -> None:
 
     recipe = load_recipe(name, parse_settings(settings))
     click.echo(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), nl=False)
+
+
+def pipeline_parameters(
+    dataset: str, ratio: str, recipe: str, settings: Iterable[str], predict_images: str, **others: Any
+) -> dict[str, Any]:
+    """A command's options as the pipeline's parameters, paths from the root, checked. Raises UserError."""
+    parameters = {
+        "dataset": _absolute_sources(dataset),
+        "dataset_sha256": others.pop("sha256"),
+        "dataset_pools": others.pop("pools"),
+        "labeled_ratio": ratio,
+        "recipe": _absolute(recipe) if recipe.endswith((".yaml", ".yml")) else recipe,
+        "overrides": json.dumps(_with_absolute_backbone(parse_settings(settings))),
+        "predict_images": _absolute(predict_images),
+        **others,
+    }
+    _validate(parameters)
+    return parameters
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:

@@ -153,21 +153,11 @@ def split_step(
     """
     from components.storage.client import open_store
 
-    parameters = validate_parameters(
-        source="scenes",  # the dataset is prepared by now; where it came from does not matter
-        labeled_ratio=labeled_ratio,
-        recipe=recipe,
-        overrides_json=overrides_json,
-        seed=seed,
-        epochs=epochs,
-        batch_size=batch_size,
-    )
+    parameters = _of_stored_dataset(labeled_ratio, seed, recipe, overrides_json, epochs, batch_size)
     store = open_store()
-    manifest = stored_manifest(store, dataset_digest)
-    if manifest is None:
-        raise WorkFailed(f"no dataset at {store.uri(keys.dataset_manifest(dataset_digest))}: prepare it again")
+    manifest = _stored(store, dataset_digest)
     split = _split(store, manifest, parameters)
-    key = run_key(parameters.recipe, manifest.digest, split.fingerprint, parameters.ratio, parameters.seed)
+    key = _key(manifest, split, parameters)
     _write_run(store, key, manifest, split, parameters)
     if job_id:
         store.put_json(keys.job(job_id), {"job_id": job_id, "run_key": key, "dataset": manifest.name})
@@ -176,6 +166,51 @@ def split_step(
     counts = f"{len(split.labeled)} labelled, {len(split.unlabeled)} unlabelled, {len(split.val)} val images"
     progress.say(SPLIT_STEP, f"{key}: {counts} ({origin})")
     return key
+
+
+def find_run_key(
+    store: "Store",
+    dataset_digest: str,
+    *,
+    labeled_ratio: str,
+    seed: int,
+    recipe: str,
+    overrides_json: str = "{}",
+    epochs: int = 0,
+    batch_size: int = 0,
+) -> str:
+    """The key that a run with these parameters has, whether or not there is one; nothing is written.
+
+    Raises UserError for a parameter that is wrong, and WorkFailed where the dataset is not stored.
+    """
+    parameters = _of_stored_dataset(labeled_ratio, seed, recipe, overrides_json, epochs, batch_size)
+    manifest = _stored(store, dataset_digest)
+    return _key(manifest, _split(store, manifest, parameters), parameters)
+
+
+def _of_stored_dataset(
+    labeled_ratio: str, seed: int, recipe: str, overrides_json: str, epochs: int, batch_size: int
+) -> Parameters:
+    return validate_parameters(
+        source="scenes",  # the dataset is prepared by now; where it came from does not matter
+        labeled_ratio=labeled_ratio,
+        recipe=recipe,
+        overrides_json=overrides_json,
+        seed=seed,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+
+
+def _stored(store: "Store", dataset_digest: str) -> Manifest:
+    manifest = stored_manifest(store, dataset_digest)
+    if manifest is None:
+        raise WorkFailed(f"no dataset at {store.uri(keys.dataset_manifest(dataset_digest))}: prepare it again")
+    return manifest
+
+
+def _key(manifest: Manifest, split: Split, parameters: Parameters) -> str:
+    return run_key(parameters.recipe, manifest.digest, split.fingerprint, parameters.ratio, parameters.seed)
 
 
 def _split(store: "Store", manifest: Manifest, parameters: Parameters) -> Split:

@@ -139,7 +139,7 @@ def find_run(client: "MlflowClient", experiment_ids: list[str], run_key: str) ->
 
 def open_served_run(client: "MlflowClient", identity: RunIdentity) -> ServedRun:
     """Find the run of this run key in its experiment, or make it; with params to write it is RUNNING afterwards."""
-    experiment_id = str(_experiment(client, experiment_name(identity.dataset)).experiment_id)
+    experiment_id = str(open_experiment(client, experiment_name(identity.dataset)).experiment_id)
     found = find_run(client, [experiment_id], identity.run_key)
     if found is None:
         created = client.create_run(experiment_id, run_name=identity.run_key, tags={RUN_KEY_TAG: identity.run_key})
@@ -153,7 +153,7 @@ def open_served_run(client: "MlflowClient", identity: RunIdentity) -> ServedRun:
     return run
 
 
-def _experiment(client: "MlflowClient", name: str) -> "Experiment":
+def open_experiment(client: "MlflowClient", name: str) -> "Experiment":
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)

@@ -1,0 +1,123 @@
+"""Run every combination of label ratio, seed and method, one after the other, or find those that are finished."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.study.comparison import Cell, Score
+from pipeline.local import Event, JobOutcome, run_locally
+
+if TYPE_CHECKING:
+    from components.storage.client import Store
+
+TWIN = {"cps.weight": 0}
+"""The settings that make a training its supervised twin."""
+
+
+@dataclass
+class MatrixOutcome:
+    """`failed` says of each cell that came to no score why; `exit_code` is 0 when there is none."""
+
+    scores: list[Score] = field(default_factory=list)
+    failed: dict[Cell, str] = field(default_factory=dict)
+    exit_code: int = 0
+    dataset: dict[str, Any] = field(default_factory=dict)
+    """digest, name and number of classes and val images, once known."""
+
+
+def run_matrix(
+    cells: list[Cell],
+    parameters: Mapping[str, Any],
+    *,
+    home: Path,
+    environment: Mapping[str, str],
+    on_event: Callable[[Event], None],
+    on_cell: Callable[[int, Cell, str], None],
+) -> MatrixOutcome:
+    """Work through `cells`; `parameters` are the pipeline's but ratio, seed and the twin's weight.
+
+    A cell that fails is noted, and the others go on; a signal and a mistake in the parameters end the matrix, as they
+    would end every cell. `on_cell` hears each cell's number, the cell and what becomes of it.
+    """
+    from components.storage.client import Store
+    from components.storage.settings import settings_from_environment
+
+    store = Store(settings_from_environment(environment))
+    outcome = MatrixOutcome()
+    for number, cell in enumerate(cells, start=1):
+        key = _finished(store, cell, parameters, outcome.dataset)
+        if key is None:
+            on_cell(number, cell, "runs")
+            job = run_locally(_cell_parameters(cell, parameters), home=home, environment=environment, on_event=on_event)
+            if job.exit_code:
+                outcome.failed[cell] = job.failure or f"exit code {job.exit_code} (log: {job.log})"
+                outcome.exit_code = job.exit_code
+                if job.exit_code != 1:
+                    return outcome
+                continue
+            outcome.dataset = _dataset(job)
+            key = job.results["split-labels"]["run_key"]
+        score = read_score(store, cell, key)
+        outcome.scores.append(score)
+        on_cell(number, cell, f"mIoU {100 * score.mean_iou:.1f} % ({key})")
+    return outcome
+
+
+def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
+    """A finished run's figures."""
+    from components.dataset.run import load_run
+    from components.storage import keys
+
+    result = store.get_json(keys.run(run_key, "result.json"))
+    _, split = load_run(store, run_key)
+    last = result["checkpoints"][-1]
+    return Score(
+        cell=cell,
+        run_key=run_key,
+        labeled=len(split.labeled),
+        mean_iou=last["mean"],
+        best=result["best"]["mIoU"],
+        steps=last["step"],
+    )
+
+
+def _finished(store: "Store", cell: Cell, parameters: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
+    """The cell's run key where its result is in the store; asked without starting the pipeline."""
+    from components.dataset.step import find_run_key
+    from components.storage import keys
+
+    if not dataset:
+        return None  # the first cell prepares the dataset, and says which it is
+    own = _cell_parameters(cell, parameters)
+    key = find_run_key(
+        store,
+        dataset["digest"],
+        labeled_ratio=cell.ratio,
+        seed=cell.seed,
+        recipe=own["recipe"],
+        overrides_json=own["overrides"],
+        epochs=own["epochs"],
+        batch_size=own["batch_size"],
+    )
+    return key if store.stat(keys.run(key, "result.json")) else None
+
+
+def _cell_parameters(cell: Cell, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    overrides = json.loads(parameters["overrides"])
+    if cell.method == "supervised":
+        overrides |= TWIN
+    # One picture is enough to see that a cell's network works; all are one `cps predict` away.
+    return {
+        **parameters,
+        "labeled_ratio": cell.ratio,
+        "seed": cell.seed,
+        "overrides": json.dumps(overrides),
+        "predict_limit": 1,
+    }
+
+
+def _dataset(job: JobOutcome) -> dict[str, Any]:
+    prepared = job.results["prepare-dataset"]
+    return {name: prepared[name] for name in ("digest", "name", "val", "class_names")}

@@ -1,0 +1,69 @@
+import pytest
+
+from components.recipes import load_recipe
+from components.study.comparison import Cell, Gain, Score, cells, gains, points
+from components.study.published import published
+
+
+def score(ratio: str, seed: int, method: str, value: float, labeled: int = 10) -> Score:
+    return Score(Cell(ratio, seed, method), f"run-{ratio}-{seed}-{method}", labeled, value, value + 0.01, 400)  # type: ignore[arg-type]
+
+
+def test_points_are_means_and_deviations_over_seeds() -> None:
+    found = points([score("1/8", 2, "cps", 0.62), score("1/8", 1, "cps", 0.60), score("1/16", 1, "cps", 0.5, 5)])
+    assert [(point.ratio, point.labeled, point.values) for point in found] == [
+        ("1/16", 5, (0.5,)),
+        ("1/8", 10, (0.60, 0.62)),
+    ]
+    assert found[1].mean == pytest.approx(0.61)
+    assert found[1].spread == pytest.approx(0.0141421, rel=1e-4)
+    assert found[0].spread is None
+
+
+def test_a_gain_is_paired_by_seed() -> None:
+    """Seeds differ by far more than the methods do, and that cancels."""
+    scores = [score("1/8", seed, "supervised", base) for seed, base in ((1, 0.3), (2, 0.5), (3, 0.7))]
+    scores += [score("1/8", seed, "cps", base) for seed, base in ((1, 0.33), (2, 0.53), (3, 0.731))]
+    (gain,) = gains(scores)
+    assert gain.differences == pytest.approx((0.03, 0.03, 0.031))
+    # t(0.975, 2) = 4.302653; standard deviation 0.00057735, over the root of 3 seeds.
+    assert gain.half_width == pytest.approx(4.302653 * 0.00057735 / 3**0.5, rel=1e-4)
+    assert gain.verdict == "CPS gained 3.0 ± 0.1 points"
+
+
+def test_a_seed_without_its_twin_counts_for_no_gain() -> None:
+    scores = [score("1/8", 1, "cps", 0.6), score("1/8", 2, "cps", 0.9), score("1/8", 1, "supervised", 0.5)]
+    (gain,) = gains(scores)
+    assert gain.differences == pytest.approx((0.1,))
+    assert gains(scores[:2]) == []
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        ((0.02,), "CPS gained 2.0 points with one seed, which says nothing of chance"),
+        ((-0.02, -0.0201), "CPS lost 2.0 ± 0.1 points"),
+        ((0.05, -0.01), "no difference shown: CPS gained 2.0 ± 38.1 points"),
+    ],
+)
+def test_a_verdict_claims_no_more_than_the_seeds_show(differences: tuple[float, ...], expected: str) -> None:
+    assert Gain("1/8", 10, differences).verdict == expected
+
+
+def test_cells_go_seed_by_seed_with_the_twin_beside() -> None:
+    assert cells(["1/8", "1/4"], [1, 2], baseline=False) == [
+        Cell("1/8", 1, "cps"),
+        Cell("1/4", 1, "cps"),
+        Cell("1/8", 2, "cps"),
+        Cell("1/4", 2, "cps"),
+    ]
+    assert cells(["1/8"], [1], baseline=True) == [Cell("1/8", 1, "cps"), Cell("1/8", 1, "supervised")]
+
+
+def test_published_figures_stand_only_beside_what_they_are_for() -> None:
+    recipe = load_recipe("cityscapes-deeplabv3p-resnet50")
+    named = {reference.name: reference.by_ratio for reference in published(recipe, "Cityscapes", 19)}
+    assert named["CPS, PaddleSeg"] == {"1/2": 0.7839}
+    assert published(recipe, "camvid", 11) == ()
+    assert published(recipe, "cityscapes", 8) == ()
+    assert published(load_recipe("demo"), "cityscapes", 19) == ()

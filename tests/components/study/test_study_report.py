@@ -1,0 +1,70 @@
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from components.study.comparison import METHODS, Cell, Score
+from components.study.published import Published
+from components.study.report import Study, page, summary, table, write_files
+
+
+@pytest.fixture
+def study() -> Study:
+    values = {"cps": (0.61, 0.63), "supervised": (0.58, 0.60)}
+    scores = [
+        Score(Cell(ratio, seed, method), f"run-{ratio}-{seed}-{method}", labeled, values[method][seed - 1], 0.64, 400)
+        for ratio, labeled in (("1/16", 23), ("1/8", 46))
+        for seed in (1, 2)
+        for method in METHODS
+    ]
+    reference = Published("theirs", "their paper <b>", {"1/8": 0.6})
+    return Study("streets", "camvid-mobilenetv2", 101, "cps matrix --baseline", tuple(scores), (reference,), ("Note.",))
+
+
+def test_the_table_has_a_line_for_each_run(study: Study) -> None:
+    rows = list(csv.DictReader(io.StringIO(table(study.scores))))
+    assert len(rows) == 8
+    assert rows[0] == {
+        "ratio": "1/16",
+        "seed": "1",
+        "method": "cps",
+        "labelled_images": "23",
+        "steps": "400",
+        "mIoU": "0.6100",
+        "best_mIoU": "0.6400",
+        "run_key": "run-1/16-1-cps",
+    }
+
+
+def test_the_page_says_the_verdicts_and_needs_no_network(study: Study) -> None:
+    html = page(study)
+    assert html.count("CPS gained 3.0 ± 0.0 points") >= 2
+    assert "their paper &lt;b&gt;" in html
+    assert "Note." in html
+    assert not re.search(r"(src|href)=\"(?!data:)", html)
+    assert html.count("<img") == html.count('alt="Label efficiency on streets.') == 4
+
+
+def test_without_twins_there_is_no_verdict(study: Study) -> None:
+    alone = Study("streets", "demo", 3, "cps matrix", tuple(s for s in study.scores if s.cell.method == "cps"))
+    html = page(alone)
+    assert "Did Cross Pseudo Supervision help?" not in html
+    assert summary(alone)["gains"] == []
+
+
+def test_files_are_written_and_the_picture_is_one(study: Study, tmp_path: Path) -> None:
+    paths = write_files(study, tmp_path / "new" / "folder")
+    assert sorted(paths) == ["csv", "html", "png"]
+    with Image.open(paths["png"]) as picture:
+        assert picture.size == (1800, 960)
+
+
+def test_the_summary_is_for_programs(study: Study) -> None:
+    said = summary(study)
+    assert said["gains"][1]["ratio"] == "1/8"
+    assert said["gains"][1]["gain"] == pytest.approx(0.03)
+    assert len(said["points"]) == 4
+    assert len(said["runs"]) == 8
