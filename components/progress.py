@@ -3,8 +3,10 @@
 A step runs in a process of its own, under KFP or under `cps`. With CPS_EVENTS set to a file, events are appended
 there as JSON lines, which `cps` follows to draw its progress bars; without it they go to stderr as plain text,
 which is what one reads in a pod's log. Appends of one short line are atomic, so steps may share the file.
+Where there is no room for an event it is left out: no work stops because a disk is full of its messages.
 """
 
+import errno
 import json
 import os
 import sys
@@ -13,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 EVENTS_VARIABLE = "CPS_EVENTS"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def say(step: str, text: str) -> None:
@@ -40,6 +43,14 @@ def failure(step: str, text: str, exit_code: int) -> None:
 
 
 def _emit(event: dict[str, Any], plain: str | None) -> None:
+    try:
+        _write(event, plain)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+
+
+def _write(event: dict[str, Any], plain: str | None) -> None:
     path = os.environ.get(EVENTS_VARIABLE)
     if path:
         line = json.dumps({"time": time.time(), **event}) + "\n"

@@ -9,6 +9,7 @@ else is a fault of this program: 1, and the traceback goes to the log. SIGTERM e
 `finally` and context manager has run, so that a lease is given back.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -28,9 +29,13 @@ from components.errors import UserError, WorkFailed
 STOPPING_VARIABLE = "CPS_STOPPING"
 """Set in the environment of steps that start after the whole job was told to stop: only the exit handler runs."""
 
+PARENT_VARIABLE = "CPS_PARENT"
+"""In the environment of a process that must not outlive the one that started it."""
+
 DONE, FAILED, USERS_MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
+_PR_SET_PDEATHSIG = 1
 _SHOWN = (str, int, float, bool)
 
 
@@ -87,6 +92,19 @@ def step_guard(name: str, *, even_when_stopping: bool = False) -> Iterator[StepR
         traceback.print_exc(file=sys.stderr)
         text = f"a fault of this program: {type(error).__name__}: {one_line(error)}; the traceback is in the log"
         _fail(name, text, FAILED)
+
+
+def on_parents_death(number: int) -> None:
+    """Have the kernel send this process a signal when its parent dies. Linux only; elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def die_with_parent() -> None:
+    """Tie this process to its parent, which has left its process id in CPS_PARENT: it is killed with it, at once."""
+    on_parents_death(signal.SIGKILL)
+    if os.getppid() != int(os.environ[PARENT_VARIABLE]):
+        os.kill(os.getpid(), signal.SIGKILL)  # it died before the kernel knew
 
 
 def one_line(error: BaseException) -> str:

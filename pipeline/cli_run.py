@@ -54,20 +54,25 @@ from components.errors import UserError
 @click.option(
     "--predict-limit", default=24, show_default=True, type=click.IntRange(0), help="At most so many images; 0: all."
 )
+@click.option("--resume", metavar="RUN", default="", help="Go on with this run (`cps runs list`), and no other.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@click.pass_context
 def run(
+    context: click.Context,
+    /,
     dataset: str,
     ratio: str,
     recipe: str,
     settings: tuple[str, ...],
     predict_images: str,
+    resume: str,
     as_json: bool,
     **others: Any,
 ) -> None:
     """Run the whole pipeline on this machine: split, train, score every checkpoint, keep the best, predict.
 
     What is finished is not done again: the same command twice finds the same run, and after an interruption it
-    goes on where it was.
+    goes on where it was. --resume needs the run's key alone, and refuses options that make another run.
 
     \b
     Examples:
@@ -75,6 +80,7 @@ def run(
       cps run --dataset "leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip" --ratio 1/8
       cps run --dataset photos/ --recipe camvid-mobilenetv2 --ratio 1/4
       cps run --ratio 1/16 --seed 1 --set optimization.learning_rate=0.01 --set cps.weight=0
+      cps run --resume demo-1-8-s0-1a2b3c4d5e6f
       cps run --json | jq .best.mIoU
     """
     from pipeline.display import display
@@ -85,6 +91,8 @@ def run(
     parameters = pipeline_parameters(dataset, ratio, recipe, settings, predict_images, **others)
     home = state_home()
     environment = resolve_environment(home)
+    if resume:
+        parameters.update(_resumed(resume, home, environment, _only_given(context, parameters)))
     with display(quiet=False) as draw:
         outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
     if outcome.exit_code:
@@ -95,6 +103,45 @@ def run(
         click.echo(json.dumps(collected, indent=2))
     else:
         print_outcome(collected)
+
+
+def _only_given(context: click.Context, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Those of the run's parameters that the command line gave, and did not leave at their default."""
+    of = {
+        "dataset": "dataset",
+        "dataset_sha256": "sha256",
+        "dataset_pools": "pools",
+        "labeled_ratio": "ratio",
+        "recipe": "recipe",
+        "overrides": "settings",
+        "seed": "seed",
+        "epochs": "epochs",
+        "batch_size": "batch_size",
+    }
+    default = click.core.ParameterSource.DEFAULT
+    return {name: parameters[name] for name in of if context.get_parameter_source(of[name]) != default}
+
+
+def _resumed(name: str, home: Path, environment: dict[str, str], given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of the recorded run `name`. Raises UserError where what was given makes another one."""
+    from components.storage.client import Store
+    from components.storage.settings import settings_from_environment
+    from pipeline.resume import Given, check_dataset, recorded_run, resumed_parameters
+
+    store = Store(settings_from_environment(environment))
+    record = recorded_run(store, name)
+    lengths = {"training.epochs": given.get("epochs"), "training.batch_size": given.get("batch_size")}
+    overrides = {
+        **json.loads(given.get("overrides", "{}")),
+        **{setting: value for setting, value in lengths.items() if value},
+    }
+    wanted = Given(given.get("recipe"), given.get("labeled_ratio"), given.get("seed"), overrides)
+    parameters = resumed_parameters(record, home / "runs" / record.run_key, wanted)
+    if "dataset" in given:
+        check_dataset(
+            record, store, given["dataset"], given.get("dataset_sha256", ""), pools=given.get("dataset_pools", "")
+        )
+    return parameters
 
 
 @click.command("compile", short_help="Write the pipeline as YAML for Kubeflow Pipelines.")

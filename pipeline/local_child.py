@@ -5,7 +5,6 @@ and because a whole process group can be stopped together. The job folder has jo
 below it, and the events of the steps to events.jsonl there.
 """
 
-import ctypes
 import json
 import os
 import re
@@ -19,12 +18,10 @@ from types import FrameType
 from typing import Any
 
 from components import progress
-from components.running import FAILED, STOPPING_VARIABLE
+from components.running import FAILED, STOPPING_VARIABLE, on_parents_death
 
 GRACE_SECONDS = 25.0
 """How long a step has to save its work after it was told to stop."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main(folder: Path) -> int:
@@ -90,8 +87,7 @@ def _stop_together() -> None:
         overdue.start()
 
     signal.signal(signal.SIGTERM, stop)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    on_parents_death(signal.SIGTERM)
 
 
 def _explain(error: Exception) -> str:

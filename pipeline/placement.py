@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
 
 SETTINGS = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
-OPTIONAL_SETTINGS = ("CPS_BUCKET", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
+OPTIONAL_SETTINGS = ("CPS_BUCKET", "CPS_STEP_TIMEOUT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """What the steps read from their environment, and how the Secret's fields are called unless `compile` renames them."""
 

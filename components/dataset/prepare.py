@@ -26,7 +26,7 @@ from components.dataset.scenes import (
     is_scenes,
     parse_scenes,
 )
-from components.dataset.sources import Source, is_url, parse_sources
+from components.dataset.sources import STORED, Source, is_url, parse_sources
 from components.dataset.store import store_dataset, stored_manifest
 from components.dataset.train_ids import with_train_ids
 from components.errors import UserError
@@ -45,8 +45,9 @@ def prepare(
     """Store the dataset that `dataset` names, and return its manifest.
 
     Args:
-        dataset: `scenes` or `scenes:train=160,width=256`; a folder; a .tar, .tar.gz, .tgz, .tar.zst or .zip as a
-            path, http(s):// URL or s3:// URI; or several of these but scenes, as `components.dataset.sources` says.
+        dataset: `scenes` or `scenes:train=160,width=256`; `stored:DIGEST`; a folder; a .tar, .tar.gz, .tgz, .tar.zst
+            or .zip as a path, http(s):// URL or s3:// URI; or several of the last four, as
+            `components.dataset.sources` says.
         sha256: of the archives, in hex; empty where they are not known.
         work_dir: for what is unpacked or generated, which is removed again.
         pools: names of the dataset's further unlabelled pools that are taken too, separated by commas.
@@ -60,6 +61,8 @@ def prepare(
     for source in sources:
         if source.sha256 and not is_url(source.text) and Path(source.text).is_dir():
             raise UserError(f"sha256 was given for the folder {source.text}: it goes with archives only")
+    if sources[0].text.startswith(STORED):
+        return _stored(sources[0].text.removeprefix(STORED), wanted, store)
     if is_scenes(sources[0].text):
         return _prepare_scenes(parse_scenes(sources[0].text), wanted, store, work_dir)
     if len(sources) == 1 and not is_url(dataset) and Path(sources[0].text).is_dir():
@@ -67,6 +70,16 @@ def prepare(
             layout = with_pools(read_layout(Path(sources[0].text).resolve()), wanted)
             return _store(layout, wanted, folder, store)
     return _Parts(sources, wanted, store, work_dir, cache_dir or work_dir).prepare()
+
+
+def _stored(digest: str, pools: Sequence[str], store: "Store") -> Manifest:
+    if pools:
+        raise UserError(f"pools {', '.join(pools)}: a stored dataset is taken with the pools it was stored with")
+    manifest = stored_manifest(store, digest)
+    if manifest is None:
+        raise UserError(f"there is no dataset {store.uri(keys.dataset_manifest(digest))}: prepare it from its source")
+    progress.say(STEP, f"{manifest.name}: in the store, {digest[:12]}")
+    return manifest
 
 
 def _prepare_scenes(settings: SceneSettings, pools: Sequence[str], store: "Store", work_dir: Path) -> Manifest:

@@ -5,6 +5,7 @@
     'my data/images.zip' s3://bucket/labels.tar.zst
 
 Several are separated by spaces; quotes keep a name with spaces together, and a path that is there needs none.
+`stored:DIGEST` is a dataset that is in the object store already.
 `sha256` lists what they must be in the same order: `HEX`, `HEX:BYTES`, or `-` for one that is not known.
 """
 
@@ -22,6 +23,10 @@ _DIGEST = re.compile(r"([0-9a-f]{64})(?::([0-9]{1,15}))?")
 _SECRETS = frozenset(
     {"access_token", "api_key", "apikey", "auth", "auth_token", "password", "passwd", "secret", "token"}
 )
+
+
+STORED = "stored:"
+"""Begins the name of a dataset that is in the object store already; its digest follows."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ def parse_sources(dataset: str, sha256: str = "") -> tuple[Source, ...]:
         raise UserError(f"sha256 has {len(digests)} values for {len(texts)} sources: give one each, - for none")
     if len(texts) > 1 and any(is_scenes(text) for text in texts):
         raise UserError(f"dataset {dataset!r}: generated scenes cannot be joined with other sources")
+    if any(text.startswith(STORED) for text in texts) and (len(texts) > 1 or digests):
+        raise UserError(f"dataset {dataset!r}: a stored dataset is taken as it is, without others and without sha256")
     return tuple(
         Source(text, *_digest(digest)) for text, digest in zip(texts, digests or ["-"] * len(texts), strict=True)
     )
@@ -73,6 +80,9 @@ def check_source(source: str, *, is_here: bool) -> None:
     """
     if is_scenes(source):
         parse_scenes(source)
+    elif source.startswith(STORED):
+        if not re.fullmatch("[0-9a-f]{64}", source.removeprefix(STORED)):
+            raise UserError(f"dataset {source!r}: after {STORED} comes a dataset's digest, of 64 hexadecimal digits")
     elif source.startswith("s3://"):
         from components.storage.client import parse_uri
 

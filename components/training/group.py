@@ -1,9 +1,11 @@
-"""The processes that train together, and what they exchange: counts of pixels, and gradients."""
+"""The processes that train together, and what they exchange: counts of pixels, gradients, losses for the log."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import paddle
+from numpy.typing import NDArray
 
 from components.training.branch import Branch
 from components.training.data import Share
@@ -50,17 +52,26 @@ class Group:
             gradient.set_value(flat[start:end].reshape(gradient.shape))
             start = end
 
-    def average_statistics(self, branches: Iterable[Branch]) -> None:
-        """Running statistics differ between processes, which see different images: make them the mean."""
+    def means(self, numbers: Sequence[float]) -> list[float]:
+        """The mean over processes of each of some numbers, the same in every process. Of no use to a gradient."""
         if self.alone:
-            return
-        for branch in branches:
-            for name, tensor in branch.network.state_dict().items():
-                if name.endswith(("._mean", "._variance")):
-                    tensor.set_value(self.mean(tensor))
+            return list(numbers)
+        reduced = paddle.to_tensor(np.asarray(numbers, dtype=np.float64))
+        paddle.distributed.all_reduce(reduced)
+        return [float(number) / self.processes for number in reduced.numpy()]
 
-    def any(self, here: bool) -> bool:
-        """Whether it is so in any process; every process gets the same answer."""
-        if self.alone:
-            return here
-        return float(self.mean(paddle.to_tensor(float(here)))) > 0
+    def gather(self, arrays: Mapping[str, NDArray[np.float32]]) -> list[dict[str, NDArray[np.float32]]]:
+        """Every process's arrays, by rank; names, order and shapes must be the same in all of them."""
+        if self.alone or not arrays:
+            return [dict(arrays)] * self.processes
+        flat = paddle.to_tensor(np.concatenate([array.ravel() for array in arrays.values()]))
+        parts: list[paddle.Tensor] = []
+        paddle.distributed.all_gather(parts, flat)
+        ends = np.cumsum([array.size for array in arrays.values()])[:-1]
+        return [
+            {
+                name: piece.reshape(array.shape)
+                for (name, array), piece in zip(arrays.items(), np.split(part.numpy(), ends), strict=True)
+            }
+            for part in parts
+        ]

@@ -3,8 +3,8 @@
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from threading import Event
 from typing import Any
 
 import paddle
@@ -17,23 +17,36 @@ from components.recipes import Recipe
 from components.storage import keys
 from components.storage.client import ObjectRef, Store
 from components.tracking.client import Tracker
+from components.training.branch import Arrays, Branch
+from components.training.cps import Batch
 from components.training.data import TrainingData
 from components.training.group import Group
 from components.training.holdout import EarlyStop
 from components.training.loader import ahead
 from components.training.losses import Criterion
 from components.training.pair import Pair, StepLosses
+from components.training.preemption import Termination
 from components.training.randomness import Stream, number
-from components.training.recovery import Recovery, pack_recovery, recovery_key
+from components.training.recovery import (
+    Recovery,
+    arrays_of_rank,
+    mean_arrays,
+    pack_recovery,
+    rank_prefix,
+    recovery_key,
+)
 from components.training.schedule import Plan, cps_weight, learning_rate
 from components.training.uploads import Uploads
+from components.training.watchdog import Watchdog
 
 LOG_STEPS = 10
 LOADER_THREADS = 2
 LOADER_DEPTH = 4
-PREEMPTION_PATIENCE = 15.0
-"""Seconds to get the state into the store before the process is ended by force."""
+PREEMPTION_PATIENCE = 17.0
+"""Seconds from SIGTERM to finish the step and get the state into the store; what is not there then stays on disk."""
 CURVES = ("loss", "loss_supervised", "loss_cross")
+STATISTICS = ("._mean", "._variance")
+"""Batch normalisation's running statistics: all that differs between processes, which see different images."""
 
 
 class Preempted(Exception):
@@ -62,55 +75,84 @@ class Training:
     """Losses since they were last logged, and how many steps they sum: `steps`."""
 
 
-def fit(training: Training, first_step: int, *, stop: Event, lost: Event) -> list[dict[str, Any]]:
+class Pace:
+    """How long steps take since the last report, and how much of it they wait for their batch."""
+
+    def __init__(self) -> None:
+        self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
+
+    def batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches, with the time taken that each is waited for."""
+        while True:
+            began = time.monotonic()
+            batch = next(batches, None)
+            self._waited += time.monotonic() - began
+            if batch is None:
+                return
+            self._steps += 1
+            yield batch
+
+    def report(self) -> tuple[float, float]:
+        """Seconds a step, and the share of them spent waiting for data; then counts anew."""
+        passed = max(time.monotonic() - self._since, 1e-9)
+        found = passed / max(self._steps, 1), self._waited / passed
+        self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
+        return found
+
+
+def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Watchdog) -> list[dict[str, Any]]:
     """Train from `first_step` to the plan's end, or to where it stops early; returns the index's entries.
 
-    Raises Preempted, with the state saved, after `stop` was set, and WorkFailed when the loss is not finite or another
-    process took the run over, which `lost` says.
+    Raises Preempted, with the state saved, after `stop` was set, and WorkFailed when the loss is not finite.
     """
-    plan, recipe = training.plan, training.recipe
-    batches = ahead(training.data.batch, first_step, plan.steps, workers=LOADER_THREADS, depth=LOADER_DEPTH)
-    synchronise = None if training.group.alone else training.group.average_gradients
-    began = time.monotonic()
-    for step, batch in enumerate(batches, start=first_step):
-        if training.pair.has_dropout:
-            paddle.seed(number(training.record.seed, Stream.STEP, step, training.group.rank))
-        if lost.is_set():
-            raise WorkFailed(f"another process took over the run {training.record.run_key} while this one slept")
-        rate = learning_rate(recipe, step, plan.steps)
-        losses = training.pair.step(
-            batch,
-            training.criterion,
-            weight=cps_weight(recipe, step, plan.steps),
-            learning_rate=rate,
-            number=step,
-            synchronise=synchronise,
-        )
-        _check_finite(training, losses, step, batch.names)
-        _log(training, losses, step, rate, (time.monotonic() - began) / (step - first_step + 1))
+    plan, pace = training.plan, Pace()
+    loaded = ahead(training.data.batch, first_step, plan.steps, workers=LOADER_THREADS, depth=LOADER_DEPTH)
+    for step, batch in enumerate(pace.batches(loaded), start=first_step):
+        told_to_stop = _step(training, step, batch, stop)
+        _log(training, step, pace)
         epoch = plan.epoch_ended(step)
         ends = epoch is not None and _ends_early(training, epoch, step)
         if epoch is not None and (epoch in plan.checkpoint_epochs or ends):
             _save_checkpoint(training, epoch, step)
         if ends:
             break
-        told_to_stop = training.group.any(stop.is_set())
-        if (step + 1) % recipe.training.recovery_steps == 0 or told_to_stop:
-            _save_recovery(training, step + 1)
+        if told_to_stop or (step + 1) % training.recipe.training.recovery_steps == 0:
+            _save_recovery(training, step + 1, last=told_to_stop)
         if told_to_stop:
-            training.uploads.finish(PREEMPTION_PATIENCE)
+            training.uploads.finish(stop.left(PREEMPTION_PATIENCE))
             raise Preempted(f"stopped after step {step + 1} of {plan.steps}, state saved")
-    training.uploads.finish()
+        watchdog.alive()
     return training.saved
+
+
+def _step(training: Training, step: int, batch: Batch, stop: Termination) -> bool:
+    """One step, its losses added to the sums; whether any process is told to stop after it."""
+    recipe, plan, group = training.recipe, training.plan, training.group
+    if training.pair.has_dropout:
+        paddle.seed(number(training.record.seed, Stream.STEP, step, group.rank))
+    losses = training.pair.step(
+        batch,
+        training.criterion,
+        weight=cps_weight(recipe, step, plan.steps),
+        learning_rate=learning_rate(recipe, step, plan.steps),
+        number=step,
+        synchronise=None if group.alone else group.average_gradients,
+    )
+    _check_finite(training, losses, step, batch.names)
+    # Numbers that are detached from the graph: gradients have been averaged by themselves.
+    told, *means = group.means([float(stop.is_set()), losses.total, losses.supervised, losses.cross])
+    for name, value in zip(CURVES, means, strict=True):
+        training.sums[name] = training.sums.get(name, 0.0) + value
+    training.sums["steps"] = training.sums.get("steps", 0.0) + 1
+    return told > 0
 
 
 def restore(training: Training, recovery: Recovery) -> int:
     """Bring networks, optimizers, averages and sums to the recovery's state; returns the next step."""
     origin = training.store.uri(recovery_key(training.record.run_key, recovery.slot))
+    arrays = arrays_of_rank(recovery, training.group.rank, training.group.processes)
     for name, branch in training.pair.branches.items():
-        prefix = f"{name}."
-        arrays = {key.removeprefix(prefix): array for key, array in recovery.arrays.items() if key.startswith(prefix)}
-        branch.load_state(arrays, origin)
+        branch.load_state(_below(arrays, f"{name}."), origin)
     training.saved = list(recovery.notes["checkpoints"])
     training.sums = dict(recovery.notes["sums"])
     if training.early_stop is not None:
@@ -132,81 +174,91 @@ def _ends_early(training: Training, epoch: int, step: int) -> bool:
     return float(group.mean(paddle.to_tensor(float(ends)))) > 0
 
 
+def _below(arrays: Arrays, prefix: str) -> Arrays:
+    return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+
+
+def _statistics(arrays: Arrays) -> Arrays:
+    return {name: array for name, array in arrays.items() if name.endswith(STATISTICS)}
+
+
+def _common_weights(training: Training, branch: Branch) -> Arrays:
+    """A branch's weights for a checkpoint, with the mean over processes of what differs between them."""
+    weights = branch.weights()
+    if training.group.alone:
+        return weights
+    return {**weights, **mean_arrays(training.group.gather(_statistics(weights)))}
+
+
 def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
     record, recipe, manifest = training.record, training.recipe, training.data.reader.manifest
-    training.group.average_statistics(training.pair.branches.values())
     entry: dict[str, Any] = {"epoch": epoch, "step": step + 1, "key": keys.checkpoint(record.run_key, epoch)}
     training.saved.append(entry)
+    networks = {name: _common_weights(training, branch) for name, branch in training.pair.branches.items()}
     if not training.group.leads:
         return
-    data = pack(
-        {name: branch.weights() for name, branch in training.pair.branches.items()},
-        checkpoint_meta(
-            structure=recipe.network.structure,
-            right_structure=recipe.network.right_structure,
-            classes=[item.model_dump(mode="json") for item in manifest.classes],
-            mean=recipe.augmentation.mean,
-            std=recipe.augmentation.std,
-            crop=recipe.evaluation.crop,
-            stride=recipe.evaluation.stride,
-            run_key=record.run_key,
-            split=record.split,
-            dataset=record.dataset.digest,
-            epoch=epoch,
-            step=step + 1,
-        ),
+    meta = checkpoint_meta(
+        structure=recipe.network.structure,
+        right_structure=recipe.network.right_structure,
+        classes=[item.model_dump(mode="json") for item in manifest.classes],
+        mean=recipe.augmentation.mean,
+        std=recipe.augmentation.std,
+        crop=recipe.evaluation.crop,
+        stride=recipe.evaluation.stride,
+        run_key=record.run_key,
+        split=record.split,
+        dataset=record.dataset.digest,
+        epoch=epoch,
+        step=step + 1,
     )
 
     def stored(reference: ObjectRef) -> None:
         entry.update(sha256=reference.sha256, size=reference.size)
         training.tracker.log_checkpoint(epoch, step + 1, reference.uri, sha256=reference.sha256)
 
-    training.uploads.add(entry["key"], lambda: data, stored)
+    training.uploads.add(entry["key"], lambda: pack(networks, meta), stored)
 
 
-def _save_recovery(training: Training, next_step: int) -> None:
-    # Processes differ in running statistics only; a resumed run gives all of them the leader's.
-    training.group.average_statistics(training.pair.branches.values())
-    if not training.group.leads:
+def _save_recovery(training: Training, next_step: int, *, last: bool) -> None:
+    """Copy the state, and have it stored. Nothing of it is changed: a training is the same however often it saves.
+
+    `last` says that no later recovery will replace this one.
+    """
+    group, branches = training.group, training.pair.branches
+    arrays = {f"{name}.{key}": array for name, branch in branches.items() for key, array in branch.state().items()}
+    for rank, statistics in enumerate([] if group.alone else group.gather(_statistics(arrays))):
+        arrays.update({rank_prefix(rank) + key: array for key, array in statistics.items()})
+    if not group.leads:
         return
-    arrays = {
-        f"{name}.{key}": array
-        for name, branch in training.pair.branches.items()
-        for key, array in branch.state().items()
-    }
     slot, training.recovery_slot = training.recovery_slot, 1 - training.recovery_slot
     key, sums = recovery_key(training.record.run_key, slot), dict(training.sums)
     stopping = training.early_stop.state() if training.early_stop else None
 
     def make() -> bytes:
         # Uploads keep their order: every checkpoint noted here is in the store, with its digest, by now.
-        notes = json.loads(json.dumps({"checkpoints": training.saved, "sums": sums, "early_stop": stopping}))
+        state = {"checkpoints": training.saved, "sums": sums, "processes": group.processes, "early_stop": stopping}
+        notes = json.loads(json.dumps(state))
         notes["checkpoints"] = [entry for entry in notes["checkpoints"] if entry["step"] <= next_step]
         return pack_recovery(Recovery(next_step, arrays, notes), training.record.run_key)
 
-    training.uploads.add(key, make, replaceable=True)
+    training.uploads.add(key, make, replaceable=not last)
 
 
-def _log(training: Training, losses: StepLosses, step: int, rate: float, seconds: float) -> None:
+def _log(training: Training, step: int, pace: Pace) -> None:
     """Curves are means over LOG_STEPS steps, so that a curve is no noisier than it must be."""
     sums, plan = training.sums, training.plan
-    for name, value in zip(CURVES, (losses.total, losses.supervised, losses.cross), strict=True):
-        sums[name] = sums.get(name, 0.0) + value
-    sums["steps"] = sums.get("steps", 0.0) + 1
-    last = step + 1 == plan.steps
-    if not ((step + 1) % LOG_STEPS == 0 or last):
+    if (step + 1) % LOG_STEPS != 0 and step + 1 != plan.steps:
         return
     means = {name: sums[name] / sums["steps"] for name in CURVES}
     sums.clear()
-    if training.group.leads:
-        epoch = step // plan.steps_per_epoch + 1
-        training.tracker.log(step + 1, {**means, "learning_rate": rate, "epoch": epoch, "seconds_per_step": seconds})
-        progress.advance(
-            "train",
-            step + 1,
-            plan.steps,
-            f"epoch {epoch}/{plan.epochs}  loss {means['loss']:.3f}  {seconds:.2f} s/step",
-        )
+    seconds, waiting = pace.report()
+    if not training.group.leads:
+        return
+    epoch, rate = step // plan.steps_per_epoch + 1, learning_rate(training.recipe, step, plan.steps)
+    measured = {"learning_rate": rate, "epoch": epoch, "seconds_per_step": seconds, "loader_wait_share": waiting}
+    training.tracker.log(step + 1, {**means, **measured})
+    note = f"epoch {epoch}/{plan.epochs}  loss {means['loss']:.3f}  {seconds:.2f} s/step, {waiting:.1%} of it for data"
+    progress.advance("train", step + 1, plan.steps, note)
 
 
 def _check_finite(training: Training, losses: StepLosses, step: int, names: tuple[str, ...]) -> None:

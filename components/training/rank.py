@@ -3,11 +3,9 @@
 import sys
 import tempfile
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from components import progress
-from components.dataset.reader import default_cache
 from components.dataset.run import RunRecord, load_run
 from components.dataset.split import Split
 from components.errors import WorkFailed
@@ -18,16 +16,17 @@ from components.running import TERMINATED
 from components.storage import keys
 from components.storage.client import Store
 from components.tracking.client import Tracker, open_run
+from components.training.watchdog import Watchdog, step_timeout
 
 if TYPE_CHECKING:
     from components.training.loop import Training
     from components.training.pair import Pair
 
 
-def train_here(store: Store, run_key: str, *, processes: int, lost: Event | None = None) -> None:
+def train_here(store: Store, run_key: str, *, processes: int, stacks: Path) -> None:
     """Train in this process, which is one of `processes` on this machine, and write the index.
 
-    `lost` is set when another process took the run over, which ends this one.
+    Where a step hangs, the process ends and `stacks` has what its threads did.
     """
     record, split = load_run(store, run_key)
     recipe = parse_recipe(record.settings, f"run {run_key}")
@@ -37,9 +36,8 @@ def train_here(store: Store, run_key: str, *, processes: int, lost: Event | None
     from components.training.loop import Preempted, fit, restore
     from components.training.preemption import noticed_termination
     from components.training.recovery import newest_recovery, remove_recovery
-    from components.training.uploads import deliver_kept
 
-    deliver_kept(store, kept_folder(run_key))
+    limit = step_timeout()
     with noticed_termination() as stop, _tracker(record) as tracker:
         training = _prepare(store, record, split, recipe, tracker)
         recovery = newest_recovery(store, run_key)
@@ -47,7 +45,9 @@ def train_here(store: Store, run_key: str, *, processes: int, lost: Event | None
         if first:
             progress.say("train", f"going on from step {first} of {training.plan.steps}")
         try:
-            checkpoints = fit(training, first, stop=stop, lost=lost or Event())
+            with Watchdog(limit, stacks) as watchdog:
+                checkpoints = fit(training, first, stop=stop, watchdog=watchdog)
+            training.uploads.finish()
         except Preempted as stopped:
             progress.say("train", str(stopped))
             sys.exit(TERMINATED)
@@ -69,11 +69,6 @@ def _described(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
     return {**entry, "sha256": stored.sha256, "size": stored.size}
 
 
-def kept_folder(run_key: str) -> Path:
-    """Where a training leaves what the object store could not take."""
-    return default_cache() / "waiting" / run_key
-
-
 def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, tracker: Tracker) -> "Training":
     import paddle
 
@@ -86,7 +81,7 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
     from components.training.pair import Pair
     from components.training.precision import check_precision
     from components.training.schedule import plan
-    from components.training.uploads import Uploads
+    from components.training.uploads import Uploads, kept_folder
 
     check_precision(recipe.training.precision)
     group = Group()

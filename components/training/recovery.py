@@ -4,9 +4,11 @@ Two objects are written in turn, so while one is written, or found damaged, the 
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -39,12 +41,35 @@ def pack_recovery(recovery: Recovery, run_key: str) -> bytes:
     return bytes(save(recovery.arrays, meta))
 
 
+def rank_prefix(rank: int) -> str:
+    """Begins the names of arrays that are those of one process, where processes differ."""
+    return f"rank{rank}."
+
+
+def arrays_of_rank(recovery: Recovery, rank: int, processes: int) -> dict[str, NDArray[Any]]:
+    """The state that a process goes on with: its own; the mean of all where there are now more or fewer of them."""
+    saved = int(recovery.notes.get("processes", 1))
+    owners = [_of_rank(recovery.arrays, number) for number in range(saved)]
+    common = {name: array for name, array in recovery.arrays.items() if not name.startswith("rank")}
+    return {**common, **(owners[rank] if saved == processes else mean_arrays(owners))}
+
+
+def mean_arrays(parts: Sequence[Mapping[str, NDArray[np.float32]]]) -> dict[str, NDArray[np.float32]]:
+    """The mean of arrays of the same name."""
+    return {name: np.mean([part[name] for part in parts], axis=0, dtype=np.float32) for name in parts[0]}
+
+
+def _of_rank(arrays: Mapping[str, NDArray[Any]], rank: int) -> dict[str, NDArray[Any]]:
+    prefix = rank_prefix(rank)
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
 def recovery_key(run_key: str, slot: int) -> str:
     return keys.run(run_key, f"recovery.{slot}.safetensors")
 
 
 def newest_recovery(store: Store, run_key: str) -> Recovery | None:
-    """The newest state that is whole; a damaged one is named and the other taken."""
+    """The newest state that is whole, and whose checkpoints are in the store; the other is left aside, and named."""
     found = []
     for slot in (0, 1):
         key = recovery_key(run_key, slot)
@@ -54,7 +79,13 @@ def newest_recovery(store: Store, run_key: str) -> Recovery | None:
             found.append(_parse(store.get_bytes(key), run_key, slot, store.uri(key)))
         except WorkFailed as error:
             progress.say("train", f"a damaged recovery is left aside: {error}")
-    return max(found, key=lambda recovery: recovery.step, default=None)
+    stored = {item.key for item in store.list(keys.run(run_key, "checkpoints/"))}
+    for recovery in sorted(found, key=lambda recovery: recovery.step, reverse=True):
+        missing = [entry["key"] for entry in recovery.notes["checkpoints"] if entry["key"] not in stored]
+        if not missing:
+            return recovery
+        progress.say("train", f"the recovery of step {recovery.step} is left aside: {missing[0]} was never stored")
+    return None
 
 
 def remove_recovery(store: Store, run_key: str) -> None:

@@ -6,12 +6,14 @@ from components import progress
 from components.storage import keys
 from components.storage.client import Store, open_store
 from components.storage.lease import Lease
+from components.training.supervisor import supervise
 
 
 def train(run_key: str, processes: int = 1) -> dict[str, Any]:
     """Train the run `run_key`, or find it trained; returns the index of its checkpoints.
 
-    A run that was stopped goes on from its newest recovery. Ends the process with code 143 after SIGTERM.
+    A run that was stopped goes on from its newest recovery, and one whose processes die is started again. Ends the
+    process with code 143 after SIGTERM.
     """
     store = open_store()
     index = finished_index(store, run_key)
@@ -19,14 +21,7 @@ def train(run_key: str, processes: int = 1) -> dict[str, Any]:
         progress.say("train", f"done before: {len(index['checkpoints'])} checkpoints")
         return index
     with Lease(store, keys.run(run_key, "lease.json"), {"run": run_key}) as lease:
-        if processes > 1:
-            from components.training.launch import train_in_processes
-
-            train_in_processes(run_key, processes)
-        else:
-            from components.training.rank import train_here
-
-            train_here(store, run_key, processes=1, lost=lease.lost)
+        supervise(store, run_key, processes, lease.lost)
     index = finished_index(store, run_key)
     assert index is not None, "a training that ended well wrote its index"
     return index

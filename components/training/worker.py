@@ -1,33 +1,29 @@
-"""One rank of a training: what paddle.distributed.launch starts, as `worker.py RUN_KEY`."""
+"""One training process: `worker.py RUN_KEY FOLDER`, alone or as a rank of paddle.distributed.launch."""
 
 import os
 import sys
 from pathlib import Path
 
-USER_ERROR = "user error: "
-
 
 def main() -> None:
-    # Started by path: the project may be installed, or be on the launcher's path only.
-    sys.path.insert(0, str(Path(__file__).parents[2]))
-    from components.errors import UserError, WorkFailed
+    # Started by path: the project may be installed, or be on the parent's path only.
+    sys.path[0] = str(Path(__file__).parents[2])
     from components.progress import EVENTS_VARIABLE
+    from components.running import die_with_parent
     from components.storage.client import open_store
     from components.tracking.client import TRACKING_VARIABLE
+    from components.training.ending import explained, stacks_path
     from components.training.rank import train_here
 
-    if os.environ["PADDLE_TRAINER_ID"] != "0":
+    run_key, folder = sys.argv[1], Path(sys.argv[2])
+    die_with_parent()
+    rank, processes = int(os.environ.get("PADDLE_TRAINER_ID", "0")), int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+    if rank != 0:
         # The first rank speaks for all: to people, and to MLflow.
         os.environ[EVENTS_VARIABLE] = os.devnull
         os.environ.pop(TRACKING_VARIABLE, None)
-    try:
-        train_here(open_store(), sys.argv[1], processes=int(os.environ["PADDLE_TRAINERS_NUM"]))
-    except UserError as error:
-        print(f"{USER_ERROR}{error}", flush=True)
-        sys.exit(2)
-    except WorkFailed as error:
-        print(error, flush=True)
-        sys.exit(1)
+    with explained(folder, rank):
+        train_here(open_store(), run_key, processes=processes, stacks=stacks_path(folder, rank))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """A small batch and recipe that train in milliseconds."""
 
+from dataclasses import fields
+
 import numpy as np
 
 from components.recipes import Recipe, load_recipe
@@ -31,6 +33,12 @@ def make_batch(step: int, size: int = 2, seed: int = 0) -> Batch:
         void=np.zeros_like(mask),
         names=("a.png", "b.png"),
     )
+
+
+def slots(batch: Batch, chosen: range) -> Batch:
+    """A share of a batch."""
+    parts = {item.name: getattr(batch, item.name) for item in fields(batch) if item.name != "names"}
+    return Batch(**{name: part[chosen.start : chosen.stop] for name, part in parts.items()}, names=batch.names)
 
 
 def make_pair(recipe: Recipe, *, threads: bool = False, seed: int = 7) -> Pair:

@@ -15,7 +15,7 @@ CLASSES = 4
 class Scenes:
     """Images and labels in memory, read as a DatasetReader's are."""
 
-    manifest = SimpleNamespace(digest="0" * 64, ignore_index=255, classes=[None] * CLASSES)
+    manifest = SimpleNamespace(digest="0" * 64, files={}, ignore_index=255, classes=[None] * CLASSES)
 
     def image(self, name: str) -> np.ndarray:
         return np.random.default_rng(int(name)).integers(0, 256, (40, 60, 3), dtype=np.uint8)

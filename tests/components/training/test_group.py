@@ -1,9 +1,17 @@
-"""Processes that share a batch get the whole batch's gradient, by the arithmetic that `Group` does over gloo."""
+"""Processes that share a batch get the whole batch's gradient: by its arithmetic here, and over real gloo."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import paddle
+import pytest
 from small_training import make_batch, make_pair, make_recipe
 
+from components.training.group import Group
 from components.training.losses import Criterion
 
 
@@ -32,3 +40,50 @@ def test_mean_of_shares_is_the_gradient_of_the_whole():
     ]
     for expected, first, second in zip(whole, *shares, strict=True):
         np.testing.assert_allclose((first + second) / 2, expected, atol=1e-6)
+
+
+def test_one_process_exchanges_nothing():
+    group = Group()
+    assert group.means([1.5, float("nan")])[0] == 1.5
+    assert [list(part) for part in group.gather({"a": np.zeros(2, np.float32)})] == [["a"]]
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left that paddle.distributed.launch started."""
+    folder = tmp_path_factory.mktemp("ranks")
+    rank = Path(__file__).with_name("gloo_rank.py")
+    launch = ["-m", "paddle.distributed.launch", "--nproc_per_node=2", f"--log_dir={folder / 'logs'}", str(rank)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *launch, str(folder)], env=environment, capture_output=True, text=True)
+    logs = "".join(path.read_text() for path in (folder / "logs").glob("workerlog.*"))
+    assert done.returncode == 0, logs
+    return folder
+
+
+def said(folder: Path, rank: int):
+    return json.loads((folder / f"said.{rank}.json").read_text())
+
+
+@pytest.mark.slow
+class TestTwoProcessesOverGloo:
+    def test_gradients_of_both_networks_are_those_of_the_whole_batch(self, two_ranks):
+        shared = [np.load(two_ranks / f"shared.{rank}.npz") for rank in (0, 1)]
+        whole = np.load(two_ranks / "whole.0.npz")
+        assert said(two_ranks, 0)["valid"][0] != said(two_ranks, 1)["valid"][0]
+        assert len(whole.files) > 50
+        assert set(shared[0].files) == set(whole.files)
+        for name in whole.files:
+            np.testing.assert_allclose(shared[0][name], whole[name], rtol=0, atol=1e-6, err_msg=name)
+            np.testing.assert_array_equal(shared[0][name], shared[1][name], err_msg=name)
+        assert max(np.abs(whole[name]).max() for name in whole.files) > 1e-2, "gradients that are worth comparing"
+
+    def test_mean_losses_are_those_of_the_whole_batch(self, two_ranks):
+        first, second = said(two_ranks, 0), said(two_ranks, 1)
+        np.testing.assert_allclose(first["means"], first["whole"], rtol=1e-5)
+        assert first["means"] == second["means"]
+        assert first["losses"] != second["losses"]
+
+    def test_arrays_are_gathered_by_rank(self, two_ranks):
+        expected = [{"a": [[rank] * 3] * 2, "b": [10 * rank, 10 * rank + 1]} for rank in (0, 1)]
+        assert said(two_ranks, 0)["gathered"] == said(two_ranks, 1)["gathered"] == expected

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import UserError
+from components.training.data import Share
 from components.training.sampling import labeled_indices, unlabeled_pairs
 
 
@@ -26,6 +27,30 @@ def test_labeled_list_repeats_in_a_new_order_each_pass():
     passes = [tuple(indices[start : start + 8]) for start in (0, 8, 16)]
     assert all(sorted(one) == list(range(8)) for one in passes)
     assert len(set(passes)) == 3
+
+
+@given(count=st.integers(2, 40), each=st.integers(1, 4), processes=st.integers(1, 6), step=st.integers(0, 50))
+def test_processes_share_a_step_without_overlap_and_in_one_order(count, each, processes, step):
+    batch = each * processes
+    shares = [Share(rank, processes).slots(batch) for rank in range(processes)]
+    assert [slot for share in shares for slot in share] == list(range(batch))
+    for drawn in (labeled_indices(count, 0, step, batch), unlabeled_pairs(count, 0, step, batch)):
+        # What all processes see in a step is what one alone would: so their number may change at any step.
+        assert [drawn[slot] for share in shares for slot in share] == drawn
+
+
+@given(count=st.integers(8, 40), each=st.integers(1, 3), processes=st.integers(1, 4), seed=st.integers(0, 3))
+def test_all_processes_together_walk_each_pass_once_and_in_a_new_order(count, each, processes, seed):
+    batch = each * processes
+    seen = [
+        unlabeled_pairs(count, seed, step, batch)[slot]
+        for step in range(-(-2 * count // batch))
+        for rank in range(processes)
+        for slot in Share(rank, processes).slots(batch)
+    ]
+    first, second = seen[:count], seen[count : 2 * count]
+    assert Counter(image for image, _ in first) == Counter(image for image, _ in second) == Counter(range(count))
+    assert first != second
 
 
 def test_seeds_and_steps_decide_alone():

@@ -58,6 +58,32 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, text
 
 
+def kill_with_all_below(process: subprocess.Popen[str], count: int) -> None:
+    """SIGKILL for the process alone; the `count` that it started end by themselves."""
+    below = [pid for pid in descendants(process.pid) if cmdline(pid)]
+    assert len(below) == count
+    process.kill()
+    finish(process)
+    while any(cmdline(pid) for pid in below):  # the kernel's work: the test's time limit is enough of a bound
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+    return [below for child in map(int, children) for below in (child, *descendants(child))]
+
+
+def cmdline(pid: int) -> bytes:
+    """Empty for a process that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 def wait_for(store, key: str, process: subprocess.Popen[str]) -> None:
     while store.stat(key) is None:
         assert process.poll() is None, "the training ended before it was disturbed"
@@ -89,8 +115,7 @@ def undisturbed(store, run_key, environment) -> list[tuple[int, str]]:
 def test_killed_stopped_and_damaged_runs_end_bit_equal(store, run_key, environment, undisturbed):
     killed = start(run_key, environment)
     wait_for(store, recovery_key(run_key, 1), killed)
-    killed.kill()
-    finish(killed)
+    kill_with_all_below(killed, 1)
 
     # What was killed goes on from its recovery, and is told to stop: it finishes the step, saves, ends with 143.
     stopped = start(run_key, environment)
@@ -154,7 +179,11 @@ def test_an_early_stop_is_the_same_after_a_kill(store, environment):
 
 
 @pytest.mark.timeout(600)
-def test_two_processes_train_and_agree_with_each_other(store, run_key, environment):
+def test_two_processes_die_with_the_one_that_watches_them_and_go_on(store, run_key, environment):
+    killed = start(run_key, environment, processes=2)
+    wait_for(store, recovery_key(run_key, 0), killed)
+    kill_with_all_below(killed, 3)
     code, text = finish(start(run_key, environment, processes=2))
     assert code == 0, text
+    assert "going on from step" in text
     assert len(digests(store, run_key)) == 3

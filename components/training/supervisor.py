@@ -1,0 +1,160 @@
+"""Training processes on this machine: started, watched, and started again from the newest recovery when one dies."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from components import progress
+from components.errors import UserError, WorkFailed
+from components.progress import DISK_FULL
+from components.running import PARENT_VARIABLE, TERMINATED
+from components.storage.client import Store
+from components.training import launcher, worker
+from components.training.ending import FAILURE, MISTAKE, disk_full, endings
+from components.training.uploads import deliver_kept, kept_folder
+from components.training.watchdog import VARIABLE, step_timeout
+
+RESTARTS = 3
+"""In one call, however far the training got in between: what dies so often needs a person."""
+POLL_SECONDS = 0.2
+STDERR = 2
+LOG_TAIL = 16_000
+ROOM = 1 << 20
+"""Bytes on the disk for logs, under which a death is put down to their want."""
+
+
+def supervise(store: Store, run_key: str, processes: int, lost: threading.Event) -> None:
+    """Train in `processes` child processes until the index is written.
+
+    One that dies or hangs ends the others; all start again from the newest recovery, RESTARTS times at most. What
+    a new start does not mend (a user's mistake, a loss that is not finite, SIGTERM) is passed on at once.
+
+    Args:
+        lost: set when another took the run over; the processes are then killed, since the work is no longer theirs.
+
+    Raises:
+        UserError, WorkFailed: as the processes ended with; SystemExit with code 143 after SIGTERM.
+    """
+    step_timeout()  # a mistake in it is said before anything starts
+    try:
+        _supervise(store, run_key, processes, lost)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise WorkFailed(disk_full(error)) from error
+
+
+def _supervise(store: Store, run_key: str, processes: int, lost: threading.Event) -> None:
+    with _termination() as told:
+        for attempt in range(RESTARTS + 1):
+            deliver_kept(store, kept_folder(run_key))
+            with tempfile.TemporaryDirectory(prefix="cps-ranks-") as name:
+                code = _attempt(run_key, processes, Path(name), told, lost)
+                if code == 0:
+                    return
+                reason = _reason(Path(name), code, told, alone=processes == 1)
+            if attempt < RESTARTS:
+                progress.say(
+                    "train", f"{reason}: starting again from the newest recovery ({attempt + 1} of {RESTARTS})"
+                )
+    raise WorkFailed(
+        f"training died {RESTARTS + 1} times, the last time because {reason}; the log has more, and the same command "
+        "goes on from the newest recovery"
+    )
+
+
+def _attempt(run_key: str, processes: int, folder: Path, told: threading.Event, lost: threading.Event) -> int:
+    """The exit code of the child, which has ended; negative where a signal killed it."""
+    child = subprocess.Popen(
+        _command(run_key, processes, folder),
+        env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
+        stdin=subprocess.DEVNULL,
+        stdout=STDERR,
+        start_new_session=True,  # of a signal to our group the child hears once, from us
+    )
+    passed_on = False
+    try:
+        while True:
+            try:
+                return child.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass
+            if lost.is_set():
+                raise WorkFailed(f"another process took over the run {run_key} while this one slept")
+            if told.is_set() and not passed_on:
+                child.terminate()
+                passed_on = True
+    finally:
+        # The ranks of a launcher that is killed are killed with it.
+        child.kill()
+        child.wait()
+
+
+def _command(run_key: str, processes: int, folder: Path) -> list[str]:
+    work = [worker.__file__, run_key, str(folder)]
+    if processes > 1:
+        # Its choice of backend is right: NCCL where there are GPUs, else gloo.
+        work = [launcher.__file__, f"--nproc_per_node={processes}", f"--log_dir={folder}", *work]
+    return [sys.executable, *work]
+
+
+def _reason(folder: Path, code: int, told: threading.Event, *, alone: bool) -> str:
+    """Why an attempt ended, in a few words. Raises what must end the training."""
+    left = endings(folder)
+    for ending in left:
+        if ending.kind == MISTAKE:
+            raise UserError(ending.text)
+    for ending in left:
+        if ending.kind == FAILURE:
+            raise WorkFailed(ending.text)
+    if told.is_set() or (alone and code in (TERMINATED, -signal.SIGTERM)):
+        sys.exit(TERMINATED)
+    if shutil.disk_usage(folder).free < ROOM:
+        raise WorkFailed(disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.parent))))
+    stacks = [text for path in sorted(folder.glob("stacks.*")) if (text := path.read_text(errors="replace"))]
+    logs = [_tail(path) for path in sorted(folder.glob("workerlog.*"))[1:]]  # the launcher has shown the first
+    for text in (*logs, *stacks):
+        print(text, file=sys.stderr, flush=True)
+    if stacks:
+        return f"no step in {step_timeout():g} s ({VARIABLE}); what every thread did is in the log"
+    if left:
+        return f"a process failed ({left[0].text})" if alone else f"a process died; what another says: {left[0].text}"
+    return f"a process was killed ({_signal_name(code)})" if _signal_name(code) else f"a process ended with code {code}"
+
+
+def _tail(path: Path) -> str:
+    text = path.read_text(errors="replace")
+    return f"{path.name}:\n{text[-LOG_TAIL:]}"
+
+
+def _signal_name(code: int) -> str:
+    """For -9, or for 247, which is what becomes of it when the launcher exits with it."""
+    number = -code if code < 0 else 256 - code
+    try:
+        return signal.Signals(number).name + (": out of memory?" if number == signal.SIGKILL else "")
+    except ValueError:
+        return ""
+
+
+@contextmanager
+def _termination() -> Iterator[threading.Event]:
+    """Within, SIGTERM sets the event and does nothing else."""
+    told = threading.Event()
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        told.set()
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,55 @@
+"""A real CamVid training to measure: its store, its MLflow and its loader, stopped wherever the measurement likes."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.dataset.run import load_run
+from components.dataset.step import prepare_dataset, split_step
+from components.networks import processor
+from components.recipes.loader import parse_recipe
+from components.storage.client import open_store
+from pipeline.services import services_down, services_up, wait_tracking
+
+if TYPE_CHECKING:
+    from components.training.loop import Training
+
+
+@contextmanager
+def camvid_training() -> Iterator["Training"]:
+    """Recipe camvid-mobilenetv2 at ratio 1/8 in this process, which must not have imported paddle yet.
+
+    CPS_TEST_DATA names the folder that has camvid/, CPS_TEST_WEIGHTS the one that has mobilenetv2_imagenet.npz.
+    """
+    overrides: dict[str, Any] = {"network.pretrained": ""}
+    if weights := os.environ.get("CPS_TEST_WEIGHTS"):
+        overrides["network.pretrained"] = str(Path(weights) / "mobilenetv2_imagenet.npz")
+    parameters: dict[str, Any] = {
+        "labeled_ratio": "1/8",
+        "recipe": "camvid-mobilenetv2",
+        "overrides_json": json.dumps(overrides),
+        "seed": 0,
+        "epochs": 0,
+        "batch_size": 0,
+    }
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        home = Path(name)
+        try:
+            os.environ.update(services_up(home).environment, CPS_CACHE=f"{name}/cache")
+            wait_tracking(home)
+            source = str(Path(os.environ["CPS_TEST_DATA"]) / "camvid")
+            dataset = prepare_dataset(source=source, sha256="", **parameters)
+            run_key = split_step(dataset_digest=dataset["digest"], job_id="", **parameters)
+            processor.prepare(networks=2)
+            from components.training import rank
+
+            store = open_store()
+            record, split = load_run(store, run_key)
+            with rank._tracker(record) as tracker:
+                yield rank._prepare(store, record, split, parse_recipe(record.settings, run_key), tracker)
+        finally:
+            services_down(home)

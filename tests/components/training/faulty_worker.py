@@ -1,0 +1,80 @@
+"""A training process that records what it does, and meets faults at chosen steps: stands in for worker.py.
+
+FAULTS in the environment is a folder: each fault-*.json in it is {"rank", "step", "kind"} and happens once, whichever
+attempt gets there first. record.jsonl takes a line for every step and for every logged point.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path[0] = str(Path(__file__).parents[3])
+from components.training import rank, worker  # noqa: E402
+
+FOLDER = Path(os.environ["FAULTS"])
+RANK = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+TIMES = ("seconds_per_step", "loader_wait_share")
+
+
+def record(kind: str, **values: Any) -> None:
+    line = json.dumps({"kind": kind, "rank": RANK, "pid": os.getpid(), "time": time.time(), **values}) + "\n"
+    handle = os.open(FOLDER / "record.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(handle, line.encode())
+    os.close(handle)
+
+
+def due(step: int, *kinds: str) -> str:
+    """The fault that happens now, "" if none."""
+    for path in sorted(FOLDER.glob("fault-*.json")):
+        fault = json.loads(path.read_text())
+        if (fault["rank"], fault["step"]) == (RANK, step) and fault["kind"] in kinds:
+            path.rename(path.with_suffix(".done"))
+            record("fault", step=step, fault=fault["kind"])
+            return str(fault["kind"])
+    return ""
+
+
+def prepare(*arguments: Any) -> Any:
+    training = original(*arguments)
+    make, make_step, log = training.data.batch, training.pair.step, training.tracker.log
+
+    def batch(step: int) -> Any:
+        if due(step, "hang"):
+            time.sleep(3600)
+        return make(step)
+
+    def step(batch: Any, criterion: Any, *, number: int, **others: Any) -> Any:
+        fault = due(number, "kill", "terminate", "fault", "nan")
+        if fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "terminate":
+            os.kill(int(os.environ["SUPERVISOR"]), signal.SIGTERM)
+            time.sleep(1)  # until it has been passed on
+        if fault == "nan":  # in the weights: a batch of NaN becomes 0 in the first ReLU
+            last = training.pair.networks["left"].parameters()[-1]
+            last.set_value(last * float("nan"))
+        if fault == "fault":
+            raise RuntimeError("something broke")
+        losses = make_step(batch, criterion, number=number, **others)
+        record("step", step=number, losses=[losses.total, losses.supervised, losses.cross], names=batch.names)
+        return losses
+
+    def logged(step: int, metrics: dict[str, float]) -> None:
+        record("log", step=step, metrics={name: value for name, value in metrics.items() if name not in TIMES})
+        log(step, metrics)
+
+    training.data.batch, training.pair.step, training.tracker.log = batch, step, logged
+    record("start")
+    return training
+
+
+original = rank._prepare
+rank._prepare = prepare
+record("process")
+
+if __name__ == "__main__":
+    worker.main()

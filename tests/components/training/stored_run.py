@@ -1,0 +1,110 @@
+"""A small run in a real object store, trained in processes that meet faults, and what came of it."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from components.dataset.step import prepare_dataset, split_step
+from components.storage import keys
+from components.storage.client import Store
+from components.training import supervisor
+from components.training.recovery import remove_recovery
+from components.training.step import finished_index, train
+
+OVERRIDES = {
+    "augmentation.crop": [48, 64],
+    "training.epochs": 6,
+    "training.checkpoints": 3,
+    "training.batch_size": 2,
+    "training.recovery_steps": 5,
+}
+STEPS = 36
+
+
+def make_run(**overrides: Any) -> str:
+    """A run key; dataset, split and record are in the store that the environment names."""
+    parameters: dict[str, Any] = {
+        "labeled_ratio": "1/4",
+        "recipe": "demo",
+        "overrides_json": json.dumps({**OVERRIDES, **overrides}),
+        "seed": 3,
+        "epochs": 0,
+        "batch_size": 0,
+    }
+    dataset = prepare_dataset(source="scenes:train=16,val=2,width=96,height=64", sha256="", **parameters)
+    return split_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
+
+
+@dataclass
+class StoredRun:
+    """A run whose trainings are recorded."""
+
+    store: Store
+    run_key: str
+    folder: Path
+
+    def train(self, processes: int = 1, *faults: tuple[int, int, str]) -> None:
+        """Train with faults: (rank, step, kind)."""
+        self.folder.mkdir(exist_ok=True)
+        for number, (rank, step, kind) in enumerate(faults):
+            fault = {"rank": rank, "step": step, "kind": kind}
+            (self.folder / f"fault-{number}.json").write_text(json.dumps(fault))
+        train(self.run_key, processes)
+
+    def lines(self, kind: str) -> list[dict[str, Any]]:
+        path = self.folder / "record.jsonl"
+        found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [line for line in found if line["kind"] == kind]
+
+    def after(self, kind: str, moment: float) -> list[dict[str, Any]]:
+        """Lines of processes that began after a moment."""
+        new = {line["pid"] for line in self.lines("process") if line["time"] > moment}
+        return [line for line in self.lines(kind) if line["pid"] in new]
+
+    def curve(self) -> dict[str, set[str]]:
+        """What was computed and logged at each step by each rank; one entry each, unless a repeated step differed."""
+        found: dict[str, set[str]] = {}
+        for line in self.lines("step"):
+            found.setdefault(f"step {line['step']} rank {line['rank']}", set()).add(str(line["losses"]))
+        for line in self.lines("log"):
+            found.setdefault(f"logged {line['step']}", set()).add(str(line["metrics"]))
+        return found
+
+    def digests(self) -> list[tuple[int, str]]:
+        index = finished_index(self.store, self.run_key)
+        assert index is not None
+        return [(entry["epoch"], entry["sha256"]) for entry in index["checkpoints"]]
+
+    def forget(self) -> None:
+        """As if it had never been trained."""
+        for item in self.store.list(keys.run(self.run_key, "checkpoints/")):
+            self.store.remove(item.key)
+        remove_recovery(self.store, self.run_key)
+        for path in self.folder.glob("*"):
+            path.unlink()
+
+    def undisturbed(self, processes: int) -> tuple[list[tuple[int, str]], dict[str, set[str]]]:
+        """Checkpoints and curve of a training without faults, which then is forgotten."""
+        self.train(processes)
+        found = self.digests(), self.curve()
+        assert len(found[0]) == OVERRIDES["training.checkpoints"]
+        assert len(self.lines("step")) == STEPS * processes
+        self.forget()
+        return found
+
+
+@pytest.fixture
+def stored_run(store, store_environment, tmp_path, monkeypatch) -> StoredRun:  # noqa: ARG001
+    monkeypatch.setenv("CPS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FAULTS", str(tmp_path / "faults"))
+    monkeypatch.setenv("SUPERVISOR", str(os.getpid()))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(
+        supervisor, "worker", SimpleNamespace(__file__=str(Path(__file__).with_name("faulty_worker.py")))
+    )
+    return StoredRun(store, make_run(), tmp_path / "faults")
