@@ -33,7 +33,12 @@ class Bootstrap:
         self._counts = random.multinomial(images, np.full(images, 1 / images), size=draws).astype(np.float64)
 
     def mean_iou(self, matrices: Matrix) -> NDArray[np.float64]:
-        """(N, C, C) matrices of the images to the mean IoU of each draw; NaN where a draw has no labelled pixel."""
+        """(N, C, C) matrices of the images to the mean IoU of each draw.
+
+        NaN where a draw has no labelled pixel, and for a single image, which does not show how images differ.
+        """
+        if len(matrices) < 2:
+            return np.full(len(self._counts), np.nan)
         classes = matrices.shape[-1]
         hit = np.diagonal(matrices, axis1=1, axis2=2)
         union = matrices.sum(axis=1) + matrices.sum(axis=2) - hit

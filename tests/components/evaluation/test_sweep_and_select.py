@@ -14,6 +14,7 @@ from components.evaluation.select import select
 from components.evaluation.step import select_step
 from components.evaluation.sweep import evaluate_shard
 from components.inference.checkpoint import open_checkpoint
+from components.metrics.boundary import boundary_counts
 from components.networks.weights import read_networks
 from components.prediction.step import predict_run
 from components.storage import keys
@@ -70,6 +71,9 @@ def test_scores_equal_a_plain_evaluation(trained_run: Run, tmp_path: Path) -> No
             # Arithmetic in another order may flip a pixel whose two best classes are as good as equal.
             assert np.abs(scores.matrices[variant][number] - expected).sum() <= 4
             assert scores.matrices[variant][number].sum() == expected.sum()
+            bands = boundary_counts(label, predictions[variant].argmax(axis=0).astype(np.uint8), len(expected))
+            assert np.abs(scores.bands[variant][number] - bands).sum() <= 40
+            np.testing.assert_array_equal(scores.bands[variant][number][:, 1], bands[:, 1])
 
 
 def test_other_settings_and_other_weights_are_scored_again(trained_run: Run) -> None:
@@ -171,6 +175,49 @@ def test_select_then_predict(trained_run: Run, tmp_path: Path, monkeypatch: pyte
     assert "Truth" not in (tmp_path / "gallery").read_text()
     with pytest.raises(UserError, match="no images in its list 'test'"):
         predict_run(run.store, run.key, "test", 3, "", run.cache)
+
+
+def test_the_test_list_is_scored_once_and_with_the_winner_only(trained_run: Run) -> None:
+    run = trained_run
+    split = run.store.get_json(keys.run(run.key, "split.json"))
+    split["test"] = split["labeled"]
+    run.store.put_json(keys.run(run.key, "split.json"), split)
+    evaluate_shard(run.key, "0/1", run.store, run.cache)
+    assert run.store.stat(keys.test_scores(run.key)) is None
+    result = select(run.key, run.store, run.cache)
+
+    test = unpack(run.store.get_bytes(keys.test_scores(run.key)), "test")
+    variant = result["best"]["variant"]
+    assert test is not None
+    assert (test.epoch, list(test.matrices)) == (result["best"]["epoch"], [variant])
+    assert test.images == tuple(sample["image"] for sample in split["test"])
+    assert result["test"]["mIoU"] == test.mean_iou(variant)
+    assert result["test"]["images"] == len(split["test"])
+    assert b"test list, scored once" in run.store.get_bytes(keys.run(run.key, "report.html"))
+
+    # With the report lost it is written anew, from the scores that are there.
+    written = run.store.stat(keys.test_scores(run.key)).modified
+    run.store.remove(keys.run(run.key, "report.html"))
+    assert select(run.key, run.store, run.cache)["test"] == result["test"]
+    assert run.store.stat(keys.test_scores(run.key)).modified == written
+    # Another winner, here of the same epoch, is not taken for this one.
+    entries = run.store.get_json(keys.checkpoint_index(run.key))["checkpoints"]
+    changed = [run.put_checkpoint(entry["epoch"], step=7) for entry in entries]
+    run.put_index(changed)
+    evaluate_shard(run.key, "0/1", run.store, run.cache)
+    select(run.key, run.store, run.cache)
+    again = unpack(run.store.get_bytes(keys.test_scores(run.key)), "test")
+    assert again is not None
+    assert again.checkpoint_sha256 in {entry["sha256"] for entry in changed}
+
+
+def test_a_result_of_an_earlier_version_is_made_again(trained_run: Run) -> None:
+    run = trained_run
+    evaluate_shard(run.key, "0/1", run.store, run.cache)
+    result = select(run.key, run.store, run.cache)
+    old = {name: value for name, value in result.items() if name not in ("format", "lead", "test")}
+    run.store.put_json(keys.run(run.key, "result.json"), old)
+    assert select(run.key, run.store, run.cache) == result
 
 
 def test_weights_that_were_lost_are_stored_again(trained_run: Run) -> None:
