@@ -78,7 +78,7 @@ def pack(scores: Scores) -> bytes:
         "variants": list(scores.matrices),
     }
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = dict(scores.matrices)
+    arrays: dict[str, Any] = {str(variant): matrix for variant, matrix in scores.matrices.items()}
     arrays.update({f"bands-{variant}": counts for variant, counts in scores.bands.items()})
     np.savez_compressed(buffer, meta=np.array(json.dumps(meta)), **arrays)
     return buffer.getvalue()

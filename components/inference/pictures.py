@@ -62,6 +62,17 @@ def difference(photograph: Pixels, label: ClassIds, prediction: ClassIds, ignore
     return result
 
 
+def triptych(
+    photograph: Pixels, prediction: ClassIds, truth: ClassIds | None, classes: Sequence[PaintedClass]
+) -> Pixels:
+    """Photograph, painted prediction and, where it is known, painted truth: side by side, a white gap between."""
+    parts = [photograph, paint(prediction, classes)]
+    if truth is not None:
+        parts.append(paint(truth, classes))
+    gap = np.full((photograph.shape[0], 8, 3), 255, np.uint8)
+    return np.concatenate([part for pair in zip(parts, [gap] * len(parts), strict=True) for part in pair][:-1], axis=1)
+
+
 def thumbnail(pixels: Pixels, width: int) -> Pixels:
     """A picture at most `width` wide."""
     if pixels.shape[1] <= width:
@@ -99,6 +110,13 @@ def mask_png(ids: ClassIds, classes: Sequence[PaintedClass]) -> bytes:
     picture = Image.fromarray(ids.astype(np.uint8))
     picture.putpalette(palette(classes).tobytes())
     return _encoded(picture, "PNG", optimize=False)
+
+
+def ids_of_png(data: bytes) -> ClassIds:
+    """What `mask_png` wrote."""
+    with Image.open(io.BytesIO(data)) as picture:
+        ids: ClassIds = np.array(picture, np.uint8 if picture.mode == "P" else np.uint16)
+    return ids
 
 
 def data_uri(data: bytes) -> str:

@@ -48,7 +48,7 @@ def boundary_counts(
     if label.shape != prediction.shape:
         raise ValueError(f"label of shape {label.shape} and prediction of shape {prediction.shape}")
     void = label == ignore_index
-    distance = band_width(*label.shape, ratio)
+    distance = band_width(label.shape[0], label.shape[1], ratio)
     truth_band = _band(label, distance) & ~void
     predicted = np.where(void, label, prediction)
     prediction_band = _band(predicted, distance) & ~void

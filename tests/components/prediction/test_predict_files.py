@@ -13,7 +13,8 @@ from components.inference.checkpoint import open_checkpoint
 from components.inference.sliding import normalize, sliding_logits
 from components.networks.structures import build
 from components.networks.weights import checkpoint_meta, pack, state_arrays
-from components.prediction.photographs import Unreadable, decode, find_photographs, unique_names
+from components.prediction.decode import Unreadable, decode
+from components.prediction.photographs import find_photographs, unique_names
 from components.prediction.step import predict_files, spaced
 
 CLASSES = [{"name": "road", "color": [128, 64, 128]}, {"name": "sky", "color": [70, 130, 180]}]
@@ -61,6 +62,7 @@ def test_a_folder(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert files == {
         "gallery.html",
+        "predictions.jsonl",
         *(f"{kind}/{name}" for kind in ("masks", "color") for name in ("a.png", "day/b.png")),
         "overlays/a.jpg",
         "overlays/day/b.jpg",
@@ -101,9 +103,9 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_done(
     assert (tmp_path / "out" / "masks" / "whole.png").exists()
     assert not (tmp_path / "out" / "masks" / "cut.png").exists()
     assert "3 could not be read" in (tmp_path / "out" / "gallery.html").read_text()
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert "3 of 4 images could not be read" in last
-    assert "empty.png: the file is empty" in last
+    last = capsys.readouterr().err.splitlines()[-4:]
+    assert "3 of 4 images could not be read" in last[0]
+    assert last[1:] == [f"[predict]   {line}" for line in refused]
 
 
 def test_nothing_that_can_be_read(weights: Path, tmp_path: Path) -> None:
