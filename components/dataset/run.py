@@ -15,14 +15,14 @@ from components.dataset.ratio import ratio_text
 from components.dataset.split import Split
 from components.errors import WorkFailed
 from components.recipes.model import Recipe
-from components.recipes.model import Split as SplitSettings
 from components.storage import keys
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
 METHOD_VERSION = 1
-"""Raised by hand when the code changes what weights a recipe gives: old runs are then not taken for new."""
+"""Raised by hand when the code changes what weights a recipe gives, or a setting's default: old runs are then not taken
+for new."""
 
 _VERSIONS_OF = ("cps-pipeline", "paddlepaddle", "paddlepaddle-gpu", "paddleseg", "numpy", "pillow")
 
@@ -61,13 +61,11 @@ class RunRecord(Frozen):
 
 def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fraction, seed: int) -> str:
     """`<recipe>-1-8-s<seed>-<12 hex>`: equal for equal work, on any machine, with any number of processes."""
-    settings = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+    # Without defaults: runs from before there was some setting are the same runs as those that leave it alone.
+    settings = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT, exclude_defaults=True)
     if recipe.network.pretrained_sha256:
         # The digest says which weights these are; where they lie does not matter.
-        settings["network"].pop("pretrained")
-    if recipe.split == SplitSettings():
-        # Runs from before there were such settings are the same runs.
-        settings.pop("split")
+        settings["network"].pop("pretrained", None)
     parts = {
         "dataset": dataset_digest,
         "split": fingerprint,

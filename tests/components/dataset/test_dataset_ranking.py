@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from components.dataset.layouts import read_layout
 from components.dataset.manifest import Class, Manifest, Sample, digest_lines
 from components.dataset.ranking import class_set, group_name, prefix_length, smallest_cover
-from components.dataset.run import run_key
 from components.dataset.split import split_labels
 from components.errors import UserError
 from components.recipes import load_recipe
@@ -195,14 +194,3 @@ def test_camvids_splits_are_those_of_the_first_release(
     assert len(split.labeled) == count
     assert digest_lines(sample.image for sample in split.labeled)[:16] == names
     assert split.fingerprint[:16] == fingerprint
-
-
-def test_run_keys_are_those_of_the_first_release_while_the_split_settings_are_the_defaults() -> None:
-    def key(recipe: str, **split: object) -> str:
-        overrides = {f"split.{name}": value for name, value in split.items()}
-        return run_key(load_recipe(recipe, overrides), "d" * 64, "f" * 64, Fraction(1, 8), 0)
-
-    assert key("demo") == "demo-1-8-s0-1c5ffa74b59e"
-    assert key("camvid-mobilenetv2") == "camvid-mobilenetv2-1-8-s0-918f7b3f14e4"
-    assert key("cityscapes-deeplabv3p-resnet50") == "cityscapes-deeplabv3p-resnet50-1-8-s0-05f6881728e0"
-    assert len({key("demo"), key("demo", stratify=True), key("demo", group_by="auto")}) == 3

@@ -12,7 +12,7 @@ from PIL import Image
 
 from components.dataset.layouts import read_layout
 from components.dataset.manifest import Manifest
-from components.dataset.run import load_run, run_key
+from components.dataset.run import load_run
 from components.dataset.split import split_labels
 from components.dataset.step import prepare_dataset, split_step, validate_parameters
 from components.errors import UserError, WorkFailed
@@ -216,18 +216,6 @@ def test_the_first_steps_need_no_more_than_the_data_image_has() -> None:
     program = "import json, sys, components.dataset.step; print(json.dumps(sorted(sys.modules)))"
     loaded = set(json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout))
     assert not loaded & {"cv2", "jinja2", "markupsafe", "paddle", "safetensors"}
-
-
-def test_the_key_holds_what_the_weights_depend_on_and_nothing_else() -> None:
-    def key(**overrides: Any) -> str:
-        dotted = {name.replace("__", "."): value for name, value in overrides.items()}
-        return run_key(load_recipe("demo", dotted), "d" * 64, "f" * 64, Fraction(1, 8), 0)
-
-    assert key() == key(evaluation__batch=1) == key(training__recovery_steps=7)
-    assert key() != key(evaluation__stride=[64, 64])
-    known = {"network__pretrained_sha256": "a" * 64}
-    assert key(network__pretrained="a.npz", **known) == key(network__pretrained="s3://b/a.npz", **known)
-    assert key(network__pretrained="a.npz") != key(network__pretrained="b.npz")
 
 
 @pytest.mark.camvid

@@ -1,0 +1,63 @@
+"""A run's key: it changes with what the weights depend on, and not with the version that computes it."""
+
+import json
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from components.dataset.run import run_key
+from components.recipes import load_recipe
+from components.recipes.model import Recipe
+
+DEFAULTS = Path(__file__).parents[2] / "golden" / "recipe-defaults.json"
+
+
+def key(recipe: str, **overrides: Any) -> str:
+    dotted = {name.replace("__", "."): value for name, value in overrides.items()}
+    return run_key(load_recipe(recipe, dotted), "d" * 64, "f" * 64, Fraction(1, 8), 0)
+
+
+def test_the_key_holds_what_the_weights_depend_on_and_nothing_else() -> None:
+    assert key("demo") == key("demo", evaluation__batch=1) == key("demo", training__recovery_steps=7)
+    assert key("demo") != key("demo", evaluation__stride=[64, 64])
+    assert len({key("demo"), key("demo", split__stratify=True), key("demo", split__group_by="auto")}) == 3
+
+
+def test_weights_of_a_known_digest_are_the_same_wherever_they_lie() -> None:
+    known = {"network__pretrained_sha256": "a" * 64}
+    assert key("demo", network__pretrained="a.npz", **known) == key("demo", network__pretrained="s3://b/a.npz", **known)
+    assert key("demo", network__pretrained="a.npz") != key("demo", network__pretrained="b.npz")
+
+
+def test_a_setting_that_is_given_its_default_is_left_alone() -> None:
+    assert key("demo", split__stratify=False) == key("demo")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("demo", "demo-1-8-s0-8bbefa446e26"),
+        ("camvid-mobilenetv2", "camvid-mobilenetv2-1-8-s0-30992181ab39"),
+        ("cityscapes-deeplabv3p-resnet50", "cityscapes-deeplabv3p-resnet50-1-8-s0-9900ccedc527"),
+    ],
+)
+def test_keys_of_the_recipes_stay(recipe: str, expected: str) -> None:
+    """When one of them changes on purpose, everyone's finished runs of that recipe are done again."""
+    assert key(recipe) == expected
+
+
+def test_no_default_changes_unnoticed() -> None:
+    """Keys leave defaults out. So a new default needs a new METHOD_VERSION; a new setting is added to the list."""
+    assert dict(sorted(defaults(Recipe))) == json.loads(DEFAULTS.read_text(encoding="utf-8"))
+
+
+def defaults(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, entry in model.model_fields.items():
+        if isinstance(entry.annotation, type) and issubclass(entry.annotation, BaseModel):
+            yield from defaults(entry.annotation, f"{prefix}{name}.")
+        elif not entry.is_required():
+            yield f"{prefix}{name}", json.loads(json.dumps(entry.default))
