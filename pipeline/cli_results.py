@@ -156,8 +156,10 @@ def predict(
       cps predict s3://photos/2024/ --weights best.safetensors -o out/ --crop 1024 512 --stride 680 340
       cps predict val.txt --weights best.safetensors -o out/ --triptychs --confidence
     """
+    from components.prediction.photographs import check_exist
     from components.prediction.step import predict_files
 
+    check_exist(images)  # before weights are fetched for them
     refused = predict_files(
         list(images),
         _weights_file(source),

@@ -21,6 +21,10 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff",
 LISTS = frozenset({".txt", ".lst"})
 """A line is `image` or `image label`, from where the list lies."""
 S3 = "s3://"
+_MISSING = (
+    "images {!r} do not exist: name a file, a folder, a list (.txt), an s3:// prefix, "
+    "or a quoted pattern such as 'street/*.jpg'"
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ class Photograph:
     """(H, W) class ids, where they are known; may raise Unreadable."""
 
 
-def find_photographs(paths: Sequence[str], open_store: "Callable[[], Store] | None" = None) -> list[Photograph]:
+def find_photographs(
+    paths: Sequence[str], open_store: "Callable[[], Store] | None" = None, not_below: Path | None = None
+) -> list[Photograph]:
     """Files as they are named, folders with all that lies below them, patterns such as "street/**/*.jpg", lists
     (.txt) with a line `image` or `image label` each, and s3://bucket/prefix.
 
@@ -49,6 +55,7 @@ def find_photographs(paths: Sequence[str], open_store: "Callable[[], Store] | No
 
     Args:
         open_store: gives the store of s3:// addresses, when there are any.
+        not_below: a folder whose files are left out: where the predictions go may be inside what is predicted.
 
     Raises:
         UserError: something does not exist, or holds no image.
@@ -57,11 +64,19 @@ def find_photographs(paths: Sequence[str], open_store: "Callable[[], Store] | No
     for text in paths:
         expanded = _in_store(text, open_store) if text.startswith(S3) else _in_files(text)
         for identity, photograph in expanded:
-            found.setdefault(identity, photograph)
+            if not_below is None or not_below.resolve() not in Path(identity).parents:
+                found.setdefault(identity, photograph)
     if not found:
         raise UserError(f"no images in {', '.join(paths) or 'an empty list'}: looked for {' '.join(sorted(SUFFIXES))}")
     names = unique_names([item.name for item in found.values()])
     return [replace(item, name=name) for item, name in zip(found.values(), names, strict=True)]
+
+
+def check_exist(paths: Sequence[str]) -> None:
+    """Raises UserError for a file or folder that does not exist, before anything costly is done for the others."""
+    for text in paths:
+        if not (text.startswith(S3) or glob.has_magic(text) or os.path.exists(text)):
+            raise UserError(_MISSING.format(text))
 
 
 def unique_names(files: Sequence[str]) -> list[str]:
@@ -104,10 +119,7 @@ def _expand(text: str) -> list[tuple[Path, Path, Path | None]]:
     if glob.has_magic(text):
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
         return [(file, Path(file.name), None) for file in matches if _is_image(file)]
-    raise UserError(
-        f"images {text!r} do not exist: name a file, a folder, a list (.txt), an s3:// prefix, "
-        "or a quoted pattern such as 'street/*.jpg'"
-    )
+    raise UserError(_MISSING.format(text))
 
 
 def _listed(path: Path) -> list[tuple[Path, Path, Path | None]]:
@@ -125,16 +137,18 @@ def _listed(path: Path) -> list[tuple[Path, Path, Path | None]]:
 
 def _in_store(text: str, open_store: "Callable[[], Store] | None") -> Iterator[tuple[str, Photograph]]:
     """The images whose keys begin with a prefix, or the one object that it names."""
-    from components.storage.client import Store, parse_uri
+    from components.storage.client import MissingObject, Store
 
-    if open_store is None:
-        raise UserError(f"images {text!r} lie in an object store, and none is set: set AWS_ENDPOINT_URL")
-    bucket, prefix = (
-        parse_uri(text) if text.removeprefix(S3).strip("/").count("/") else (text[len(S3) :].strip("/"), "")
-    )
+    bucket, _, prefix = text.removeprefix(S3).partition("/")
+    if open_store is None or not bucket:
+        raise UserError(f"images {text!r}: write s3://bucket/prefix, and set AWS_ENDPOINT_URL to where it lies")
     own = open_store()
     store = own if own.settings.bucket == bucket else Store(replace(own.settings, bucket=bucket))
-    objects = [item for item in store.list(prefix) if PurePosixPath(item.key).suffix.lower() in SUFFIXES]
+    try:
+        listed = store.list(prefix)
+    except MissingObject:
+        raise UserError(f"images {text!r}: there is no bucket {bucket!r} at {store.settings.endpoint}") from None
+    objects = [item for item in listed if PurePosixPath(item.key).suffix.lower() in SUFFIXES]
     exact = [item for item in objects if item.key == prefix]
     base = prefix.rpartition("/")[0]
     for item in exact or objects:

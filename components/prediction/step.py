@@ -62,7 +62,8 @@ def predict_files(
 
     if sha256:
         check_digest(weights, sha256)
-    photographs = find_photographs([str(images)] if isinstance(images, (str, Path)) else images, open_store)
+    paths = [str(images)] if isinstance(images, (str, Path)) else images
+    photographs = find_photographs(paths, open_store, not_below=out)
     checkpoint = open_checkpoint(weights, threads=usable_cores())
     window = _window(checkpoint, crop, stride)
     progress.say(STEP, f"{len(photographs)} images with {weights} into {out}")

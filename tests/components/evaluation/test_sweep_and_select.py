@@ -16,7 +16,7 @@ from components.evaluation.sweep import evaluate_shard
 from components.inference.checkpoint import open_checkpoint
 from components.metrics.boundary import boundary_counts
 from components.networks.weights import read_networks
-from components.prediction.step import predict_run
+from components.prediction.step import predict_files, predict_run
 from components.storage import keys
 
 Run = Any  # the fixture's TrainedRun
@@ -170,6 +170,26 @@ def test_select_then_predict(trained_run: Run, tmp_path: Path, monkeypatch: pyte
     before = run.store.stat(keys.prediction(run.key, made["batch"], "gallery.html")).modified
     assert predict_run(run.store, run.key, "val", 3, "", run.cache) == made
     assert run.store.stat(keys.prediction(run.key, made["batch"], "gallery.html")).modified == before
+    # The command gives the same masks, bit for bit, from the same files and weights.
+    with DatasetReader(run.store, run.manifest.digest, run.cache) as reader:
+        names = [sample.image for sample in run.split.val]
+        for name in names:
+            (tmp_path / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "files" / name).write_bytes(reader.read(name))
+    assert predict_files(tmp_path / "files", weights, tmp_path / "out") == []
+    masks = [key for key in stored if "/masks/" in key]
+    for key in masks:
+        name = key.partition("/masks/")[2]
+        assert (tmp_path / "out" / "masks" / name).read_bytes() == run.store.get_bytes(key)
+    # A step that was killed goes on: what it had stored is kept.
+    run.store.remove(keys.prediction(run.key, made["batch"], "predictions.json"))
+    run.store.remove(masks[0])
+    kept = run.store.stat(masks[1]).modified
+    assert predict_run(run.store, run.key, "val", 3, str(tmp_path / "gallery"), run.cache) == made
+    assert run.store.stat(masks[0]).modified > kept
+    assert run.store.stat(masks[1]).modified == kept
+    assert "Truth" in (tmp_path / "gallery").read_text()
+
     unlabeled = predict_run(run.store, run.key, "unlabeled", 2, str(tmp_path / "gallery"), run.cache)
     assert unlabeled["batch"] != made["batch"]
     assert "Truth" not in (tmp_path / "gallery").read_text()
