@@ -132,6 +132,15 @@ def link(run: str, expires: str) -> None:
     help="Sliding window, in pixels.  [default: as the weights were scored]",
 )
 @click.option("--stride", nargs=2, type=click.IntRange(1), metavar="WIDTH HEIGHT", help="Its steps, in pixels.")
+@click.option(
+    "--scale",
+    "scales",
+    multiple=True,
+    default=(1.0,),
+    type=click.FloatRange(0, 8, min_open=True),
+    help="Resize the images by this factor; given several times, the probabilities are averaged.  [default: 1]",
+)
+@click.option("--flip", is_flag=True, help="Average with the mirrored image, too.")
 @click.option("--triptychs", is_flag=True, help="Photograph, prediction and truth side by side, too.")
 @click.option("--confidence", is_flag=True, help="The predicted class's probability too, 0 to 1 as 0 to 255 in a PNG.")
 def predict(
@@ -141,6 +150,8 @@ def predict(
     sha256: str,
     crop: tuple[int, int] | None,
     stride: tuple[int, int] | None,
+    scales: tuple[float, ...],
+    flip: bool,
     triptychs: bool,
     confidence: bool,
 ) -> None:
@@ -166,6 +177,8 @@ def predict(
         output,
         crop=_height_first(crop),
         stride=_height_first(stride),
+        scales=scales,
+        flip=flip,
         sha256=sha256,
         triptychs=triptychs,
         confidence=confidence,

@@ -76,6 +76,8 @@ def build_result(
             "crop": list(best.protocol.crop),
             "stride": list(best.protocol.stride),
             "engine": best.protocol.engine,
+            "scales": list(best.protocol.scales),
+            "flip": best.protocol.flip,
             "boundary_ratio": best.protocol.boundary_ratio,
             "checkpoint_sha256": best.checkpoint_sha256,
         },

@@ -39,6 +39,8 @@ class Protocol:
     crop: Size
     stride: Size
     engine: str
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
     boundary_ratio: float = RATIO
     """The distance of boundary IoU, as a share of an image's diagonal."""
 

@@ -15,12 +15,12 @@ from components.evaluation.examples import Example, choose, draw
 from components.evaluation.held_out import score_test_list
 from components.evaluation.report import render_report
 from components.evaluation.result import FORMAT, build_result
-from components.evaluation.scores import Scores, Variant
+from components.evaluation.scores import Protocol, Scores, Variant
 from components.evaluation.sweep import CheckpointEntry, Sweep, open_sweep, read_index, stored_scores
 from components.evaluation.verdict import decide
+from components.inference.augmented import SINGLE, image_logits
 from components.inference.checkpoint import Checkpoint, PaintedClass, check_belongs, open_checkpoint
 from components.inference.probabilities import predicted_classes
-from components.inference.sliding import normalize, sliding_logits
 from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
 from components.storage import keys
@@ -139,12 +139,16 @@ def _examples(
     def example(number: int) -> Example:
         name = scores.images[number]
         image, label = reader.image(name), reader.label(labels[name])
-        logits = sliding_logits(
+        logits = image_logits(
             engines,
-            normalize(image, description.mean, description.std),
+            image,
+            mean=description.mean,
+            std=description.std,
             crop=sweep.protocol.crop,
             stride=sweep.protocol.stride,
             batch=sweep.recipe.evaluation.batch,
+            scales=sweep.protocol.scales,
+            flip=sweep.protocol.flip,
         )
         return draw(
             name,
@@ -191,12 +195,21 @@ def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: dict
         ("intervals", interval),
         ("boundary IoU", boundary),
         ("window", window),
+        ("passes", _passes(protocol)),
         ("both, averaged", "mean of the two networks’ softmax probabilities"),
         ("engine", f"{protocol.engine}, 32-bit floats"),
         ("checkpoint", f"epoch {scores.epoch}, step {scores.step:,}, sha256 {scores.checkpoint_sha256}"),
         ("weights", f"{result['weights']['uri']}, sha256 {result['weights']['sha256']}"),
         ("run started", f"{record.created}; {versions}"),
     ]
+
+
+def _passes(protocol: Protocol) -> str:
+    scales = ", ".join(f"{scale:g}" for scale in protocol.scales)
+    if protocol.scales == SINGLE and not protocol.flip:
+        return "one: each image as it is, not mirrored"
+    mirrored = ", each also mirrored" if protocol.flip else ""
+    return f"scales {scales}{mirrored}; probabilities averaged"
 
 
 def _origin(origin: str) -> str:

@@ -23,9 +23,10 @@ from components.errors import WorkFailed
 from components.evaluation.images import DecodedImages
 from components.evaluation.scores import VARIANTS, Protocol, Scores, Variant, pack, unpack
 from components.evaluation.shards import parse_shard
+from components.inference.augmented import image_logits
 from components.inference.checkpoint import Checkpoint, check_belongs, open_checkpoint
 from components.inference.probabilities import mean_probabilities, most_likely
-from components.inference.sliding import images_in_flight, normalize, sliding_logits
+from components.inference.sliding import images_in_flight
 from components.metrics.boundary import BandCounts, boundary_counts
 from components.metrics.confusion import Matrix, confusion_matrix
 from components.recipes.loader import parse_recipe
@@ -71,6 +72,8 @@ def open_sweep(store: "Store", run_key: str, cache: Path | None) -> tuple[Sweep,
         crop=recipe.evaluation.crop,
         stride=recipe.evaluation.stride,
         engine="paddle",
+        scales=recipe.evaluation.scales,
+        flip=recipe.evaluation.flip,
     )
     return Sweep(run_key, recipe, split, reader.manifest, protocol), reader
 
@@ -187,12 +190,16 @@ def score_images(
 
     def score(number: int) -> None:
         image, label = images.pair(number)
-        logits = sliding_logits(
+        logits = image_logits(
             engines,
-            normalize(image, description.mean, description.std),
+            image,
+            mean=description.mean,
+            std=description.std,
             crop=protocol.crop,
             stride=protocol.stride,
             batch=sweep.recipe.evaluation.batch,
+            scales=protocol.scales,
+            flip=protocol.flip,
         )
         by_branch = dict(zip(branches, logits, strict=True))
         for variant in variants:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from components import progress
+from components.inference.augmented import SINGLE, image_logits
 from components.inference.checkpoint import Checkpoint, PaintedClass
 from components.inference.engine import Floats
 from components.inference.pictures import ids_of_png, jpeg, mask_png, overlay, paint, png, triptych
 from components.inference.probabilities import mean_probabilities, predicted_classes
-from components.inference.sliding import Size, images_in_flight, normalize, sliding_logits
+from components.inference.sliding import Size, images_in_flight
 from components.metrics.confusion import ClassIds
 from components.prediction.decode import Pixels, Unreadable
 from components.prediction.gallery import Card, draw_card, render_gallery
@@ -27,12 +28,15 @@ CARDS = 48
 
 @dataclass(frozen=True)
 class Window:
-    """Height and width, in pixels, of the sliding window and of its steps."""
+    """How an image goes through the network: height and width, in pixels, of the sliding window and of its steps."""
 
     crop: Size
     stride: Size
     batch: int = 4
     """Windows that go through a network at once; it does not change the result."""
+    scales: tuple[float, ...] = SINGLE
+    flip: bool = False
+    """The image resized by each scale, and mirrored: the probabilities are averaged."""
 
 
 @dataclass(frozen=True)
@@ -178,12 +182,16 @@ def predict_one(
     With `confidence` the softmax probability of those classes too, (H, W) in [0, 1].
     """
     description = checkpoint.description
-    logits = sliding_logits(
+    logits = image_logits(
         list(checkpoint.engines.values()),
-        normalize(image, description.mean, description.std),
+        image,
+        mean=description.mean,
+        std=description.std,
         crop=window.crop,
         stride=window.stride,
         batch=window.batch,
+        scales=window.scales,
+        flip=window.flip,
     )
     ids = predicted_classes(logits)
     return ids, mean_probabilities(logits).max(axis=0) if confidence else None

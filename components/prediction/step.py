@@ -32,6 +32,8 @@ def predict_files(
     *,
     crop: tuple[int, int] | None = None,
     stride: tuple[int, int] | None = None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
     sha256: str = "",
     triptychs: bool = False,
     confidence: bool = False,
@@ -43,6 +45,7 @@ def predict_files(
         images: a file, a folder, a pattern, a list (.txt) or an s3:// prefix, or several of them.
         out: gets masks/, color/, overlays/ and gallery.html. What it has from the same weights and settings is kept.
         crop, stride: height, width in pixels; those that the weights were scored with when not given.
+        scales, flip: resize each image by every factor, mirror it, and average the probabilities.
         sha256: what the weights must be, where it is known.
         triptychs, confidence: further outputs, as `Outputs` says.
         open_store: gives the store of s3:// addresses.
@@ -65,7 +68,7 @@ def predict_files(
     paths = [str(images)] if isinstance(images, (str, Path)) else images
     photographs = find_photographs(paths, open_store, not_below=out)
     checkpoint = open_checkpoint(weights, threads=usable_cores())
-    window = _window(checkpoint, crop, stride)
+    window = _window(checkpoint, crop, stride, scales, flip)
     progress.say(STEP, f"{len(photographs)} images with {weights} into {out}")
     page = Page(f"Predictions of {weights.name}", _facts(checkpoint, window, str(weights)), link=True)
     place = Folder(out, _stamp(weights, window))
@@ -142,7 +145,8 @@ def _predict_and_store(
     with tempfile.TemporaryDirectory(prefix="cps-predict-") as folder:
         path = store.get_file(keys.best_weights(run_key, pair=pair), Path(folder) / "best", weights["sha256"])
         checkpoint = open_checkpoint(path, threads=usable_cores())
-    window = _window(checkpoint, None, None)
+    protocol = result["protocol"]
+    window = _window(checkpoint, None, None, protocol["scales"], protocol["flip"])
     title = f"{result['dataset']['name']} with {result['ratio']} of the labels: predictions"
     facts = [("run", run_key), *_facts(checkpoint, window, weights["uri"])]
     page = Page(title, facts, link=False, ignore_index=ignore_index)
@@ -206,7 +210,8 @@ def _stamp(weights: Path, window: "Window") -> str:
     """What predictions of an image depend on besides the image."""
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return json.dumps({"weights": digest, "crop": window.crop, "stride": window.stride})
+    settings = {"crop": window.crop, "stride": window.stride, "scales": window.scales, "flip": window.flip}
+    return json.dumps({"weights": digest, **settings})
 
 
 def spaced(items: Sequence[Any], limit: int) -> list[Any]:
@@ -225,7 +230,13 @@ def _made_before(store: "Store", run_key: str, batch: str) -> dict[str, Any] | N
     return made
 
 
-def _window(checkpoint: "Checkpoint", crop: tuple[int, int] | None, stride: tuple[int, int] | None) -> "Window":
+def _window(
+    checkpoint: "Checkpoint",
+    crop: tuple[int, int] | None,
+    stride: tuple[int, int] | None,
+    scales: Sequence[float],
+    flip: bool,
+) -> "Window":
     from components.prediction.predict import Window
 
     description = checkpoint.description
@@ -241,7 +252,7 @@ def _window(checkpoint: "Checkpoint", crop: tuple[int, int] | None, stride: tupl
         raise UserError(
             f"stride {stride[0]}x{stride[1]} must be positive and at most crop {crop[0]}x{crop[1]} (height x width)"
         )
-    return Window(crop, stride)
+    return Window(crop, stride, scales=tuple(scales), flip=flip)
 
 
 def _facts(checkpoint: "Checkpoint", window: "Window", weights: str) -> list[tuple[str, str]]:
@@ -253,6 +264,7 @@ def _facts(checkpoint: "Checkpoint", window: "Window", weights: str) -> list[tup
         ("trained in run", f"{description.run_key or 'unknown'}, epoch {description.epoch}"),
         ("crop", f"{window.crop[1]} × {window.crop[0]} pixels (width × height)"),
         ("stride", f"{window.stride[1]} × {window.stride[0]} pixels"),
+        ("scales", ", ".join(f"{scale:g}" for scale in window.scales) + (", and mirrored" if window.flip else "")),
     ]
 
 

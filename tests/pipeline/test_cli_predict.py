@@ -38,12 +38,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_sizes_are_width_and_height(folder: Path) -> None:
     options = ["--weights", str(folder / "weights.safetensors"), "-o", str(folder / "out")]
-    sizes = ["--crop", "64", "32", "--stride", "32", "16", "--triptychs", "--confidence"]
+    sizes = ["--crop", "64", "32", "--stride", "32", "16", "--triptychs", "--confidence", "--scale", "0.5", "--flip"]
     done = CliRunner().invoke(cli, ["predict", str(folder / "photos"), *options, *sizes])
     assert (done.exit_code, done.stdout) == (0, f"{folder / 'out' / 'gallery.html'}\n")
     gallery = (folder / "out" / "gallery.html").read_text()
     assert "64 × 32 pixels (width × height)" in gallery
     assert "32 × 16 pixels" in gallery
+    assert "0.5, and mirrored" in gallery
     made = {path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("street.*")}
     kinds = {"masks/street.png", "color/street.png", "overlays/street.jpg", "triptychs/street.jpg"}
     assert made == {*kinds, "confidence/street.png"}

@@ -89,6 +89,27 @@ def test_other_settings_and_other_weights_are_scored_again(trained_run: Run) -> 
     assert evaluate_shard(run.key, "0/1", run.store, run.cache) == {"scored": [4], "reused": [2, 6]}
 
 
+def test_scales_and_flip_are_part_of_how_it_was_scored(trained_run: Run) -> None:
+    run = trained_run
+    evaluate_shard(run.key, "0/3", run.store, run.cache)
+    plain = scores_of(run, 2)
+    record = run.store.get_json(keys.run(run.key, "run.json"))
+    record["settings"]["evaluation"].update(scales=[0.5, 1.0], flip=True)
+    run.store.put_json(keys.run(run.key, "run.json"), record)
+    assert evaluate_shard(run.key, "0/1", run.store, run.cache)["scored"] == [2, 4, 6]
+    scores = scores_of(run, 2)
+    assert (scores.protocol.scales, scores.protocol.flip) == ((0.5, 1.0), True)
+    assert scores.total("mean").sum() == plain.total("mean").sum()
+    assert (scores.total("mean") != plain.total("mean")).any()
+    result = select(run.key, run.store, run.cache)
+    assert result["protocol"]["scales"] == [0.5, 1.0]
+    report = run.store.get_bytes(keys.run(run.key, "report.html")).decode()
+    assert "scales 0.5, 1, each also mirrored; probabilities averaged" in report
+    made = predict_run(run.store, run.key, "val", 1, "", run.cache)
+    gallery = run.store.get_bytes(keys.prediction(run.key, made["batch"], "gallery.html")).decode()
+    assert "0.5, 1, and mirrored" in gallery
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -126,7 +147,9 @@ def test_select_needs_all_scores(trained_run: Run) -> None:
 
 
 @pytest.mark.usefixtures("store_environment")
-def test_select_then_predict(trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_select_then_predict(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trained_run
     monkeypatch.setenv("CPS_CACHE", str(run.cache))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -184,10 +207,9 @@ def test_select_then_predict(trained_run: Run, tmp_path: Path, monkeypatch: pyte
     # A step that was killed goes on: what it had stored is kept.
     run.store.remove(keys.prediction(run.key, made["batch"], "predictions.json"))
     run.store.remove(masks[0])
-    kept = run.store.stat(masks[1]).modified
     assert predict_run(run.store, run.key, "val", 3, str(tmp_path / "gallery"), run.cache) == made
-    assert run.store.stat(masks[0]).modified > kept
-    assert run.store.stat(masks[1]).modified == kept
+    assert "2 of 3 images were predicted before" in capsys.readouterr().err
+    assert run.store.stat(masks[0]) is not None
     assert "Truth" in (tmp_path / "gallery").read_text()
 
     unlabeled = predict_run(run.store, run.key, "unlabeled", 2, str(tmp_path / "gallery"), run.cache)
