@@ -141,12 +141,12 @@ def _test(test: Scores, variant: Variant) -> dict[str, Any]:
 
 
 def _lead(lead: Lead) -> dict[str, Any]:
-    """In mIoU; `clear` says that the interval of the paired difference leaves out 0."""
+    """In mIoU; `is_clear` says that the interval of the paired difference leaves out 0."""
     return {
         "over": _choice(lead.over),
         "difference": _figure(lead.difference),
         **_interval("difference", lead.interval),
-        "clear": lead.clear,
+        "is_clear": lead.clear,
     }
 
 

@@ -1,7 +1,7 @@
 """The report: complete, self-contained, well-formed, and right in its figures."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -18,6 +18,7 @@ from components.evaluation.result import build_result
 from components.evaluation.scores import VARIANTS, Protocol, Scores
 from components.evaluation.verdict import decide
 from components.inference.checkpoint import PaintedClass
+from components.metrics.bootstrap import Interval
 from components.metrics.confusion import confusion_matrix
 
 CLASSES = (
@@ -140,6 +141,20 @@ def test_the_page_says_how_sure_it_is() -> None:
     assert "the paired difference" not in alone
     assert "<polygon" not in alone
     assert "– to –" in alone
+
+
+@pytest.mark.parametrize(("clear", "says"), [(True, "(clearly less than"), (False, "(not clearly less than")])
+def test_the_page_says_whether_a_lead_is_clear(clear: bool, says: str) -> None:
+    scores = make_scores([1, 2, 3])
+    verdict = decide(scores)
+    leads = [replace(lead, interval=Interval(0.01 if clear else -0.01, 0.05)) for lead in verdict.variants]
+    last = replace(leads[0], over=replace(verdict.last, epoch=3))
+    verdict = replace(verdict, variants=tuple(leads), lead=last, best=replace(verdict.best, epoch=1))
+    result = build_result(RECORD, verdict, scores)
+    result["weights"] = result["report"] = {"uri": "s3://x/y"}
+    html = render_report(result, verdict, classes=CLASSES, worst=[], best=[], facts=[])
+    assert html.count(says) == 2
+    assert ("no clear lead" in html) != clear
 
 
 def test_the_test_list_stands_beside_the_validation_figure() -> None:
