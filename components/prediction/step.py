@@ -250,7 +250,7 @@ def _window(
         stride = (kept[0], kept[1])
     if any(not 0 < step <= side for side, step in zip(crop, stride, strict=True)):
         raise UserError(
-            f"stride {stride[0]}x{stride[1]} must be positive and at most crop {crop[0]}x{crop[1]} (height x width)"
+            f"stride {stride[1]}x{stride[0]} must be positive and at most crop {crop[1]}x{crop[0]} (width x height)"
         )
     return Window(crop, stride, scales=tuple(scales), flip=flip)
 
