@@ -19,7 +19,11 @@ def check_sharing(*, processes: int, eval_shards: int) -> None:
 
 def check_prediction(*, images: str, limit: int) -> None:
     """Raises UserError."""
-    if images not in IMAGE_SETS and not os.path.exists(images) and not set("*?[") & set(images):
-        raise UserError(f"predict_images is {images!r}: give {', '.join(IMAGE_SETS)}, or a file or folder that exists")
+    known = images in IMAGE_SETS or images.startswith("s3://") or set("*?[") & set(images)
+    if not known and not os.path.exists(images):
+        raise UserError(
+            f"predict_images is {images!r}: give {', '.join(IMAGE_SETS)}, an s3:// prefix, "
+            "or a file or folder that exists"
+        )
     if limit < 0:
         raise UserError(f"predict_limit is {limit}: give a whole number above 0, or 0 for all")

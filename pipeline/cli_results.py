@@ -111,8 +111,8 @@ def link(run: str, expires: str) -> None:
     click.echo(presigned_link(store, find_weights(store, run), duration))
 
 
-@click.command(short_help="Segment an image, or a folder of them.")
-@click.argument("images", type=click.Path(exists=True, path_type=Path))
+@click.command(short_help="Segment photographs.")
+@click.argument("images", nargs=-1, required=True)
 @click.option(
     "--weights", "source", required=True, metavar="FILE|RUN", help="A weights file, or a run whose best is taken."
 )
@@ -123,20 +123,75 @@ def link(run: str, expires: str) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for masks, overlays and the gallery.",
 )
-def predict(images: Path, source: str, output: Path) -> None:
-    """Segment an image, or a folder of them; no pipeline and no services are needed with a weights file.
+@click.option("--sha256", default="", help="Refuse the weights unless this is their digest.")
+@click.option(
+    "--crop",
+    nargs=2,
+    type=click.IntRange(1),
+    metavar="WIDTH HEIGHT",
+    help="Sliding window, in pixels.  [default: as the weights were scored]",
+)
+@click.option("--stride", nargs=2, type=click.IntRange(1), metavar="WIDTH HEIGHT", help="Its steps, in pixels.")
+@click.option(
+    "--scale",
+    "scales",
+    multiple=True,
+    default=(1.0,),
+    type=click.FloatRange(0, 8, min_open=True),
+    help="Resize the images by this factor; given several times, the probabilities are averaged.  [default: 1]",
+)
+@click.option("--flip", is_flag=True, help="Average with the mirrored image, too.")
+@click.option("--triptychs", is_flag=True, help="Photograph, prediction and truth side by side, too.")
+@click.option("--confidence", is_flag=True, help="The predicted class's probability too, 0 to 1 as 0 to 255 in a PNG.")
+def predict(
+    images: tuple[str, ...],
+    source: str,
+    output: Path,
+    sha256: str,
+    crop: tuple[int, int] | None,
+    stride: tuple[int, int] | None,
+    scales: tuple[float, ...],
+    flip: bool,
+    triptychs: bool,
+    confidence: bool,
+) -> None:
+    """Segment photographs; no pipeline and no services are needed with a weights file.
+
+    IMAGES are files, folders, quoted patterns, lists (.txt, a line is `image` or `image label`) or s3:// prefixes.
+    What OUTPUT has already from the same weights is not made again.
 
     \b
     Examples:
       cps predict photos/ --weights best.safetensors -o masks/
-      cps predict street.jpg --weights demo-1-8-s0 -o out/
+      cps predict street.jpg 'night/*.png' --weights demo-1-8-s0 -o out/
+      cps predict s3://photos/2024/ --weights best.safetensors -o out/ --crop 1024 512 --stride 680 340
+      cps predict val.txt --weights best.safetensors -o out/ --triptychs --confidence
     """
+    from components.prediction.photographs import check_exist
     from components.prediction.step import predict_files
 
-    refused = predict_files(weights=_weights_file(source), images=images, out=output)
+    check_exist(images)  # before weights are fetched for them
+    refused = predict_files(
+        list(images),
+        _weights_file(source),
+        output,
+        crop=_height_first(crop),
+        stride=_height_first(stride),
+        scales=scales,
+        flip=flip,
+        sha256=sha256,
+        triptychs=triptychs,
+        confidence=confidence,
+        open_store=open_store,
+    )
     click.echo(output / "gallery.html")
     if refused:
         raise click.exceptions.Exit(1)
+
+
+def _height_first(size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """People say width and height, the code height and width."""
+    return None if size is None else (size[1], size[0])
 
 
 def parse_duration(text: str) -> timedelta:

@@ -50,11 +50,16 @@ def print_outcome(collected: Mapping[str, Any]) -> None:
         f"{collected['ratio']}, recipe {collected['recipe']}, seed {collected['seed']}; "
         f"{seconds_text(collected['seconds'])}"
     )
+    test = collected["test"]
+    interval = f", 95 % interval {percent(best['mIoU_low'])} to {percent(best['mIoU_high'])}"
     console.print(
-        f"best mIoU [bold]{percent(best['mIoU'])}[/bold] (epoch {best['epoch']}, network {best['variant']}; "
+        f"best mIoU [bold]{percent(best['mIoU'])}[/bold]{interval if best['mIoU_low'] is not None else ''} "
+        f"(epoch {best['epoch']}, network {best['variant']}; "
         f"{len(collected['checkpoints'])} checkpoints on {collected['images']} images), a constant prediction "
         f"{percent(collected['constant_prediction_mIoU'])}\n"
     )
+    if test:
+        console.print(f"test list: mIoU [bold]{percent(test['mIoU'])}[/bold] on {test['images']} images, scored once\n")
     table = Table("class", box=None, pad_edge=False, header_style="bold")
     table.add_column("IoU", justify="right")
     table.add_column("accuracy", justify="right")

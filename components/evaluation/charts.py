@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 from components.evaluation.scores import VARIANTS, Variant
-from components.evaluation.verdict import Verdict
+from components.evaluation.verdict import Row, Verdict
 
 VARIANT_NAMES: Mapping[Variant, str] = {
     "left": "left network",
@@ -23,11 +23,14 @@ TOP, BOTTOM, LEFT, RIGHT = 32, 44, 50, 18
 
 
 def miou_by_epoch(verdict: Verdict, width: int, height: int) -> Markup:
-    """A line for each variant, the best checkpoint ringed. `width` and `height` in CSS pixels at natural
-    size."""
+    """A line for each variant, the 95 % interval of the winner's as a band, the best checkpoint ringed.
+
+    `width` and `height` in CSS pixels at natural size.
+    """
     rows = [row for row in verdict.rows if any(math.isfinite(value) for value in row.mean_iou.values())]
     epochs = [row.epoch for row in rows]
-    values = [100 * value for row in rows for value in row.mean_iou.values() if math.isfinite(value)]
+    figures = [value for row in rows for value in (*row.mean_iou.values(), *row.interval)]
+    values = [100 * value for value in figures if math.isfinite(value)]
     y_ticks = round_ticks(min(values), max(values), 5)
     x_ticks = epoch_ticks(epochs, 10 if width > 500 else 6)
     scale = _Scale(width, height, (epochs[0], epochs[-1]), (y_ticks[0], y_ticks[-1]))
@@ -36,15 +39,26 @@ def miou_by_epoch(verdict: Verdict, width: int, height: int) -> Markup:
         f"mIoU by epoch for {len(rows)} checkpoints; the best is {100 * best.mean_iou:.1f} % at epoch "
         f"{best.epoch} ({VARIANT_NAMES[best.variant]})"
     )
+    if math.isfinite(verdict.interval.low):
+        title += f", 95 % interval {100 * verdict.interval.low:.1f} to {100 * verdict.interval.high:.1f} %"
     parts = [
         f'<svg class="chart" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(title)}">',
         *_grid(scale, x_ticks, y_ticks),
+        _band(scale, best.variant, rows),
         *(_series(scale, variant, [(row.epoch, 100 * row.mean_iou[variant]) for row in rows]) for variant in VARIANTS),
         *_ring(scale, best.epoch, 100 * best.mean_iou),
         "</svg>",
     ]
     return Markup("\n".join(parts))
+
+
+def band_key(variant: Variant) -> Markup:
+    """The sample of the band for a legend."""
+    return Markup(
+        '<svg class="key" viewBox="0 0 34 12" width="34" height="12" aria-hidden="true">'
+        f'<rect class="band {variant}" x="1" y="0" width="32" height="12"/></svg>'
+    )
 
 
 def key(variant: Variant) -> Markup:
@@ -111,6 +125,20 @@ def _grid(scale: _Scale, x_ticks: Sequence[int], y_ticks: Sequence[float]) -> li
         f'<text transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">validation mIoU (%)</text>'
     )
     return parts
+
+
+def _band(scale: _Scale, variant: Variant, rows: Sequence[Row]) -> str:
+    """A polygon over the tops and back under the bottoms; an upright bar where there is one checkpoint."""
+    known = [(row.epoch, row.interval) for row in rows if math.isfinite(row.interval.low)]
+    if not known:
+        return ""
+    tops = [(scale.x(epoch), scale.y(100 * found.high)) for epoch, found in known]
+    bottoms = [(scale.x(epoch), scale.y(100 * found.low)) for epoch, found in reversed(known)]
+    if len(known) == 1:
+        (x, top), (_, bottom) = tops[0], bottoms[0]
+        tops, bottoms = [(x - 9, top), (x + 9, top)], [(x + 9, bottom), (x - 9, bottom)]
+    points = " ".join(f"{x:.1f},{y}" for x, y in tops + bottoms)
+    return f'<polygon class="band {variant}" points="{points}"/>'
 
 
 def _series(scale: _Scale, variant: Variant, points: Sequence[tuple[int, float]]) -> str:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from components.tracking.client import Tracker
 
 
+FIGURES = ("pixel_accuracy", "mean_accuracy", "frequency_weighted_IoU", "mean_Dice", "boundary_IoU")
+"""The winner's shares besides mIoU."""
+
+
 def publish(
     result: Mapping[str, Any],
     entries: Sequence["CheckpointEntry"],
@@ -19,19 +23,21 @@ def publish(
     tracker: "Tracker",
     report: Path,
 ) -> None:
-    """mIoU and IoU/<class> at step = epoch, each checkpoint's figures on its LoggedModel, best_mIoU, addresses.
+    """mIoU with its interval and IoU/<class> at step = epoch, each checkpoint's figures on its LoggedModel, the
+    winner's figures, addresses.
 
     The curves follow the winner's variant. `report` must stay where it is until the tracker is closed.
     """
     best, names = result["best"], result["confusion_matrix"]["classes"]
     addresses = {entry.epoch: entry for entry in entries}
     for row in result["checkpoints"]:
-        figures = _present({"mIoU": row[best["variant"]], **_variants(row)})
+        intervals = {name: row[name] for name in ("mIoU_low", "mIoU_high")}
+        figures = _present({"mIoU": row[best["variant"]], **_variants(row), **intervals})
         entry = addresses[row["epoch"]]
         tracker.log_checkpoint(row["epoch"], row["step"], store.uri(entry.key), figures, entry.sha256)
         by_class = {f"IoU/{name}": value for name, value in zip(names, row["IoU"], strict=True)}
         tracker.log(row["epoch"], _present(by_class))
-    tracker.log(best["epoch"], _present({"best_mIoU": best["mIoU"], "pixel_accuracy": best["pixel_accuracy"]}))
+    tracker.log(best["epoch"], _present(_winner(result)))
     tracker.set_tags(
         {
             "best_epoch": best["epoch"],
@@ -45,15 +51,22 @@ def publish(
 
 
 def metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """The figures that the KFP UI shows beside the step, in percent."""
-    best, last = result["best"], result["last"]
+    """The figures that the KFP UI shows beside the step; shares in percent."""
+    best, last, test = result["best"], result["last"], result["test"] or {}
     shares = {
         "mIoU": best["mIoU"],
+        "mIoU_low": best["mIoU_low"],
+        "mIoU_high": best["mIoU_high"],
         "last_mIoU": last["mIoU"],
-        "pixel_accuracy": best["pixel_accuracy"],
+        "test_mIoU": test.get("mIoU"),
+        "test_mIoU_low": test.get("mIoU_low"),
+        "test_mIoU_high": test.get("mIoU_high"),
+        **{name: best[name] for name in FIGURES},
         "constant_prediction_mIoU": result["constant_prediction_mIoU"],
     }
     figures = {name: round(100 * value, 2) for name, value in _present(shares).items()}
+    if best["kappa"] is not None:
+        figures["kappa"] = round(best["kappa"], 4)
     return {**figures, "best_epoch": float(best["epoch"])}
 
 
@@ -63,6 +76,7 @@ def summary(result: Mapping[str, Any]) -> str:
     lines = [
         f"## {percent(best['mIoU'])} mIoU",
         "",
+        *_intervals(result),
         f"Epoch {best['epoch']}, {best['variant']}; {result['dataset']['name']} with {result['ratio']} of the labels, "
         f"{result['images']} validation images. Predicting one class everywhere scores "
         f"{percent(result['constant_prediction_mIoU'])}.",
@@ -80,6 +94,34 @@ def summary(result: Mapping[str, Any]) -> str:
         result["note"],
     ]
     return "\n".join(lines) + "\n"
+
+
+def _intervals(result: Mapping[str, Any]) -> list[str]:
+    """The validation figure's interval and, where there is one, the test figure."""
+    best, test = result["best"], result["test"]
+    lines = []
+    if best["mIoU_low"] is not None:
+        lines += [f"95 % interval over images: {percent(best['mIoU_low'])} to {percent(best['mIoU_high'])}.", ""]
+    if test:
+        lines += [
+            f"Test list ({test['images']} images, scored once): {percent(test['mIoU'])} "
+            f"({percent(test['mIoU_low'])} to {percent(test['mIoU_high'])}).",
+            "",
+        ]
+    return lines
+
+
+def _winner(result: Mapping[str, Any]) -> dict[str, float | None]:
+    best, test = result["best"], result["test"] or {}
+    return {
+        "best_mIoU": best["mIoU"],
+        "best_mIoU_low": best["mIoU_low"],
+        "best_mIoU_high": best["mIoU_high"],
+        **{name: best[name] for name in (*FIGURES, "kappa")},
+        "test_mIoU": test.get("mIoU"),
+        "test_mIoU_low": test.get("mIoU_low"),
+        "test_mIoU_high": test.get("mIoU_high"),
+    }
 
 
 def _variants(row: Mapping[str, Any]) -> dict[str, float | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from components.evaluation.charts import VARIANT_NAMES, key, miou_by_epoch
+from components.evaluation.charts import VARIANT_NAMES, band_key, key, miou_by_epoch
 from components.evaluation.examples import Example
 from components.evaluation.scores import VARIANTS
 from components.evaluation.verdict import Verdict
@@ -14,6 +14,16 @@ from components.inference.checkpoint import PaintedClass
 from components.inference.page import render
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+MEASURES = (
+    ("frequency_weighted_IoU", "frequency-weighted IoU", "IoU weighted by the classes’ shares of the true pixels"),
+    ("mean_Dice", "mean Dice", "of each class twice the hits over truth and prediction together (F1)"),
+    ("boundary_IoU", "mean boundary IoU", "IoU of the pixels near the outlines only"),
+    ("pixel_accuracy", "pixel accuracy", "the share of all pixels that are right"),
+    ("mean_accuracy", "mean class accuracy", "of each class the share of its true pixels that was found"),
+)
+"""Of the table of figures: in result.json, in words, explained. They are shares; mIoU and kappa stand apart."""
 
 
 def render_report(
@@ -37,13 +47,19 @@ def render_report(
         TEMPLATE,
         result=result,
         title=f"{result['dataset']['name']} with {result['ratio']} of the labels",
-        gain=verdict.best.mean_iou - verdict.last.mean_iou,
+        lead=result["lead"],
+        rivals=[(VARIANT_NAMES[item["over"]["variant"]], item) for item in result["variants"]],
+        columns=[("validation", result["best"]), *([("test", result["test"])] if result["test"] else [])],
+        measures=MEASURES,
         # A wide and a narrow drawing, so that text is as large on a telephone; the page's CSS shows one.
         charts=(
             ("wide", miou_by_epoch(verdict, 760, 330)),
             ("narrow", miou_by_epoch(verdict, 350, 290)),
         ),
-        legend=[(key(variant), VARIANT_NAMES[variant]) for variant in VARIANTS],
+        legend=[
+            *((key(variant), VARIANT_NAMES[variant]) for variant in VARIANTS),
+            (band_key(verdict.best.variant), f"95 % interval, {VARIANT_NAMES[verdict.best.variant]}"),
+        ],
         verdict=verdict,
         variants=[(variant, VARIANT_NAMES[variant]) for variant in VARIANTS],
         per_class=sorted(present, key=lambda item: -item["iou"]),

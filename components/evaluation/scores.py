@@ -1,26 +1,31 @@
-"""The scores of one checkpoint: a confusion matrix for each image and variant, in one compressed file.
+"""The scores of one checkpoint: a confusion matrix for each image and variant, in one compressed file, and the
+counts that boundary IoU follows from.
 
-Matrices are kept by image because every figure follows from their sums: mIoU, the worst images, and intervals
-by drawing images anew.
+They are kept by image because every figure follows from their sums: mIoU, the worst images, and intervals by
+drawing images anew.
 """
 
 import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from components.errors import WorkFailed
 from components.inference.sliding import Size
+from components.metrics.boundary import RATIO, BandCounts
 from components.metrics.confusion import Matrix
 from components.metrics.scores import mean_iou
 
 Variant = Literal["left", "right", "mean"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 """The two networks, and the average of their softmax probabilities."""
+
+FORMAT = 2
+"""Of the file. Scores in another format are computed again."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,15 @@ class Protocol:
     crop: Size
     stride: Size
     engine: str
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    boundary_ratio: float = RATIO
+    """The distance of boundary IoU, as a share of an image's diagonal."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One checkpoint on all validation images."""
+    """One checkpoint on a list of images, in all variants or some."""
 
     epoch: int
     step: int
@@ -47,6 +56,8 @@ class Scores:
     images: tuple[str, ...]
     matrices: Mapping[Variant, Matrix]
     """(N, C, C) int64 for each variant; rows are the truth."""
+    bands: Mapping[Variant, BandCounts]
+    """(N, C, 3) int64 for each variant: what boundary IoU follows from."""
 
     def total(self, variant: Variant) -> Matrix:
         """(C, C) over all images."""
@@ -58,42 +69,46 @@ class Scores:
 
 
 def pack(scores: Scores) -> bytes:
-    """As .npz: arrays left, right and mean, and `meta`, a JSON text with the rest."""
+    """As .npz: arrays left, right and mean, their bands-left …, and `meta`, a JSON text with the rest."""
     meta = {
-        "format": 1,
+        "format": FORMAT,
         "epoch": scores.epoch,
         "step": scores.step,
         "checkpoint_sha256": scores.checkpoint_sha256,
         "protocol": asdict(scores.protocol),
         "images": scores.images,
+        "variants": list(scores.matrices),
     }
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {variant: scores.matrices[variant] for variant in VARIANTS}
+    arrays: dict[str, Any] = {str(variant): matrix for variant, matrix in scores.matrices.items()}
+    arrays.update({f"bands-{variant}": counts for variant, counts in scores.bands.items()})
     np.savez_compressed(buffer, meta=np.array(json.dumps(meta)), **arrays)
     return buffer.getvalue()
 
 
-def unpack(data: bytes, origin: str) -> Scores:
-    """Raises WorkFailed that names `origin` for what is no scores file."""
+def unpack(data: bytes, origin: str) -> Scores | None:
+    """None for scores in another format. Raises WorkFailed that names `origin` for what is no scores file."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
-            matrices: dict[Variant, Matrix] = {variant: file[variant] for variant in VARIANTS}
-        protocol = meta["protocol"]
+            if meta["format"] != FORMAT:
+                return None
+            matrices: dict[Variant, Matrix] = {variant: file[variant] for variant in meta["variants"]}
+            bands: dict[Variant, BandCounts] = {variant: file[f"bands-{variant}"] for variant in meta["variants"]}
+        protocol = {field.name: _frozen(meta["protocol"][field.name]) for field in fields(Protocol)}
         return Scores(
             epoch=meta["epoch"],
             step=meta["step"],
             checkpoint_sha256=meta["checkpoint_sha256"],
-            protocol=Protocol(
-                split=protocol["split"],
-                classes=tuple(protocol["classes"]),
-                ignore_index=protocol["ignore_index"],
-                crop=tuple(protocol["crop"]),
-                stride=tuple(protocol["stride"]),
-                engine=protocol["engine"],
-            ),
+            protocol=Protocol(**protocol),
             images=tuple(meta["images"]),
             matrices=matrices,
+            bands=bands,
         )
     except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise WorkFailed(f"{origin} is no scores file ({error}): remove it and evaluate again") from error
+
+
+def _frozen(value: Any) -> Any:
+    """JSON has lists where a protocol has tuples."""
+    return tuple(value) if isinstance(value, list) else value

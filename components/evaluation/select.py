@@ -12,14 +12,16 @@ from components.dataset.reader import DatasetReader, default_cache
 from components.dataset.run import RunRecord, load_run
 from components.errors import WorkFailed
 from components.evaluation.examples import Example, choose, draw
+from components.evaluation.held_out import score_test_list
 from components.evaluation.report import render_report
-from components.evaluation.result import build_result
-from components.evaluation.scores import Scores, Variant
+from components.evaluation.result import FORMAT, build_result
+from components.evaluation.scores import Protocol, Scores, Variant
 from components.evaluation.sweep import CheckpointEntry, Sweep, open_sweep, read_index, stored_scores
 from components.evaluation.verdict import decide
+from components.inference.augmented import SINGLE, image_logits
 from components.inference.checkpoint import Checkpoint, PaintedClass, check_belongs, open_checkpoint
 from components.inference.probabilities import predicted_classes
-from components.inference.sliding import normalize, sliding_logits
+from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
 from components.storage import keys
 from components.storage.client import MissingObject, ObjectRef
@@ -61,8 +63,9 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> dict[str,
                 classes=len(sweep.protocol.classes),
             )
             weights = _store_weights(store, run_key, path, verdict.best.variant)
+        test = score_test_list(store, sweep, reader, entry, verdict.best.variant, checkpoint, scratch)
         record, _ = load_run(store, run_key)
-        result = build_result(record, verdict, scores)
+        result = build_result(record, verdict, scores, test)
         result["weights"] = {"uri": weights.uri, "sha256": weights.sha256, "size": weights.size}
         result["report"] = {"uri": store.uri(keys.run(run_key, "report.html"))}
         worst, best = _examples(sweep, reader, chosen, verdict.best.variant, checkpoint)
@@ -88,11 +91,14 @@ def finished_result(store: "Store", run_key: str, entries: list[CheckpointEntry]
         weights, chosen = result["weights"], result["best"]
         epochs = [row["epoch"] for row in result["checkpoints"]]
         digest = result["protocol"]["checkpoint_sha256"]
+        same_format = result["format"] == FORMAT
     except (MissingObject, KeyError, TypeError):
         return None
     stored = store.stat(keys.best_weights(run_key, pair=chosen["variant"] == "mean"))
-    same = epochs == [entry.epoch for entry in entries] and any(
-        entry.epoch == chosen["epoch"] and entry.sha256 == digest for entry in entries
+    same = (
+        same_format
+        and epochs == [entry.epoch for entry in entries]
+        and any(entry.epoch == chosen["epoch"] and entry.sha256 == digest for entry in entries)
     )
     there = stored is not None and stored.sha256 == weights["sha256"]
     return result if same and there and store.stat(keys.run(run_key, "report.html")) else None
@@ -133,12 +139,16 @@ def _examples(
     def example(number: int) -> Example:
         name = scores.images[number]
         image, label = reader.image(name), reader.label(labels[name])
-        logits = sliding_logits(
+        logits = image_logits(
             engines,
-            normalize(image, description.mean, description.std),
+            image,
+            mean=description.mean,
+            std=description.std,
             crop=sweep.protocol.crop,
             stride=sweep.protocol.stride,
             batch=sweep.recipe.evaluation.batch,
+            scales=sweep.protocol.scales,
+            flip=sweep.protocol.flip,
         )
         return draw(
             name,
@@ -167,6 +177,14 @@ def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: dict
         f"crop {crop[1]} × {crop[0]} pixels, stride {stride[1]} × {stride[0]} (width × height); "
         "logits averaged where windows overlap"
     )
+    interval = (
+        f"95 %: percentiles of {DRAWS:,} bootstrap draws of the images with seed {SEED}; differences are paired, on "
+        "the same draws. Images count as independent; frames of one film are not, and their intervals are too narrow"
+    )
+    boundary = (
+        f"Cheng et al., CVPR 2021: pixels within {100 * protocol.boundary_ratio:g} % of the image’s diagonal of an "
+        "outline; pixels without a truth are taken out of both"
+    )
     mean = "from one confusion matrix over all images; mean over the classes that are in the truth or the prediction"
     return [
         ("run", record.run_key),
@@ -174,13 +192,24 @@ def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: dict
         ("split", labels),
         ("validation", f"{len(scores.images):,} images, every labelled pixel counted once"),
         ("mean IoU", mean),
+        ("intervals", interval),
+        ("boundary IoU", boundary),
         ("window", window),
+        ("passes", _passes(protocol)),
         ("both, averaged", "mean of the two networks’ softmax probabilities"),
         ("engine", f"{protocol.engine}, 32-bit floats"),
         ("checkpoint", f"epoch {scores.epoch}, step {scores.step:,}, sha256 {scores.checkpoint_sha256}"),
         ("weights", f"{result['weights']['uri']}, sha256 {result['weights']['sha256']}"),
         ("run started", f"{record.created}; {versions}"),
     ]
+
+
+def _passes(protocol: Protocol) -> str:
+    scales = ", ".join(f"{scale:g}" for scale in protocol.scales)
+    if protocol.scales == SINGLE and not protocol.flip:
+        return "one: each image as it is, not mirrored"
+    mirrored = ", each also mirrored" if protocol.flip else ""
+    return f"scales {scales}{mirrored}; probabilities averaged"
 
 
 def _origin(origin: str) -> str:

@@ -6,16 +6,16 @@ again, so a killed sweep goes on where it was.
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from components import progress
-from components.dataset.manifest import Manifest
+from components.dataset.manifest import Manifest, Sample
 from components.dataset.reader import DatasetReader, default_cache
 from components.dataset.run import load_run
 from components.dataset.split import Split
@@ -23,9 +23,11 @@ from components.errors import WorkFailed
 from components.evaluation.images import DecodedImages
 from components.evaluation.scores import VARIANTS, Protocol, Scores, Variant, pack, unpack
 from components.evaluation.shards import parse_shard
+from components.inference.augmented import image_logits
 from components.inference.checkpoint import Checkpoint, check_belongs, open_checkpoint
 from components.inference.probabilities import mean_probabilities, most_likely
-from components.inference.sliding import images_in_flight, normalize, sliding_logits
+from components.inference.sliding import images_in_flight
+from components.metrics.boundary import BandCounts, boundary_counts
 from components.metrics.confusion import Matrix, confusion_matrix
 from components.recipes.loader import parse_recipe
 from components.recipes.model import Recipe
@@ -70,6 +72,8 @@ def open_sweep(store: "Store", run_key: str, cache: Path | None) -> tuple[Sweep,
         crop=recipe.evaluation.crop,
         stride=recipe.evaluation.stride,
         engine="paddle",
+        scales=recipe.evaluation.scales,
+        flip=recipe.evaluation.flip,
     )
     return Sweep(run_key, recipe, split, reader.manifest, protocol), reader
 
@@ -96,7 +100,7 @@ def stored_scores(store: "Store", run_key: str, entry: CheckpointEntry, protocol
         scores = unpack(store.get_bytes(key), store.uri(key))
     except MissingObject:
         return None
-    if (scores.checkpoint_sha256, scores.protocol) != (entry.sha256, protocol):
+    if scores is None or (scores.checkpoint_sha256, scores.protocol) != (entry.sha256, protocol):
         return None
     return scores
 
@@ -129,7 +133,7 @@ def evaluate_shard(run_key: str, shard: str, store: "Store", cache: Path | None 
 
 
 def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[CheckpointEntry], cache: Path) -> None:
-    samples = [(sample.image, sample.label) for sample in sweep.split.val if sample.label is not None]
+    samples = with_label(sweep.split.val)
     if not samples:
         raise WorkFailed(f"dataset {sweep.manifest.name} has no validation image with a label")
     scratch = cache / "scratch"
@@ -139,7 +143,7 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
         tempfile.TemporaryDirectory(dir=scratch) as folder,
     ):
         workers = images_in_flight(images.pair(0)[1].size, len(sweep.protocol.classes))
-        report = _Progress(len(todo) * len(images))
+        report = ImageProgress(len(todo) * len(images))
         for entry in todo:
             uri = store.uri(entry.key)
             path = store.get_file(entry.key, Path(folder) / "checkpoint.safetensors", entry.sha256)
@@ -151,14 +155,19 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
                 classes=len(sweep.protocol.classes),
             )
             report.start(entry.epoch)
-            matrices = score_images(checkpoint, images, sweep, workers, report.image_done)
-            scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images.names, matrices)
+            matrices, bands = score_images(checkpoint, images, sweep, workers, report.image_done)
+            scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images.names, matrices, bands)
             store.put_bytes(keys.scores(sweep.run_key, entry.epoch), pack(scores))
             progress.say(STEP, describe(scores))
 
 
+def with_label(samples: Sequence[Sample]) -> list[tuple[str, str]]:
+    """(image, label) of the samples that have both."""
+    return [(sample.image, sample.label) for sample in samples if sample.label is not None]
+
+
 def describe(scores: Scores) -> str:
-    figures = ", ".join(f"{variant} {100 * scores.mean_iou(variant):.1f} %" for variant in VARIANTS)
+    figures = ", ".join(f"{variant} {100 * scores.mean_iou(variant):.1f} %" for variant in scores.matrices)
     return f"epoch {scores.epoch}: mIoU {figures}"
 
 
@@ -168,43 +177,52 @@ def score_images(
     sweep: Sweep,
     workers: int,
     image_done: Callable[[], None] = lambda: None,
-) -> dict[Variant, Matrix]:
-    """Confusion matrices (N, C, C) of every image for each variant; `workers` images at a time."""
-    engines = [checkpoint.engines[branch] for branch in ("left", "right")]
+    variants: Sequence[Variant] = VARIANTS,
+) -> tuple[dict[Variant, Matrix], dict[Variant, BandCounts]]:
+    """Every image's confusion matrix (N, C, C) and boundary counts (N, C, 3) for each variant; `workers` images at
+    a time."""
+    branches = [branch for branch in ("left", "right") if branch in variants or "mean" in variants]
+    engines = [checkpoint.engines[branch] for branch in branches]
     description, protocol = checkpoint.description, sweep.protocol
     count = len(protocol.classes)
-    matrices: dict[Variant, Matrix] = {variant: np.zeros((len(images), count, count), np.int64) for variant in VARIANTS}
+    matrices: dict[Variant, Matrix] = {variant: np.zeros((len(images), count, count), np.int64) for variant in variants}
+    bands: dict[Variant, BandCounts] = {variant: np.zeros((len(images), count, 3), np.int64) for variant in variants}
 
     def score(number: int) -> None:
         image, label = images.pair(number)
-        logits = sliding_logits(
+        logits = image_logits(
             engines,
-            normalize(image, description.mean, description.std),
+            image,
+            mean=description.mean,
+            std=description.std,
             crop=protocol.crop,
             stride=protocol.stride,
             batch=sweep.recipe.evaluation.batch,
+            scales=protocol.scales,
+            flip=protocol.flip,
         )
-        predictions: dict[Variant, Any] = {
-            "left": most_likely(logits[0]),
-            "right": most_likely(logits[1]),
-            "mean": most_likely(mean_probabilities(logits)),
-        }
-        for variant, prediction in predictions.items():
+        by_branch = dict(zip(branches, logits, strict=True))
+        for variant in variants:
+            values = mean_probabilities(logits) if variant == "mean" else by_branch[variant]
+            prediction = most_likely(values)
             matrices[variant][number] = confusion_matrix(label, prediction, count, protocol.ignore_index)
+            bands[variant][number] = boundary_counts(
+                label, prediction, count, protocol.ignore_index, protocol.boundary_ratio
+            )
         image_done()
 
     with ThreadPoolExecutor(workers) as pool:
         # Reading the results is what raises an error of a thread here.
         for _ in pool.map(score, range(len(images))):
             pass
-    return matrices
+    return matrices, bands
 
 
-class _Progress:
-    """Counts images over all checkpoints of a shard, and says so about once a second."""
+class ImageProgress:
+    """Counts images over all checkpoints, and says so about once a second."""
 
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._epoch = total, 0, 0
+    def __init__(self, total: int, step: str = STEP) -> None:
+        self._step, self._total, self._done, self._epoch = step, total, 0, 0
         self._started = self._said = time.monotonic()
 
     def start(self, epoch: int) -> None:
@@ -216,4 +234,4 @@ class _Progress:
         if now - self._said >= 1 or self._done == self._total:
             self._said = now
             rate = self._done / (now - self._started)
-            progress.advance(STEP, self._done, self._total, f"epoch {self._epoch}, {rate:.1f} images/s")
+            progress.advance(self._step, self._done, self._total, f"epoch {self._epoch}, {rate:.1f} images/s")

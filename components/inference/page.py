@@ -18,6 +18,7 @@ def render(template: Path, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["points"] = points
     environment.filters["count"] = count
     return environment.get_template(template.name).render(**values)
 
@@ -25,6 +26,11 @@ def render(template: Path, **values: Any) -> str:
 def percent(share: float | None, digits: int = 1) -> str:
     """0.5634 as "56.3 %" (with a thin space that does not break); a dash for what is not there."""
     return "–" if share is None or share != share else f"{100 * share:.{digits}f}\u202f%"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, with its sign: 0.0123 as "+1.2"."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def count(number: int) -> str:

@@ -3,7 +3,7 @@ bytes."""
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,10 +39,18 @@ def paint(ids: ClassIds, classes: Sequence[PaintedClass]) -> Pixels:
 
 def overlay(photograph: Pixels, ids: ClassIds, classes: Sequence[PaintedClass], strength: float = 0.5) -> Pixels:
     """The painted mask over the photograph, with a white line where classes meet."""
-    mixed = photograph * np.float32(1 - strength) + paint(ids, classes) * np.float32(strength)
-    result: Pixels = mixed.round().astype(np.uint8)
+    result = np.empty_like(photograph)
+    for rows in row_bands(len(photograph)):
+        mixed = photograph[rows] * np.float32(1 - strength) + paint(ids[rows], classes) * np.float32(strength)
+        result[rows] = mixed.round().astype(np.uint8)
     result[borders(ids)] = 255
     return result
+
+
+def row_bands(height: int, band: int = 256) -> Iterator[slice]:
+    """An image's rows a few at a time: what is wider than 8 bits is then never as large as a large image."""
+    for top in range(0, height, band):
+        yield slice(top, min(top + band, height))
 
 
 def borders(ids: ClassIds) -> NDArray[np.bool_]:
@@ -55,11 +63,24 @@ def borders(ids: ClassIds) -> NDArray[np.bool_]:
 
 def difference(photograph: Pixels, label: ClassIds, prediction: ClassIds, ignore_index: int) -> Pixels:
     """The photograph in pale grey; wrong pixels in one strong colour, pixels without a truth in black."""
-    grey = photograph.mean(axis=2, dtype=np.float32) * np.float32(0.45) + np.float32(130)
-    result: Pixels = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    result = np.empty_like(photograph)
+    for rows in row_bands(len(photograph)):
+        grey = photograph[rows].mean(axis=2, dtype=np.float32) * np.float32(0.45) + np.float32(130)
+        result[rows] = grey.astype(np.uint8)[..., None]
     result[label != prediction] = WRONG
     result[label == ignore_index] = VOID
     return result
+
+
+def triptych(
+    photograph: Pixels, prediction: ClassIds, truth: ClassIds | None, classes: Sequence[PaintedClass]
+) -> Pixels:
+    """Photograph, painted prediction and, where it is known, painted truth: side by side, a white gap between."""
+    parts = [photograph, paint(prediction, classes)]
+    if truth is not None:
+        parts.append(paint(truth, classes))
+    gap = np.full((photograph.shape[0], 8, 3), 255, np.uint8)
+    return np.concatenate([part for pair in zip(parts, [gap] * len(parts), strict=True) for part in pair][:-1], axis=1)
 
 
 def thumbnail(pixels: Pixels, width: int) -> Pixels:
@@ -99,6 +120,13 @@ def mask_png(ids: ClassIds, classes: Sequence[PaintedClass]) -> bytes:
     picture = Image.fromarray(ids.astype(np.uint8))
     picture.putpalette(palette(classes).tobytes())
     return _encoded(picture, "PNG", optimize=False)
+
+
+def ids_of_png(data: bytes) -> ClassIds:
+    """What `mask_png` wrote."""
+    with Image.open(io.BytesIO(data)) as picture:
+        ids: ClassIds = np.array(picture, np.uint8 if picture.mode == "P" else np.uint16)
+    return ids
 
 
 def data_uri(data: bytes) -> str:

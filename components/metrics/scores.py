@@ -30,10 +30,20 @@ def class_accuracy(matrix: Matrix) -> PerClass:
     return _divide(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1))
 
 
+def dice(matrix: Matrix) -> PerClass:
+    """Dice's coefficient (F1) of each class, 2 IoU / (1 + IoU); NaN where `iou` is."""
+    hit = np.diagonal(matrix, axis1=-2, axis2=-1)
+    return _divide(2 * hit, matrix.sum(-1) + matrix.sum(-2))
+
+
+def mean_over_present(values: PerClass) -> float:
+    """The mean without the absent classes (NaN); NaN where every class is absent."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
 def mean_iou(matrix: Matrix) -> float:
     """mIoU over the classes that are there; NaN for an empty matrix."""
-    values = iou(matrix)
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+    return mean_over_present(iou(matrix))
 
 
 def mean_iou_by_image(matrices: Matrix) -> PerClass:
@@ -56,6 +66,19 @@ def frequency_weighted_iou(matrix: Matrix) -> float:
     if not total:
         return float("nan")
     return float(np.nansum(iou(matrix) * (matrix.sum(1) / total)))
+
+
+def kappa(matrix: Matrix) -> float:
+    """Cohen's kappa: how far the agreement goes beyond what the two class frequencies give by chance.
+
+    1 is full agreement, 0 is chance. NaN for an empty matrix, and where one class is all of truth and prediction.
+    """
+    total = float(matrix.sum())
+    if not total:
+        return float("nan")
+    observed = float(np.trace(matrix)) / total
+    by_chance = float((matrix.sum(0) / total) @ (matrix.sum(1) / total))
+    return (observed - by_chance) / (1 - by_chance) if by_chance < 1 else float("nan")
 
 
 class ConstantPrediction(NamedTuple):

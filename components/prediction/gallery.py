@@ -6,10 +6,20 @@ from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from components.inference.checkpoint import PaintedClass
 from components.inference.page import render
-from components.inference.pictures import Pixels, data_uri, difference, ids_thumbnail, jpeg, mask_png, thumbnail
+from components.inference.pictures import (
+    Pixels,
+    data_uri,
+    difference,
+    ids_thumbnail,
+    jpeg,
+    mask_png,
+    row_bands,
+    thumbnail,
+)
 from components.metrics.confusion import ClassIds, confusion_matrix
 from components.metrics.scores import mean_iou, pixel_accuracy
 
@@ -46,7 +56,7 @@ def draw_card(
     link: str = "",
 ) -> Card:
     """Make an image's pictures at most `width` pixels wide, and its figures from all of its pixels."""
-    counts = np.bincount(prediction.ravel(), minlength=len(classes))
+    counts = class_pixels(prediction, len(classes))
     order = [int(class_id) for class_id in np.argsort(-counts, kind="stable") if counts[class_id]]
     matrix = None if truth is None else confusion_matrix(truth, prediction, len(classes), ignore_index)
     scored = matrix is not None and matrix.any()
@@ -63,6 +73,14 @@ def draw_card(
         pixel_accuracy=pixel_accuracy(matrix) if matrix is not None and scored else None,
         shares=tuple((class_id, float(counts[class_id] / prediction.size)) for class_id in order),
     )
+
+
+def class_pixels(ids: ClassIds, classes: int) -> NDArray[np.int64]:
+    """How many pixels each class has."""
+    counts = np.zeros(classes, np.int64)
+    for rows in row_bands(len(ids)):
+        counts += np.bincount(ids[rows].ravel(), minlength=classes)
+    return counts
 
 
 def render_gallery(

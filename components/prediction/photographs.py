@@ -1,26 +1,30 @@
-"""Photographs: found by path, folder or pattern, and decoded as a person would see them."""
+"""Photographs: found by file, folder, pattern, list or s3:// prefix."""
 
 import glob
-import io
+import hashlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-
-from components.dataset.pictures import upright_rgb
+from components.dataset.layouts.lists import list_lines
 from components.errors import UserError
+from components.metrics.confusion import ClassIds
+from components.prediction.decode import Pixels, Unreadable, decode, read_file, read_label
 
-Pixels = NDArray[np.uint8]
+if TYPE_CHECKING:
+    from components.storage.client import ObjectRef, Store
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
-
-
-class Unreadable(Exception):
-    """A file that cannot be decoded as a photograph. The text is the reason, without the file's name."""
+LISTS = frozenset({".txt", ".lst"})
+"""A line is `image` or `image label`, from where the list lies."""
+S3 = "s3://"
+_MISSING = (
+    "images {!r} do not exist: name a file, a folder, a list (.txt), an s3:// prefix, "
+    "or a quoted pattern such as 'street/*.jpg'"
+)
 
 
 @dataclass(frozen=True)
@@ -35,27 +39,44 @@ class Photograph:
     shown: str
     read: Callable[[], Pixels]
     """(H, W, 3) uint8 RGB; may raise Unreadable."""
-    truth: Callable[[], Pixels] | None = None
-    """(H, W) uint8 class ids, where they are known."""
+    version: Callable[[], str]
+    """Another text for another content; may raise Unreadable."""
+    truth: Callable[[], ClassIds] | None = None
+    """(H, W) class ids, where they are known; may raise Unreadable."""
 
 
-def find_photographs(paths: Sequence[str]) -> list[Photograph]:
-    """Files as they are named, folders with all that lies below them, and patterns such as "street/**/*.jpg".
+def find_photographs(
+    paths: Sequence[str], open_store: "Callable[[], Store] | None" = None, not_below: Path | None = None
+) -> list[Photograph]:
+    """Files as they are named, folders with all that lies below them, patterns such as "street/**/*.jpg", lists
+    (.txt) with a line `image` or `image label` each, and s3://bucket/prefix.
+
+    A file that is named several times is taken once.
+
+    Args:
+        open_store: gives the store of s3:// addresses, when there are any.
+        not_below: a folder whose files are left out: where the predictions go may be inside what is predicted.
 
     Raises:
         UserError: something does not exist, or holds no image.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Photograph] = {}
     for text in paths:
-        for path, below in _expand(text):
-            found.setdefault(path.resolve(), below)
+        expanded = _in_store(text, open_store) if text.startswith(S3) else _in_files(text)
+        for identity, photograph in expanded:
+            if not_below is None or not_below.resolve() not in Path(identity).parents:
+                found.setdefault(identity, photograph)
     if not found:
         raise UserError(f"no images in {', '.join(paths) or 'an empty list'}: looked for {' '.join(sorted(SUFFIXES))}")
-    names = unique_names([below.as_posix() for below in found.values()])
-    return [
-        Photograph(name, os.path.relpath(path), lambda path=path: _read(path))  # type: ignore[misc]
-        for path, name in zip(found, names, strict=True)
-    ]
+    names = unique_names([item.name for item in found.values()])
+    return [replace(item, name=name) for item, name in zip(found.values(), names, strict=True)]
+
+
+def check_exist(paths: Sequence[str]) -> None:
+    """Raises UserError for a file or folder that does not exist, before anything costly is done for the others."""
+    for text in paths:
+        if not (text.startswith(S3) or glob.has_magic(text) or os.path.exists(text)):
+            raise UserError(_MISSING.format(text))
 
 
 def unique_names(files: Sequence[str]) -> list[str]:
@@ -73,36 +94,84 @@ def unique_names(files: Sequence[str]) -> list[str]:
     return names
 
 
-def decode(data: bytes) -> Pixels:
-    """Encoded image to (H, W, 3) uint8 RGB, turned upright as its EXIF data says.
-
-    Grey, palette, RGBA and CMYK images are converted, 16-bit ones brought to 8. Raises Unreadable.
-    """
-    if not data:
-        raise Unreadable("the file is empty")
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            opened.load()
-            return upright_rgb(opened)
-    except UnidentifiedImageError:
-        raise Unreadable("it is no image, or of an unknown format") from None
-    except Image.DecompressionBombError:
-        raise Unreadable(f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from None
+def _in_files(text: str) -> Iterator[tuple[str, Photograph]]:
+    """What one argument names on this machine, each by the file that it is."""
+    for path, below, label in _expand(text):
+        photograph = Photograph(
+            below.as_posix(),
+            os.path.relpath(path),
+            read=partial(_read, path),
+            version=partial(_digest, path),
+            truth=None if label is None else partial(read_label, label),
+        )
+        yield str(path.resolve()), photograph
 
 
-def _expand(text: str) -> list[tuple[Path, Path]]:
-    """The image files that one argument names, each with the path that its outputs get."""
+def _expand(text: str) -> list[tuple[Path, Path, Path | None]]:
+    """Image files, each with the path that its outputs get, and its label."""
     path = Path(text)
     if path.is_dir():
-        return [(file, file.relative_to(path)) for file in sorted(path.rglob("*")) if _is_image(file)]
+        return [(file, file.relative_to(path), None) for file in sorted(path.rglob("*")) if _is_image(file)]
+    if path.is_file() and path.suffix.lower() in LISTS:
+        return _listed(path)
     if path.is_file():
-        return [(path, Path(path.name))]
+        return [(path, Path(path.name), None)]
     if glob.has_magic(text):
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-        return [(file, Path(file.name)) for file in matches if _is_image(file)]
-    raise UserError(f"images {text!r} do not exist: name a file, a folder, or a quoted pattern such as 'street/*.jpg'")
+        return [(file, Path(file.name), None) for file in matches if _is_image(file)]
+    raise UserError(_MISSING.format(text))
+
+
+def _listed(path: Path) -> list[tuple[Path, Path, Path | None]]:
+    found = []
+    for where, fields in list_lines(path.parent, path.name):
+        files = [path.parent / field for field in fields]
+        for file, field in zip(files, fields, strict=True):
+            if not file.is_file():
+                raise UserError(f"{where}: {field} does not exist in {path.parent}; correct the line or add the file")
+        below = Path(fields[0])
+        label = files[1] if len(files) == 2 else None
+        found.append((files[0], Path(below.name) if below.is_absolute() else below, label))
+    return found
+
+
+def _in_store(text: str, open_store: "Callable[[], Store] | None") -> Iterator[tuple[str, Photograph]]:
+    """The images whose keys begin with a prefix, or the one object that it names."""
+    from components.storage.client import MissingObject, Store
+
+    bucket, _, prefix = text.removeprefix(S3).partition("/")
+    if open_store is None or not bucket:
+        raise UserError(f"images {text!r}: write s3://bucket/prefix, and set AWS_ENDPOINT_URL to where it lies")
+    own = open_store()
+    store = own if own.settings.bucket == bucket else Store(replace(own.settings, bucket=bucket))
+    try:
+        listed = store.list(prefix)
+    except MissingObject:
+        raise UserError(f"images {text!r}: there is no bucket {bucket!r} at {store.settings.endpoint}") from None
+    objects = [item for item in listed if PurePosixPath(item.key).suffix.lower() in SUFFIXES]
+    exact = [item for item in objects if item.key == prefix]
+    base = prefix.rpartition("/")[0]
+    for item in exact or objects:
+        photograph = Photograph(
+            item.key[len(base) :].lstrip("/"),
+            item.uri,
+            read=partial(_fetch, store, item.key),
+            version=partial(_stored_version, item),
+        )
+        yield item.uri, photograph
+
+
+def _stored_version(item: "ObjectRef") -> str:
+    return f"{item.uri} {item.size} {item.modified.isoformat()}"
+
+
+def _fetch(store: "Store", key: str) -> Pixels:
+    from components.storage.client import MissingObject
+
+    try:
+        return decode(store.get_bytes(key))
+    except MissingObject:
+        raise Unreadable("it is no longer in the store") from None
 
 
 def _is_image(path: Path) -> bool:
@@ -110,8 +179,8 @@ def _is_image(path: Path) -> bool:
 
 
 def _read(path: Path) -> Pixels:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from None
-    return decode(data)
+    return decode(read_file(path))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(read_file(path)).hexdigest()

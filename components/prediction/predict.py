@@ -1,21 +1,25 @@
 """Photographs in, masks and overlays out. The pipeline's step and `cps predict` both come here."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+
+import numpy as np
 
 from components import progress
-from components.inference.checkpoint import Checkpoint
-from components.inference.pictures import jpeg, mask_png, overlay, paint, png
-from components.inference.probabilities import predicted_classes
-from components.inference.sliding import Size, images_in_flight, normalize, sliding_logits
+from components.inference.augmented import SINGLE, image_logits
+from components.inference.checkpoint import Checkpoint, PaintedClass
+from components.inference.engine import Floats
+from components.inference.pictures import ids_of_png, jpeg, mask_png, overlay, paint, png, triptych
+from components.inference.probabilities import mean_probabilities, predicted_classes
+from components.inference.sliding import Size, images_in_flight
 from components.metrics.confusion import ClassIds
+from components.prediction.decode import Pixels, Unreadable
 from components.prediction.gallery import Card, draw_card, render_gallery
-from components.prediction.photographs import Photograph, Pixels, Unreadable
+from components.prediction.photographs import Photograph
+from components.prediction.places import Place
 
 STEP = "predict"
 CARDS = 48
@@ -24,12 +28,56 @@ CARDS = 48
 
 @dataclass(frozen=True)
 class Window:
-    """Height and width, in pixels, of the sliding window and of its steps."""
+    """How an image goes through the network: height and width, in pixels, of the sliding window and of its steps."""
 
     crop: Size
     stride: Size
     batch: int = 4
     """Windows that go through a network at once; it does not change the result."""
+    scales: tuple[float, ...] = SINGLE
+    flip: bool = False
+    """The image resized by each scale, and mirrored: the probabilities are averaged."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is made of an image besides masks/NAME.png, color/NAME.png and overlays/NAME.jpg."""
+
+    triptychs: bool = False
+    """triptychs/NAME.jpg: photograph, prediction, and the truth where it is known, side by side."""
+    confidence: bool = False
+    """confidence/NAME.png: the softmax probability of the predicted class, 0 to 1 as 0 to 255, rounded."""
+
+    def names(self, name: str) -> list[str]:
+        """An image's files, the mask last: where it is, the others are."""
+        return [
+            f"color/{name}.png",
+            f"overlays/{name}.jpg",
+            *([f"triptychs/{name}.jpg"] if self.triptychs else []),
+            *([f"confidence/{name}.png"] if self.confidence else []),
+            f"masks/{name}.png",
+        ]
+
+    def encode(
+        self,
+        name: str,
+        image: Pixels,
+        ids: ClassIds,
+        truth: ClassIds | None,
+        confidence: Floats | None,
+        classes: Sequence[PaintedClass],
+    ) -> dict[str, bytes]:
+        """The content of `names`, in their order."""
+        files = {
+            f"color/{name}.png": png(paint(ids, classes)),
+            f"overlays/{name}.jpg": jpeg(overlay(image, ids, classes), 92),
+        }
+        if self.triptychs:
+            files[f"triptychs/{name}.jpg"] = jpeg(triptych(image, ids, truth, classes), 92)
+        if confidence is not None:
+            files[f"confidence/{name}.png"] = png(np.rint(confidence * 255).astype(np.uint8))
+        files[f"masks/{name}.png"] = mask_png(ids, classes)
+        return files
 
 
 @dataclass(frozen=True)
@@ -41,6 +89,9 @@ class Refused:
 @dataclass
 class Outcome:
     done: int = 0
+    """Images whose outputs are there now."""
+    reused: int = 0
+    """Those of them that were there before."""
     refused: list[Refused] = field(default_factory=list)
     cards: list[Card] = field(default_factory=list)
 
@@ -59,69 +110,130 @@ class Page:
     ignore_index: int = 255
 
 
-def predict_photographs(
-    checkpoint: Checkpoint, photographs: Sequence[Photograph], window: Window, out: Path, page: Page
-) -> Outcome:
-    """Write masks/NAME.png (class ids), color/NAME.png, overlays/NAME.jpg and gallery.html below `out`.
+@dataclass(frozen=True)
+class _Done:
+    card: Card | None
+    reused: bool
 
-    An image that cannot be read is said in one line and listed; the rest is done.
+
+def predict_photographs(
+    checkpoint: Checkpoint,
+    photographs: Sequence[Photograph],
+    window: Window,
+    place: Place,
+    page: Page,
+    outputs: Outputs = Outputs(),
+) -> Outcome:
+    """Put the outputs of every image and gallery.html into `place`.
+
+    What is there already, from the same weights and settings, is not made again. An image that cannot be read, or
+    whose label does not fit it, is said in one line and listed; the rest is done.
     """
     classes = checkpoint.description.classes
     outcome = Outcome()
     card_width = 480 if len(photographs) <= 24 else 320
 
-    def one(photograph: Photograph, with_card: bool) -> Card | None:
+    def one(photograph: Photograph, with_card: bool) -> _Done:
+        names = outputs.names(photograph.name)
+        reused = place.holds(photograph, names)
+        if reused and not with_card:
+            return _Done(None, reused)
         image = photograph.read()
-        ids = predict_one(checkpoint, image, window)
-        _write(out / "masks" / f"{photograph.name}.png", mask_png(ids, classes))
-        _write(out / "color" / f"{photograph.name}.png", png(paint(ids, classes)))
-        _write(out / "overlays" / f"{photograph.name}.jpg", jpeg(overlay(image, ids, classes), 92))
-        if not with_card:
-            return None
         truth = photograph.truth() if photograph.truth else None
+        if truth is not None:
+            _check_truth(image, truth, len(classes), page.ignore_index)
+        if reused:
+            ids = ids_of_png(place.read(names[-1]))
+        else:
+            ids, confidence = predict_one(checkpoint, image, window, confidence=outputs.confidence)
+            place.put(photograph, outputs.encode(photograph.name, image, ids, truth, confidence, classes))
+        if not with_card:
+            return _Done(None, reused)
         link = f"overlays/{photograph.name}.jpg" if page.link else ""
-        return draw_card(photograph.shown, image, ids, truth, classes, page.ignore_index, card_width, link)
+        card = draw_card(photograph.shown, image, ids, truth, classes, page.ignore_index, card_width, link)
+        return _Done(card, reused)
 
-    began = time.monotonic()
-    for number, (photograph, wait) in enumerate(_in_parallel(checkpoint, photographs, one), start=1):
+    report = _Progress(len(photographs))
+    for photograph, wait in _in_parallel(checkpoint, photographs, one):
         try:
-            card = wait()
+            done = wait()
         except Unreadable as error:
             outcome.refused.append(Refused(photograph.shown, str(error)))
             progress.say(STEP, f"left out {photograph.shown}: {error}")
+            report.passed()
         else:
             outcome.done += 1
-            outcome.cards.extend([card] if card else [])
-        rate = number / max(1e-9, time.monotonic() - began)
-        progress.advance(STEP, number, len(photographs), f"{rate:.1f} images/s")
+            outcome.reused += done.reused
+            outcome.cards.extend([done.card] if done.card else [])
+            report.passed() if done.reused else report.predicted()
+    if outcome.reused:
+        progress.say(STEP, f"{outcome.reused} of {len(photographs)} images were predicted before")
     if outcome.done:
         html = render_gallery(page.title, outcome.cards, outcome.done, classes, outcome.refused_lines(), page.facts)
-        _write(out / "gallery.html", html.encode())
+        place.put_page("gallery.html", html.encode())
     return outcome
 
 
-def predict_one(checkpoint: Checkpoint, image: Pixels, window: Window) -> ClassIds:
-    """Class ids (H, W) of one photograph, (H, W, 3) uint8 RGB; the mean of the networks where there are two."""
+def predict_one(
+    checkpoint: Checkpoint, image: Pixels, window: Window, *, confidence: bool = False
+) -> tuple[ClassIds, Floats | None]:
+    """Class ids (H, W) of one photograph, (H, W, 3) uint8 RGB; the mean of the networks where there are two.
+
+    With `confidence` the softmax probability of those classes too, (H, W) in [0, 1].
+    """
     description = checkpoint.description
-    logits = sliding_logits(
+    logits = image_logits(
         list(checkpoint.engines.values()),
-        normalize(image, description.mean, description.std),
+        image,
+        mean=description.mean,
+        std=description.std,
         crop=window.crop,
         stride=window.stride,
         batch=window.batch,
+        scales=window.scales,
+        flip=window.flip,
     )
-    return predicted_classes(logits)
+    ids = predicted_classes(logits)
+    return ids, mean_probabilities(logits).max(axis=0) if confidence else None
+
+
+def _check_truth(image: Pixels, truth: ClassIds, classes: int, ignore_index: int) -> None:
+    """Raises Unreadable."""
+    if truth.shape != image.shape[:2]:
+        raise Unreadable(
+            f"its label is {truth.shape[1]}x{truth.shape[0]} pixels, the image {image.shape[1]}x{image.shape[0]}"
+        )
+    strange = np.unique(truth[(truth >= classes) & (truth != ignore_index)])
+    if strange.size:
+        raise Unreadable(f"its label has id {strange[0]}, outside the {classes} classes, and not {ignore_index}")
+
+
+class _Progress:
+    """How many images are through, and how many are predicted a second."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._through, self._predicted = total, 0, 0
+        self._began = time.monotonic()
+
+    def passed(self) -> None:
+        self._through += 1
+        rate = self._predicted / max(1e-9, time.monotonic() - self._began)
+        progress.advance(STEP, self._through, self._total, f"{rate:.1f} images/s" if self._predicted else "")
+
+    def predicted(self) -> None:
+        self._predicted += 1
+        self.passed()
 
 
 def _in_parallel(
     checkpoint: Checkpoint,
     photographs: Sequence[Photograph],
-    one: Callable[[Photograph, bool], Card | None],
-) -> Iterator[tuple[Photograph, Callable[[], Card | None]]]:
+    one: Callable[[Photograph, bool], _Done],
+) -> Iterator[tuple[Photograph, Callable[[], _Done]]]:
     """Run `one` for every photograph, a few at a time; yields them in order, each with a call for its result."""
     classes = len(checkpoint.description.classes)
     threads = images_in_flight(_pixels_of_first(photographs), classes)
-    waiting: deque[tuple[Photograph, Future[Card | None]]] = deque()
+    waiting: deque[tuple[Photograph, Future[_Done]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for number, photograph in enumerate(photographs):
@@ -144,11 +256,3 @@ def _pixels_of_first(photographs: Sequence[Photograph]) -> int:
         except Unreadable:
             continue
     return 1
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing: a killed run leaves no half picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(data)
-    os.replace(partial, path)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 STEP = "predict"
 LISTS = ("val", "test", "unlabeled")
 """What `images` of the pipeline's step may name besides files: lists of the run's dataset."""
-CONTENT_TYPES = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".html": "text/html; charset=utf-8",
-    ".json": "application/json",
-}
 
 
 def predict_files(
@@ -38,15 +32,23 @@ def predict_files(
     *,
     crop: tuple[int, int] | None = None,
     stride: tuple[int, int] | None = None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
     sha256: str = "",
+    triptychs: bool = False,
+    confidence: bool = False,
+    open_store: "Callable[[], Store] | None" = None,
 ) -> list[str]:
     """Predict photographs with a weights file; no pipeline and no store are needed.
 
     Args:
-        images: a file, a folder or a pattern, or several of them.
-        out: gets masks/, color/, overlays/ and gallery.html.
+        images: a file, a folder, a pattern, a list (.txt) or an s3:// prefix, or several of them.
+        out: gets masks/, color/, overlays/ and gallery.html. What it has from the same weights and settings is kept.
         crop, stride: height, width in pixels; those that the weights were scored with when not given.
+        scales, flip: resize each image by every factor, mirror it, and average the probabilities.
         sha256: what the weights must be, where it is known.
+        triptychs, confidence: further outputs, as `Outputs` says.
+        open_store: gives the store of s3:// addresses.
 
     Returns:
         A line for each image that could not be read, which has been said; the rest is done.
@@ -58,21 +60,27 @@ def predict_files(
     from components.inference.checkpoint import check_digest, open_checkpoint
     from components.networks.processor import usable_cores
     from components.prediction.photographs import find_photographs
-    from components.prediction.predict import Page, predict_photographs
+    from components.prediction.places import Folder
+    from components.prediction.predict import Outputs, Page, predict_photographs
 
     if sha256:
         check_digest(weights, sha256)
-    photographs = find_photographs([str(images)] if isinstance(images, (str, Path)) else images)
+    paths = [str(images)] if isinstance(images, (str, Path)) else images
+    photographs = find_photographs(paths, open_store, not_below=out)
     checkpoint = open_checkpoint(weights, threads=usable_cores())
-    window = _window(checkpoint, crop, stride)
+    window = _window(checkpoint, crop, stride, scales, flip)
     progress.say(STEP, f"{len(photographs)} images with {weights} into {out}")
     page = Page(f"Predictions of {weights.name}", _facts(checkpoint, window, str(weights)), link=True)
-    outcome = predict_photographs(checkpoint, photographs, window, out, page)
+    place = Folder(out, _stamp(weights, window))
+    outputs = Outputs(triptychs=triptychs, confidence=confidence)
+    outcome = predict_photographs(checkpoint, photographs, window, place, page, outputs)
     refused = outcome.refused_lines()
     if refused and not outcome.done:
         raise WorkFailed(_refused_text(refused, 0, ""))
     if refused:
-        progress.say(STEP, _refused_text(refused, outcome.done, str(out)))
+        progress.say(STEP, f"{len(refused)} of {len(photographs)} images could not be read; the rest is in {out}:")
+        for line in refused:
+            progress.say(STEP, f"  {line}")
     return refused
 
 
@@ -106,15 +114,14 @@ def predict_run(
     record, split = load_run(store, run_key)
     result = store.get_json(keys.run(run_key, "result.json"))
     with DatasetReader(store, record.dataset.digest, cache) as reader:
-        photographs, identity = _choose(images, limit, reader, split)
+        photographs, identity = _choose(images, limit, reader, split, store)
         digest = hashlib.sha256(
             json.dumps([result["weights"]["sha256"], result["protocol"], identity], sort_keys=True).encode()
         ).hexdigest()
         batch = f"{_slug(images)}-{digest[:12]}"
         made = _made_before(store, run_key, batch)
         if made is None:
-            with tempfile.TemporaryDirectory(prefix="cps-predict-") as folder:
-                made = _predict_and_store(store, result, photographs, batch, Path(folder), reader.manifest.ignore_index)
+            made = _predict_and_store(store, result, photographs, batch, reader.manifest.ignore_index)
         else:
             progress.say(STEP, f"predicted before: {made['gallery']}")
     if html_path:
@@ -126,34 +133,27 @@ def predict_run(
 
 
 def _predict_and_store(
-    store: "Store",
-    result: dict[str, Any],
-    photographs: "Sequence[Photograph]",
-    batch: str,
-    folder: Path,
-    ignore_index: int,
+    store: "Store", result: dict[str, Any], photographs: "Sequence[Photograph]", batch: str, ignore_index: int
 ) -> dict[str, Any]:
     from components.inference.checkpoint import open_checkpoint
     from components.networks.processor import usable_cores
-    from components.prediction.predict import Page, predict_photographs
+    from components.prediction.places import StoredFolder
+    from components.prediction.predict import Outputs, Page, predict_photographs
 
     run_key, pair = result["run_key"], result["best"]["variant"] == "mean"
     weights = result["weights"]
-    path = store.get_file(keys.best_weights(run_key, pair=pair), folder / "best.safetensors", weights["sha256"])
-    checkpoint = open_checkpoint(path, threads=usable_cores())
-    window = _window(checkpoint, None, None)
-    out = folder / "out"
+    with tempfile.TemporaryDirectory(prefix="cps-predict-") as folder:
+        path = store.get_file(keys.best_weights(run_key, pair=pair), Path(folder) / "best", weights["sha256"])
+        checkpoint = open_checkpoint(path, threads=usable_cores())
+    protocol = result["protocol"]
+    window = _window(checkpoint, None, None, protocol["scales"], protocol["flip"])
     title = f"{result['dataset']['name']} with {result['ratio']} of the labels: predictions"
     facts = [("run", run_key), *_facts(checkpoint, window, weights["uri"])]
     page = Page(title, facts, link=False, ignore_index=ignore_index)
-    outcome = predict_photographs(checkpoint, photographs, window, out, page)
+    place = StoredFolder(store, keys.prediction(run_key, batch, ""))
+    outcome = predict_photographs(checkpoint, photographs, window, place, page, Outputs(triptychs=True))
     if not outcome.done:
         raise WorkFailed(_refused_text(outcome.refused_lines(), 0, ""))
-    # The gallery's turn comes after what it shows, and last the line that says that all is there.
-    files = sorted((path for path in out.rglob("*") if path.is_file()), key=lambda path: path.suffix == ".html")
-    for file in files:
-        key = keys.prediction(run_key, batch, file.relative_to(out).as_posix())
-        store.put_file(key, file, CONTENT_TYPES[file.suffix])
     made = {
         "run_key": run_key,
         "batch": batch,
@@ -162,18 +162,21 @@ def _predict_and_store(
         "gallery": store.uri(keys.prediction(run_key, batch, "gallery.html")),
         "predictions": store.uri(keys.prediction(run_key, batch, "")),
     }
+    # Last, because it says that all is there.
     store.put_json(keys.prediction(run_key, batch, "predictions.json"), made)
     progress.say(STEP, f"{outcome.done} images predicted: {made['gallery']}")
     return made
 
 
-def _choose(images: str, limit: int, reader: "DatasetReader", split: "Split") -> "tuple[list[Photograph], list[Any]]":
+def _choose(
+    images: str, limit: int, reader: "DatasetReader", split: "Split", store: "Store"
+) -> "tuple[list[Photograph], list[Any]]":
     """The photographs, and what tells this choice from another one."""
     from components.prediction.photographs import Photograph, find_photographs, unique_names
 
     if images not in LISTS:
-        found = spaced(find_photographs([images]), limit)
-        return found, [[item.shown, hashlib.sha256(Path(item.shown).read_bytes()).hexdigest()] for item in found]
+        found = spaced(find_photographs([images], lambda: store), limit)
+        return found, [[item.shown, _version(item)] for item in found]
     if images == "unlabeled":
         samples: list[tuple[str, str | None]] = [(name, None) for name in split.unlabeled]
     else:
@@ -186,11 +189,29 @@ def _choose(images: str, limit: int, reader: "DatasetReader", split: "Split") ->
             name,
             image,
             read=lambda image=image: reader.image(image),  # type: ignore[misc]
+            version=lambda image=image: image,  # type: ignore[misc]
             truth=None if label is None else lambda label=label: reader.label(label),  # type: ignore[misc]
         )
         for (image, label), name in zip(chosen, unique_names([image for image, _ in chosen]), strict=True)
     ]
     return photographs, [image for image, _ in chosen]
+
+
+def _version(photograph: "Photograph") -> str:
+    from components.prediction.decode import Unreadable
+
+    try:
+        return photograph.version()
+    except Unreadable:
+        return ""
+
+
+def _stamp(weights: Path, window: "Window") -> str:
+    """What predictions of an image depend on besides the image."""
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    settings = {"crop": window.crop, "stride": window.stride, "scales": window.scales, "flip": window.flip}
+    return json.dumps({"weights": digest, **settings})
 
 
 def spaced(items: Sequence[Any], limit: int) -> list[Any]:
@@ -209,7 +230,13 @@ def _made_before(store: "Store", run_key: str, batch: str) -> dict[str, Any] | N
     return made
 
 
-def _window(checkpoint: "Checkpoint", crop: tuple[int, int] | None, stride: tuple[int, int] | None) -> "Window":
+def _window(
+    checkpoint: "Checkpoint",
+    crop: tuple[int, int] | None,
+    stride: tuple[int, int] | None,
+    scales: Sequence[float],
+    flip: bool,
+) -> "Window":
     from components.prediction.predict import Window
 
     description = checkpoint.description
@@ -223,9 +250,9 @@ def _window(checkpoint: "Checkpoint", crop: tuple[int, int] | None, stride: tupl
         stride = (kept[0], kept[1])
     if any(not 0 < step <= side for side, step in zip(crop, stride, strict=True)):
         raise UserError(
-            f"stride {stride[0]}x{stride[1]} must be positive and at most crop {crop[0]}x{crop[1]} (height x width)"
+            f"stride {stride[1]}x{stride[0]} must be positive and at most crop {crop[1]}x{crop[0]} (width x height)"
         )
-    return Window(crop, stride)
+    return Window(crop, stride, scales=tuple(scales), flip=flip)
 
 
 def _facts(checkpoint: "Checkpoint", window: "Window", weights: str) -> list[tuple[str, str]]:
@@ -237,6 +264,7 @@ def _facts(checkpoint: "Checkpoint", window: "Window", weights: str) -> list[tup
         ("trained in run", f"{description.run_key or 'unknown'}, epoch {description.epoch}"),
         ("crop", f"{window.crop[1]} × {window.crop[0]} pixels (width × height)"),
         ("stride", f"{window.stride[1]} × {window.stride[0]} pixels"),
+        ("scales", ", ".join(f"{scale:g}" for scale in window.scales) + (", and mirrored" if window.flip else "")),
     ]
 
 

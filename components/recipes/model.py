@@ -220,6 +220,11 @@ class Evaluation(Settings):
     stride: Size
     batch: Positive = 4
     """Windows that go through a network at once; it changes the time, and not the result."""
+    scales: Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], Field(min_length=1)] = (1.0,)
+    """Every image is scored resized by each of these factors, and the probabilities are averaged: slower by their
+    number."""
+    flip: bool = False
+    """Besides, every scale mirrored left to right: twice as slow."""
 
     @model_validator(mode="after")
     def _covers(self) -> "Evaluation":

@@ -48,6 +48,11 @@ def scores(run_key: str, epoch: int) -> str:
     return f"runs/{run_key}/scores/epoch-{epoch:04d}.npz"
 
 
+def test_scores(run_key: str) -> str:
+    """Of the chosen checkpoint and network alone, on the dataset's test list."""
+    return f"runs/{run_key}/scores/test.npz"
+
+
 def prediction(run_key: str, batch: str, name: str) -> str:
     """`batch` names the images and settings of one prediction; `name` is gallery.html, masks/…, overlays/…."""
     return f"runs/{run_key}/predictions/{batch}/{name}"

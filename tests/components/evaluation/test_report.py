@@ -1,7 +1,7 @@
 """The report: complete, self-contained, well-formed, and right in its figures."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -18,6 +18,7 @@ from components.evaluation.result import build_result
 from components.evaluation.scores import VARIANTS, Protocol, Scores
 from components.evaluation.verdict import decide
 from components.inference.checkpoint import PaintedClass
+from components.metrics.bootstrap import Interval
 from components.metrics.confusion import confusion_matrix
 
 CLASSES = (
@@ -25,7 +26,7 @@ CLASSES = (
     PaintedClass("sky & clouds", (70, 130, 180)),
     PaintedClass("tram", (0, 80, 100)),
 )
-VOID_TAGS = {"meta", "img", "input", "br", "line", "circle", "rect", "path", "polyline"}
+VOID_TAGS = {"meta", "img", "input", "br", "line", "circle", "rect", "path", "polyline", "polygon"}
 RECORD = RunRecord(
     run_key="demo-1-8-s0-0123456789ab",
     recipe="demo",
@@ -81,14 +82,16 @@ def make_scores(epochs: list[int], images: int = 4) -> list[Scores]:
             for variant in VARIANTS
         }
         names = tuple(f"images/{number}.jpg" for number in range(images))
-        found.append(Scores(epoch, epoch * 10, "c" * 64, protocol, names, matrices))
+        bands = dict.fromkeys(VARIANTS, np.tile([[6, 9, 8], [2, 4, 6], [0, 0, 0]], (images, 1, 1)))
+        found.append(Scores(epoch, epoch * 10, "c" * 64, protocol, names, matrices, bands))
     return found
 
 
-def make_report(epochs: list[int]) -> str:
-    scores = make_scores(epochs)
+def make_report(epochs: list[int], images: int = 4, test_images: int = 0) -> str:
+    scores = make_scores(epochs, images)
     verdict = decide(scores)
-    result = build_result(RECORD, verdict, scores)
+    test = make_scores([verdict.best.epoch], test_images)[0] if test_images else None
+    result = build_result(RECORD, verdict, scores, test)
     result["weights"] = {"uri": "s3://cps/weights/x/best.safetensors", "sha256": "a" * 64, "size": 1}
     result["report"] = {"uri": "s3://cps/runs/x/report.html"}
     random = np.random.default_rng(1)
@@ -111,7 +114,8 @@ def test_the_page_is_whole_and_needs_no_network(epochs: list[int]) -> None:
     assert page.addresses
     assert all(address.startswith("data:image/") for address in page.addresses)
     assert not re.search(r"https?://|@import|url\(", html)
-    assert page.tags.count("svg") == 2 + len(VARIANTS)
+    assert page.tags.count("svg") == 2 + len(VARIANTS) + 1
+    assert page.tags.count("polygon") == 2
     assert "NaN" not in html
     assert "nan" not in re.sub(r"data:[^\"]+", "", html)
     assert len(html) < 3_000_000
@@ -121,10 +125,43 @@ def test_the_page_says_what_was_left_out_and_escapes_names() -> None:
     html = make_report([1, 2, 3])
     assert "Left out of the mean" in html
     assert re.search(r"predicted to show it: tram", html)
+    assert "absent: left out of the mean" in html
     assert "road &lt;b&gt;" in html
     assert "<b>" not in html.replace("<b style", "")
     assert "sky &amp; clouds" in html
     assert "took no part in the choice" in html
+
+
+def test_the_page_says_how_sure_it_is() -> None:
+    html = re.sub(r"\s+", " ", make_report([1, 2, 3]))
+    assert re.search(r"95&nbsp;% interval \d+\.\d.% to \d+\.\d.%", html)
+    assert "the paired difference" in html or "the last one did best" in html
+    # One image does not tell how images differ.
+    alone = re.sub(r"\s+", " ", make_report([1, 2, 3], images=1))
+    assert "the paired difference" not in alone
+    assert "<polygon" not in alone
+    assert "– to –" in alone
+
+
+@pytest.mark.parametrize(("clear", "says"), [(True, "(clearly less than"), (False, "(not clearly less than")])
+def test_the_page_says_whether_a_lead_is_clear(clear: bool, says: str) -> None:
+    scores = make_scores([1, 2, 3])
+    verdict = decide(scores)
+    leads = [replace(lead, interval=Interval(0.01 if clear else -0.01, 0.05)) for lead in verdict.variants]
+    last = replace(leads[0], over=replace(verdict.last, epoch=3))
+    verdict = replace(verdict, variants=tuple(leads), lead=last, best=replace(verdict.best, epoch=1))
+    result = build_result(RECORD, verdict, scores)
+    result["weights"] = result["report"] = {"uri": "s3://x/y"}
+    html = render_report(result, verdict, classes=CLASSES, worst=[], best=[], facts=[])
+    assert html.count(says) == 2
+    assert ("no clear lead" in html) != clear
+
+
+def test_the_test_list_stands_beside_the_validation_figure() -> None:
+    html = make_report([1, 2], test_images=6)
+    assert "test list, scored once" in html
+    assert "6 images took no part in the choice and were scored once" in html
+    assert "test list" not in make_report([1, 2])
 
 
 def test_the_result_holds_the_figures() -> None:
@@ -132,15 +169,37 @@ def test_the_result_holds_the_figures() -> None:
     verdict = decide(scores)
     result = build_result(RECORD, verdict, scores)
     tram = result["best"]["per_class"][2]
-    assert tram == {"name": "tram", "iou": None, "accuracy": None, "share": 0.0}
+    assert tram == {
+        "name": "tram",
+        **dict.fromkeys(("iou", "accuracy", "dice", "boundary_iou")),
+        "share": 0.0,
+    }
+    assert result["best"]["boundary_IoU"] == pytest.approx((6 / 11 + 2 / 8) / 2)
+    dices = [item["dice"] for item in result["best"]["per_class"][:2]]
+    assert result["best"]["mean_Dice"] == pytest.approx(sum(dices) / 2)
+    assert result["best"]["mIoU_low"] < result["best"]["mIoU"] < result["best"]["mIoU_high"]
+    assert result["test"] is None
     ious = [item["iou"] for item in result["best"]["per_class"][:2]]
     assert result["best"]["mIoU"] == pytest.approx(sum(ious) / 2)
     assert result["last"]["variant"] == result["best"]["variant"]
     row = result["checkpoints"][[1, 2].index(result["best"]["epoch"])]
     assert row["IoU"] == [item["iou"] for item in result["best"]["per_class"]]
-    assert metrics(result)["mIoU"] == round(100 * result["best"]["mIoU"], 2)
+    assert row["mIoU_low"] == result["best"]["mIoU_low"]
+    shown = metrics(result)
+    assert shown["mIoU"] == round(100 * result["best"]["mIoU"], 2)
+    assert shown["mIoU_low"] < shown["mIoU"] < shown["mIoU_high"]
+    assert shown["kappa"] == round(result["best"]["kappa"], 4)
+    assert "test_mIoU" not in shown
     result["weights"] = result["report"] = {"uri": "s3://x/y"}
     assert "| tram | – | – |" in summary(result)
+    assert "95 % interval over images" in summary(result)
+
+    test = make_scores([9], images=7)[0]
+    result = build_result(RECORD, verdict, scores, test)
+    variant = verdict.best.variant
+    assert (result["test"]["images"], result["test"]["mIoU"]) == (7, test.mean_iou(variant))
+    assert metrics(result)["test_mIoU"] == round(100 * test.mean_iou(variant), 2)
+    assert "7 images took no part in the choice" in result["note"]
 
 
 def test_worst_and_best_images_are_ranked_and_none_is_both() -> None:
@@ -148,7 +207,7 @@ def test_worst_and_best_images_are_ranked_and_none_is_both() -> None:
     identity, wrong = np.array([[5, 0, 0], [0, 5, 0], [0, 0, 0]]), np.array([[0, 5, 0], [5, 0, 0], [0, 0, 0]])
     half = np.array([[5, 0, 0], [5, 0, 0], [0, 0, 0]])
     matrices = dict.fromkeys(VARIANTS, np.stack([half, identity, wrong, np.zeros((3, 3), int)]))
-    ranked = Scores(1, 1, "", scores.protocol, ("h", "i", "w", "void"), matrices)
+    ranked = Scores(1, 1, "", scores.protocol, ("h", "i", "w", "void"), matrices, {})
     assert choose(ranked, "left", 3) == ([2, 0], [1])
     assert choose(ranked, "left", 1) == ([2], [1])
 
@@ -188,6 +247,8 @@ def test_epochs_are_thinned_out_to_the_ends() -> None:
 @pytest.mark.parametrize("width", [350, 760])
 def test_everything_drawn_is_inside_the_chart(epochs: list[int], width: int) -> None:
     svg = str(miou_by_epoch(decide(make_scores(epochs)), width, 300))
+    points = [point.split(",") for found in re.findall(r'points="([^"]+)"', svg) for point in found.split()]
+    assert all(0 <= float(x) <= width and 0 <= float(y) <= 300 for x, y in points)
     for name, limit in (("x", width), ("cx", width), ("x2", width), ("y", 300), ("cy", 300)):
         for value in re.findall(rf' {name}="([-0-9.]+)"', svg):
             assert 0 <= float(value) <= limit

@@ -14,8 +14,9 @@ from components.evaluation.select import select
 from components.evaluation.step import select_step
 from components.evaluation.sweep import evaluate_shard
 from components.inference.checkpoint import open_checkpoint
+from components.metrics.boundary import boundary_counts
 from components.networks.weights import read_networks
-from components.prediction.step import predict_run
+from components.prediction.step import predict_files, predict_run
 from components.storage import keys
 
 Run = Any  # the fixture's TrainedRun
@@ -70,6 +71,9 @@ def test_scores_equal_a_plain_evaluation(trained_run: Run, tmp_path: Path) -> No
             # Arithmetic in another order may flip a pixel whose two best classes are as good as equal.
             assert np.abs(scores.matrices[variant][number] - expected).sum() <= 4
             assert scores.matrices[variant][number].sum() == expected.sum()
+            bands = boundary_counts(label, predictions[variant].argmax(axis=0).astype(np.uint8), len(expected))
+            assert np.abs(scores.bands[variant][number] - bands).sum() <= 40
+            np.testing.assert_array_equal(scores.bands[variant][number][:, 1], bands[:, 1])
 
 
 def test_other_settings_and_other_weights_are_scored_again(trained_run: Run) -> None:
@@ -83,6 +87,27 @@ def test_other_settings_and_other_weights_are_scored_again(trained_run: Run) -> 
     entries[1] = run.put_checkpoint(4, step=99)
     run.put_index(entries)
     assert evaluate_shard(run.key, "0/1", run.store, run.cache) == {"scored": [4], "reused": [2, 6]}
+
+
+def test_scales_and_flip_are_part_of_how_it_was_scored(trained_run: Run) -> None:
+    run = trained_run
+    evaluate_shard(run.key, "0/3", run.store, run.cache)
+    plain = scores_of(run, 2)
+    record = run.store.get_json(keys.run(run.key, "run.json"))
+    record["settings"]["evaluation"].update(scales=[0.5, 1.0], flip=True)
+    run.store.put_json(keys.run(run.key, "run.json"), record)
+    assert evaluate_shard(run.key, "0/1", run.store, run.cache)["scored"] == [2, 4, 6]
+    scores = scores_of(run, 2)
+    assert (scores.protocol.scales, scores.protocol.flip) == ((0.5, 1.0), True)
+    assert scores.total("mean").sum() == plain.total("mean").sum()
+    assert (scores.total("mean") != plain.total("mean")).any()
+    result = select(run.key, run.store, run.cache)
+    assert result["protocol"]["scales"] == [0.5, 1.0]
+    report = run.store.get_bytes(keys.run(run.key, "report.html")).decode()
+    assert "scales 0.5, 1, each also mirrored; probabilities averaged" in report
+    made = predict_run(run.store, run.key, "val", 1, "", run.cache)
+    gallery = run.store.get_bytes(keys.prediction(run.key, made["batch"], "gallery.html")).decode()
+    assert "0.5, 1, and mirrored" in gallery
 
 
 @pytest.mark.parametrize(
@@ -122,7 +147,9 @@ def test_select_needs_all_scores(trained_run: Run) -> None:
 
 
 @pytest.mark.usefixtures("store_environment")
-def test_select_then_predict(trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_select_then_predict(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trained_run
     monkeypatch.setenv("CPS_CACHE", str(run.cache))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -166,11 +193,73 @@ def test_select_then_predict(trained_run: Run, tmp_path: Path, monkeypatch: pyte
     before = run.store.stat(keys.prediction(run.key, made["batch"], "gallery.html")).modified
     assert predict_run(run.store, run.key, "val", 3, "", run.cache) == made
     assert run.store.stat(keys.prediction(run.key, made["batch"], "gallery.html")).modified == before
+    # The command gives the same masks, bit for bit, from the same files and weights.
+    with DatasetReader(run.store, run.manifest.digest, run.cache) as reader:
+        names = [sample.image for sample in run.split.val]
+        for name in names:
+            (tmp_path / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "files" / name).write_bytes(reader.read(name))
+    assert predict_files(tmp_path / "files", weights, tmp_path / "out") == []
+    masks = [key for key in stored if "/masks/" in key]
+    for key in masks:
+        name = key.partition("/masks/")[2]
+        assert (tmp_path / "out" / "masks" / name).read_bytes() == run.store.get_bytes(key)
+    # A step that was killed goes on: what it had stored is kept.
+    run.store.remove(keys.prediction(run.key, made["batch"], "predictions.json"))
+    run.store.remove(masks[0])
+    assert predict_run(run.store, run.key, "val", 3, str(tmp_path / "gallery"), run.cache) == made
+    assert "2 of 3 images were predicted before" in capsys.readouterr().err
+    assert run.store.stat(masks[0]) is not None
+    assert "Truth" in (tmp_path / "gallery").read_text()
+
     unlabeled = predict_run(run.store, run.key, "unlabeled", 2, str(tmp_path / "gallery"), run.cache)
     assert unlabeled["batch"] != made["batch"]
     assert "Truth" not in (tmp_path / "gallery").read_text()
     with pytest.raises(UserError, match="no images in its list 'test'"):
         predict_run(run.store, run.key, "test", 3, "", run.cache)
+
+
+def test_the_test_list_is_scored_once_and_with_the_winner_only(trained_run: Run) -> None:
+    run = trained_run
+    split = run.store.get_json(keys.run(run.key, "split.json"))
+    split["test"] = split["labeled"]
+    run.store.put_json(keys.run(run.key, "split.json"), split)
+    evaluate_shard(run.key, "0/1", run.store, run.cache)
+    assert run.store.stat(keys.test_scores(run.key)) is None
+    result = select(run.key, run.store, run.cache)
+
+    test = unpack(run.store.get_bytes(keys.test_scores(run.key)), "test")
+    variant = result["best"]["variant"]
+    assert test is not None
+    assert (test.epoch, list(test.matrices)) == (result["best"]["epoch"], [variant])
+    assert test.images == tuple(sample["image"] for sample in split["test"])
+    assert result["test"]["mIoU"] == test.mean_iou(variant)
+    assert result["test"]["images"] == len(split["test"])
+    assert b"test list, scored once" in run.store.get_bytes(keys.run(run.key, "report.html"))
+
+    # With the report lost it is written anew, from the scores that are there.
+    written = run.store.stat(keys.test_scores(run.key)).modified
+    run.store.remove(keys.run(run.key, "report.html"))
+    assert select(run.key, run.store, run.cache)["test"] == result["test"]
+    assert run.store.stat(keys.test_scores(run.key)).modified == written
+    # Another winner, here of the same epoch, is not taken for this one.
+    entries = run.store.get_json(keys.checkpoint_index(run.key))["checkpoints"]
+    changed = [run.put_checkpoint(entry["epoch"], step=7) for entry in entries]
+    run.put_index(changed)
+    evaluate_shard(run.key, "0/1", run.store, run.cache)
+    select(run.key, run.store, run.cache)
+    again = unpack(run.store.get_bytes(keys.test_scores(run.key)), "test")
+    assert again is not None
+    assert again.checkpoint_sha256 in {entry["sha256"] for entry in changed}
+
+
+def test_a_result_of_an_earlier_version_is_made_again(trained_run: Run) -> None:
+    run = trained_run
+    evaluate_shard(run.key, "0/1", run.store, run.cache)
+    result = select(run.key, run.store, run.cache)
+    old = {name: value for name, value in result.items() if name not in ("format", "lead", "test")}
+    run.store.put_json(keys.run(run.key, "result.json"), old)
+    assert select(run.key, run.store, run.cache) == result
 
 
 def test_weights_that_were_lost_are_stored_again(trained_run: Run) -> None:

@@ -1,5 +1,7 @@
 """The choice of the best checkpoint, the file of scores, and the shards of the fan-out."""
 
+import io
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +25,20 @@ def matrix(percent: int) -> NDArray[np.int64]:
 
 def scores(epoch: int, left: int, right: int, mean: int) -> Scores:
     matrices = dict(zip(VARIANTS, map(matrix, (left, right, mean)), strict=True))
-    return Scores(epoch, 10 * epoch, "c" * 64, PROTOCOL, ("a.jpg",), matrices)
+    bands = dict.fromkeys(VARIANTS, np.array([[[1, 2, 3], [0, 0, 0]]]))
+    return Scores(epoch, 10 * epoch, "c" * 64, PROTOCOL, ("a.jpg",), matrices, bands)
+
+
+def many_images(epoch: int, **shares: float) -> Scores:
+    """Sixty images that differ in how hard they are; `shares` is added to each one's share of right pixels."""
+    hard = np.random.default_rng(0).uniform(0.3, 0.8, 60)
+    matrices = {}
+    for number, variant in enumerate(VARIANTS):
+        noise = np.random.default_rng([epoch, number]).normal(0, 0.02, 60)
+        right = np.round(1000 * np.clip(hard + noise + shares.get(variant, 0), 0, 1)).astype(int)
+        matrices[variant] = np.array([[[hit, 1000 - hit], [1000 - hit, hit]] for hit in right])
+    bands = dict.fromkeys(VARIANTS, np.ones((60, 2, 3), np.int64))
+    return Scores(epoch, epoch, "c" * 64, PROTOCOL, tuple(map(str, range(60))), matrices, bands)
 
 
 def test_the_highest_wins_whatever_the_order() -> None:
@@ -41,6 +56,31 @@ def test_among_equals_one_network_and_the_earlier_epoch() -> None:
 def test_one_checkpoint_is_best_and_last() -> None:
     verdict = decide([scores(5, 10, 20, 30)])
     assert verdict.best == verdict.last == Choice(5, 50, "mean", pytest.approx(0.15))
+
+
+def test_a_clear_lead_and_one_that_is_not() -> None:
+    verdict = decide([many_images(1, left=0.05), many_images(2)])
+    assert (verdict.best.epoch, verdict.best.variant) == (1, "left")
+    assert verdict.interval.low < verdict.best.mean_iou < verdict.interval.high
+    assert verdict.lead is not None
+    assert verdict.lead.over == verdict.last
+    assert verdict.lead.difference == pytest.approx(verdict.best.mean_iou - verdict.last.mean_iou)
+    assert 0 < verdict.lead.interval.low < verdict.lead.difference < verdict.lead.interval.high
+    assert verdict.lead.clear
+    # Paired: hard images are hard for both, so the difference is surer than either figure.
+    assert np.diff(verdict.lead.interval)[0] < np.diff(verdict.interval)[0] / 3
+    assert [lead.over.variant for lead in verdict.variants] == ["right", "mean"]
+    assert all(lead.over.epoch == 1 and lead.clear for lead in verdict.variants)
+
+    close = decide([many_images(1), many_images(2)])
+    assert close.lead is None or not close.lead.clear
+
+
+def test_no_lead_of_the_last_over_itself_and_no_interval_from_one_image() -> None:
+    verdict = decide([scores(1, 10, 10, 10), scores(2, 20, 10, 10)])
+    assert verdict.lead is None
+    assert all(math.isnan(value) for value in (*verdict.interval, *verdict.rows[0].interval))
+    assert not verdict.variants[0].clear
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 100)] * 3), min_size=1, max_size=30))
@@ -65,10 +105,23 @@ def test_no_scores_and_nothing_to_compare() -> None:
 def test_scores_come_back_from_their_file() -> None:
     before = scores(4, 10, 20, 30)
     after = unpack(pack(before), "x")
-    assert replace(after, matrices={}) == replace(before, matrices={})
+    assert after is not None
+    assert replace(after, matrices={}, bands={}) == replace(before, matrices={}, bands={})
     for variant in VARIANTS:
         np.testing.assert_array_equal(after.matrices[variant], before.matrices[variant])
+        np.testing.assert_array_equal(after.bands[variant], before.bands[variant])
         assert after.matrices[variant].dtype == np.int64
+
+
+def test_scores_of_one_network_and_scores_in_another_format() -> None:
+    whole = scores(4, 10, 20, 30)
+    left = replace(whole, matrices={"left": whole.matrices["left"]}, bands={"left": whole.bands["left"]})
+    after = unpack(pack(left), "x")
+    assert after is not None
+    assert list(after.matrices) == list(after.bands) == ["left"]
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, meta=np.array('{"format": 1}'))
+    assert unpack(buffer.getvalue(), "x") is None
 
 
 @pytest.mark.parametrize("size", [0, 10, 400])
@@ -77,7 +130,7 @@ def test_a_broken_scores_file_is_named(size: int) -> None:
         unpack(pack(scores(4, 10, 20, 30))[:size], "s3://b/k")
 
 
-@given(st.integers(1, 12), st.integers(0, 40))
+@given(st.integers(1, 256), st.one_of(st.sampled_from([1, 2, 7, 240]), st.integers(0, 300)))
 def test_shards_share_everything_out_once(total: int, items: int) -> None:
     parts = [parse_shard(f"{number}/{total}").take(range(items)) for number in range(total)]
     assert sorted(item for part in parts for item in part) == list(range(items))

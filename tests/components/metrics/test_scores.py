@@ -8,16 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from sklearn.metrics import jaccard_score
+from sklearn.metrics import cohen_kappa_score, f1_score, jaccard_score
 
 from components.metrics.confusion import confusion_matrix
 from components.metrics.scores import (
     best_constant_prediction,
     class_accuracy,
+    dice,
     frequency_weighted_iou,
     iou,
+    kappa,
     mean_iou,
     mean_iou_by_image,
+    mean_over_present,
     pixel_accuracy,
 )
 
@@ -50,6 +53,40 @@ def test_equals_scikit_learn() -> None:
     assert mean_iou(matrix) == pytest.approx(jaccard_score(label, prediction, average="macro"))
     assert frequency_weighted_iou(matrix) == pytest.approx(jaccard_score(label, prediction, average="weighted"))
     assert pixel_accuracy(matrix) == pytest.approx((label == prediction).mean())
+    np.testing.assert_allclose(dice(matrix), f1_score(label, prediction, average=None))
+    assert kappa(matrix) == pytest.approx(cohen_kappa_score(label, prediction))
+
+
+def test_equals_paddleseg_where_every_class_is_there() -> None:
+    """Its figures of an absent class are 0 and stay in its means; its per-class accuracy is the precision."""
+    import paddle
+    from paddleseg.utils import metrics
+
+    matrix = np.random.default_rng(7).integers(1, 900, (6, 6))
+    hit, truth, predicted = (paddle.to_tensor(values) for values in (np.diag(matrix), matrix.sum(1), matrix.sum(0)))
+    ious, miou = metrics.mean_iou(hit, predicted, truth)
+    np.testing.assert_allclose(iou(matrix), ious)
+    assert mean_iou(matrix) == pytest.approx(miou)
+    np.testing.assert_allclose(dice(matrix), metrics.dice(hit, predicted, truth)[0])
+    assert kappa(matrix) == pytest.approx(metrics.kappa(hit, predicted, truth))
+    accuracy, _, recall = metrics.class_measurement(hit, predicted, truth)
+    np.testing.assert_allclose(class_accuracy(matrix), recall)
+    assert pixel_accuracy(matrix) == pytest.approx(accuracy)
+
+
+@given(matrices)
+def test_dice_follows_from_iou(matrix: NDArray[np.int64]) -> None:
+    np.testing.assert_allclose(dice(matrix), 2 * iou(matrix) / (1 + iou(matrix)))
+
+
+def test_kappa_is_one_for_agreement_and_none_for_chance() -> None:
+    assert kappa(np.diag([3, 5, 0])) == 1
+    assert kappa(np.array([[8, 2], [8, 2]])) == pytest.approx(0)
+    assert math.isnan(kappa(np.array([[9, 0], [0, 0]])))
+
+
+def test_absent_classes_leave_the_mean_of_the_others() -> None:
+    assert mean_over_present(np.array([0.5, math.nan, 1.0])) == 0.75
 
 
 def test_an_absent_class_is_left_out_of_the_mean() -> None:
@@ -70,6 +107,7 @@ def test_nothing_to_count() -> None:
     assert math.isnan(mean_iou(empty))
     assert math.isnan(pixel_accuracy(empty))
     assert math.isnan(frequency_weighted_iou(empty))
+    assert math.isnan(kappa(empty))
     assert math.isnan(best_constant_prediction(empty).mean_iou)
 
 

@@ -4,6 +4,7 @@ import io
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,9 +13,13 @@ from components.errors import UserError, WorkFailed
 from components.inference.checkpoint import open_checkpoint
 from components.inference.sliding import normalize, sliding_logits
 from components.networks.structures import build
-from components.networks.weights import checkpoint_meta, pack, state_arrays
-from components.prediction.photographs import Unreadable, decode, find_photographs, unique_names
+from components.networks.weights import checkpoint_meta, extract_branch, pack, state_arrays
+from components.prediction import predict
+from components.prediction.decode import Unreadable, decode
+from components.prediction.photographs import find_photographs, unique_names
+from components.prediction.places import LEDGER
 from components.prediction.step import predict_files, spaced
+from components.storage.client import Store
 
 CLASSES = [{"name": "road", "color": [128, 64, 128]}, {"name": "sky", "color": [70, 130, 180]}]
 
@@ -61,6 +66,7 @@ def test_a_folder(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert files == {
         "gallery.html",
+        "predictions.jsonl",
         *(f"{kind}/{name}" for kind in ("masks", "color") for name in ("a.png", "day/b.png")),
         "overlays/a.jpg",
         "overlays/day/b.jpg",
@@ -101,9 +107,9 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_done(
     assert (tmp_path / "out" / "masks" / "whole.png").exists()
     assert not (tmp_path / "out" / "masks" / "cut.png").exists()
     assert "3 could not be read" in (tmp_path / "out" / "gallery.html").read_text()
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert "3 of 4 images could not be read" in last
-    assert "empty.png: the file is empty" in last
+    last = capsys.readouterr().err.splitlines()[-4:]
+    assert "3 of 4 images could not be read" in last[0]
+    assert last[1:] == [f"[predict]   {line}" for line in refused]
 
 
 def test_nothing_that_can_be_read(weights: Path, tmp_path: Path) -> None:
@@ -182,3 +188,151 @@ def test_classes_of_the_weights_name_the_gallery(weights: Path, tmp_path: Path) 
     for class_id, item in enumerate(CLASSES):
         assert (f"</span>{item['name']}</li>" in gallery) == (class_id in ids)
     assert json.dumps("demo-1-8-s0-0123456789ab, epoch 3").strip('"') in gallery
+
+
+def test_what_is_finished_is_not_done_again(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for number in range(4):
+        photograph(seed=number).save(folder / f"{number}.png")
+    predicted: list[int] = []
+    plain = predict.predict_one
+
+    def counted(*values: object, **options: object) -> object:
+        predicted.append(1)
+        if len(predicted) == 3:
+            raise KeyboardInterrupt
+        return plain(*values, **options)  # type: ignore[arg-type]
+
+    # Killed in the middle, with a line of the ledger half written: what is finished stays.
+    monkeypatch.setattr(predict, "predict_one", counted)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(folder, weights, out)
+    finished = len((out / LEDGER).read_text().splitlines())
+    with (out / LEDGER).open("a") as ledger:
+        ledger.write('{"name": "0", "sta')
+    predicted[:] = [1, 1, 1]
+    assert predict_files(folder, weights, out) == []
+    assert len(predicted) - 3 == 4 - finished
+    before = {path: path.read_bytes() for path in (out / "masks").iterdir()}
+    assert len(before) == 4
+
+    def again(**options: object) -> int:
+        predicted[:] = [1, 1, 1]
+        assert predict_files(folder, weights, out, **options) == []  # type: ignore[arg-type]
+        return len(predicted) - 3
+
+    assert again() == 0
+    assert {path: path.read_bytes() for path in before} == before
+    gallery = (out / "gallery.html").read_text()
+    assert gallery.count('<article class="card">') == 4
+    # Another picture of the same name, a lost output, another output, another window, other weights.
+    photograph(seed=9).save(folder / "1.png")
+    assert again() == 1
+    (out / "overlays" / "2.jpg").unlink()
+    assert again() == 1
+    assert again(confidence=True) == 4
+    assert again(stride=(32, 32)) == 4
+    other = tmp_path / "left.safetensors"
+    other.write_bytes(extract_branch(weights, "left"))
+    predicted[:] = [1, 1, 1]
+    predict_files(folder, other, out)
+    assert len(predicted) - 3 == 4
+
+
+def test_confidence_and_triptychs(weights: Path, tmp_path: Path) -> None:
+    photograph().save(tmp_path / "a.png")
+    label = np.zeros((40, 50), np.uint8)
+    label[:5] = 255
+    Image.fromarray(label).save(tmp_path / "a-label.png")
+    (tmp_path / "list.txt").write_text("a.png\ta-label.png\n")
+    out = tmp_path / "out"
+    assert predict_files(tmp_path / "list.txt", weights, out, confidence=True, triptychs=True) == []
+    checkpoint = open_checkpoint(weights)
+    planes = normalize(np.asarray(photograph()), checkpoint.description.mean, checkpoint.description.std)
+    logits = sliding_logits(list(checkpoint.engines.values()), planes, crop=(32, 32), stride=(32, 16))
+    mean = sum(np.exp(values) / np.exp(values).sum(axis=0) for values in logits) / 2
+    confidence = np.asarray(Image.open(out / "confidence" / "a.png"))
+    assert confidence.dtype == np.uint8
+    assert np.abs(confidence / 255 - mean.max(axis=0)).max() < 0.5 / 255 + 1e-6
+    triptych = Image.open(out / "triptychs" / "a.jpg")
+    assert triptych.size == (3 * 50 + 2 * 8, 40)
+    assert np.asarray(triptych)[:3, -40:].max() < 40  # black: no truth
+    assert "Truth" in (out / "gallery.html").read_text()
+    # The same mask, whatever else is asked for.
+    predict_files(tmp_path / "a.png", weights, tmp_path / "plain")
+    assert (tmp_path / "plain/masks/a.png").read_bytes() == (out / "masks/a.png").read_bytes()
+
+
+def test_labels_that_do_not_fit_are_refused(weights: Path, tmp_path: Path) -> None:
+    labels = {
+        "small": Image.new("L", (49, 40)),
+        "id": Image.new("L", (50, 40), 7),
+        "color": Image.new("RGB", (50, 40)),
+        "good": Image.new("L", (50, 40), 1),
+    }
+    lines = []
+    for name, label in labels.items():
+        photograph().save(tmp_path / f"{name}.png")
+        label.save(tmp_path / f"{name}-label.png")
+        lines.append(f"{name}.png {name}-label.png")
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    refused = predict_files(tmp_path / "list.txt", weights, tmp_path / "out")
+    assert "small.png: its label is 49x40 pixels, the image 50x40" in refused[0]
+    assert "id.png: its label has id 7, outside the 2 classes, and not 255" in refused[1]
+    assert "color-label.png has mode RGB" in refused[2]
+    assert len(refused) == 3
+    assert (tmp_path / "out" / "masks" / "good.png").exists()
+
+
+def test_predictions_inside_the_folder_of_photographs_are_no_photographs(weights: Path, tmp_path: Path) -> None:
+    photograph().save(tmp_path / "a.png")
+    for _ in range(2):
+        predict_files(tmp_path, weights, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "masks").rglob("*.png")] == ["a.png"]
+
+
+def test_lists(tmp_path: Path) -> None:
+    (tmp_path / "day").mkdir()
+    for name in ("a.png", "day/a.png"):
+        photograph().save(tmp_path / name)
+    (tmp_path / "list.txt").write_text("day/a.png\n\na.png\n")
+    found = find_photographs([str(tmp_path / "list.txt")])
+    assert [(item.name, item.truth) for item in found] == [("day/a", None), ("a", None)]
+    (tmp_path / "list.txt").write_text("a.png\nb.png\n")
+    with pytest.raises(UserError, match=r"list\.txt:2: b\.png does not exist"):
+        find_photographs([str(tmp_path / "list.txt")])
+
+
+def test_photographs_in_the_object_store(store: Store, weights: Path, tmp_path: Path) -> None:
+    for name in ("photos/day/a.png", "photos/day/b.png", "photos/night.png", "photos/notes.txt"):
+        store.put_bytes(name, encoded(photograph(), "PNG"))
+    names = {
+        f"s3://{store.settings.bucket}/photos/": ["day/a", "day/b", "night"],
+        f"s3://{store.settings.bucket}/photos/day": ["day/a", "day/b"],
+        f"s3://{store.settings.bucket}/photos/night.png": ["night"],
+    }
+    for uri, expected in names.items():
+        assert [item.name for item in find_photographs([uri], lambda: store)] == expected
+    out = tmp_path / "out"
+    uri = f"s3://{store.settings.bucket}/photos/"
+    assert predict_files(uri, weights, out, open_store=lambda: store) == []
+    photograph().save(tmp_path / "a.png")
+    predict_files(tmp_path / "a.png", weights, tmp_path / "local")
+    assert (out / "masks/day/a.png").read_bytes() == (tmp_path / "local/masks/a.png").read_bytes()
+
+    found = find_photographs([uri], lambda: store)
+    store.remove("photos/night.png")
+    with pytest.raises(Unreadable, match="no longer in the store"):
+        found[2].read()
+    with pytest.raises(UserError, match="no images in"):
+        find_photographs([f"s3://{store.settings.bucket}/empty/"], lambda: store)
+    with pytest.raises(UserError, match="no bucket 'not-there'"):
+        find_photographs(["s3://not-there/photos/"], lambda: store)
+    with pytest.raises(UserError, match="set AWS_ENDPOINT_URL"):
+        find_photographs(["s3://some/photos/"])
+
+
+def test_colour_images_of_16_bits() -> None:
+    data = cv2.imencode(".png", np.full((4, 5, 3), 40000, np.uint16))[1].tobytes()
+    assert np.abs(decode(data).astype(int) - 40000 / 257).max() <= 1

@@ -1,0 +1,72 @@
+"""The winner on the dataset's test list, which took no part in the choice: scored once, and with the winner only."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components import progress
+from components.dataset.reader import DatasetReader
+from components.evaluation.images import DecodedImages
+from components.evaluation.scores import Scores, Variant, pack, unpack
+from components.evaluation.sweep import (
+    CheckpointEntry,
+    ImageProgress,
+    Sweep,
+    describe,
+    score_images,
+    with_label,
+)
+from components.inference.checkpoint import Checkpoint
+from components.inference.sliding import images_in_flight
+from components.storage import keys
+from components.storage.client import MissingObject
+
+if TYPE_CHECKING:
+    from components.storage.client import Store
+
+STEP = "select"
+
+
+def score_test_list(
+    store: "Store",
+    sweep: Sweep,
+    reader: DatasetReader,
+    entry: CheckpointEntry,
+    variant: Variant,
+    checkpoint: Checkpoint,
+    scratch: Path,
+) -> Scores | None:
+    """The scores of one network, or of both averaged, on the test list; None where the dataset has none.
+
+    They are kept in the store, and not computed again for the same checkpoint, network and settings.
+    """
+    samples = with_label(sweep.split.test)
+    if not samples:
+        return None
+    key = keys.test_scores(sweep.run_key)
+    images = tuple(image for image, _ in samples)
+    found = _stored(store, key)
+    if found is not None and (found.checkpoint_sha256, found.protocol, found.images, tuple(found.matrices)) == (
+        entry.sha256,
+        sweep.protocol,
+        images,
+        (variant,),
+    ):
+        return found
+    progress.say(STEP, f"epoch {entry.epoch}, {variant}, on the {len(samples)} images of the test list")
+    with tempfile.TemporaryDirectory(dir=scratch) as folder, DecodedImages(reader, samples, Path(folder)) as decoded:
+        workers = images_in_flight(decoded.pair(0)[1].size, len(sweep.protocol.classes))
+        report = ImageProgress(len(decoded), STEP)
+        report.start(entry.epoch)
+        matrices, bands = score_images(checkpoint, decoded, sweep, workers, report.image_done, (variant,))
+    scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images, matrices, bands)
+    store.put_bytes(key, pack(scores))
+    progress.say(STEP, f"test list: {describe(scores)}")
+    return scores
+
+
+def _stored(store: "Store", key: str) -> Scores | None:
+    try:
+        return unpack(store.get_bytes(key), store.uri(key))
+    except MissingObject:
+        return None

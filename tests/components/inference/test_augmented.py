@@ -1,0 +1,67 @@
+"""Several scales and a mirrored copy, against passes made one by one."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from components.inference.augmented import image_logits
+from components.inference.probabilities import softmax
+from components.inference.sliding import normalize, sliding_logits
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+Floats = NDArray[np.float32]
+
+
+class Slopes:
+    """Three classes whose logits are the colours and a slope from left to right, so that mirroring matters."""
+
+    name = "slopes"
+
+    def __call__(self, windows: Floats) -> Floats:
+        logits: Floats = windows * 3
+        logits[:, 0] += np.linspace(-2, 2, windows.shape[3], dtype=np.float32)
+        return logits
+
+
+def photograph() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (20, 31, 3)).astype(np.uint8)
+
+
+def logits(**options: object) -> Floats:
+    return image_logits([Slopes()], photograph(), mean=MEAN, std=STD, crop=(16, 16), stride=(8, 8), **options)[0]  # type: ignore[arg-type]
+
+
+def test_by_default_it_is_the_sliding_window_alone() -> None:
+    planes = normalize(photograph(), MEAN, STD)
+    np.testing.assert_array_equal(logits(), sliding_logits([Slopes()], planes, crop=(16, 16), stride=(8, 8))[0])
+
+
+def test_the_mean_of_all_passes() -> None:
+    planes = normalize(photograph(), MEAN, STD).transpose(1, 2, 0)
+    passes = []
+    for size in ((31, 20), (16, 10), (46, 30)):  # width, height at scales 1, 0.5 and 1.5
+        scaled = cv2.resize(planes, size, interpolation=cv2.INTER_LINEAR)
+        for mirrored in (False, True):
+            version = np.ascontiguousarray((scaled[:, ::-1] if mirrored else scaled).transpose(2, 0, 1))
+            found = sliding_logits([Slopes()], version, crop=(16, 16), stride=(8, 8))[0].transpose(1, 2, 0)
+            back = cv2.resize(found[:, ::-1] if mirrored else found, (31, 20), interpolation=cv2.INTER_LINEAR)
+            passes.append(softmax(back.transpose(2, 0, 1)))
+    found = softmax(logits(scales=(1.0, 0.5, 1.5), flip=True))
+    np.testing.assert_allclose(found, np.mean(passes, axis=0), atol=1e-6)
+
+
+def test_flipping_makes_the_result_the_same_for_the_mirrored_image() -> None:
+    mirrored = image_logits(
+        [Slopes()], photograph()[:, ::-1], mean=MEAN, std=STD, crop=(20, 31), stride=(20, 31), flip=True
+    )[0]
+    whole = image_logits([Slopes()], photograph(), mean=MEAN, std=STD, crop=(20, 31), stride=(20, 31), flip=True)[0]
+    np.testing.assert_allclose(mirrored[:, :, ::-1], whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("scales", [(0.01,), (2.0,)])
+def test_every_scale_comes_back_to_the_image(scales: tuple[float, ...]) -> None:
+    found = logits(scales=scales)
+    assert found.shape == (3, 20, 31)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(np.exp(found).sum(axis=0), 1, atol=1e-5)

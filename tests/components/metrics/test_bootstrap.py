@@ -1,0 +1,69 @@
+"""Intervals of the mean IoU: equal to drawing images one by one, and wide where the images disagree."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from components.metrics.bootstrap import Bootstrap, interval
+from components.metrics.scores import mean_iou
+
+
+def some_matrices(images: int, classes: int = 3, seed: int = 0) -> NDArray[np.int64]:
+    random = np.random.default_rng(seed)
+    matrices = random.integers(0, 50, (images, classes, classes))
+    matrices[:, -1, :] *= random.random((images, 1)) < 0.2  # a rare class, which some draws lack
+    matrices[:, :, -1] *= matrices[:, -1, -1:] > 0
+    return matrices
+
+
+def test_equals_adding_up_the_drawn_images() -> None:
+    matrices = some_matrices(7)
+    counts = np.random.default_rng(5).multinomial(7, [1 / 7] * 7, size=300)
+    expected = [mean_iou(matrices[np.repeat(np.arange(7), drawn)].sum(axis=0)) for drawn in counts]
+    np.testing.assert_allclose(Bootstrap(7, draws=300, seed=5).mean_iou(matrices), expected, rtol=1e-12)
+
+
+def test_the_interval_is_the_same_every_time_and_holds_the_figure() -> None:
+    matrices = some_matrices(60)
+    first, again = (interval(Bootstrap(60).mean_iou(matrices)) for _ in range(2))
+    assert first == again
+    assert first.low < mean_iou(matrices.sum(axis=0)) < first.high
+
+
+def test_more_images_make_it_narrower() -> None:
+    few, many = (some_matrices(images, classes=2, seed=1) for images in (20, 320))
+    widths = [np.diff(interval(Bootstrap(len(matrices)).mean_iou(matrices)))[0] for matrices in (few, many)]
+    # The width goes with one over the root of the number: sixteen times the images, a quarter of it.
+    assert widths[0] / widths[1] == pytest.approx(4, rel=0.5)
+
+
+def test_a_paired_difference_is_narrower_than_the_two_intervals() -> None:
+    """Images differ much in how hard they are, and one network is a little better on each of them."""
+    shares = np.random.default_rng(2).uniform(0.2, 0.9, 40)
+    pairs = []
+    for gain in (0.0, 0.02):
+        right = np.round(1000 * (shares + gain)).astype(int)
+        pairs.append(np.array([[[hit, 1000 - hit], [1000 - hit, hit]] for hit in right]))
+    draws = Bootstrap(40)
+    worse, better = (draws.mean_iou(matrices) for matrices in pairs)
+    assert interval(worse).high > interval(better).low
+    lead = interval(better - worse)
+    assert 0 < lead.low < lead.high < 0.03
+
+
+def test_coverage() -> None:
+    """Of intervals around samples of a known population, about 95 in 100 hold its figure."""
+    population = some_matrices(4000, classes=2, seed=3)
+    truth = mean_iou(population.sum(axis=0))
+    random = np.random.default_rng(4)
+    draws = Bootstrap(50, draws=400)
+    found = [interval(draws.mean_iou(population[random.integers(0, 4000, 50)])) for _ in range(300)]
+    assert 0.90 <= np.mean([low <= truth <= high for low, high in found]) <= 0.98
+
+
+def test_no_interval_without_labels_or_from_one_image() -> None:
+    for matrices in (np.zeros((4, 2, 2), np.int64), some_matrices(1)):
+        draws = Bootstrap(len(matrices)).mean_iou(matrices)
+        assert all(math.isnan(value) for value in interval(draws))

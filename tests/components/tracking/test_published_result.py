@@ -1,0 +1,76 @@
+"""What a finished sweep leaves in MLflow."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.dataset.run import DatasetName, RunRecord
+from components.evaluation.publish import publish
+from components.evaluation.result import build_result
+from components.evaluation.scores import VARIANTS, Protocol, Scores
+from components.evaluation.sweep import CheckpointEntry
+from components.evaluation.verdict import decide
+from components.storage.client import Store
+from components.tracking.client import open_run
+
+# MLflow's own use of SQLAlchemy.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+
+RECORD = RunRecord(
+    run_key="demo-1-8-s0-0123456789ab",
+    recipe="demo",
+    settings={},
+    overrides={},
+    ratio="1/8",
+    seed=0,
+    dataset=DatasetName(digest="d" * 64, name="streets"),
+    split="f" * 64,
+    method_version=1,
+    versions={},
+    created="2025-01-01T00:00:00+00:00",
+)
+
+
+def make_scores(epoch: int, images: int = 5) -> Scores:
+    random = np.random.default_rng(epoch)
+    protocol = Protocol("f" * 64, ("road", "sky"), 255, (32, 32), (32, 32), "paddle")
+    matrices = {variant: random.integers(1, 90, (images, 2, 2)) for variant in VARIANTS}
+    bands = dict.fromkeys(VARIANTS, np.tile([[6, 9, 8], [2, 4, 6]], (images, 1, 1)))
+    return Scores(epoch, epoch * 10, f"{epoch:064}", protocol, tuple(map(str, range(images))), matrices, bands)
+
+
+def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, store: Store, tmp_path: Path) -> None:
+    scores = [make_scores(epoch) for epoch in (1, 2, 3)]
+    result = build_result(RECORD, decide(scores), scores, make_scores(9))
+    result["weights"] = {"uri": "s3://cps/weights/best.safetensors", "sha256": "a" * 64}
+    result["report"] = {"uri": "s3://cps/report.html"}
+    page = tmp_path / "report.html"
+    page.write_text("<!doctype html>")
+    entries = [CheckpointEntry(item.epoch, item.step, f"epoch-{item.epoch}", item.checkpoint_sha256) for item in scores]
+    with open_run(RECORD.run_key, "streets", {"seed": 0}) as tracker:
+        publish(result, entries, store, tracker, page)
+        assert tracker.finish()
+
+    experiment = client.get_experiment_by_name("cps/streets").experiment_id
+    run = client.search_runs([experiment])[0]
+
+    def curve(name: str) -> list[tuple[int, float]]:
+        return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
+
+    rows = result["checkpoints"]
+    for name in ("mIoU_low", "mIoU_high"):
+        assert curve(name) == [(row["epoch"], row[name]) for row in rows]
+    assert curve("mIoU") == [(row["epoch"], row[result["best"]["variant"]]) for row in rows]
+    assert [step for step, _ in curve("IoU/road")] == [1, 2, 3]
+    best = result["best"]
+    for name in ("kappa", "boundary_IoU", "mean_Dice", "mean_accuracy"):
+        assert curve(name) == [(best["epoch"], best[name])]
+    assert curve("best_mIoU_low") == [(best["epoch"], best["mIoU_low"])]
+    assert curve("test_mIoU") == [(best["epoch"], result["test"]["mIoU"])]
+    models = client.search_logged_models([experiment])
+    figures = {model.params["epoch"]: {metric.key for metric in model.metrics} for model in models}
+    assert set(figures) == {"1", "2", "3"}
+    assert figures["2"] >= {"mIoU", "mIoU_low", "mIoU_high", "mIoU/left"}
+    assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["report.html"]
