@@ -11,8 +11,7 @@ from pathlib import Path
 from components import progress
 from components.inference.checkpoint import Checkpoint
 from components.inference.pictures import jpeg, mask_png, overlay, paint, png
-from components.inference.probabilities import predicted_classes
-from components.inference.sliding import Size, images_in_flight, normalize, sliding_logits
+from components.inference.sliding import Size, images_in_flight, sliding_classes
 from components.metrics.confusion import ClassIds
 from components.prediction.gallery import Card, draw_card, render_gallery
 from components.prediction.photographs import Photograph, Pixels, Unreadable
@@ -103,14 +102,15 @@ def predict_photographs(
 def predict_one(checkpoint: Checkpoint, image: Pixels, window: Window) -> ClassIds:
     """Class ids (H, W) of one photograph, (H, W, 3) uint8 RGB; the mean of the networks where there are two."""
     description = checkpoint.description
-    logits = sliding_logits(
+    return sliding_classes(
         list(checkpoint.engines.values()),
-        normalize(image, description.mean, description.std),
+        image,
+        mean=description.mean,
+        std=description.std,
         crop=window.crop,
         stride=window.stride,
         batch=window.batch,
     )
-    return predicted_classes(logits)
 
 
 def _in_parallel(
