@@ -1,5 +1,6 @@
 """Every engine against eager Paddle, on networks that have learned something."""
 
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_an_export_holds_no_weights_and_is_made_once(engine_cache: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("structure", "size"),
-    [("mobilenetv2-fpn", (96, 128)), ("deeplabv3p-resnet50", (65, 65)), ("paddleseg:PPLiteSeg", (64, 64))],
+    [("mobilenetv2-fpn", (96, 128)), ("deeplabv3p-resnet50", (65, 65)), ("paddleseg:PPLiteSeg", (256, 256))],
 )
 def test_structures(structure: str, size: tuple[int, int]) -> None:
     network = build(structure, 5, seed=0)
@@ -94,10 +95,13 @@ def test_structures(structure: str, size: tuple[int, int]) -> None:
 
 @pytest.mark.slow
 def test_exports_in_a_process_without_paddle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = exported.skeleton("small-fpn", 3, (32, 32))
+    here = onnx.load_from_string(exported.skeleton("small-fpn", 3, (32, 32)))
     monkeypatch.setenv("CPS_CACHE", str(tmp_path))
-    monkeypatch.delitem(__import__("sys").modules, "paddle")
-    assert exported.skeleton("small-fpn", 3, (32, 32)) == expected
+    monkeypatch.delitem(sys.modules, "paddle")
+    there = onnx.load_from_string(exported.skeleton("small-fpn", 3, (32, 32)))
+    # Names of what lies between layers come from a counter of the process; parameters and operations do not.
+    assert [tensor.name for tensor in there.graph.initializer] == [tensor.name for tensor in here.graph.initializer]
+    assert [node.op_type for node in there.graph.node] == [node.op_type for node in here.graph.node]
     with pytest.raises(WorkFailed, match=r"no-such cannot be exported to ONNX: .*unknown network structure"):
         exported.skeleton("no-such", 3, (32, 32))
 
