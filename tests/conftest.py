@@ -100,3 +100,12 @@ def _wait_for(settings: StoreSettings, port: int, process: "subprocess.Popen[byt
                 return
         time.sleep(0.05)
     pytest.fail(f"the object store did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What tests export and download lies apart from the user's; a test may still set a place of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("CPS_CACHE", str(folder))
+        yield folder

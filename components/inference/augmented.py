@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from components.inference.engine import Engine, Floats
+from components.inference.engine import Engine
+from components.inference.loaded import Floats
 from components.inference.probabilities import softmax
 from components.inference.sliding import Size, normalize, sliding_logits
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.errors import UserError, WorkFailed
-from components.inference.engine import Engine, PaddleEngine
+from components.inference.engine import AUTO, Engine, choose, open_engines
+from components.inference.loaded import PADDLE, Weights
 from components.inference.sliding import Size
 from components.networks import processor
 
@@ -77,18 +78,32 @@ def read_description(meta: Mapping[str, str], origin: str) -> Description:
     )
 
 
-def open_checkpoint(path: Path, *, threads: int = 1) -> Checkpoint:
-    """Build and load the networks of a weights file. Raises UserError for what is not one of ours.
+def open_checkpoint(path: Path, *, threads: int = 1, engine: str = AUTO, allow_bf16: bool = False) -> Checkpoint:
+    """The networks of a weights file, ready to run.
 
-    `threads` is how many will call the engines at once; Paddle's own threads share the cores that are left.
+    Args:
+        threads: how many will call the engines at once; eager Paddle's own threads share the cores that are left.
+        engine: one of ENGINES.
+        allow_bf16: whether engines may round to bfloat16.
+
+    Raises:
+        UserError: a file that is none of ours, or an engine that cannot be used here.
+        WorkFailed: the engine asked for cannot run this structure.
     """
-    if "paddle" not in sys.modules:
-        processor.prepare(networks=threads)
-    from components.networks.weights import read_networks
+    from components.networks.weights import prefixes, read_file, structure_of
 
-    networks = read_networks(path)
-    engines: dict[str, Engine] = {branch: PaddleEngine(layer) for branch, layer in networks.layers.items()}
-    return Checkpoint(engines, read_description(networks.meta, str(path)))
+    chosen = choose(engine, allow_bf16=allow_bf16)
+    arrays, meta = read_file(path)
+    description = read_description(meta, str(path))
+    if chosen == PADDLE and "paddle" not in sys.modules:
+        processor.prepare(networks=threads)
+    states = {
+        branch: {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        for branch, prefix in prefixes(meta).items()
+    }
+    structures = {branch: structure_of(meta, branch) for branch in states}
+    networks = Weights(structures, len(description.classes), states, str(path))
+    return Checkpoint(open_engines(chosen, networks, or_paddle=engine == AUTO), description)
 
 
 def check_belongs(description: Description, *, origin: str, split: str, classes: int) -> None:

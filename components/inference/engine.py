@@ -1,15 +1,19 @@
 """What runs a network: a batch of windows in, logits out.
 
-The sliding window and all that is built on it know this interface only, so another engine is one more class
-here.
+The sliding window and all that is built on it know this interface only, so another engine is one more class.
 """
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from components.errors import UserError
+from components.inference.compiled import RUNTIMES, CompiledNetworks, installed_runtimes, why_not
+from components.inference.loaded import PADDLE, Floats, PaddleEngine, Weights
 
-Floats = NDArray[np.float32]
+AUTO = "auto"
+ENGINES = (AUTO, PADDLE, *RUNTIMES)
+"""What a user may ask for. All but the bf16 ones compute in float32 and agree with eager Paddle to rounding."""
 
 
 class Engine(Protocol):
@@ -17,28 +21,81 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """What a report calls it, for example "paddle"."""
+        """What a report calls it, for example "onnxruntime"."""
 
-    def __call__(self, windows: Floats) -> Floats:
+    @property
+    def exact(self) -> bool:
+        """Whether it computes in float32, so that its results are every other exact engine's."""
+
+    def logits(self, windows: Floats) -> Floats:
         """(B, 3, h, w) float32, normalised RGB, gives logits (B, C, h, w) float32.
 
         May be called from several threads at once.
         """
 
 
-class PaddleEngine:
-    """Eager Paddle: what every other engine is compared with."""
+@dataclass(frozen=True)
+class CompiledEngine:
+    """One network of a compiled checkpoint."""
 
-    name = "paddle"
+    networks: CompiledNetworks
+    branch: str
 
-    def __init__(self, layer: Any) -> None:
-        layer.eval()
-        self._layer = layer
+    @property
+    def name(self) -> str:
+        return self.networks.runtime
 
-    def __call__(self, windows: Floats) -> Floats:
-        import paddle
+    @property
+    def exact(self) -> bool:
+        return is_exact(self.networks.runtime)
 
-        with paddle.no_grad():  # a thread's own setting, so it is made in every call
-            logits = self._layer(paddle.to_tensor(windows))
-        result: Floats = logits.numpy()
-        return result
+    def logits(self, windows: Floats) -> Floats:
+        return self.networks.run([self.branch], windows)[0]
+
+
+def is_exact(name: str) -> bool:
+    """Whether the engine computes in float32. Results of all that do are the same, up to the order of sums."""
+    return not name.endswith("-bf16")
+
+
+def all_logits(engines: Sequence[Engine], windows: Floats) -> list[Floats]:
+    """What each engine gives for the same windows; networks of one checkpoint compute what they share once."""
+    compiled = [engine for engine in engines if isinstance(engine, CompiledEngine)]
+    if len(compiled) == len(engines) > 1 and all(item.networks is compiled[0].networks for item in compiled):
+        return compiled[0].networks.run([item.branch for item in compiled], windows)
+    return [engine.logits(windows) for engine in engines]
+
+
+def choose(name: str = AUTO, *, allow_bf16: bool = False) -> str:
+    """Which engine to use: the one asked for, or for "auto" the fastest on this machine that is installed.
+
+    Raises UserError for one that is unknown, cannot run here, or is not exact although that was not allowed.
+    """
+    if name == AUTO:
+        candidates = [item for item in installed_runtimes() if is_exact(item)]
+        if allow_bf16:  # halves the bytes to move and has instructions of its own: faster wherever it is there
+            candidates = [item for item in installed_runtimes() if not is_exact(item)] + candidates
+        return candidates[0] if candidates else PADDLE
+    if name not in ENGINES:
+        raise UserError(f"unknown engine {name!r}; there are: {', '.join(ENGINES)}")
+    reason = why_not(name) if name in RUNTIMES else ""
+    if reason:
+        raise UserError(f"engine {name!r} cannot be used: {reason}; leave it to {AUTO!r}")
+    if not is_exact(name) and not allow_bf16:
+        raise UserError(f"engine {name!r} rounds to bfloat16: allow that, or leave the engine to {AUTO!r}")
+    return name
+
+
+def open_engines(name: str, weights: Weights, *, or_paddle: bool = False) -> dict[str, Engine]:
+    """Engines for the networks of one checkpoint, by branch.
+
+    Args:
+        name: of `choose`.
+        or_paddle: take eager Paddle, and say so, where the structure cannot be exported.
+
+    Raises UserError where weights and structure do not fit.
+    """
+    if name == PADDLE:
+        return {branch: PaddleEngine(layer) for branch, layer in weights.layers().items()}
+    networks = CompiledNetworks(name, weights, or_paddle=or_paddle)
+    return {branch: CompiledEngine(networks, branch) for branch in weights.states}

@@ -6,17 +6,27 @@ it at the bottom and the right with zeros, which is the mean colour after normal
 cut off again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.inference.engine import Engine, Floats
+from components.inference.engine import Engine, all_logits
+from components.inference.loaded import Floats
+from components.inference.probabilities import predicted_classes
+from components.metrics.confusion import ClassIds
 from components.networks.processor import usable_cores
 
 Size = tuple[int, int]
 """Height, width in pixels."""
+Rows = Callable[[int, int], Floats]
+
+MEMORY_FOR_SUMS = 1 << 30
+"""Bytes that the open rows of one image may take, over all networks."""
+BAND_BYTES = 4 << 20
+"""Of logits that are given away at once: what is done with them next finds them in the processor's cache."""
 
 MEMORY_FOR_IMAGES = 4 << 30
 """Bytes that the logits of all images in flight may take together."""
@@ -48,6 +58,15 @@ def normalize(image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[flo
     return planes
 
 
+class Band(NamedTuple):
+    """Finished rows of some columns of an image: no window that is still to come touches them."""
+
+    top: int
+    left: int
+    logits: list[Floats]
+    """Of each engine, (C, rows, columns). The caller may change them, and keeps none of them: they are reused."""
+
+
 def sliding_logits(
     engines: Sequence[Engine], image: Floats, *, crop: Size, stride: Size, batch: int = 4
 ) -> list[Floats]:
@@ -61,28 +80,117 @@ def sliding_logits(
     Returns:
         For each engine its logits, (C, H, W) float32.
     """
-    height, width = image.shape[1:]
-    padded = _pad(image, crop)
-    corners = [
-        (top, left)
-        for top in window_starts(height, crop[0], stride[0])
-        for left in window_starts(width, crop[1], stride[1])
-    ]
-    if len(corners) == 1:
-        return [engine(padded[None])[0, :, :height, :width] for engine in engines]
-    sums: list[Floats] = []
-    for group in _groups(corners, batch):
-        windows = np.stack([padded[:, top : top + crop[0], left : left + crop[1]] for top, left in group])
-        for number, engine in enumerate(engines):
-            logits = engine(windows)
-            if number == len(sums):
-                sums.append(np.zeros((logits.shape[1], *padded.shape[1:]), np.float32))
-            for (top, left), window in zip(group, logits, strict=True):
-                sums[number][:, top : top + crop[0], left : left + crop[1]] += window
-    visits = _visits((height, width), crop, stride)
-    for total in sums:
-        total /= _pad(visits[None], crop, fill=1)
-    return [total[:, :height, :width] for total in sums]
+    size = image.shape[1], image.shape[2]
+    whole: list[Floats] = []
+    for band in sliding_bands(
+        engines, lambda top, bottom: image[:, top:bottom], size, crop=crop, stride=stride, batch=batch
+    ):
+        if band.logits[0].shape[1:] == size:
+            return band.logits
+        whole = whole or [np.empty((len(logits), *size), np.float32) for logits in band.logits]
+        for total, logits in zip(whole, band.logits, strict=True):
+            total[_place(band)] = logits
+    return whole
+
+
+def sliding_classes(
+    engines: Sequence[Engine],
+    image: NDArray[np.uint8],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    crop: Size,
+    stride: Size,
+    batch: int = 4,
+) -> ClassIds:
+    """Class ids (H, W) of an image, (H, W, 3) uint8 RGB, by one engine or by the average of several.
+
+    The same ids as from `sliding_logits`, in memory that does not grow with the image.
+    """
+    size = image.shape[0], image.shape[1]
+    ids: ClassIds | None = None
+    rows = lambda top, bottom: normalize(image[top:bottom], mean, std)  # noqa: E731
+    for band in sliding_bands(engines, rows, size, crop=crop, stride=stride, batch=batch):
+        found = predicted_classes(band.logits)
+        if found.shape == size:
+            return found
+        ids = np.empty(size, found.dtype) if ids is None else ids
+        ids[_place(band)[1:]] = found
+    assert ids is not None  # an image has rows
+    return ids
+
+
+def sliding_bands(
+    engines: Sequence[Engine], rows: Rows, size: Size, *, crop: Size, stride: Size, batch: int = 4
+) -> Iterator[Band]:
+    """Run every engine over the same windows of one image, and give the logits away as they are finished.
+
+    Only the rows that windows still add to are held, of so many columns that they fit MEMORY_FOR_SUMS: an image of
+    any size takes no more. A wider one goes in strips, and windows across their borders run for both.
+
+    Args:
+        rows: gives normalised rows, (3, bottom - top, W).
+        size, crop, stride: height, width in pixels.
+        batch: how many windows go through an engine at once; it does not change the result.
+    """
+    (height, width), (side, across) = size, crop
+    tops, lefts = (window_starts(*line) for line in zip(size, crop, stride, strict=True))
+    if len(tops) == len(lefts) == 1:
+        window = _pad(rows(0, height), crop)[None]
+        yield Band(0, 0, [logits[0, :, :height, :width] for logits in all_logits(engines, window)])
+        return
+    visits = [_visits(*line) for line in zip(size, crop, stride, strict=True)]
+    begin = 0
+    while begin < width:
+        sums = _Sums(begin, max(width, across), side)
+        for top, following in zip(tops, [*tops[1:], height], strict=True):
+            pixels = _pad(rows(top, min(top + side, height)), crop)
+            for group in _groups(lefts, batch, sums, across):
+                windows = np.stack([pixels[..., left : left + across] for left in group])
+                sums.add(all_logits(engines, windows), group)
+            yield from sums.finish(top, min(following, height), visits)
+        begin = sums.end
+
+
+class _Sums:
+    """What windows have added up to, over the open rows of the columns from `begin` to `end`."""
+
+    def __init__(self, begin: int, end: int, side: int) -> None:
+        self.begin, self.end = begin, end
+        self._side = side
+        self._totals: list[Floats] = []
+
+    def add(self, logits: list[Floats], lefts: Sequence[int]) -> None:
+        """(B, C, h, w) of every engine, of windows that begin at the columns `lefts`."""
+        across = logits[0].shape[3]
+        if not self._totals:  # the first windows tell how many classes there are, and so how many columns fit
+            column = sum(part.shape[1] for part in logits) * self._side * 4
+            self.end = min(self.end, self.begin + max(across, MEMORY_FOR_SUMS // column))
+            shape = self._side, self.end - self.begin
+            self._totals = [np.zeros((part.shape[1], *shape), np.float32) for part in logits]
+        for number, left in enumerate(lefts):
+            first, last = max(left, self.begin), min(left + across, self.end)
+            for total, part in zip(self._totals, logits, strict=True):
+                if first < last:
+                    total[..., first - self.begin : last - self.begin] += part[number, ..., first - left : last - left]
+
+    def finish(self, top: int, bottom: int, visits: Sequence[Floats]) -> Iterator[Band]:
+        """Give away the rows from `top`, which is the first one held, to `bottom`; the rest moves up."""
+        end = min(self.end, len(visits[1]))
+        done, columns = bottom - top, slice(0, end - self.begin)
+        each = max(1, BAND_BYTES // (4 * (end - self.begin) * sum(map(len, self._totals))))
+        for start in range(0, done, each):
+            stop = min(start + each, done)
+            band = [total[:, start:stop, columns] for total in self._totals]
+            counts = np.outer(visits[0][top + start : top + stop], visits[1][self.begin : end])
+            if counts.max() > 1:
+                for logits in band:
+                    logits /= counts
+            yield Band(top + start, self.begin, band)
+        for total in self._totals:
+            for plane in total:  # one by one: numpy copies what overlaps
+                plane[:-done] = plane[done:]
+                plane[-done:] = 0
 
 
 def images_in_flight(pixels: int, classes: int) -> int:
@@ -91,24 +199,29 @@ def images_in_flight(pixels: int, classes: int) -> int:
     return max(1, min(usable_cores(), MEMORY_FOR_IMAGES // max(1, each)))
 
 
-def _visits(size: Size, crop: Size, stride: Size) -> Floats:
-    """How many windows see each pixel: the product of how many see its row and its column."""
-    rows, columns = (np.zeros(length, np.float32) for length in size)
-    for line, length, side, step in zip((rows, columns), size, crop, stride, strict=True):
-        for start in window_starts(length, side, step):
-            line[start : start + side] += 1
-    return np.outer(rows, columns)
+def _visits(length: int, side: int, step: int) -> Floats:
+    """How many windows see each row or column; a pixel is seen by the product of both."""
+    line = np.zeros(length, np.float32)
+    for start in window_starts(length, side, step):
+        line[start : start + side] += 1
+    return line
 
 
-def _pad(image: Floats, crop: Size, fill: float = 0) -> Floats:
+def _place(band: Band) -> tuple[slice, slice, slice]:
+    rows, columns = band.logits[0].shape[1:]
+    return slice(None), slice(band.top, band.top + rows), slice(band.left, band.left + columns)
+
+
+def _pad(image: Floats, crop: Size) -> Floats:
     """At the bottom and right up to `crop`, where the image is smaller."""
     missing = [max(0, side - length) for side, length in zip(crop, image.shape[1:], strict=True)]
     if not any(missing):
         return image
-    return np.pad(image, ((0, 0), (0, missing[0]), (0, missing[1])), constant_values=fill)
+    return np.pad(image, ((0, 0), (0, missing[0]), (0, missing[1])))
 
 
-def _groups(corners: Sequence[Size], batch: int) -> Iterator[list[Size]]:
-    rest = iter(corners)
-    while group := list(islice(rest, max(1, batch))):
+def _groups(lefts: Sequence[int], batch: int, sums: _Sums, across: int) -> Iterator[list[int]]:
+    """The windows that touch the columns of `sums`, which may become fewer with the first group."""
+    touching = (left for left in lefts if left < sums.end and left + across > sums.begin)
+    while group := list(islice(touching, max(1, batch))):
         yield group

@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 import paddle
+from numpy.typing import NDArray
 from paddle import nn
 
 BATCH_NORMALISATION = (nn.layer.norm._BatchNormBase, nn.BatchNorm)
@@ -47,13 +48,22 @@ def upsample(tensor: paddle.Tensor, size: tuple[int, int] | list[int]) -> paddle
     return paddle.matmul(paddle.matmul(rows, tensor), columns, transpose_y=True)
 
 
-@lru_cache(maxsize=64)
 def interpolation_matrix(inputs: int, outputs: int) -> paddle.Tensor:
     """(outputs, inputs): each row weighs the two neighbours of an output's place among the inputs."""
+    # A tensor that is made while a network is traced belongs to that trace, so only eager ones are kept.
+    return _kept(inputs, outputs) if paddle.in_dynamic_mode() else paddle.to_tensor(_weights(inputs, outputs))
+
+
+@lru_cache(maxsize=64)
+def _kept(inputs: int, outputs: int) -> paddle.Tensor:
+    return paddle.to_tensor(_weights(inputs, outputs))
+
+
+def _weights(inputs: int, outputs: int) -> NDArray[np.float32]:
     places = np.clip((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0, inputs - 1)
     below = np.floor(places).astype(int)
     above = np.minimum(below + 1, inputs - 1)
     matrix = np.zeros((outputs, inputs), dtype=np.float32)
     np.add.at(matrix, (np.arange(outputs), below), 1 - (places - below))
     np.add.at(matrix, (np.arange(outputs), above), places - below)
-    return paddle.to_tensor(matrix)
+    return matrix

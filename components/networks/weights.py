@@ -3,21 +3,24 @@
 A checkpoint holds both networks once each, with the prefixes `left.` and `right.`. A best single network has no
 prefix. The metadata is enough to rebuild and use the network: structure (`right_structure` where the right network
 has another one), classes, normalisation, crop and stride.
+
+Paddle is imported only where a network of it is built: engines that run without it read the arrays.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from paddle import nn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from components.errors import UserError, WorkFailed
-from components.networks.structures import build
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 FORMAT = "cps-checkpoint/1"
 BRANCHES = ("left", "right")
@@ -31,11 +34,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Networks:
     """Networks by branch name (`left`, `right`, or `only`), in evaluation mode, and what the file says of them."""
 
-    layers: dict[str, nn.Layer]
+    layers: "dict[str, nn.Layer]"
     meta: dict[str, str]
 
 
-def state_arrays(network: nn.Layer) -> dict[str, Array]:
+def state_arrays(network: "nn.Layer") -> dict[str, Array]:
     """Parameters and running statistics by structured name, copied to the host."""
     return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
 
@@ -101,12 +104,18 @@ def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     return arrays, meta
 
 
+def prefixes(meta: Mapping[str, str]) -> dict[str, str]:
+    """By branch (`left` and `right`, or `only`), what its tensors' names begin with."""
+    return {"only": ""} if meta.get("branches") == "only" else {branch: f"{branch}." for branch in BRANCHES}
+
+
 def read_networks(path: Path) -> Networks:
     """Build what the file holds and load it. Raises UserError where file and structure do not fit."""
+    from components.networks.structures import build
+
     arrays, meta = read_file(path)
-    prefixes = {"only": ""} if meta.get("branches") == "only" else {branch: f"{branch}." for branch in BRANCHES}
     layers = {}
-    for branch, prefix in prefixes.items():
+    for branch, prefix in prefixes(meta).items():
         network = build(structure_of(meta, branch), int(meta["num_classes"]))
         load_state(network, arrays, prefix, origin=str(path))
         network.eval()
@@ -114,7 +123,7 @@ def read_networks(path: Path) -> Networks:
     return Networks(layers, meta)
 
 
-def load_state(network: nn.Layer, arrays: Mapping[str, Array], prefix: str, *, origin: str) -> None:
+def load_state(network: "nn.Layer", arrays: Mapping[str, Array], prefix: str, *, origin: str) -> None:
     """Fill every parameter and running statistic from `arrays` under `prefix`; `origin` is named in errors."""
     for name, tensor in network.state_dict().items():
         array = arrays.get(prefix + name)

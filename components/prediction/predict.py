@@ -11,10 +11,10 @@ import numpy as np
 from components import progress
 from components.inference.augmented import SINGLE, image_logits
 from components.inference.checkpoint import Checkpoint, PaintedClass
-from components.inference.engine import Floats
+from components.inference.loaded import Floats
 from components.inference.pictures import ids_of_png, jpeg, mask_png, overlay, paint, png, triptych
 from components.inference.probabilities import mean_probabilities, predicted_classes
-from components.inference.sliding import Size, images_in_flight
+from components.inference.sliding import Size, images_in_flight, sliding_classes
 from components.metrics.confusion import ClassIds
 from components.prediction.decode import Pixels, Unreadable
 from components.prediction.gallery import Card, draw_card, render_gallery
@@ -37,6 +37,11 @@ class Window:
     scales: tuple[float, ...] = SINGLE
     flip: bool = False
     """The image resized by each scale, and mirrored: the probabilities are averaged."""
+
+    @property
+    def single(self) -> bool:
+        """One pass over the image as it is."""
+        return tuple(self.scales) == SINGLE and not self.flip
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,8 @@ def predict_one(
     With `confidence` the softmax probability of those classes too, (H, W) in [0, 1].
     """
     description = checkpoint.description
+    if window.single and not confidence:
+        return _streamed(checkpoint, image, window), None  # no more than some rows of logits are held
     logits = image_logits(
         list(checkpoint.engines.values()),
         image,
@@ -195,6 +202,19 @@ def predict_one(
     )
     ids = predicted_classes(logits)
     return ids, mean_probabilities(logits).max(axis=0) if confidence else None
+
+
+def _streamed(checkpoint: Checkpoint, image: Pixels, window: Window) -> ClassIds:
+    description = checkpoint.description
+    return sliding_classes(
+        list(checkpoint.engines.values()),
+        image,
+        mean=description.mean,
+        std=description.std,
+        crop=window.crop,
+        stride=window.stride,
+        batch=window.batch,
+    )
 
 
 def _check_truth(image: Pixels, truth: ClassIds, classes: int, ignore_index: int) -> None:

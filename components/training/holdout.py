@@ -16,7 +16,7 @@ from components import progress
 from components.dataset.manifest import Sample
 from components.dataset.split import Split
 from components.errors import UserError
-from components.inference.engine import PaddleEngine
+from components.inference.loaded import PaddleEngine
 from components.inference.probabilities import mean_probabilities, most_likely
 from components.inference.sliding import normalize, sliding_logits
 from components.metrics.confusion import confusion_matrix

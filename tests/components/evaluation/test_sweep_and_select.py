@@ -176,7 +176,9 @@ def test_select_then_predict(
     whole = open_checkpoint(run.store.get_file(keys.checkpoint(run.key, best["epoch"]), tmp_path / "whole.safetensors"))
     window = np.random.default_rng(0).normal(size=(1, 3, 48, 48)).astype(np.float32)
     branch = "left" if pair else best["variant"]
-    np.testing.assert_array_equal(opened.engines["left" if pair else "only"](window), whole.engines[branch](window))
+    np.testing.assert_array_equal(
+        opened.engines["left" if pair else "only"].logits(window), whole.engines[branch].logits(window)
+    )
 
     # A second time nothing is made again.
     written = run.store.stat(keys.run(run.key, "result.json")).modified

@@ -18,7 +18,7 @@ class Slopes:
 
     name = "slopes"
 
-    def __call__(self, windows: Floats) -> Floats:
+    def logits(self, windows: Floats) -> Floats:
         logits: Floats = windows * 3
         logits[:, 0] += np.linspace(-2, 2, windows.shape[3], dtype=np.float32)
         return logits

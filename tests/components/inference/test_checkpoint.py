@@ -51,12 +51,12 @@ def test_what_a_file_says(weights: Path) -> None:
 def test_engines_differ_and_threads_do_not_disturb_them(weights: Path) -> None:
     engines = open_checkpoint(weights).engines
     windows = np.random.default_rng(0).normal(size=(6, 1, 3, 32, 48)).astype(np.float32)
-    alone = [engines["left"](window) for window in windows]
+    alone = [engines["left"].logits(window) for window in windows]
     assert alone[0].shape == (1, 2, 32, 48)
     assert alone[0].dtype == np.float32
-    assert not np.allclose(alone[0], engines["right"](windows[0]))
+    assert not np.allclose(alone[0], engines["right"].logits(windows[0]))
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(engines["left"], windows))
+        together = list(pool.map(engines["left"].logits, windows))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -1,7 +1,7 @@
 """The sliding window against a plain implementation of the reference's definition."""
 
-from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from components.inference.sliding import images_in_flight, normalize, sliding_logits, window_starts
+from components.inference import sliding
+from components.inference.probabilities import predicted_classes
+from components.inference.sliding import (
+    images_in_flight,
+    normalize,
+    sliding_bands,
+    sliding_classes,
+    sliding_logits,
+    window_starts,
+)
 
 Floats = NDArray[np.float32]
 Size = tuple[int, int]
@@ -19,19 +28,20 @@ class PositionNetwork:
     """An engine whose logits depend on where in its window a pixel is, so that any misplaced window shows."""
 
     name = "position"
+    exact = True
 
     def __init__(self, classes: int, phase: float = 0) -> None:
         self.classes, self.phase = classes, phase
         self.calls: list[tuple[int, ...]] = []
 
-    def __call__(self, windows: Floats) -> Floats:
+    def logits(self, windows: Floats) -> Floats:
         self.calls.append(windows.shape)
         running = windows.cumsum(axis=2).cumsum(axis=3).sum(axis=1, keepdims=True)
         factors = np.arange(1, self.classes + 1, dtype=np.float32)[None, :, None, None]
         return np.sin(running * factors + np.float32(self.phase)).astype(np.float32)
 
 
-def reference(network: Callable[[Floats], Floats], image: Floats, crop: Size, stride: Size) -> NDArray[Any]:
+def reference(network: PositionNetwork, image: Floats, crop: Size, stride: Size) -> NDArray[Any]:
     """As slide_inference of the reference: one window after the other, sums and counts pixel by pixel."""
     height, width = image.shape[1:]
     full_height, full_width = max(height, crop[0]), max(width, crop[1])
@@ -46,7 +56,7 @@ def reference(network: Callable[[Floats], Floats], image: Floats, crop: Size, st
             bottom = min(row * stride[0] + crop[0], full_height)
             right = min(column * stride[1] + crop[1], full_width)
             top, left = max(bottom - crop[0], 0), max(right - crop[1], 0)
-            logits = network(padded[None, :, top:bottom, left:right])[0].astype(np.float64)
+            logits = network.logits(padded[None, :, top:bottom, left:right])[0].astype(np.float64)
             if total is None:
                 total = np.zeros((len(logits), full_height, full_width))
             total[:, top:bottom, left:right] += logits
@@ -75,6 +85,39 @@ def test_equals_the_reference(
         np.testing.assert_allclose(logits, reference(network, image, crop, stride), atol=2e-6)
 
 
+@settings(max_examples=60, deadline=None)
+@given(sides, sides, st.integers(1, 60), st.integers(1, 3000), st.integers(0, 2**32 - 1))
+def test_strips_and_bands_change_nothing(
+    vertical: tuple[int, int, int], horizontal: tuple[int, int, int], columns: int, band_bytes: int, seed: int
+) -> None:
+    (height, crop_h, stride_h), (width, crop_w, stride_w) = vertical, horizontal
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    settings = {"crop": (crop_h, crop_w), "stride": (stride_h, stride_w)}
+    networks = [PositionNetwork(3), PositionNetwork(3, phase=1)]
+    image = normalize(pixels, (0.5,) * 3, (0.2,) * 3)
+    whole = sliding_logits(networks, image, **settings)
+    expected = predicted_classes([logits.copy() for logits in whole])
+    with (
+        mock.patch.object(sliding, "MEMORY_FOR_SUMS", columns * crop_h * 6 * 4),
+        mock.patch.object(sliding, "BAND_BYTES", band_bytes),
+    ):
+        found = sliding_logits(networks, image, **settings)
+        ids = sliding_classes(networks, pixels, mean=(0.5,) * 3, std=(0.2,) * 3, **settings)
+    for logits, other in zip(whole, found, strict=True):
+        np.testing.assert_array_equal(logits, other)
+    np.testing.assert_array_equal(ids, expected)
+
+
+def test_a_wide_image_holds_only_some_columns() -> None:
+    def rows(top: int, bottom: int) -> Floats:
+        return np.zeros((3, bottom - top, 400), np.float32)
+
+    with mock.patch.object(sliding, "MEMORY_FOR_SUMS", 50 * 8 * 2 * 4):
+        found = sliding_bands([PositionNetwork(2)], rows, (12, 400), crop=(8, 8), stride=(4, 4))
+        bands = [(band.top, band.left, *band.logits[0].shape[1:]) for band in found]
+    assert bands == [(top, left, rows, 50) for left in range(0, 400, 50) for top, rows in ((0, 4), (4, 8))]
+
+
 @given(sides)
 def test_windows_cover_a_side_and_stay_inside(side: tuple[int, int, int]) -> None:
     length, crop, stride = side
@@ -96,8 +139,8 @@ def test_strides_that_leave_pixels_out_are_refused(crop: int, stride: int) -> No
 
 def test_windows_are_batched_and_both_networks_get_the_same() -> None:
     left, right = PositionNetwork(2), PositionNetwork(2)
-    sliding_logits([left, right], np.zeros((3, 20, 20), np.float32), crop=(8, 8), stride=(6, 6), batch=4)
-    assert left.calls == right.calls == [(4, 3, 8, 8), (4, 3, 8, 8), (1, 3, 8, 8)]
+    sliding_logits([left, right], np.zeros((3, 20, 20), np.float32), crop=(8, 8), stride=(6, 6), batch=2)
+    assert left.calls == right.calls == [(2, 3, 8, 8), (1, 3, 8, 8)] * 3
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 8), (3, 3)])

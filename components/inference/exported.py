@@ -1,0 +1,135 @@
+"""Exported structures, kept on disk: an export costs seconds and Paddle, reading one costs neither.
+
+python -m components.inference.exported STRUCTURE CLASSES HEIGHT WIDTH FILE
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from components.errors import UserError, WorkFailed
+from components.networks import processor
+
+TOLERANCE = 1e-4
+"""Of the logits' largest magnitude: what an export may differ from eager Paddle by."""
+NETWORKS = Path(processor.__file__).parent
+
+
+def skeleton(structure: str, num_classes: int, size: tuple[int, int]) -> bytes:
+    """The structure's graph for windows of `size` (height, width) without weights, from the cache or made now.
+
+    Raises WorkFailed where it cannot be exported, or where its logits are not eager Paddle's.
+    """
+    slug = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in structure)
+    name = f"{slug}-{num_classes}-{size[0]}x{size[1]}-{_version()}.onnx"
+    path = cache_folder() / name
+    try:
+        return path.read_bytes()
+    except OSError:
+        pass
+    with tempfile.TemporaryDirectory(prefix="cps-export-") as folder:
+        made = Path(folder, "network.onnx")
+        _export(structure, num_classes, size, made)
+        data = made.read_bytes()
+    _keep(data, path)
+    return data
+
+
+def cache_folder() -> Path:
+    """Beside the datasets: engines/ in CPS_CACHE, else in ~/.cache/cps."""
+    return Path(os.environ.get("CPS_CACHE") or Path.home() / ".cache" / "cps") / "engines"
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    """Of what an export depends on: the networks' code, Paddle and the exporter."""
+    digest = hashlib.sha256()
+    for path in sorted(NETWORKS.glob("*.py")):
+        digest.update(path.read_bytes())
+    for package in ("paddlepaddle", "paddlepaddle-gpu", "paddleseg", "paddle2onnx"):
+        try:
+            digest.update(f"{package} {version(package)}".encode())
+        except PackageNotFoundError:
+            continue
+    return digest.hexdigest()[:12]
+
+
+def _keep(data: bytes, path: Path) -> None:
+    """All of it or nothing; where the cache cannot be written, the next process exports again."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
+            file.write(data)
+        os.replace(file.name, path)
+    except OSError:
+        return
+
+
+def _export(structure: str, num_classes: int, size: tuple[int, int], path: Path) -> None:
+    """In a process of its own unless Paddle is here already: the caller stays small, and starts without it."""
+    if "paddle" in sys.modules:
+        try:
+            write(structure, num_classes, size, path)
+        except UserError:
+            raise
+        except Exception as error:  # Paddle and the exporter raise kinds of their own
+            raise WorkFailed(_failed(structure, str(error))) from error
+        return
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-m", "components.inference.exported", structure, str(num_classes), *map(str, size)]
+    done = subprocess.run(
+        [*command, str(path)],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode or not path.exists():
+        raise WorkFailed(_failed(structure, done.stderr))
+
+
+def _failed(structure: str, text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"{structure} cannot be exported to ONNX: {lines[-1] if lines else 'no reason given'}"
+
+
+def write(structure: str, num_classes: int, size: tuple[int, int], path: Path) -> None:
+    """Export in this process, and compare one window with eager Paddle. Raises WorkFailed where they differ."""
+    import numpy as np
+    import paddle
+
+    from components.inference.compiled import installed_runtimes, open_session
+    from components.networks.export import export
+    from components.networks.graph import fill
+    from components.networks.weights import state_arrays
+
+    data, network = export(structure, num_classes, size)
+    window = np.random.default_rng(0).normal(size=(1, 3, *size)).astype(np.float32)
+    with paddle.no_grad():
+        expected = network(paddle.to_tensor(window)).numpy()
+    model = fill(data, {"only": state_arrays(network)}, origin=structure)
+    found = open_session(installed_runtimes()[0], model).run(window)[0]
+    apart = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+    if not apart <= TOLERANCE:
+        raise WorkFailed(
+            f"{structure}: the exported network's logits differ from Paddle's by {apart:.1e} of the largest"
+        )
+    path.write_bytes(data)
+
+
+def main(arguments: list[str]) -> None:
+    structure, num_classes, height, width, path = arguments
+    processor.prepare()
+    write(structure, int(num_classes), (int(height), int(width)), Path(path))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,54 @@
+"""The weights of a checkpoint in memory, and eager Paddle, which can run any of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+PADDLE = "paddle"
+
+
+@dataclass(frozen=True)
+class Weights:
+    structures: Mapping[str, str]
+    """By branch."""
+    num_classes: int
+    states: Mapping[str, Mapping[str, Array]]
+    """By branch, parameters and running statistics by structured name."""
+    origin: str
+    """What errors call them."""
+
+    def layers(self) -> dict[str, Any]:
+        """Paddle's networks, by branch. Raises UserError where weights and structure do not fit."""
+        from components.networks.structures import build
+        from components.networks.weights import load_state
+
+        networks = {}
+        for branch, state in self.states.items():
+            networks[branch] = build(self.structures[branch], self.num_classes)
+            load_state(networks[branch], state, "", origin=self.origin)
+        return networks
+
+
+class PaddleEngine:
+    """Eager Paddle: what every other engine is compared with."""
+
+    name = PADDLE
+    exact = True
+
+    def __init__(self, layer: Any) -> None:
+        layer.eval()
+        self._layer = layer
+
+    def logits(self, windows: Floats) -> Floats:
+        import paddle
+
+        with paddle.no_grad():  # a thread's own setting, so it is made in every call
+            logits = self._layer(paddle.to_tensor(windows))
+        result: Floats = logits.numpy()
+        return result
