@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Size = tuple[int, int]
 
 RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16")
-"""The faster exact one first, as measured on DeepLabV3+ with ResNet-50 and on small-fpn; bfloat16 only where asked for."""
+"""The faster exact one first, as measured on DeepLabV3+ with ResNet-50 and small-fpn; bfloat16 only where asked for."""
 
 
 class Session(Protocol):
