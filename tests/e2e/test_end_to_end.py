@@ -83,17 +83,6 @@ class TestEndToEnd:
             assert text.lstrip().lower().startswith("<!doctype html>")
         assert Path(first["files"]["report"]).parent == shell.folder / "home" / "runs" / first["run_key"]
 
-    def test_a_matrix_finds_the_finished_run_and_trains_its_twin(self, first: Any, shell: Shell) -> None:
-        words = ("matrix", "--dataset", SCENES, "--ratios", "1/4", "--seeds", "0", "--baseline", "--eval-shards", "2")
-        study = shell.json(*words, *SETTINGS, "--epochs", "2", "--json")
-        keys = [run["run_key"] for run in study["runs"]]
-        assert keys[0] == first["run_key"]
-        assert keys[1] != keys[0]
-        assert study["runs"][0]["mIoU"] == first["checkpoints"][-1]["mean"]
-        (gain,) = study["gains"]
-        assert gain["gain"] == study["runs"][0]["mIoU"] - study["runs"][1]["mIoU"]
-        assert (shell.folder / "matrix" / "matrix.html").stat().st_size > 10_000
-
     def test_the_weights_can_be_pulled_and_are_what_the_result_says(self, first: Any, shell: Shell) -> None:
         [listed] = shell.json("weights", "list", "--json")
         assert (listed["run_key"], listed["sha256"]) == (first["run_key"], first["weights"]["sha256"])
@@ -174,6 +163,17 @@ class TestEndToEnd:
         last = err.splitlines()[-1]
         assert last.startswith("cps: error: [prepare-dataset] ")
         assert str(empty) in last
+
+    def test_a_matrix_finds_the_finished_run_and_trains_its_twin(self, first: Any, shell: Shell) -> None:
+        words = ("matrix", "--dataset", SCENES, "--ratios", "1/4", "--seeds", "0", "--baseline", "--eval-shards", "2")
+        study = shell.json(*words, *SETTINGS, "--epochs", "2", "--json")
+        keys = [run["run_key"] for run in study["runs"]]
+        assert keys[0] == first["run_key"]
+        assert keys[1] != keys[0]
+        assert study["runs"][0]["mIoU"] == first["checkpoints"][-1]["mean"]
+        (gain,) = study["gains"]
+        assert gain["gain"] == study["runs"][0]["mIoU"] - study["runs"][1]["mIoU"]
+        assert (shell.folder / "matrix" / "matrix.html").stat().st_size > 10_000
 
     def test_no_key_is_in_what_was_said_or_logged(self, first: Any, shell: Shell) -> None:  # noqa: ARG002
         _, exported, _ = shell.run("up", "--export")

@@ -102,6 +102,7 @@ class StoredRun:
 def stored_run(store, store_environment, tmp_path, monkeypatch) -> StoredRun:  # noqa: ARG001
     monkeypatch.setenv("CPS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FAULTS", str(tmp_path / "faults"))
+    (tmp_path / "faults").mkdir()
     monkeypatch.setenv("SUPERVISOR", str(os.getpid()))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(
