@@ -14,7 +14,7 @@ from components.storage import keys
 from pipeline.resume import Given, recorded_run, resumed_parameters
 
 ROOT = Path(__file__).parents[2]
-SCENES = "scenes:train=8,val=2,width=64,height=48"
+SCENES = "scenes:train=8,val=2,width=256,height=128"
 
 
 def make_run(dataset: str = SCENES, **others) -> str:
