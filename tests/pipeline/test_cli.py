@@ -28,7 +28,7 @@ def cps(*arguments: str, folder: Path | None = None, **environment: str) -> "sub
         env={**clean, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
 
 
