@@ -71,7 +71,7 @@ def open_sweep(store: "Store", run_key: str, cache: Path | None) -> tuple[Sweep,
         ignore_index=reader.manifest.ignore_index,
         crop=recipe.evaluation.crop,
         stride=recipe.evaluation.stride,
-        # Which exact engine computes changes no score: those that another machine has stored stay valid.
+        # Exact engines differ by rounding alone: scores that another machine has stored with another one stay valid.
         engine="exact",
         scales=recipe.evaluation.scales,
         flip=recipe.evaluation.flip,

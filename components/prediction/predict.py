@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -186,35 +187,19 @@ def predict_one(
 
     With `confidence` the softmax probability of those classes too, (H, W) in [0, 1].
     """
-    description = checkpoint.description
+    description, engines = checkpoint.description, list(checkpoint.engines.values())
+    passes: dict[str, Any] = {
+        "mean": description.mean,
+        "std": description.std,
+        "crop": window.crop,
+        "stride": window.stride,
+        "batch": window.batch,
+    }
     if window.single and not confidence:
-        return _streamed(checkpoint, image, window), None  # no more than some rows of logits are held
-    logits = image_logits(
-        list(checkpoint.engines.values()),
-        image,
-        mean=description.mean,
-        std=description.std,
-        crop=window.crop,
-        stride=window.stride,
-        batch=window.batch,
-        scales=window.scales,
-        flip=window.flip,
-    )
+        return sliding_classes(engines, image, **passes), None  # no more than some rows of logits are held
+    logits = image_logits(engines, image, scales=window.scales, flip=window.flip, **passes)
     ids = predicted_classes(logits)
     return ids, mean_probabilities(logits).max(axis=0) if confidence else None
-
-
-def _streamed(checkpoint: Checkpoint, image: Pixels, window: Window) -> ClassIds:
-    description = checkpoint.description
-    return sliding_classes(
-        list(checkpoint.engines.values()),
-        image,
-        mean=description.mean,
-        std=description.std,
-        crop=window.crop,
-        stride=window.stride,
-        batch=window.batch,
-    )
 
 
 def _check_truth(image: Pixels, truth: ClassIds, classes: int, ignore_index: int) -> None:

@@ -54,7 +54,8 @@ def test_the_parameters_make_the_very_same_run(store, run_key, tmp_path):
 
 def test_what_is_given_and_the_same_is_no_difference(store, run_key, tmp_path):
     same = Given("demo", "2/8", 5, {"training.epochs": 3, "training.batch_size": 2})
-    resumed_parameters(recorded_run(store, run_key), tmp_path, same)
+    record = recorded_run(store, run_key)
+    assert resumed_parameters(record, tmp_path, same) == resumed_parameters(record, tmp_path, Given())
 
 
 @pytest.mark.parametrize(
