@@ -1,6 +1,10 @@
-"""Checks of the pipeline parameters that no dataset or recipe decides: how the work is shared, what is predicted."""
+"""Checks of the pipeline parameters that no dataset or recipe decides: how the work is shared, what is predicted,
+and what the pods are given."""
 
 import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from components.errors import UserError
 
@@ -8,13 +12,28 @@ MOST_PROCESSES = 1024
 MOST_SHARDS = 256
 IMAGE_SETS = ("val", "test", "unlabeled")
 
+_QUANTITY = re.compile(r"(?:0*[1-9]\d*(?:\.\d+)?|0*\.0*[1-9]\d*|0+\.0*[1-9]\d*)(?:m|k|M|G|T|Ki|Mi|Gi|Ti)?")
+"""What Kubernetes takes as an amount, as far as anybody writes it: 500m, 2, 1.5, 16Gi."""
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
+_QUALIFIED_NAME = re.compile(rf"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?/)?{_LABEL}")
+_TOLERATION = ("key", "operator", "value", "effect", "tolerationSeconds")
 
-def check_sharing(*, processes: int, eval_shards: int) -> None:
+
+def check_sharing(*, processes: int, eval_shards: int, gpus: int = 0, nodes: int = 1) -> None:
     """Raises UserError."""
-    if not 1 <= processes <= MOST_PROCESSES:
-        raise UserError(f"processes is {processes}: give a whole number from 1 to {MOST_PROCESSES}")
-    if not 1 <= eval_shards <= MOST_SHARDS:
-        raise UserError(f"eval_shards is {eval_shards}: give a whole number from 1 to {MOST_SHARDS}")
+    _check_count("processes", processes, 1, MOST_PROCESSES)
+    _check_count("eval_shards", eval_shards, 1, MOST_SHARDS)
+    _check_count("gpus", gpus, 0, MOST_PROCESSES)
+    _check_count("nodes", nodes, 1, MOST_PROCESSES)
+    if gpus and processes not in (1, gpus):
+        raise UserError(f"gpus is {gpus} and processes {processes}: a GPU has one process; leave processes at 1")
+    if nodes > 1:
+        raise UserError(f"nodes is {nodes}: training on several nodes is not there yet; leave it at 1")
+
+
+def _check_count(name: str, count: int, least: int, most: int) -> None:
+    if not least <= count <= most:
+        raise UserError(f"{name} is {count}: give a whole number from {least} to {most}")
 
 
 def check_prediction(*, images: str, limit: int) -> None:
@@ -27,3 +46,20 @@ def check_prediction(*, images: str, limit: int) -> None:
         )
     if limit < 0:
         raise UserError(f"predict_limit is {limit}: give a whole number above 0, or 0 for all")
+
+
+def check_pods(
+    *, cpu: str, memory: str, accelerator: str, node_selector: Mapping[str, Any], tolerations: Sequence[Any]
+) -> None:
+    """What a pod that cannot be made would say hours later, when its turn comes. Raises UserError."""
+    for name, amount, example in (("cpu", cpu, "2 or 500m"), ("memory", memory, "8Gi")):
+        if not _QUANTITY.fullmatch(amount):
+            raise UserError(f"{name} is {amount!r}: give an amount as Kubernetes writes it, such as {example}")
+    if not _QUALIFIED_NAME.fullmatch(accelerator) or "/" not in accelerator:
+        raise UserError(f"accelerator is {accelerator!r}: give a resource of the nodes, such as nvidia.com/gpu")
+    for key, value in node_selector.items():
+        if not _QUALIFIED_NAME.fullmatch(key) or not isinstance(value, str):
+            raise UserError(f"node_selector has {key!r}: {value!r}; give labels of nodes, as text to text")
+    for toleration in tolerations:
+        if not isinstance(toleration, Mapping) or not toleration or set(toleration) - set(_TOLERATION):
+            raise UserError(f"tolerations has {toleration!r}: give a list of objects with {', '.join(_TOLERATION)}")

@@ -6,7 +6,7 @@ import yaml
 
 from components.errors import UserError, WorkFailed
 from pipeline.lint import sibling_inputs_of_loops
-from pipeline.placement import KEYS
+from pipeline.placement import KEYS, SECRET_FIELDS_VARIABLE
 
 
 def compile_pipeline(path: Path, secret_fields: tuple[str, str] = KEYS) -> Path:
@@ -32,6 +32,7 @@ def compile_pipeline(path: Path, secret_fields: tuple[str, str] = KEYS) -> Path:
     if secret_fields != KEYS:
         header = [line for line in partial.read_text().splitlines() if line.startswith("#")]
         _rename_secret_fields(documents[1], dict(zip(KEYS, secret_fields, strict=True)))
+        _tell_secret_fields(documents[0], ",".join(secret_fields))
         partial.write_text("\n".join(header) + "\n" + yaml.safe_dump_all(documents, sort_keys=True))
     partial.replace(path)
     return path
@@ -43,3 +44,10 @@ def _rename_secret_fields(platform: dict, names: dict[str, str]) -> None:  # typ
         for secret in executor.get("secretAsEnv", []):
             for entry in secret["keyToEnv"]:
                 entry["secretKey"] = names.get(entry["envVar"], entry["secretKey"])
+
+
+def _tell_secret_fields(pipeline: dict, fields: str) -> None:  # type: ignore[type-arg]
+    for executor in pipeline["deploymentSpec"]["executors"].values():
+        for variable in executor["container"].get("env", []):
+            if variable["name"] == SECRET_FIELDS_VARIABLE:
+                variable["value"] = fields

@@ -6,16 +6,19 @@
 from kfp import dsl
 
 from pipeline import steps
-from pipeline.placement import give_login, place
+from pipeline.placement import Place, give_login, give_training, place
 
 
 @dsl.pipeline(name="evaluate-checkpoints")
-def evaluate_checkpoints(shards: list, image: str, settings_config_map: str, store_secret: str) -> None:
+def evaluate_checkpoints(
+    shards: list, image: str, settings_config_map: str, store_secret: str, tolerations: list, cpu: str, memory: str
+) -> None:
     """Score all checkpoints, a share of them in each iteration; the scores are found in the store."""
+    where = Place(image, settings_config_map, store_secret, tolerations, cpu, memory)
     # Nothing in the loop comes from a task outside it: pipeline.lint says why, and checks it.
     with dsl.ParallelFor(shards, name="shards") as item:
         scored = steps.evaluate(run_key=item.run_key, shard=item.shard)
-        place(scored, image, settings_config_map, store_secret, "Score checkpoints", retries=2)
+        place(scored, where, "Score checkpoints", hours=48, retries=3)
 
 
 @dsl.pipeline(
@@ -33,10 +36,17 @@ def cross_pseudo_supervision(
     seed: int = 0,
     epochs: int = 0,
     batch_size: int = 0,
+    gpus: int = 0,
+    accelerator: str = "nvidia.com/gpu",
+    nodes: int = 1,
     processes: int = 1,
     eval_shards: int = 2,
     predict_images: str = "val",
     predict_limit: int = 24,
+    cpu: str = "2",
+    memory: str = "8Gi",
+    node_selector: dict = {},  # noqa: B006 - KFP reads the default, and nothing changes it
+    tolerations: list = [],  # noqa: B006
     image: str = steps.IMAGE,
     data_image: str = steps.DATA_IMAGE,
     settings_config_map: str = "cps-settings",
@@ -55,10 +65,17 @@ def cross_pseudo_supervision(
         seed: Decides the split, both initialisations and the order of the images. Another seed is another run.
         epochs: Passes over the longer list; 0 takes the recipe's.
         batch_size: Labelled images in a step, over all processes; 0 takes the recipe's.
-        processes: Training processes in one container; the result does not depend on it beyond rounding.
+        gpus: GPUs on each node that trains, a process for each; 0 trains on the CPU.
+        accelerator: What the nodes call a GPU, such as nvidia.com/gpu or amd.com/gpu.
+        nodes: Nodes that train together. More than 1 needs Kubeflow Trainer.
+        processes: Training processes where gpus is 0; the result does not depend on it beyond rounding.
         eval_shards: How many evaluation tasks share the checkpoints.
         predict_images: What the best weights segment at the end: "val", "test", "unlabeled", or a path in the image.
         predict_limit: At most so many images; 0 segments all.
+        cpu: Cores for each pod that trains, evaluates or predicts, as Kubernetes writes them: 4, or 500m.
+        memory: Memory for each pod that trains, evaluates or predicts: 16Gi.
+        node_selector: Labels of the nodes that train, as JSON: {"cloud.google.com/gke-spot": "true"}.
+        tolerations: Taints that all steps put up with, as JSON: [{"key": "nvidia.com/gpu", "operator": "Exists"}].
         image: Container image of the steps that train, evaluate and predict.
         data_image: Container image of the steps that need no Paddle.
         settings_config_map: Name of the ConfigMap with AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and MLFLOW_TRACKING_URI.
@@ -66,10 +83,11 @@ def cross_pseudo_supervision(
         download_secret: Name of the Secret with CPS_DOWNLOAD_TOKEN, where the dataset needs a login; may be missing.
     """
     job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-    where = (settings_config_map, store_secret)
+    light = Place(data_image, settings_config_map, store_secret, tolerations)
+    heavy = Place(image, settings_config_map, store_secret, tolerations, cpu, memory)
 
     finished = steps.finish(job_id=job)
-    place(finished, data_image, *where, "Close the MLflow run")
+    place(finished, light, "Close the MLflow run", hours=1, retries=2)
 
     with dsl.ExitHandler(finished, name="cross-pseudo-supervision"):
         prepared = steps.prepare_dataset(
@@ -83,11 +101,19 @@ def cross_pseudo_supervision(
             epochs=epochs,
             batch_size=batch_size,
             processes=processes,
+            gpus=gpus,
+            nodes=nodes,
             eval_shards=eval_shards,
             predict_images=predict_images,
             predict_limit=predict_limit,
+            cpu=cpu,
+            memory=memory,
+            accelerator=accelerator,
+            node_selector=node_selector,
+            tolerations=tolerations,
         )
-        place(prepared, data_image, *where, "Prepare the dataset")
+        # Not tried again: what fails here is a parameter or the dataset.
+        place(prepared, light, "Prepare the dataset", hours=48)
         give_login(prepared, download_secret)
 
         split = steps.split_labels(
@@ -98,29 +124,45 @@ def cross_pseudo_supervision(
             seed=seed,
             epochs=epochs,
             batch_size=batch_size,
+            gpus=gpus,
+            nodes=nodes,
             job_id=job,
             dataset=prepared.outputs["dataset"],
         )
-        place(split, data_image, *where, "Split by label ratio")
+        place(split, light, "Split by label ratio", hours=6, retries=2)
 
         trained = steps.train(
-            run_key=split.outputs["Output"],
+            run_key=split.outputs["run_key"],
             processes=processes,
+            gpus=gpus,
+            nodes=nodes,
             eval_shards=eval_shards,
+            image=image,
+            cpu=cpu,
+            memory=memory,
+            accelerator=accelerator,
+            node_selector=node_selector,
+            tolerations=tolerations,
+            settings_config_map=settings_config_map,
+            store_secret=store_secret,
             split=split.outputs["split"],
         )
-        place(trained, image, *where, "Train both networks", retries=2)
+        place(trained, heavy, "Train both networks", hours=14 * 24, retries=3)
+        give_training(trained, gpus=split.outputs["pod_gpus"], accelerator=accelerator, node_selector=node_selector)
 
         scored = evaluate_checkpoints(
             shards=trained.outputs["shards"],
             image=image,
             settings_config_map=settings_config_map,
             store_secret=store_secret,
+            tolerations=tolerations,
+            cpu=cpu,
+            memory=memory,
         )
         scored.set_caching_options(False).set_display_name("Score checkpoints")
 
         best = steps.select(run_key=trained.outputs["run_key"], checkpoints=trained.outputs["checkpoints"])
-        place(best.after(scored), image, *where, "Pick the best")
+        place(best.after(scored), heavy, "Pick the best", hours=24, retries=2)
 
         segmented = steps.predict(
             run_key=trained.outputs["run_key"],
@@ -128,4 +170,4 @@ def cross_pseudo_supervision(
             limit=predict_limit,
             best=best.outputs["best"],
         )
-        place(segmented, image, *where, "Segment images")
+        place(segmented, heavy, "Segment images", hours=48, retries=3)

@@ -1,20 +1,69 @@
-"""Where a task runs on a cluster: its image, settings and keys. Local runs ignore all of it."""
+"""Where a task runs on a cluster: its image, settings, keys, and how much it may take. Local runs ignore all of it.
 
-from typing import TYPE_CHECKING
+Amounts, names and images may be parameters of the pipeline, as text; times, retries and volumes are fixed here.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
 
 SETTINGS = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
-OPTIONAL_SETTINGS = ("CPS_BUCKET", "CPS_STEP_TIMEOUT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
+OPTIONAL_SETTINGS = (
+    *("CPS_BUCKET", "CPS_STEP_TIMEOUT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"),
+    *("CPS_PUBLIC_S3_URL", "CPS_PUBLIC_MLFLOW_URL"),
+)
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """What the steps read from their environment, and how the Secret's fields are called unless `compile` renames them."""
+
+SECRET_FIELDS_VARIABLE = "CPS_STORE_SECRET_FIELDS"
+"""Tells a step that makes pods of its own how the fields are called, by commas."""
 
 LOGIN = ("CPS_DOWNLOAD_TOKEN", "CPS_DOWNLOAD_USER", "CPS_DOWNLOAD_PASSWORD", "CPS_DOWNLOAD_HOST")
 """What the step that downloads the dataset reads besides, where the source needs a login."""
 
+SHARED_MEMORY = "8Gi"
+"""The most that a pod's processes share; what they use of it counts as the pod's memory."""
 
-def give_login(task: "PipelineTask", secret: str) -> "PipelineTask":
+
+@dataclass(frozen=True)
+class Place:
+    """What tasks of one image have in common; every field may be a parameter of the pipeline.
+
+    A task asks for all that it may take, so that it is neither slowed down nor killed for another's sake.
+    """
+
+    image: Any
+    settings: Any
+    secret: Any
+    tolerations: Any
+    cpu: Any = "1"
+    memory: Any = "4Gi"
+
+
+def place(task: "PipelineTask", where: Place, display_name: str, *, hours: int, retries: int = 0) -> "PipelineTask":
+    """Give a task its image, its ConfigMap and its Secret, its limits, and its name in the UI.
+
+    KFP's cache stays off: a step looks in the store for its finished work, which KFP cannot see vanish. A retry
+    goes on where the last attempt was, so it is right for what may be preempted; `hours` are one attempt's.
+    """
+    from kfp import kubernetes
+
+    task.set_container_image(where.image).set_display_name(display_name).set_caching_options(False)
+    task.set_cpu_request(where.cpu).set_cpu_limit(where.cpu)
+    task.set_memory_request(where.memory).set_memory_limit(where.memory)
+    kubernetes.use_config_map_as_env(task, where.settings, {name: name for name in SETTINGS})
+    kubernetes.use_config_map_as_env(task, where.settings, {name: name for name in OPTIONAL_SETTINGS}, optional=True)
+    kubernetes.use_secret_as_env(task, where.secret, {name: name for name in KEYS})
+    kubernetes.add_toleration_json(task, where.tolerations)
+    kubernetes.set_timeout(task, hours * 3600)
+    if retries:
+        task.set_retry(retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
+    return task
+
+
+def give_login(task: "PipelineTask", secret: Any) -> "PipelineTask":
     """Let the task download what needs a login. Neither the Secret nor any field of it needs to be there."""
     from kfp import kubernetes
 
@@ -22,20 +71,14 @@ def give_login(task: "PipelineTask", secret: str) -> "PipelineTask":
     return task
 
 
-def place(
-    task: "PipelineTask", image: str, settings: str, secret: str, display_name: str, retries: int = 0
-) -> "PipelineTask":
-    """Give a task its image, its ConfigMap and its Secret (parameters of the pipeline), and its name in the UI.
-
-    KFP's cache stays off: a step looks in the store for its finished work, which KFP cannot see vanish. A retry
-    goes on where the last attempt was, so it is right for what may be preempted.
-    """
+def give_training(task: "PipelineTask", *, gpus: Any, accelerator: Any, node_selector: Any) -> "PipelineTask":
+    """What training needs besides: GPUs (text; "0" asks for none), the nodes that have them, and shared memory."""
     from kfp import kubernetes
 
-    task.set_container_image(image).set_display_name(display_name).set_caching_options(False)
-    kubernetes.use_config_map_as_env(task, settings, {name: name for name in SETTINGS})
-    kubernetes.use_config_map_as_env(task, settings, {name: name for name in OPTIONAL_SETTINGS}, optional=True)
-    kubernetes.use_secret_as_env(task, secret, {name: name for name in KEYS})
-    if retries:
-        task.set_retry(retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
+    task.set_accelerator_type(accelerator).set_accelerator_limit(gpus)
+    task.set_env_variable(SECRET_FIELDS_VARIABLE, ",".join(KEYS))
+    kubernetes.add_node_selector_json(task, node_selector)
+    kubernetes.empty_dir_mount(
+        task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory", size_limit=SHARED_MEMORY
+    )
     return task

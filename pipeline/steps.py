@@ -6,7 +6,7 @@ Artifacts are small JSON files that name objects of the store by URI and sha256;
 """
 
 # KFP's decorators have no types; an artifact that a body does not read is there for the lineage in KFP's UI.
-# mypy: disable-error-code="untyped-decorator, no-any-return, valid-type"
+# mypy: disable-error-code="untyped-decorator, no-any-return, valid-type, type-arg"
 # ruff: noqa: ARG001
 
 from typing import NamedTuple
@@ -32,9 +32,16 @@ def prepare_dataset(
     epochs: int,
     batch_size: int,
     processes: int,
+    gpus: int,
+    nodes: int,
     eval_shards: int,
     predict_images: str,
     predict_limit: int,
+    cpu: str,
+    memory: str,
+    accelerator: str,
+    node_selector: dict,
+    tolerations: list,
     dataset: Output[Dataset],
 ) -> str:
     """Validate every parameter, then fetch, check and store the dataset once. Returns its digest."""
@@ -42,9 +49,12 @@ def prepare_dataset(
 
     with step_guard("prepare-dataset") as step:
         from components.dataset.step import prepare_dataset
-        from components.parameters import check_prediction, check_sharing
+        from components.parameters import check_pods, check_prediction, check_sharing
 
-        check_sharing(processes=processes, eval_shards=eval_shards)
+        check_sharing(processes=processes, eval_shards=eval_shards, gpus=gpus, nodes=nodes)
+        check_pods(
+            cpu=cpu, memory=memory, accelerator=accelerator, node_selector=node_selector, tolerations=tolerations
+        )
         check_prediction(images=predict_images, limit=predict_limit)
         stored = prepare_dataset(
             source=source,
@@ -71,11 +81,16 @@ def split_labels(
     seed: int,
     epochs: int,
     batch_size: int,
+    gpus: int,
+    nodes: int,
     job_id: str,
     dataset: Input[Dataset],
     split: Output[Artifact],
-) -> str:
-    """Choose whose labels are used, and write down what the run depends on. Returns the run key."""
+) -> NamedTuple("Outputs", [("run_key", str), ("pod_gpus", str)]):
+    """Choose whose labels are used, and write down what the run depends on.
+
+    Returns the run key, and how many GPUs the pod of `train` asks for: none where it makes pods of its own.
+    """
     from components.running import step_guard
 
     with step_guard("split-labels") as step:
@@ -93,20 +108,47 @@ def split_labels(
         )
         step.describe(split, {"run_key": run_key, "dataset": dataset.metadata.get("uri", dataset_digest)})
         step.result({"run_key": run_key})
-    return run_key
+    # As text: of a number KFP makes an empty amount when it writes a pod, and the pod gets no GPU.
+    return run_key, str(gpus if nodes == 1 else 0)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train(
-    run_key: str, processes: int, eval_shards: int, split: Input[Artifact], checkpoints: Output[Model]
+    run_key: str,
+    processes: int,
+    gpus: int,
+    nodes: int,
+    eval_shards: int,
+    image: str,
+    cpu: str,
+    memory: str,
+    accelerator: str,
+    node_selector: dict,
+    tolerations: list,
+    settings_config_map: str,
+    store_secret: str,
+    split: Input[Artifact],
+    checkpoints: Output[Model],
 ) -> NamedTuple("Outputs", [("run_key", str), ("shards", list)]):
     """Train both networks, every checkpoint into the store. Returns the shares that `evaluate` fans out over."""
     from components.running import step_guard
 
     with step_guard("train") as step:
+        from components.training.pods import Pods
         from components.training.step import train
 
-        index = train(run_key, processes)
+        pods = Pods(
+            image=image,
+            cpu=cpu,
+            memory=memory,
+            gpus=gpus,
+            accelerator=accelerator,
+            settings_config_map=settings_config_map,
+            store_secret=store_secret,
+            node_selector=node_selector,
+            tolerations=tolerations,
+        )
+        index = train(run_key, gpus or processes, gpus=gpus, nodes=nodes, pods=pods)
         shards = min(eval_shards, len(index["checkpoints"]))
         step.describe(checkpoints, index)
         step.result({"run_key": run_key, "checkpoints": len(index["checkpoints"])})

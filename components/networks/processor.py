@@ -27,9 +27,18 @@ def prepare(*, networks: int = 1, processes: int = 1) -> dict[str, str]:
     return chosen
 
 
-def usable_cores() -> int:
-    """Cores this process may run on, which in a container can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores this process may use, which in a container can be fewer than the machine has.
+
+    A container with a limit sees every core and is stopped when it has used up its share of time: more threads than
+    the limit make it slower.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return allowed
+    return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
 
 
 def _is_amd() -> bool:

@@ -3,23 +3,37 @@
 from typing import Any
 
 from components import progress
+from components.errors import UserError
 from components.storage import keys
 from components.storage.client import Store, open_store
 from components.storage.lease import Lease
+from components.training.devices import check_gpus
+from components.training.pods import Pods
 from components.training.supervisor import supervise
 
 
-def train(run_key: str, processes: int = 1) -> dict[str, Any]:
+def train(
+    run_key: str, processes: int = 1, *, gpus: int = 0, nodes: int = 1, pods: Pods | None = None
+) -> dict[str, Any]:
     """Train the run `run_key`, or find it trained; returns the index of its checkpoints.
 
     A run that was stopped goes on from its newest recovery, and one whose processes die is started again. Ends the
     process with code 143 after SIGTERM.
+
+    Args:
+        processes: on each node.
+        gpus: that this machine must have, where it trains on one node; 0 asks for none.
+        nodes: more than one are pods made as `pods` says.
     """
     store = open_store()
     index = finished_index(store, run_key)
     if index is not None:
         progress.say("train", f"done before: {len(index['checkpoints'])} checkpoints")
         return index
+    if nodes > 1:
+        raise UserError(f"nodes is {nodes}, {'with' if pods else 'without'} pods: one node trains; set nodes to 1")
+    if gpus:
+        check_gpus(gpus)
     with Lease(store, keys.run(run_key, "lease.json"), {"run": run_key}) as lease:
         supervise(store, run_key, processes, lease.lost)
     index = finished_index(store, run_key)

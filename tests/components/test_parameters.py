@@ -1,11 +1,12 @@
 """How the work is shared and what is predicted: wrong values are named."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from components.errors import UserError
-from components.parameters import check_prediction, check_sharing
+from components.parameters import check_pods, check_prediction, check_sharing
 
 
 def test_what_is_right_passes(tmp_path: Path) -> None:
@@ -26,3 +27,56 @@ def test_sharing_among_none_or_too_many_is_refused(processes: int, eval_shards: 
 def test_images_that_are_nowhere_and_negative_limits_are_refused(images: str, limit: int, named: str) -> None:
     with pytest.raises(UserError, match=named):
         check_prediction(images=images, limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"gpus": -1}, "gpus is -1"),
+        ({"nodes": 0}, "nodes is 0"),
+        ({"gpus": 4, "processes": 2}, "gpus is 4 and processes 2: a GPU has one process"),
+    ],
+)
+def test_gpus_and_nodes_that_make_no_sense_are_refused(given: dict[str, int], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        check_sharing(**{"processes": 1, "eval_shards": 1, **given})
+
+
+def test_gpus_have_a_process_each() -> None:
+    check_sharing(processes=1, eval_shards=1, gpus=8)
+    check_sharing(processes=8, eval_shards=1, gpus=8)
+
+
+PODS: dict[str, Any] = {
+    "cpu": "4",
+    "memory": "16Gi",
+    "accelerator": "nvidia.com/gpu",
+    "node_selector": {"cloud.google.com/gke-spot": "true"},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+}
+
+
+@pytest.mark.parametrize("amount", ["500m", "0.5", "64", "1.5Gi", "2000Mi"])
+def test_amounts_as_kubernetes_writes_them_pass(amount: str) -> None:
+    check_pods(**{**PODS, "cpu": amount, "memory": amount})
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"cpu": ""}, "cpu is ''"),
+        ({"cpu": "0"}, "cpu is '0'"),
+        ({"cpu": "four"}, "cpu is 'four'"),
+        ({"memory": "16 GB"}, "memory is '16 GB'"),
+        ({"memory": "-1Gi"}, "memory is '-1Gi'"),
+        ({"accelerator": "gpu"}, "accelerator is 'gpu'"),
+        ({"node_selector": {"spot": True}}, "'spot': True"),
+        ({"node_selector": {"a b": "c"}}, "'a b'"),
+        ({"tolerations": ["nvidia.com/gpu"]}, "'nvidia.com/gpu'"),
+        ({"tolerations": [{"keys": "a"}]}, "tolerationSeconds"),
+        ({"tolerations": [{}]}, "tolerations has {}"),
+    ],
+)
+def test_pods_that_cannot_be_made_are_refused_before_hours_go_by(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        check_pods(**{**PODS, **given})

@@ -34,10 +34,18 @@ SPLIT: dict[str, Any] = {
     "epochs": 1,
     "batch_size": 2,
 }
-SHARING = {"processes": 1, "eval_shards": 1}
+SHARING = {"processes": 1, "gpus": 0, "nodes": 1, "eval_shards": 1}
+PODS: dict[str, Any] = {
+    "cpu": "1",
+    "memory": "2Gi",
+    "accelerator": "nvidia.com/gpu",
+    "node_selector": {},
+    "tolerations": [],
+}
 PREPARE = {
     **SPLIT,
     **SHARING,
+    **PODS,
     "source": "scenes:train=8,val=2,width=128,height=64,seed=0",
     "sha256": "",
     "pools": "",
@@ -199,13 +207,15 @@ def test_every_step_of_the_pipeline(job: Job) -> None:
 
 
 def split(job: Job, digest: str) -> str:
-    parameters = {**SPLIT, "dataset_digest": digest, "job_id": "job-1"}
+    parameters = {**SPLIT, "gpus": 0, "nodes": 1, "dataset_digest": digest, "job_id": "job-1"}
     done = job.run("split-labels", DATA_IMAGE, parameters, {"dataset": "Dataset"}, {"split": "Artifact"})
-    return str(done["Output"])
+    assert done["pod_gpus"] == "0"
+    return str(done["run_key"])
 
 
 def train(job: Job, run_key: str) -> list[dict[str, str]]:
-    parameters = {"run_key": run_key, **SHARING}
+    named = {"image": IMAGE, "settings_config_map": "cps-settings", "store_secret": "cps-store"}
+    parameters = {"run_key": run_key, **SHARING, **PODS, **named}
     done = job.run("train", IMAGE, parameters, {"split": "Artifact"}, {"checkpoints": "Model"})
     assert done["run_key"] == run_key
     assert done["shards"] == [{"run_key": run_key, "shard": "0/1"}]

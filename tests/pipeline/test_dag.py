@@ -2,12 +2,14 @@
 
 import inspect
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from google.protobuf import json_format
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.errors import UserError
@@ -48,6 +50,21 @@ def test_it_is_a_valid_pipeline_spec(pipeline: dict[str, Any]) -> None:
     assert spec.pipeline_info.name == "cross-pseudo-supervision"
 
 
+def test_its_kubernetes_settings_are_valid_too(path: Path) -> None:
+    _, document = yaml.safe_load_all(path.read_text())
+    spec = json_format.ParseDict(document, pipeline_spec_pb2.PlatformSpec())
+    # What a platform is told is free-form in that message; the driver reads it as this one.
+    for name, executor in spec.platforms["kubernetes"].deployment_spec.executors.items():
+        told = json_format.ParseDict(json_format.MessageToDict(executor), KubernetesExecutorConfig())
+        assert told.secret_as_env, name
+
+
+@pytest.mark.parametrize("unknown", ["secretAsEnvironment", "timeOut"])
+def test_an_unknown_kubernetes_setting_would_be_noticed(platform: dict[str, Any], unknown: str) -> None:
+    with pytest.raises(json_format.ParseError, match=unknown):
+        json_format.ParseDict({**platform["exec-train"], unknown: []}, KubernetesExecutorConfig())
+
+
 def test_every_parameter_has_a_default_and_a_description(pipeline: dict[str, Any]) -> None:
     parameters = pipeline["root"]["inputDefinitions"]["parameters"]
     assert set(parameters) == set(inspect.signature(dag.cross_pseudo_supervision.pipeline_func).parameters)
@@ -69,7 +86,16 @@ def test_caching_is_off_everywhere(pipeline: dict[str, Any]) -> None:
 
 def test_what_may_be_preempted_is_tried_again(pipeline: dict[str, Any]) -> None:
     retried = {name for name, task in tasks(pipeline).items() if task.get("retryPolicy", {}).get("maxRetryCount")}
-    assert retried == {"train", "evaluate"}
+    assert retried == {"split-labels", "train", "evaluate", "select", "predict", "finish"}
+    for name in retried:
+        policy = tasks(pipeline)[name]["retryPolicy"]
+        assert (policy["backoffDuration"], policy["backoffFactor"]) == ("30s", 2.0), name
+
+
+def test_every_step_has_a_name_for_people(pipeline: dict[str, Any]) -> None:
+    for name, task in tasks(pipeline).items():
+        assert task["taskInfo"]["name"][0].isupper(), name
+        assert task["taskInfo"]["name"] != name
 
 
 def test_select_waits_for_the_loop_and_the_exit_handler_for_everything(pipeline: dict[str, Any]) -> None:
@@ -93,6 +119,62 @@ def test_images_are_parameters_and_no_entrypoint_is_assumed(pipeline: dict[str, 
         assert container["image"].startswith("{{$.inputs.parameters["), name
         assert container["command"][0] == "sh", name  # the command is whole: the image's own is not used
         assert "pip install" not in " ".join(container["command"]), name
+
+
+def test_parameters_that_kubernetes_settings_name_reach_the_task(
+    pipeline: dict[str, Any], platform: dict[str, Any]
+) -> None:
+    """The driver looks them up among the inputs of the DAG that the task is in."""
+    components = pipeline["components"]
+    dags = {name: component for name, component in components.items() if "dag" in component}
+    seen = set()
+    for where, body in {"root": pipeline["root"], **dags}.items():
+        inputs = set(body.get("inputDefinitions", {}).get("parameters", {}))
+        for name, task in body["dag"]["tasks"].items():
+            label = components[task["componentRef"]["name"]].get("executorLabel")
+            wanted = set(named_parameters(platform[label])) if label else set()
+            assert wanted <= inputs, (where, name, wanted - inputs)
+            seen |= wanted
+    assert len({name.removeprefix("pipelinechannel--").rpartition("--")[2] for name in seen}) == 5
+
+
+def named_parameters(settings: Any) -> Iterator[str]:
+    if isinstance(settings, dict):
+        if isinstance(name := settings.get("componentInputParameter"), str):
+            yield name
+        settings = list(settings.values())
+    if isinstance(settings, list):
+        for item in settings:
+            yield from named_parameters(item)
+
+
+def test_every_pod_has_requests_limits_and_an_end(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
+    for name, executor in pipeline["deploymentSpec"]["executors"].items():
+        amounts = executor["container"]["resources"]
+        for what in ("Cpu", "Memory"):
+            assert amounts[f"resource{what}Request"] == amounts[f"resource{what}Limit"] != "", name
+        assert int(platform[name]["activeDeadlineSeconds"]) >= 3600, name
+
+
+def test_gpus_reach_the_pod_as_text(pipeline: dict[str, Any]) -> None:
+    """A server resolves an amount by its text; a number becomes an empty one, and no GPU is asked for."""
+    accelerator = pipeline["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]["accelerator"]
+    assert "--accelerator'" in accelerator["resourceType"]
+    assert "split-labels-pod_gpus" in accelerator["resourceCount"]
+    outputs = pipeline["components"]["comp-split-labels"]["outputDefinitions"]["parameters"]
+    assert outputs["pod_gpus"]["parameterType"] == "STRING"
+    numbers = {"NUMBER_INTEGER", "NUMBER_DOUBLE", "BOOLEAN"}
+    parameters = pipeline["root"]["inputDefinitions"]["parameters"]
+    for name in ("cpu", "memory", "accelerator", "image", "data_image"):
+        assert parameters[name]["parameterType"] not in numbers, name
+
+
+def test_training_alone_shares_memory_and_chooses_nodes(platform: dict[str, Any]) -> None:
+    chosen = {name for name, executor in platform.items() if "nodeSelector" in executor}
+    assert chosen == {name for name, executor in platform.items() if "emptyDirMounts" in executor} == {"exec-train"}
+    (volume,) = platform["exec-train"]["emptyDirMounts"]
+    assert (volume["mountPath"], volume["medium"]) == ("/dev/shm", "Memory")
+    assert all(executor["tolerations"] for executor in platform.values())
 
 
 def test_outputs_that_the_ui_draws(pipeline: dict[str, Any]) -> None:
@@ -138,6 +220,8 @@ def test_the_secrets_fields_can_be_named(tmp_path: Path) -> None:
     for executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
         fields = [entry["secretKey"] for entry in executor["secretAsEnv"][0]["keyToEnv"]]
         assert fields == ["accesskey", "secretkey"]
+    (variable,) = pipeline["deploymentSpec"]["executors"]["exec-train"]["container"]["env"]
+    assert variable == {"name": "CPS_STORE_SECRET_FIELDS", "value": "accesskey,secretkey"}
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
@@ -150,7 +234,9 @@ def test_bodies_see_nothing_of_their_module() -> None:
     import symtable
 
     table = symtable.symtable(inspect.getsource(steps), "steps.py", "exec")
-    module_names = {symbol.get_name() for symbol in table.get_symbols()} - {"__name__"}
+    defined = [symbol for symbol in table.get_symbols() if symbol.is_imported() or symbol.is_assigned()]
+    module_names = {symbol.get_name() for symbol in defined}
+    assert "dsl" in module_names
     bodies = [child for child in table.get_children() if child.get_type() == "function"]
     assert len(bodies) == 7
     for body in bodies:
