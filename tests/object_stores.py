@@ -60,12 +60,12 @@ class Server:
 class Line:
     """Forwards a port to another; each entry of `cuts` ends a connection after so many bytes of the direction."""
 
-    def __init__(self, port: int, cuts: list[int], *, upstream: bool) -> None:
+    def __init__(self, port: int, cuts: list[int], *, upstream: bool, host: str = LOOPBACK) -> None:
         self.port, self.cuts, self.upstream = port, cuts, upstream
         self.carried = 0
         self._lock = threading.Lock()
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.address = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
+        self._listener = socket.create_server((host, 0))
+        self.address = f"http://{host}:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -101,8 +101,9 @@ class Line:
 
 
 @contextmanager
-def line_to(settings: StoreSettings, cuts: list[int], *, upstream: bool) -> Iterator[Line]:
-    line = Line(int(settings.host.rpartition(":")[2]), cuts, upstream=upstream)
+def line_to(settings: StoreSettings, cuts: list[int], *, upstream: bool, host: str = LOOPBACK) -> Iterator[Line]:
+    """`host` is the address that the line is reached at, of this machine."""
+    line = Line(int(settings.host.rpartition(":")[2]), cuts, upstream=upstream, host=host)
     try:
         yield line
     finally:

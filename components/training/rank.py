@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from components.training.pair import Pair
 
 
-def train_here(store: Store, run_key: str, *, processes: int, stacks: Path) -> None:
+def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stacks: Path) -> None:
     """Train in this process, which is one of `processes` on this machine, and write the index.
+
+    `alone` says that it trains with no other, here or on another machine.
 
     Where a step hangs, the process ends and `stacks` has what its threads did.
     """
     record, split = load_run(store, run_key)
     recipe = parse_recipe(record.settings, f"run {run_key}")
-    chosen = processor.prepare(networks=2 if processes == 1 else 1, processes=processes)
+    chosen = processor.prepare(networks=2 if alone else 1, processes=processes)
     if chosen:
         progress.say("train", "set for this processor: " + ", ".join(f"{k}={v}" for k, v in chosen.items()))
     from components.training.loop import Preempted, fit, restore

@@ -1,6 +1,7 @@
 """Training processes on this machine: started, watched, and started again from the newest recovery when one dies."""
 
 import errno
+import math
 import os
 import shutil
 import signal
@@ -8,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -32,50 +35,85 @@ ROOM = 1 << 20
 """Bytes on the disk for logs, under which a death is put down to their want."""
 
 
-def supervise(store: Store, run_key: str, processes: int, lost: threading.Event) -> None:
+class TrainingDied(WorkFailed):
+    """Processes died again and again; what they saved is there to go on from."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One of several machines that train together, each with as many processes."""
+
+    nodes: int
+    rank: int
+    master: str
+    """Where the first node's launcher listens, as host:port: its own address there, its name on the others."""
+    patience: float
+    """Seconds until the launchers of all nodes must have met."""
+
+
+def supervise(
+    store: Store,
+    run_key: str,
+    processes: int,
+    lost: threading.Event,
+    *,
+    node: Node | None = None,
+    restarts: int = RESTARTS,
+) -> None:
     """Train in `processes` child processes until the index is written.
 
-    One that dies or hangs ends the others; all start again from the newest recovery, RESTARTS times at most. What
+    One that dies or hangs ends the others; all start again from the newest recovery, `restarts` times at most. What
     a new start does not mend (a user's mistake, a loss that is not finite, SIGTERM) is passed on at once.
 
     Args:
         lost: set when another took the run over; the processes are then killed, since the work is no longer theirs.
+        node: this machine, where it is one of several.
 
     Raises:
-        UserError, WorkFailed: as the processes ended with; SystemExit with code 143 after SIGTERM.
+        UserError, WorkFailed: as the processes ended with; TrainingDied after the last restart; SystemExit with code
+            143 after SIGTERM.
     """
     step_timeout()  # a mistake in it is said before anything starts
     try:
-        _supervise(store, run_key, processes, lost)
+        _supervise(store, run_key, processes, lost, node, restarts)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
         raise WorkFailed(disk_full(error)) from error
 
 
-def _supervise(store: Store, run_key: str, processes: int, lost: threading.Event) -> None:
+def _supervise(
+    store: Store, run_key: str, processes: int, lost: threading.Event, node: Node | None, restarts: int
+) -> None:
     with _termination() as told:
-        for attempt in range(RESTARTS + 1):
+        for attempt in range(restarts + 1):
             deliver_kept(store, kept_folder(run_key))
             with tempfile.TemporaryDirectory(prefix="cps-ranks-") as name:
-                code = _attempt(run_key, processes, Path(name), told, lost)
+                code = _attempt(run_key, processes, Path(name), told, lost, node)
                 if code == 0:
                     return
-                reason = _reason(Path(name), code, told, alone=processes == 1)
-            if attempt < RESTARTS:
+                if node and code == TERMINATED:
+                    sys.exit(TERMINATED)  # another node was told to stop, and all have saved
+                reason = _reason(Path(name), code, told, alone=processes == 1 and node is None)
+            if attempt < restarts:
                 progress.say(
-                    "train", f"{reason}: starting again from the newest recovery ({attempt + 1} of {RESTARTS})"
+                    "train", f"{reason}: starting again from the newest recovery ({attempt + 1} of {restarts})"
                 )
-    raise WorkFailed(
-        f"training died {RESTARTS + 1} times, the last time because {reason}; the log has more, and the same command "
+    if node is not None:
+        raise TrainingDied(reason)
+    raise TrainingDied(
+        f"training died {restarts + 1} times, the last time because {reason}; the log has more, and the same command "
         "goes on from the newest recovery"
     )
 
 
-def _attempt(run_key: str, processes: int, folder: Path, told: threading.Event, lost: threading.Event) -> int:
+def _attempt(
+    run_key: str, processes: int, folder: Path, told: threading.Event, lost: threading.Event, node: Node | None
+) -> int:
     """The exit code of the child, which has ended; negative where a signal killed it."""
+    met_by = time.monotonic() + node.patience if node else math.inf
     child = subprocess.Popen(
-        _command(run_key, processes, folder),
+        _command(run_key, processes, folder, node),
         env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
         stdin=subprocess.DEVNULL,
         stdout=STDERR,
@@ -90,6 +128,8 @@ def _attempt(run_key: str, processes: int, folder: Path, told: threading.Event, 
                 pass
             if lost.is_set():
                 raise WorkFailed(f"another process took over the run {run_key} while this one slept")
+            if node and time.monotonic() > met_by and not _started(folder):
+                raise TrainingDied(f"not all of the {node.nodes} nodes came within {node.patience:g} s")
             if told.is_set() and not passed_on:
                 child.terminate()
                 passed_on = True
@@ -99,12 +139,18 @@ def _attempt(run_key: str, processes: int, folder: Path, told: threading.Event, 
         child.wait()
 
 
-def _command(run_key: str, processes: int, folder: Path) -> list[str]:
+def _command(run_key: str, processes: int, folder: Path, node: Node | None) -> list[str]:
     work = [worker.__file__, run_key, str(folder)]
-    if processes > 1:
+    if processes > 1 or node:
+        place = [f"--nnodes={node.nodes}", f"--rank={node.rank}", f"--master={node.master}"] if node else []
         # Its choice of backend is right: NCCL where there are GPUs, else gloo.
-        work = [launcher.__file__, f"--nproc_per_node={processes}", f"--log_dir={folder}", *work]
+        work = [launcher.__file__, f"--nproc_per_node={processes}", f"--log_dir={folder}", *place, *work]
     return [sys.executable, *work]
+
+
+def _started(folder: Path) -> bool:
+    """Whether the launcher has started its processes, which it does when the launchers of all nodes have met."""
+    return any(folder.glob("workerlog.*"))
 
 
 def _reason(folder: Path, code: int, told: threading.Event, *, alone: bool) -> str:

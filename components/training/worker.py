@@ -17,13 +17,14 @@ def main() -> None:
 
     run_key, folder = sys.argv[1], Path(sys.argv[2])
     die_with_parent()
-    rank, processes = int(os.environ.get("PADDLE_TRAINER_ID", "0")), int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+    rank, here = int(os.environ.get("PADDLE_TRAINER_ID", "0")), int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
+    alone = os.environ.get("PADDLE_TRAINERS_NUM", "1") == "1"
     if rank != 0:
         # The first rank speaks for all: to people, and to MLflow.
         os.environ[EVENTS_VARIABLE] = os.devnull
         os.environ.pop(TRACKING_VARIABLE, None)
     with explained(folder, rank):
-        train_here(open_store(), run_key, processes=processes, stacks=stacks_path(folder, rank))
+        train_here(open_store(), run_key, processes=here, alone=alone, stacks=stacks_path(folder, rank))
 
 
 if __name__ == "__main__":

@@ -50,11 +50,15 @@ class StoredRun:
 
     def train(self, processes: int = 1, *faults: tuple[int, int, str]) -> None:
         """Train with faults: (rank, step, kind)."""
+        self.meet(*faults)
+        train(self.run_key, processes)
+
+    def meet(self, *faults: tuple[int, int, str]) -> None:
+        """Have the next training meet faults."""
         self.folder.mkdir(exist_ok=True)
         for number, (rank, step, kind) in enumerate(faults):
             fault = {"rank": rank, "step": step, "kind": kind}
             (self.folder / f"fault-{number}.json").write_text(json.dumps(fault))
-        train(self.run_key, processes)
 
     def lines(self, kind: str) -> list[dict[str, Any]]:
         path = self.folder / "record.jsonl"

@@ -1,0 +1,14 @@
+"""components.training.node with faulty_worker.py for its processes; a fault may terminate it."""
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from components.training import node, supervisor  # noqa: E402
+
+if __name__ == "__main__":
+    os.environ["SUPERVISOR"] = str(os.getpid())
+    supervisor.worker = SimpleNamespace(__file__=str(Path(__file__).with_name("faulty_worker.py")))  # type: ignore[assignment]
+    node.main()
