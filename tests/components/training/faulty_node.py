@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
-from components.training import node, supervisor  # noqa: E402
+from components.training import node, supervisor
 
 if __name__ == "__main__":
     os.environ["SUPERVISOR"] = str(os.getpid())

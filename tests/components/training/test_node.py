@@ -1,9 +1,11 @@
 """Two nodes that train together, each in a network of its own: as pods do, with the names that pods have."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +13,11 @@ from pathlib import Path
 import pytest
 from stored_run import OVERRIDES, STEPS, StoredRun, stored_run  # noqa: F401
 
-from components.errors import UserError
+from components.errors import UserError, WorkFailed
+from components.storage import keys
+from components.storage.lease import Lease
 from components.training import node
-from components.training.supervisor import TrainingDied
+from components.training.supervisor import Node, TrainingDied, supervise
 from tests.network_namespaces import Machine, need_namespaces, network
 from tests.object_stores import line_to
 
@@ -108,3 +112,68 @@ def test_nodes_end_together_go_on_together_and_equal_processes_of_one_machine(no
 
     again = nodes.start(1)
     assert ended(again)[0] == 0, "who comes when all is done needs no other"
+
+
+def test_the_first_node_is_waited_for_and_not_for_ever(monkeypatch, capfd):
+    monkeypatch.setattr(node, "RETRY_SECONDS", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        node.wait_for_master("localhost", port, 5)
+    with pytest.raises(TrainingDied, match=rf"localhost:{port} did not answer within 0.1 s: .*refused"):
+        node.wait_for_master("localhost", port, 0.1)
+    assert capfd.readouterr().err.count("waiting for the first node") == 1
+
+
+def test_nodes_that_never_come_are_not_waited_for_for_ever(store):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(TrainingDied, match="not all of the 2 nodes came within 1 s"):
+        supervise(store, "run", 1, threading.Event(), node=Node(2, 0, f"127.0.0.1:{port}", 1), restarts=0)
+
+
+def test_an_address_that_the_launcher_would_not_take_for_its_own_is_a_mistake():
+    with pytest.raises(UserError, match=r"POD_IP is 203\.0\.113\.9, but this host's name"):
+        node._own_address("203.0.113.9")
+
+
+@pytest.mark.parametrize("index", [None, "first"])
+def test_outside_of_a_trainjobs_pod_one_is_told(monkeypatch, index):
+    monkeypatch.setenv("POD_IP", "203.0.113.9")
+    if index:
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", index)
+    with pytest.raises(UserError, match="run this in the pods of a TrainJob"):
+        node._place()
+
+
+JOB_OF_RUN = node.Job("run", JOB, nodes=2, processes=1)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(node, "LEASE_SECONDS", 0.05)
+    monkeypatch.setattr(node, "ORPHANED_SECONDS", 0.3)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_another_works_on_is_left_to_it(store):
+    with Lease(store, keys.run("run", "lease.json"), {"trainjob": JOB}):
+        follower = node._Follower(store, JOB_OF_RUN)
+        assert not follower.lost.wait(1), "our step holds it, whichever attempt it is"
+    with Lease(store, keys.run("run", "lease.json"), {"run": "run"}):
+        assert follower.lost.wait(60)
+    assert not follower.orphaned.is_set()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_job_that_no_step_follows_saves_its_state_and_ends(store, monkeypatch):
+    def told_to_stop(*_arguments, **_others) -> None:
+        signal.pause()
+
+    monkeypatch.setattr(node, "supervise", told_to_stop)
+    monkeypatch.setattr(node, "_own_address", lambda address: address)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with pytest.raises(WorkFailed, match=r"no step has followed this job for 0\.3 s; the state is saved"):
+            node.train_on_node(store, JOB_OF_RUN, 0, "203.0.113.9")
+    finally:
+        signal.signal(signal.SIGTERM, before)
