@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -107,24 +110,51 @@ def test_a_run_that_this_version_would_train_otherwise_is_refused(store, run_key
         recorded_run(store, run_key)
 
 
-def cps(*arguments: str, folder: Path, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+class Refusal(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(403)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing_tracker() -> Iterator[str]:
+    """An MLflow that lets nobody in: what would be logged is dropped at once, where one that is away is waited for."""
+    with HTTPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def cps(*arguments: str, folder: Path, environment: dict[str, str], tracker: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "pipeline.cli", *arguments],
         cwd=folder,
-        env={**os.environ, **environment, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **environment, "MLFLOW_TRACKING_URI": tracker, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
 
 
-def test_the_command_refuses_another_dataset_and_other_options(run_key, store_environment, tmp_path):
+def test_the_command_refuses_another_dataset_and_other_options(run_key, store_environment, tmp_path, refusing_tracker):
     other = "scenes:train=8,val=2,width=64,height=48,seed=1"
     for options, named in (
         (["--seed", "7", "--epochs", "9"], "seed 7 given, 5 recorded; training.epochs 9 given, 3 recorded"),
         (["--dataset", other], f"dataset {other}, which is "),
         (["--dataset", "stored:12"], "64 hexadecimal digits"),
     ):
-        ended = cps("run", "--resume", run_key, *options, folder=tmp_path, environment=store_environment)
+        ended = cps(
+            "run",
+            "--resume",
+            run_key,
+            *options,
+            folder=tmp_path,
+            environment=store_environment,
+            tracker=refusing_tracker,
+        )
         assert ended.returncode == 2, ended.stderr
         last = ended.stderr.splitlines()[-1]
         assert last.startswith("cps: error: ")
@@ -133,9 +163,17 @@ def test_the_command_refuses_another_dataset_and_other_options(run_key, store_en
 
 
 @pytest.mark.slow
-def test_the_command_finishes_the_recorded_run(store, run_key, store_environment, tmp_path):
+def test_the_command_finishes_the_recorded_run(store, run_key, store_environment, tmp_path, refusing_tracker):
     ended = cps(
-        "run", "--resume", run_key, "--dataset", SCENES, "--json", folder=tmp_path, environment=store_environment
+        "run",
+        "--resume",
+        run_key,
+        "--dataset",
+        SCENES,
+        "--json",
+        folder=tmp_path,
+        environment=store_environment,
+        tracker=refusing_tracker,
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["run_key"] == run_key

@@ -27,26 +27,28 @@ def test_killed_at_random_steps_no_bit_differs(stored_run: StoredRun, processes,
     digests, curve = stored_run.undisturbed(processes)
     seed = random.SystemRandom().randrange(10**6)
     draw = random.Random(seed)
-    faults = [(draw.randrange(processes), draw.randrange(STEPS), "kill") for _ in range(3)]
+    # Three steps, so that each kill is a death of its own.
+    faults = [(draw.randrange(processes), step, "kill") for step in draw.sample(range(STEPS), 3)]
     with capfd.disabled():
         print(f"\nseed {seed}: (rank, step) killed: {faults}")
     stored_run.train(processes, *faults)
-    assert len(stored_run.lines("fault")) == len(set(faults))
+    assert len(stored_run.lines("fault")) == len(faults)
     assert stored_run.digests() == digests
     assert stored_run.curve() == curve
     said = capfd.readouterr().err
-    assert said.count("starting again from the newest recovery") == len(set(faults))
-    assert processes > 1 or said.count("a process was killed (SIGKILL: out of memory?)") == len(set(faults))
-    assert len(stored_run.lines("start")) == processes * (1 + len(set(faults))), "a dead rank ends the others"
+    assert said.count("starting again from the newest recovery") == len(faults)
+    assert processes > 1 or said.count("a process was killed (SIGKILL: out of memory?)") == len(faults)
+    assert len(stored_run.lines("start")) == processes * (1 + len(faults)), "a dead rank ends the others"
 
 
 def test_a_hanging_loader_is_found_and_the_training_goes_on(stored_run: StoredRun, monkeypatch, capfd):  # noqa: F811
-    monkeypatch.setenv("CPS_STEP_TIMEOUT", "8")
+    # Also what a first step may take, on a machine that is busy with other things.
+    monkeypatch.setenv("CPS_STEP_TIMEOUT", "20")
     stored_run.train(1, (0, 17, "hang"))
     assert len(stored_run.digests()) == 3
     said = capfd.readouterr().err
-    assert "no step in 8 s (CPS_STEP_TIMEOUT)" in said
-    assert "Timeout (0:00:08)!" in said
+    assert "no step in 20 s (CPS_STEP_TIMEOUT)" in said
+    assert "Timeout (0:00:20)!" in said
     assert 'faulty_worker.py", line' in said, "the stack of the thread that hangs"
     assert "going on from step 15" in said
 
