@@ -36,14 +36,12 @@ def _check_count(name: str, count: int, least: int, most: int) -> None:
         raise UserError(f"{name} is {count}: give a whole number from {least} to {most}")
 
 
-def check_prediction(*, images: str, limit: int) -> None:
-    """Raises UserError."""
-    known = images in IMAGE_SETS or images.startswith("s3://") or set("*?[") & set(images)
-    if not known and not os.path.exists(images):
-        raise UserError(
-            f"predict_images is {images!r}: give {', '.join(IMAGE_SETS)}, an s3:// prefix, "
-            "or a file or folder that exists"
-        )
+def check_prediction(*, images: str, limit: int, is_here: bool = True) -> None:
+    """Raises UserError. Where the images are not read on this machine (`is_here`), no path of it will do."""
+    known = images in IMAGE_SETS or images.startswith("s3://") or (is_here and set("*?[") & set(images))
+    if not known and not (is_here and os.path.exists(images)):
+        or_path = ", or a file or folder that exists" if is_here else ""
+        raise UserError(f"predict_images is {images!r}: give {', '.join(IMAGE_SETS)}, an s3:// prefix{or_path}")
     if limit < 0:
         raise UserError(f"predict_limit is {limit}: give a whole number above 0, or 0 for all")
 

@@ -9,11 +9,13 @@ import click
 
 from components.errors import UserError, WorkFailed
 from components.running import FAILED, INTERRUPTED, USERS_MISTAKE, one_line
+from pipeline.cli_cluster import submit
 from pipeline.cli_dataset import dataset
 from pipeline.cli_matrix import matrix
 from pipeline.cli_results import compare, predict, weights
 from pipeline.cli_run import compile_, recipes, run
 from pipeline.cli_runs import gc, runs
+from pipeline.cli_schedule import schedule
 from pipeline.cli_services import down, status, up
 from pipeline.version import VERSION
 
@@ -33,6 +35,7 @@ def cli() -> None:
     \b
     cps run                                    the whole pipeline on generated street scenes
     cps run --dataset photos/ --ratio 1/8      on your own images, an eighth of the labels used
+    cps submit --ratio 1/8 --watch             the same on a Kubeflow Pipelines server
     cps matrix --baseline                      mIoU by number of labels: did CPS help?
     cps compare                                mIoU of all runs
     cps weights pull RUN                       the trained network
@@ -43,7 +46,23 @@ def cli() -> None:
     """
 
 
-for command in (run, matrix, dataset, runs, compare, weights, predict, recipes, compile_, gc, up, down, status):
+for command in (
+    run,
+    submit,
+    schedule,
+    matrix,
+    dataset,
+    runs,
+    compare,
+    weights,
+    predict,
+    recipes,
+    compile_,
+    gc,
+    up,
+    down,
+    status,
+):
     cli.add_command(command)
 
 

@@ -164,10 +164,17 @@ def compile_(output: Path, secret_fields: str) -> None:
     """
     from pipeline.cluster import compile_pipeline
 
-    fields = tuple(name.strip() for name in secret_fields.split(","))
+    click.echo(compile_pipeline(output, parse_secret_fields(secret_fields)))
+
+
+def parse_secret_fields(text: str) -> tuple[str, str]:
+    """Names of access key and secret key inside a Secret; ours where none are given. Raises UserError."""
+    from pipeline.placement import KEYS
+
+    fields = [name.strip() for name in text.split(",")] if text else [*KEYS]
     if len(fields) != 2 or not all(fields):
-        raise UserError(f"--secret-fields {secret_fields!r} must be two names, separated by a comma")
-    click.echo(compile_pipeline(output, (fields[0], fields[1])))
+        raise UserError(f"--secret-fields {text!r} must be two names, separated by a comma")
+    return fields[0], fields[1]
 
 
 @click.group()

@@ -6,31 +6,45 @@ from typing import TYPE_CHECKING
 
 import click
 
+from components.errors import UserError
+from pipeline.cli_cluster import check_succeeded, connected, connection_options, followed
+
 if TYPE_CHECKING:
+    from pipeline.cluster.client import Server
     from pipeline.retention import Collection, StoredRun
 
 
 @click.group()
 def runs() -> None:
-    """The runs in the object store. RUN is a run key, or enough of it to be the only one.
+    """The runs in the object store, or on a KFP server. RUN is a run key, or enough of it to be the only one.
+
+    On a server (--cluster, `watch`, `terminate`) it is a run's id, the beginning of one, or its name.
 
     \b
     Examples:
       cps runs list
       cps runs show demo-1-8-s0
       cps runs delete demo-1-8-s0 --yes
+      cps runs list --cluster
+      cps runs watch 1b2c3d4e
     """
 
 
 @runs.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def list_runs(as_json: bool) -> None:
+@click.option("--cluster", is_flag=True, help="The newest runs on the KFP server instead.")
+@connection_options
+def list_runs(as_json: bool, cluster: bool, **connection: str) -> None:
     """Every run: how far it is, its mIoU, and how much the store keeps of it.
 
     \b
-    Example:
+    Examples:
       cps runs list
+      cps runs list --cluster
     """
+    if cluster:
+        _list_on_server(connected(**connection), as_json=as_json)
+        return
     from pipeline.cli_results import open_store
     from pipeline.retention import stored_runs
 
@@ -46,13 +60,19 @@ def list_runs(as_json: bool) -> None:
 @runs.command()
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def show(run: str, as_json: bool) -> None:
+@click.option("--cluster", is_flag=True, help="A run on the KFP server, with its steps.")
+@connection_options
+def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
     """One run, and every object that the store keeps of it.
 
     \b
-    Example:
+    Examples:
       cps runs show demo-1-8-s0
+      cps runs show 1b2c3d4e --cluster
     """
+    if cluster:
+        _show_on_server(connected(**connection), run, as_json=as_json)
+        return
     from pipeline.cli_results import open_store
     from pipeline.retention import find_run, run_objects
 
@@ -89,6 +109,70 @@ def delete(run: str, yes: bool) -> None:
         click.confirm(f"delete {found.run_key} ({found.objects} objects, {_size(found.size)})?", abort=True, err=True)
     freed = delete_run(store, found.run_key)
     click.echo(f"deleted {found.run_key}: {_size(freed)}")
+
+
+@runs.command()
+@click.argument("run")
+@connection_options
+def watch(run: str, **connection: str) -> None:
+    """Follow a run on the KFP server to its end; exit code 1 where it fails.
+
+    \b
+    Example:
+      cps runs watch 1b2c3d4e
+    """
+    from pipeline.cluster.status import find_run
+
+    server = connected(**connection)
+    check_succeeded(server, followed(server, find_run(server, run).run_id))
+
+
+@runs.command()
+@click.argument("run")
+@click.option("--yes", is_flag=True, help="Terminate without asking.")
+@connection_options
+def terminate(run: str, yes: bool, **connection: str) -> None:
+    """Stop a run on the KFP server. Its steps save their work: the same submission goes on where it was.
+
+    \b
+    Example:
+      cps runs terminate 1b2c3d4e
+    """
+    from pipeline.cluster import status
+
+    server = connected(**connection)
+    found = status.find_run(server, run)
+    if found.ended:
+        raise UserError(f"run {found.name} ({found.run_id}) has ended: {found.state.lower()}")
+    if not yes:
+        click.confirm(f"terminate {found.name} ({found.run_id})?", abort=True, err=True)
+    status.terminate(server, found.run_id)
+    click.echo(f"terminating {found.name} ({found.run_id})")
+
+
+def _list_on_server(server: "Server", *, as_json: bool) -> None:
+    from pipeline.cluster import status
+    from pipeline.cluster.display import run_lines
+
+    found = status.list_runs(server)
+    if as_json:
+        click.echo(json.dumps([run.as_dict() for run in found], indent=2))
+    elif found:
+        click.echo("\n".join(run_lines(found)))
+    else:
+        click.echo("no runs yet: `cps submit` makes one", err=True)
+
+
+def _show_on_server(server: "Server", run: str, *, as_json: bool) -> None:
+    from pipeline.cluster import status
+    from pipeline.cluster.display import run_lines, step_lines
+
+    found = status.find_run(server, run)
+    url = server.url(f"runs/details/{found.run_id}")
+    if as_json:
+        click.echo(json.dumps({**found.as_dict(), "url": url}, indent=2))
+    else:
+        click.echo("\n".join(filter(None, [*run_lines([found]), *step_lines(found), found.error, url])))
 
 
 @click.command(short_help="Remove from the object store what no run refers to.")
@@ -131,8 +215,6 @@ def gc(yes: bool, grace: str, as_json: bool) -> None:
 def parse_grace(text: str) -> timedelta:
     """`0s`, `30m`, `2h`, `7d`. Raises UserError."""
     import re
-
-    from components.errors import UserError
 
     match = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())
     if not match:

@@ -1,5 +1,6 @@
 """What a KFP server takes: the compiled pipeline, the same that local runs execute."""
 
+import hashlib
 from pathlib import Path
 
 import yaml
@@ -7,6 +8,7 @@ import yaml
 from components.errors import UserError, WorkFailed
 from pipeline.lint import sibling_inputs_of_loops
 from pipeline.placement import KEYS, SECRET_FIELDS_VARIABLE
+from pipeline.version import VERSION
 
 
 def compile_pipeline(path: Path, secret_fields: tuple[str, str] = KEYS) -> Path:
@@ -36,6 +38,11 @@ def compile_pipeline(path: Path, secret_fields: tuple[str, str] = KEYS) -> Path:
         partial.write_text("\n".join(header) + "\n" + yaml.safe_dump_all(documents, sort_keys=True))
     partial.replace(path)
     return path
+
+
+def version_name(compiled: Path) -> str:
+    """What a version of the pipeline is called on a server: the release, and a digest of the YAML."""
+    return f"{VERSION}-{hashlib.sha256(compiled.read_bytes()).hexdigest()[:12]}"
 
 
 def _rename_secret_fields(platform: dict, names: dict[str, str]) -> None:  # type: ignore[type-arg]

@@ -1,0 +1,163 @@
+"""`cps submit`: the pipeline on a KFP server. What it shares with `cps schedule` and `cps runs` is here too."""
+
+import copy
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from components.errors import WorkFailed
+from pipeline.cli_run import parse_secret_fields, parse_settings, run
+
+if TYPE_CHECKING:
+    from pipeline.cluster.client import Server
+    from pipeline.cluster.status import RunStatus
+    from pipeline.cluster.submission import Version
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_CONNECTION = (
+    click.option("--endpoint", default="", help="Address of the KFP server.  [default: KF_PIPELINES_ENDPOINT]"),
+    click.option("-n", "--namespace", default="", envvar="KFP_NAMESPACE", help="Yours, on a server for several users."),
+    click.option("--ca-cert", default="", help="Certificates that the server's is signed with, as a file."),
+)
+_PODS = (
+    click.option("--gpus", default=0, show_default=True, type=click.IntRange(0), help="GPUs on each node; 0: the CPU."),
+    click.option("--accelerator", default="", help="What the nodes call a GPU.  [default: nvidia.com/gpu]"),
+    click.option("--nodes", default=1, show_default=True, type=click.IntRange(1), help="Nodes that train together."),
+    click.option("--cpu", default="", help="Cores for each pod that trains, evaluates or predicts.  [default: 2]"),
+    click.option("--memory", default="", help="Memory for each of them.  [default: 8Gi]"),
+    click.option("--node-selector", multiple=True, metavar="LABEL=VALUE", help="Nodes that train; repeatable."),
+    click.option(
+        "--toleration", "tolerations", multiple=True, metavar="KEY[=VALUE][:EFFECT]", help="A taint; repeatable."
+    ),
+    click.option("--image", default="", help="Image of the steps that train, evaluate and predict."),
+    click.option("--data-image", default="", help="Image of the other steps."),
+    click.option("--settings-config-map", default="", help="ConfigMap with addresses.  [default: cps-settings]"),
+    click.option("--store-secret", default="", help="Secret with the store's keys.  [default: cps-store]"),
+    click.option("--download-secret", default="", help="Secret with a dataset's login.  [default: cps-download]"),
+    click.option("--secret-fields", default="", help="Names of both keys inside the store's Secret."),
+)
+_PLACE = (
+    click.option("--name", default="", help="Of it, in the UI.  [default: dataset, ratio, recipe and seed]"),
+    click.option(
+        "--experiment",
+        default="cps",
+        show_default=True,
+        envvar="KF_PIPELINES_DEFAULT_EXPERIMENT_NAME",
+        help="Made where there is none.",
+    ),
+    click.option("--service-account", default="", help="Kubernetes service account of the pods."),
+)
+_OF_RUN = (
+    *("dataset", "sha256", "pools", "ratio", "recipe", "settings", "seed", "epochs", "batch_size", "processes"),
+    *("eval_shards", "predict_images", "predict_limit"),
+)
+
+
+def connection_options(command: _Command) -> _Command:
+    """The options that say which server is meant; `connected` takes them."""
+    for option in reversed(_CONNECTION):
+        command = option(command)
+    return command
+
+
+def submission_options(command: _Command) -> _Command:
+    """Every option that makes a run on a cluster: those of `cps run`, and those of its pods."""
+    for option in reversed((*_PODS, *_PLACE, *_CONNECTION)):
+        command = option(command)
+    of_run = {parameter.name: parameter for parameter in run.params}
+    own = [copy.copy(of_run[name]) for name in _OF_RUN]
+    for parameter in own:
+        if parameter.name == "eval_shards":
+            parameter.default = 2
+    # Click collects the options of a function backwards, until it becomes a command.
+    command.__click_params__ += reversed(own)  # type: ignore[attr-defined]
+    return command
+
+
+def connected(endpoint: str, namespace: str, ca_cert: str) -> "Server":
+    from pipeline.cluster.client import Connection, Server
+
+    return Server(Connection(endpoint, namespace, ca_cert))
+
+
+def prepared(options: dict[str, Any]) -> "tuple[Server, Version, dict[str, Any], dict[str, Any]]":
+    """The server, the pipeline's version on it, the run's parameters, and where the run belongs.
+
+    `options` are all that `submission_options` gives. What is wrong with them is said before the server is asked.
+    """
+    place = {name: options.pop(name) for name in ("name", "experiment", "service_account")}
+    connection = {name: options.pop(name) for name in ("endpoint", "namespace", "ca_cert")}
+    secret_fields = parse_secret_fields(options.pop("secret_fields"))
+    options["settings"] = parse_settings(options["settings"])
+    from pipeline.cluster.parameters import cluster_parameters
+    from pipeline.cluster.submission import find_or_upload
+
+    parameters = cluster_parameters(**options)
+    place["name"] = place["name"] or run_name(parameters)
+    server = connected(**connection)
+    version = find_or_upload(server, secret_fields)
+    click.echo(f"[pipeline] {'uploaded' if version.uploaded else 'found'} version {version.name}", err=True)
+    return server, version, parameters, place
+
+
+def run_name(parameters: dict[str, Any]) -> str:
+    """As a person calls a run: what is trained, on how many labels, how, and by which seed."""
+    name = parameters["dataset"].split()[0].rstrip("/").rpartition("/")[2].split("?")[0].split(":")[0]
+    return f"{name} {parameters['labeled_ratio']} {parameters['recipe']} seed {parameters['seed']}"
+
+
+@click.command(short_help="Run the whole pipeline on a Kubeflow Pipelines server.")
+@submission_options
+@click.option("--watch", is_flag=True, help="Follow the run to its end; exit code 1 where it fails.")
+@click.option("--json", "as_json", is_flag=True, help="What was made as JSON on standard output.")
+def submit(watch: bool, as_json: bool, **options: Any) -> None:
+    """Run the whole pipeline on a Kubeflow Pipelines server: the same options as `cps run`, and where its pods go.
+
+    The server has the pipeline uploaded, or found by content. It is the one of KF_PIPELINES_ENDPOINT, else that of
+    this cluster or kubeconfig; a token comes by KFP_EXISTING_TOKEN. Keys and addresses of this machine are not sent:
+    the steps take theirs from the ConfigMap and the Secret that are named.
+
+    \b
+    Examples:
+      cps submit --dataset s3://data/photos.tar --recipe camvid-mobilenetv2 --ratio 1/4 --watch
+      cps submit --gpus 4 --cpu 16 --memory 64Gi --toleration nvidia.com/gpu --image registry/cps:0.1.0-gpu
+      cps submit --store-secret mlpipeline-minio-artifact --secret-fields accesskey,secretkey
+      cps submit --json | jq -r .run_id
+    """
+    from pipeline.cluster import submission
+
+    server, version, parameters, place = prepared(options)
+    made = submission.submit(server, version, parameters, **place)
+    shown = {**made.as_dict(), "parameters": parameters}
+    click.echo(f"[run] {made.name}: {made.url or made.run_id}", err=True)
+    status = followed(server, made.run_id) if watch else None
+    if as_json:
+        click.echo(json.dumps({**shown, **({"state": status.state} if status else {})}, indent=2))
+    elif not watch:
+        click.echo(made.run_id)
+    if status:
+        check_succeeded(server, status)
+
+
+def followed(server: "Server", run_id: str) -> "RunStatus":
+    """Draw a run until it has ended; returns how it did."""
+    from pipeline.cluster.display import watching
+    from pipeline.cluster.status import follow
+
+    try:
+        with watching() as draw:
+            return follow(server, run_id, draw)
+    except KeyboardInterrupt:
+        click.echo(f"cps: the run goes on; `cps runs terminate {run_id}` ends it", err=True)
+        raise
+
+
+def check_succeeded(server: "Server", status: "RunStatus") -> None:
+    """Raises WorkFailed, in one line, for a run that did not."""
+    from pipeline.cluster.status import failure
+
+    if status.state != "SUCCEEDED":
+        raise WorkFailed(failure(status, server.url(f"runs/details/{status.run_id}")))

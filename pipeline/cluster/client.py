@@ -1,0 +1,192 @@
+"""A KFP server, found and authenticated as kfp.Client does it, with errors that are one line.
+
+The server is the one that KF_PIPELINES_ENDPOINT names, else the one in this cluster or behind this kubeconfig. Who one
+is comes from KFP_EXISTING_TOKEN, from a service account's token (KF_PIPELINES_SA_TOKEN_PATH), from Google's IAP
+(KF_PIPELINES_IAP_OAUTH2_CLIENT_ID and its companions), or from KFP's own context file: all names are KFP's.
+"""
+
+import contextlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from components.errors import UserError, WorkFailed
+from components.running import one_line
+
+if TYPE_CHECKING:
+    from kfp import Client
+
+ENDPOINT = "KF_PIPELINES_ENDPOINT"
+UI_ENDPOINT = "KF_PIPELINES_UI_ENDPOINT"
+TOKEN = "KFP_EXISTING_TOKEN"
+TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
+
+CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
+
+
+class Unreachable(UserError):
+    """Nothing answers at the address, or a gateway before the server says so. It may be back soon."""
+
+
+class Conflict(UserError):
+    """The server has something of that name already."""
+
+
+class Missing(UserError):
+    """The server has no such thing."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where the server is; empty fields are for kfp.Client to find."""
+
+    endpoint: str = ""
+    namespace: str = ""
+    """Of a server for several users."""
+    ca_cert: str = ""
+
+
+class Server:
+    """`client` is kfp.Client; calls go through `call`, which makes its errors ours."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.namespace = connection.namespace or None
+        self._given = connection.endpoint or os.environ.get(ENDPOINT, "")
+        self.client: Client = self.call(_connect, connection)
+        self.address = str(self.client._existing_config.host)
+        if not self.namespace:
+            self.namespace = self.client.get_user_namespace() or None
+
+    def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """What the function returns. Raises UserError or WorkFailed, each as one line."""
+        with _one_line_errors(getattr(self, "address", self._given) or "the KFP server"), _quiet():
+            return function(*arguments, **named)
+
+    def url(self, part: str) -> str:
+        """Where a person sees something; empty where only the API's address behind a Kubernetes API is known."""
+        place = os.environ.get(UI_ENDPOINT) or self._given
+        if not place:
+            return ""
+        return f"{place if '://' in place else 'https://' + place}".rstrip("/") + f"/#/{part}"
+
+
+def _connect(connection: Connection) -> "Client":
+    import kfp_server_api
+    from kfp import Client
+    from kfp.client import ServiceAccountTokenVolumeCredentials
+
+    class OneTry(Client):
+        def _load_config(self, host: str | None, *others: Any) -> Any:
+            config = super()._load_config(host, *others)
+            if not host and config.host == kfp_server_api.Configuration().host:
+                raise UserError(
+                    f"no KFP server is named: set {ENDPOINT} or give --endpoint, such as "
+                    "http://localhost:8080 for a port-forward of ml-pipeline-ui"
+                )
+            return config
+
+        def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:  # noqa: ARG002
+            """Once: KFP's own asks a server that refuses us for 25 seconds."""
+            _limit_waiting(self._healthz_api.api_client)
+            answer, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info()
+            if "json" not in headers.get("Content-Type", ""):
+                raise UserError(
+                    f"{self._existing_config.host} answers, but not as a KFP server: is it a login page? "
+                    f"Give a token in {TOKEN}, or the address of the API itself"
+                )
+            return answer
+
+    mounted = ServiceAccountTokenVolumeCredentials() if os.environ.get(TOKEN_PATH) else None
+    client = OneTry(
+        host=connection.endpoint or None,
+        namespace=connection.namespace or "kubeflow",
+        existing_token=os.environ.get(TOKEN) or None,
+        ssl_ca_cert=connection.ca_cert or None,
+        credentials=mounted,
+    )
+    client.get_kfp_healthz()
+    for api in ("_recurring_run_api", "_run_api", "_experiment_api", "_pipelines_api", "_upload_api"):
+        _limit_waiting(getattr(client, api).api_client)
+    return client
+
+
+def _limit_waiting(api_client: Any) -> None:
+    """KFP's client waits for an answer for ever."""
+    rest = api_client.rest_client
+    request = type(rest).request
+
+    def limited(*arguments: Any, _request_timeout: Any = None, **named: Any) -> Any:
+        limits = _request_timeout or (CONNECT_SECONDS, READ_SECONDS)
+        return request(rest, *arguments, _request_timeout=limits, **named)
+
+    rest.request = limited
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """KFP's client prints links to standard output, where scripts read ours, and warns of what is no concern here."""
+    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _one_line_errors(address: str) -> Iterator[None]:
+    try:
+        yield
+    except (UserError, WorkFailed):
+        raise
+    except Exception as error:
+        from kfp_server_api import ApiException
+        from urllib3.exceptions import HTTPError
+
+        if isinstance(error, ApiException) and error.status:
+            raise _refused(address, error.status, _said(error.body), str(error.reason)) from None
+        if isinstance(error, (ApiException, HTTPError, OSError)):
+            # Everything but the outermost reason is what the connection pool did about it.
+            reason = getattr(error, "reason", None) or error
+            raise Unreachable(f"the KFP server {address} does not answer: {one_line(_innermost(reason))}") from None
+        raise
+
+
+def _innermost(reason: object) -> BaseException:
+    found = reason if isinstance(reason, BaseException) else OSError(str(reason))
+    while isinstance(inner := found.__cause__ or found.__context__, OSError):
+        found = inner
+    return found
+
+
+def _refused(address: str, status: int, said: str, reason: str) -> Exception:
+    text = said or reason
+    if status == 401:
+        return UserError(
+            f"the KFP server {address} does not know you (401): give a token in {TOKEN}, or what your installation uses"
+        )
+    if status == 403:
+        return UserError(f"the KFP server {address} does not let you do this (403): {text}")
+    if status == 404:
+        return Missing(f"the KFP server {address} has no such thing (404): {text}")
+    if status == 409:
+        return Conflict(f"the KFP server {address}: {text}")
+    if status in (502, 503, 504):
+        return Unreachable(f"the KFP server {address} does not answer ({status}): {text}")
+    if status < 500:
+        return UserError(f"the KFP server {address} refuses this ({status}): {text}")
+    return WorkFailed(f"the KFP server {address} failed ({status}): {text}")
+
+
+def _said(body: str | bytes | None) -> str:
+    """The server's own words: those meant for people, where it has both."""
+    text = body.decode(errors="replace") if isinstance(body, bytes) else body or ""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return " ".join(text.split())[:200] if "<" not in text else ""
+    if not isinstance(said, dict):
+        return ""
+    details = [detail.get("message", "") for detail in said.get("details", []) if isinstance(detail, dict)]
+    words = next(filter(None, details), "") or said.get("error_message") or said.get("message") or said.get("error")
+    return " ".join(str(words or "").split())[:500]

@@ -1,0 +1,88 @@
+"""A run on a KFP server as a person watches it: a live table on a terminal, a line for each change elsewhere."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from pipeline.cluster.status import RunStatus, StepStatus
+from pipeline.display import seconds_text
+
+WORDS = {
+    "": "",
+    "PENDING": "waiting",
+    "RUNNING": "running",
+    "PAUSED": "paused",
+    "CANCELING": "stopping",
+    "CANCELED": "terminated",
+    "SUCCEEDED": "done",
+    "SKIPPED": "left out",
+    "FAILED": "failed",
+}
+_COLORS = {"SUCCEEDED": "green", "FAILED": "red", "CANCELED": "red", "RUNNING": "cyan", "CANCELING": "yellow"}
+
+
+@contextmanager
+def watching(stream: TextIO | None = None) -> Iterator[Callable[[RunStatus], None]]:
+    """A function that takes each status of a run as it comes, and draws it on standard error."""
+    stream = stream or sys.stderr
+    if not stream.isatty():
+        yield _Lines(stream)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(file=stream), refresh_per_second=4) as live:
+        yield lambda status: live.update(_table(status))
+
+
+class _Lines:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._said: dict[str, tuple[str, int]] = {}
+
+    def __call__(self, status: RunStatus) -> None:
+        lines = [(step.name, (step.state, step.done), _words(step)) for step in status.steps if step.state]
+        run = ("run", (status.state, 0), WORDS.get(status.state, status.state.lower()))
+        for name, state, words in [*lines, run] if status.ended else [run, *lines]:
+            if self._said.get(name) != state:
+                self._said[name] = state
+                print(f"[{name}] {words}", file=self._stream, flush=True)
+
+
+def _words(step: StepStatus) -> str:
+    text = WORDS.get(step.state, step.state.lower())
+    if step.total > 1:
+        text += f", {step.done} of {step.total} tasks done"
+    return f"{text} in {seconds_text(step.seconds)}" if step.state in ("SUCCEEDED", "FAILED") else text
+
+
+def _table(status: RunStatus) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(f"{status.name}: {WORDS.get(status.state, status.state.lower())}"), box=None)
+    table.title_justify = "left"
+    for column in ("step", "state", "time"):
+        table.add_column(column, justify="right" if column == "time" else "left")
+    for step in status.steps:
+        state = WORDS.get(step.state, step.state.lower())
+        of = f" {step.done}/{step.total}" if step.total > 1 else ""
+        time = seconds_text(step.seconds) if step.seconds else ""
+        table.add_row(step.name, Text(state + of, style=_COLORS.get(step.state, "dim")), time)
+    return table
+
+
+def run_lines(runs: Sequence[RunStatus]) -> list[str]:
+    """A table of runs as plain lines."""
+    width = max(len(run.name) for run in runs)
+    lines = [f"{'id':<38}{'state':<12}{'created':<27}{'name':<{width}}"]
+    for run in runs:
+        state = WORDS.get(run.state, run.state.lower())
+        lines.append(f"{run.run_id:<38}{state:<12}{run.created:<27}{run.name:<{width}}".rstrip())
+    return lines
+
+
+def step_lines(run: RunStatus) -> list[str]:
+    """The steps of a run as plain lines."""
+    return [f"{step.name:<17}{_words(step)}".rstrip() for step in run.steps]

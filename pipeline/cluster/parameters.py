@@ -1,0 +1,120 @@
+"""The options of a command as the parameters of a run on a cluster, checked before anything is sent."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from components.errors import UserError
+
+EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
+def cluster_parameters(
+    *,
+    dataset: str,
+    ratio: str,
+    settings: Mapping[str, Any],
+    node_selector: Iterable[str],
+    tolerations: Iterable[str],
+    sha256: str = "",
+    pools: str = "",
+    **others: Any,
+) -> dict[str, Any]:
+    """Every parameter of the pipeline; `others` have their names already, and empty ones keep their defaults.
+
+    `settings` are changes to the recipe. Raises UserError, naming what is wrong, or what only this machine can read.
+    """
+    named = {
+        "dataset": dataset,
+        "dataset_sha256": sha256,
+        "dataset_pools": pools,
+        "labeled_ratio": ratio,
+        "overrides": json.dumps(settings),
+        "node_selector": dict(_label(text) for text in node_selector),
+        "tolerations": [_toleration(text) for text in tolerations],
+        **others,
+    }
+    defaults = _defaults()
+    parameters = {name: defaults[name] if value in ("", None) else value for name, value in named.items()}
+    _validate(parameters)
+    return parameters
+
+
+def _defaults() -> dict[str, Any]:
+    import inspect
+
+    from pipeline.dag import cross_pseudo_supervision
+
+    signature = inspect.signature(cross_pseudo_supervision.pipeline_func)
+    return {name: parameter.default for name, parameter in signature.parameters.items()}
+
+
+def _validate(parameters: Mapping[str, Any]) -> None:
+    from components.dataset.step import validate_parameters
+    from components.parameters import check_pods, check_prediction, check_sharing
+    from components.recipes import recipe_names
+
+    recipe = parameters["recipe"]
+    if recipe not in recipe_names() and recipe.endswith((".yaml", ".yml")):
+        raise UserError(
+            f"recipe {recipe!r} is a file of this machine, which the cluster cannot read: "
+            "give one of the project's by name, and change it with --set"
+        )
+    check_sharing(**{name: parameters[name] for name in ("processes", "gpus", "nodes", "eval_shards")})
+    check_pods(**{name: parameters[name] for name in ("cpu", "memory", "accelerator", "node_selector", "tolerations")})
+    check_prediction(images=parameters["predict_images"], limit=parameters["predict_limit"], is_here=False)
+    parsed = validate_parameters(
+        source=parameters["dataset"],
+        sha256=parameters["dataset_sha256"],
+        labeled_ratio=parameters["labeled_ratio"],
+        recipe=recipe,
+        overrides_json=parameters["overrides"],
+        seed=parameters["seed"],
+        epochs=parameters["epochs"],
+        batch_size=parameters["batch_size"],
+        source_is_here=False,
+    )
+    network = parsed.recipe.network
+    _check_places(
+        parameters["dataset"], {"pretrained": network.pretrained, "right_pretrained": network.right_pretrained}
+    )
+
+
+def _check_places(dataset: str, weights: Mapping[str, str]) -> None:
+    """Raises UserError for what lies on this machine."""
+    from components.dataset.scenes import is_scenes
+    from components.dataset.sources import STORED, is_url, parse_sources
+
+    for source in parse_sources(dataset):
+        text = source.text
+        if not (is_scenes(text) or text.startswith(STORED) or is_url(text)):
+            raise UserError(
+                f"dataset {text!r} is a path of this machine, which the cluster cannot read: "
+                "give an s3:// or http(s):// address"
+            )
+    for setting, text in weights.items():
+        if text and not is_url(text):
+            raise UserError(
+                f"network.{setting} {text!r} is a path of this machine, which the cluster cannot read: "
+                f"give an s3:// or http(s):// address, and network.{setting}_sha256"
+            )
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise UserError(f"--node-selector {text!r} must be LABEL=VALUE, such as cloud.google.com/gke-spot=true")
+    return key, value
+
+
+def _toleration(text: str) -> dict[str, str]:
+    """KEY[=VALUE][:EFFECT], as `kubectl taint` writes a taint."""
+    taint, colon, effect = text.rpartition(":") if ":" in text else (text, "", "")
+    key, equals, value = taint.partition("=")
+    if not key or (colon and effect not in EFFECTS):
+        raise UserError(
+            f"--toleration {text!r} must be KEY, KEY=VALUE or either with :EFFECT ({', '.join(EFFECTS)}), "
+            "such as nvidia.com/gpu:NoSchedule"
+        )
+    toleration = {"key": key, "operator": "Equal", "value": value} if equals else {"key": key, "operator": "Exists"}
+    return {**toleration, "effect": effect} if effect else toleration

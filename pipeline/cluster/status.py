@@ -1,0 +1,206 @@
+"""How runs on a KFP server fare: each step's state, made of the many nodes that the server lists."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from components.errors import UserError, WorkFailed
+from pipeline.cluster.client import Server, Unreachable
+from pipeline.cluster.submission import find_pipeline
+
+STEPS = ("prepare-dataset", "split-labels", "train", "evaluate", "select", "predict", "finish")
+"""As the tasks are called, in their order."""
+
+ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+_WORST_FIRST = ("FAILED", "CANCELED", "RUNNING", "PENDING", "PAUSED", "CANCELING", "SUCCEEDED", "SKIPPED")
+
+PAGE = 100
+UUID_LENGTH = 36
+POLL_SECONDS = 3.0
+AWAY_SECONDS = 600.0
+"""How long a server may be away while a run is watched."""
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """One step; of several tasks (`evaluate` fans out) `done` of `total` have ended well."""
+
+    name: str
+    state: str
+    seconds: float
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run as it stands; times are ISO 8601 in UTC, empty where there is none yet."""
+
+    run_id: str
+    name: str
+    state: str
+    experiment_id: str
+    created: str
+    finished: str
+    error: str
+    parameters: dict[str, Any]
+    steps: tuple[StepStatus, ...]
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    def as_dict(self) -> dict[str, Any]:
+        steps = {step.name: {"state": step.state, "seconds": round(step.seconds, 1)} for step in self.steps}
+        own = {name: getattr(self, name) for name in ("run_id", "name", "state", "created", "finished", "error")}
+        return {**own, "parameters": self.parameters, "steps": steps}
+
+
+def run_status(server: Server, run_id: str) -> RunStatus:
+    """Raises UserError where the server has no such run."""
+    return _status(server.call(server.client.get_run, run_id))
+
+
+def list_runs(server: Server, limit: int = 50) -> list[RunStatus]:
+    """The newest runs of this pipeline first, at most `limit`."""
+    pipeline_id, found, token = find_pipeline(server), list[RunStatus](), ""
+    while pipeline_id and len(found) < limit:
+        page = server.call(
+            server.client.list_runs,
+            page_token=token,
+            page_size=PAGE,
+            sort_by="created_at desc",
+            namespace=server.namespace,
+        )
+        found += [_status(run) for run in page.runs or [] if _is_of(run, pipeline_id)]
+        token = page.next_page_token or ""
+        if not token:
+            break
+    return found[:limit]
+
+
+def find_run(server: Server, given: str) -> RunStatus:
+    """The run of this id, of an unambiguous beginning of one, or the newest of this name. Raises UserError."""
+    if len(given) == UUID_LENGTH:
+        return run_status(server, given)
+    found = list_runs(server, limit=2 * PAGE)
+    matching = [run for run in found if run.run_id.startswith(given)]
+    named = [run for run in found if run.name == given]
+    if len(matching) == 1 or (named and not matching):
+        return run_status(server, (matching or named)[0].run_id)
+    if matching:
+        raise UserError(f"{given!r} may be any of {', '.join(run.run_id for run in matching[:5])}: write more of it")
+    known = ", ".join(run.name for run in found[:3]) or "none"
+    raise UserError(f"no run {given!r} among the newest on {server.address}; there are: {known}")
+
+
+def terminate(server: Server, run_id: str) -> None:
+    """Ask the server to stop a run; its steps save their work, and the exit handler runs."""
+    server.call(server.client.terminate_run, run_id)
+
+
+def follow(
+    server: Server,
+    run_id: str,
+    on_status: Callable[[RunStatus], None],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> RunStatus:
+    """Hand each state of a run to `on_status`, until it has ended; returns the last.
+
+    Raises WorkFailed when the server is away for longer than AWAY_SECONDS; the run goes on all the same.
+    """
+    away_since, canceling = 0.0, False
+    while True:
+        try:
+            status = run_status(server, run_id)
+        except Unreachable as error:
+            away_since = away_since or time.monotonic()
+            if time.monotonic() - away_since > AWAY_SECONDS:
+                raise WorkFailed(f"{error}; run {run_id} may go on: `cps runs watch {run_id}`") from None
+        else:
+            away_since = 0.0
+            # A server calls what was terminated failed in the end.
+            canceling = canceling or status.state == "CANCELING"
+            if canceling and status.state == "FAILED":
+                status = replace(status, state="CANCELED")
+            on_status(status)
+            if status.ended:
+                return status
+        sleep(POLL_SECONDS)
+
+
+def failure(status: RunStatus, url: str) -> str:
+    """One line for a run that did not succeed."""
+    failed = [step.name for step in status.steps if step.state == "FAILED"]
+    if status.state == "CANCELED":
+        what = "was terminated"
+    elif failed:
+        what = f"failed in step {failed[0]!r}"
+    else:
+        what = f"ended as {status.state}"
+    reason = f": {status.error}" if status.error else ""
+    return f"run {status.name} {what}{reason}" + (f"; its log: {url}" if url else f" ({status.run_id})")
+
+
+def _is_of(run: Any, pipeline_id: str) -> bool:
+    reference = run.pipeline_version_reference
+    return reference is not None and reference.pipeline_id == pipeline_id
+
+
+def _status(run: Any) -> RunStatus:
+    tasks = run.run_details.task_details if run.run_details else None
+    config = run.runtime_config
+    return RunStatus(
+        run_id=str(run.run_id),
+        name=str(run.display_name or ""),
+        # What has not been looked at by the controller has no state yet.
+        state=_state(run.state),
+        experiment_id=str(run.experiment_id or ""),
+        created=_time(run.created_at),
+        finished=_time(run.finished_at),
+        error=" ".join((run.error.message or "").split()) if run.error else "",
+        parameters=dict(config.parameters or {}) if config else {},
+        steps=tuple(_steps(tasks or [])),
+    )
+
+
+def _steps(tasks: Iterable[Any]) -> list[StepStatus]:
+    """The server lists drivers, executors and DAGs too; a step is the nodes that have its name."""
+    by_name: dict[str, list[Any]] = {name: [] for name in STEPS}
+    for task in tasks:
+        if task.display_name in by_name:
+            by_name[task.display_name].append(task)
+    found = []
+    for name, nodes in by_name.items():
+        states = [_state(node.state) for node in nodes]
+        state = next((state for state in _WORST_FIRST if state in states), "") if nodes else ""
+        done = states.count("SUCCEEDED")
+        found.append(StepStatus(name, state, _seconds(nodes), done, len(nodes)))
+    return found
+
+
+def _seconds(nodes: list[Any]) -> float:
+    """From the first start to the last end, or to now."""
+    starts = [node.start_time for node in nodes if _is_time(node.start_time)]
+    if not starts:
+        return 0.0
+    running = any(not _is_time(node.end_time) for node in nodes)
+    end = datetime.now(UTC) if running else max(node.end_time for node in nodes)
+    return max(0.0, float((end - min(starts)).total_seconds()))
+
+
+def _state(state: Any) -> str:
+    text = str(state or "PENDING")
+    return "PENDING" if text == "RUNTIME_STATE_UNSPECIFIED" else text
+
+
+def _is_time(value: datetime | None) -> bool:
+    """The server writes the year 1970, and its predecessors the year 1, for what has not happened."""
+    return value is not None and value.year > 1970
+
+
+def _time(value: datetime | None) -> str:
+    return value.astimezone(UTC).isoformat(timespec="seconds") if value is not None and _is_time(value) else ""
