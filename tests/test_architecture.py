@@ -21,7 +21,7 @@ LAYERS = (
     {"networks", "metrics"},
     {"recipes", "tracking"},
     {"storage"},
-    {"running", "parameters"},
+    {"running", "parameters", "public"},
     {"errors", "progress"},
 )
 LEVEL = {part: level for level, parts in enumerate(reversed(LAYERS)) for part in parts}

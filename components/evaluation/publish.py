@@ -1,10 +1,12 @@
 """A result where people look for it: curves and figures in MLflow, and a few lines of Markdown for the KFP UI."""
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.inference.page import percent
+from components.public import object_link
 
 if TYPE_CHECKING:
     from components.evaluation.sweep import CheckpointEntry
@@ -67,11 +69,13 @@ def metrics(result: Mapping[str, Any]) -> dict[str, float]:
     figures = {name: round(100 * value, 2) for name, value in _present(shares).items()}
     if best["kappa"] is not None:
         figures["kappa"] = round(best["kappa"], 4)
-    return {**figures, "best_epoch": float(best["epoch"])}
+    ratio = round(100 * float(Fraction(result["ratio"])), 4)
+    return {**figures, "labeled_ratio": ratio, "best_epoch": float(best["epoch"])}
 
 
-def summary(result: Mapping[str, Any]) -> str:
-    """Markdown: the headline, a table of classes, and where things are."""
+def summary(result: Mapping[str, Any], tracking_link: str = "") -> str:
+    """Markdown: the headline, a table of classes, and where things are: the run's page in MLflow at `tracking_link`,
+    and objects by URI, with links where CPS_PUBLIC_S3_URL says where people reach them."""
     best = result["best"]
     lines = [
         f"## {percent(best['mIoU'])} mIoU",
@@ -88,12 +92,19 @@ def summary(result: Mapping[str, Any]) -> str:
             for item in best["per_class"]
         ),
         "",
-        f"Weights: `{result['weights']['uri']}`  ",
-        f"Report: `{result['report']['uri']}`",
+        *([f"[Curves and figures in MLflow]({tracking_link})  "] if tracking_link else []),
+        _place("Weights", result["weights"]["uri"]),
+        _place("Report", result["report"]["uri"]),
+        f"On any machine with the store's keys: `cps weights pull {result['run_key']}`",
         "",
         result["note"],
     ]
     return "\n".join(lines) + "\n"
+
+
+def _place(name: str, uri: str) -> str:
+    link = object_link(uri)
+    return f"{name}: [`{uri}`]({link})  " if link else f"{name}: `{uri}`  "
 
 
 def _intervals(result: Mapping[str, Any]) -> list[str]:

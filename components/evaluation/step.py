@@ -31,7 +31,7 @@ def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> 
     from components.storage import keys
     from components.storage.client import open_store
     from components.tracking.client import open_run
-    from components.tracking.step import mark_published, published
+    from components.tracking.step import mark_published, published, published_link
 
     store = open_store()
     result = select(run_key, store)
@@ -43,12 +43,12 @@ def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> 
             tracker = open_run(run_key, record.dataset.name, {})
             publish(result, read_index(store, run_key), store, tracker, report)
             if tracker.close():
-                mark_published(store, run_key)
+                mark_published(store, run_key, tracker.page)
         if report_path:
             Path(report_path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(report, report_path)
     if summary_path:
         Path(summary_path).parent.mkdir(parents=True, exist_ok=True)
-        Path(summary_path).write_text(summary(result), encoding="utf-8")
+        Path(summary_path).write_text(summary(result, published_link(store, run_key)), encoding="utf-8")
     matrix = result["confusion_matrix"]
     return {**result, "metrics": metrics(result), "classes": matrix["classes"], "confusion": matrix["matrix"]}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from components.progress import say
+from components.public import tracking_link
 from components.tracking.server import Point, RunIdentity, ServedRun, connect, metric_name, open_served_run
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -123,9 +124,12 @@ class Tracker:
     @property
     def url(self) -> str:
         """Where a person sees the run; empty until the server has answered."""
-        if self._run is None or not self._uri.startswith("http"):
-            return ""
-        return f"{self._uri.rstrip('/')}/#/experiments/{self._run.experiment_id}/runs/{self._run.run_id}"
+        return tracking_link(self._uri, self.page)
+
+    @property
+    def page(self) -> str:
+        """The run's page below MLflow's address; empty until the server has answered."""
+        return f"#/experiments/{self._run.experiment_id}/runs/{self._run.run_id}" if self._run else ""
 
     def wait(self, timeout: float) -> bool:
         """Whether the run exists on the server, waiting at most `timeout` seconds for it."""

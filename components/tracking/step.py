@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from components import progress
+from components.public import tracking_link
 from components.running import stopping
 from components.storage import keys
 from components.storage.client import MissingObject, Store, open_store
@@ -47,12 +48,19 @@ def published(store: Store, run_key: str) -> bool:
     Also true where tracking is off: then there is nothing to do.
     """
     mark = _mark(store, run_key)
-    return not mark["address"] or _json_or_none(store, keys.run(run_key, "published.json")) == mark
+    left = _json_or_none(store, keys.run(run_key, "published.json")) or {}
+    return not mark["address"] or {**left, **mark} == left
 
 
-def mark_published(store: Store, run_key: str) -> None:
-    """To be called when all of the result has been delivered."""
-    store.put_json(keys.run(run_key, "published.json"), _mark(store, run_key))
+def mark_published(store: Store, run_key: str, page: str = "") -> None:
+    """To be called when all of the result has been delivered; `page` is the run's, below MLflow's address."""
+    store.put_json(keys.run(run_key, "published.json"), {**_mark(store, run_key), "page": page})
+
+
+def published_link(store: Store, run_key: str) -> str:
+    """Where a person sees the run in MLflow; empty where it is not known."""
+    left = _json_or_none(store, keys.run(run_key, "published.json")) or {}
+    return tracking_link(os.environ.get(TRACKING_VARIABLE, ""), str(left.get("page", "")))
 
 
 def _mark(store: Store, run_key: str) -> dict[str, str]:

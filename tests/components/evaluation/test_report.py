@@ -193,6 +193,7 @@ def test_the_result_holds_the_figures() -> None:
     result["weights"] = result["report"] = {"uri": "s3://x/y"}
     assert "| tram | – | – |" in summary(result)
     assert "95 % interval over images" in summary(result)
+    assert shown["labeled_ratio"] == 12.5
 
     test = make_scores([9], images=7)[0]
     result = build_result(RECORD, verdict, scores, test)
@@ -200,6 +201,21 @@ def test_the_result_holds_the_figures() -> None:
     assert (result["test"]["images"], result["test"]["mIoU"]) == (7, test.mean_iou(variant))
     assert metrics(result)["test_mIoU"] == round(100 * test.mean_iou(variant), 2)
     assert "7 images took no part in the choice" in result["note"]
+
+
+def test_the_summary_links_to_where_people_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = make_scores([1])
+    result = build_result(RECORD, decide(scores), scores)
+    result["weights"], result["report"] = {"uri": "s3://cps/w.safetensors"}, {"uri": "s3://cps/r.html"}
+    plain = summary(result).splitlines()
+    assert "Report: `s3://cps/r.html`  " in plain
+    assert not [line for line in plain if "](" in line]
+    monkeypatch.setenv("CPS_PUBLIC_S3_URL", "https://s3.example.com")
+    linked = summary(result, "https://mlflow.example.com/#/experiments/1/runs/2").splitlines()
+    assert "Report: [`s3://cps/r.html`](https://s3.example.com/cps/r.html)  " in linked
+    assert "Weights: [`s3://cps/w.safetensors`](https://s3.example.com/cps/w.safetensors)  " in linked
+    assert "[Curves and figures in MLflow](https://mlflow.example.com/#/experiments/1/runs/2)  " in linked
+    assert any(f"cps weights pull {RECORD.run_key}" in line for line in linked)
 
 
 def test_worst_and_best_images_are_ranked_and_none_is_both() -> None:

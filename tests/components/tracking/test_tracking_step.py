@@ -12,7 +12,7 @@ from components.storage import keys
 from components.storage.client import Store
 from components.storage.lease import Lease
 from components.tracking.client import open_run
-from components.tracking.step import finish_job, mark_published, published
+from components.tracking.step import finish_job, mark_published, published, published_link
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -88,6 +88,14 @@ def test_a_run_that_another_job_works_on_is_left_open(job: Store, client: Any) -
 @pytest.mark.usefixtures("job")
 def test_a_job_that_never_got_to_a_run_has_nothing_to_close() -> None:
     assert finish_job("another job", "FAILED") == {}
+
+
+def test_a_published_result_has_its_page(job: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert published_link(job, RUN) == ""
+    mark_published(job, RUN, "#/experiments/1/runs/2")
+    assert published(job, RUN)
+    monkeypatch.setenv("CPS_PUBLIC_MLFLOW_URL", "https://mlflow.example.com/")
+    assert published_link(job, RUN) == "https://mlflow.example.com/#/experiments/1/runs/2"
 
 
 def test_a_result_is_published_once_per_server(job: Store, monkeypatch: pytest.MonkeyPatch) -> None:
