@@ -1,0 +1,109 @@
+"""What the local DAG costs in seconds against calling the steps' functions one after the other in one process.
+
+python -m tests.benchmarks.bench_dag_overhead [ROUNDS]
+
+Both find a finished run, so that next to nothing but the overhead is left: the pipeline compiled and started, then for
+each of its seven tasks a Python process, KFP's executor, and imports anew.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.local import run_locally
+from tests.benchmarks.measure import object_store
+
+STEPS = ("prepare-dataset", "split-labels", "train", "evaluate", "select", "predict", "finish")
+SIZES = {"augmentation.crop": [64, 64], "evaluation.crop": [64, 64], "evaluation.stride": [64, 64]}
+RUN: dict[str, Any] = {
+    "labeled_ratio": "1/4",
+    "recipe": "demo",
+    "overrides": json.dumps(SIZES),
+    "seed": 0,
+    "epochs": 1,
+    "batch_size": 0,
+}
+SCENES = "scenes:train=16,val=2,width=128,height=64,seed=0"
+DIRECT = """
+import json, sys
+from pathlib import Path
+from components.dataset.step import prepare_dataset, split_step
+run, source, folder = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
+run["overrides_json"] = run.pop("overrides")
+digest = prepare_dataset(source=source, sha256="", **run)["digest"]
+key = split_step(dataset_digest=digest, job_id="job", **run)
+from components.training.step import train
+train(key, 1)
+from components.evaluation.step import evaluate_step, select_step
+evaluate_step(key, "0/1")
+select_step(key, f"{folder}/report.html", f"{folder}/summary.md")
+from components.prediction.step import predict_step
+predict_step(key, "val", 2, f"{folder}/gallery.html")
+from components.tracking.step import finish_job
+finish_job("job", "SUCCEEDED")
+"""
+
+
+def by_dag(folder: Path, environment: dict[str, str]) -> tuple[float, float]:
+    """Seconds of the whole, and those before the first step said that it was done."""
+    began, first = time.perf_counter(), []
+
+    def note(event: dict[str, Any]) -> None:
+        if event["kind"] == "result":
+            first.append(time.perf_counter() - began)
+
+    parameters = {**RUN, "dataset": SCENES, "predict_limit": 2, "eval_shards": 1}
+    outcome = run_locally(parameters, home=folder / "home", environment=environment, on_event=note)
+    if outcome.exit_code:
+        raise SystemExit(outcome.failure)
+    return time.perf_counter() - began, first[0]
+
+
+def directly(folder: Path, environment: dict[str, str]) -> float:
+    began = time.perf_counter()
+    command = [sys.executable, "-c", DIRECT, json.dumps(RUN), SCENES, str(folder)]
+    subprocess.run(command, env={**os.environ, **environment}, check=True, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def main(rounds: int) -> None:
+    with object_store() as store, tempfile.TemporaryDirectory() as name:
+        folder, settings = Path(name), store.settings
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        environment = {
+            "AWS_ENDPOINT_URL": settings.endpoint,
+            "AWS_ACCESS_KEY_ID": settings.access_key,
+            "AWS_SECRET_ACCESS_KEY": settings.secret_key,
+            "CPS_BUCKET": settings.bucket,
+            "CPS_CACHE": f"{name}/cache",
+        }
+        store.check()
+        by_dag(folder, environment)  # trains
+        directly(folder, environment)
+        dag, start, direct = list[float](), list[float](), list[float]()
+        for _ in range(rounds):
+            whole, first = by_dag(folder, environment)
+            dag.append(whole)
+            start.append(first)
+            direct.append(directly(folder, environment))
+        _show("the DAG, s", dag)
+        _show("  of it until the first step is done, s", start)
+        _show("the functions in one process, s", direct)
+        _show("overhead for each of 7 steps, s", [(a - b) / len(STEPS) for a, b in zip(dag, direct, strict=True)])
+        later = [(a - b) / (len(STEPS) - 1) for a, b in zip(dag, start, strict=True)]
+        _show("each step after the first, all of it, s", later)
+
+
+def _show(name: str, values: list[float]) -> None:
+    middle, low, high = statistics.median(values), min(values), max(values)
+    print(f"{name:<42}{middle:7.2f} ({low:.2f} to {high:.2f}), {len(values)} rounds", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
