@@ -2,12 +2,13 @@
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from components.errors import WorkFailed
+from components.errors import UserError, WorkFailed
 from pipeline.cli_run import parse_secret_fields, parse_settings, run
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _CONNECTION = (
     click.option("--endpoint", default="", help="Address of the KFP server.  [default: KF_PIPELINES_ENDPOINT]"),
     click.option("-n", "--namespace", default="", envvar="KFP_NAMESPACE", help="Yours, on a server for several users."),
-    click.option("--ca-cert", default="", help="Certificates that the server's is signed with, as a file."),
+    click.option(
+        "--ca-cert", default="", type=click.Path(dir_okay=False), help="File of certificates to trust the server by."
+    ),
 )
 _PODS = (
     click.option("--gpus", default=0, show_default=True, type=click.IntRange(0), help="GPUs on each node; 0: the CPU."),
@@ -78,6 +81,8 @@ def submission_options(command: _Command) -> _Command:
 
 
 def connected(endpoint: str, namespace: str, ca_cert: str) -> "Server":
+    if ca_cert and not os.path.isfile(ca_cert):
+        raise UserError(f"--ca-cert {ca_cert!r} is not a file")
     from pipeline.cluster.client import Connection, Server
 
     return Server(Connection(endpoint, namespace, ca_cert))

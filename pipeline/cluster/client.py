@@ -100,9 +100,9 @@ def _connect(connection: Connection) -> "Client":
             return answer
 
     mounted = ServiceAccountTokenVolumeCredentials() if os.environ.get(TOKEN_PATH) else None
+    # Not the namespace: KFP would look for its own service there. Every call that needs it is given it.
     client = OneTry(
         host=connection.endpoint or None,
-        namespace=connection.namespace or "kubeflow",
         existing_token=os.environ.get(TOKEN) or None,
         ssl_ca_cert=connection.ca_cert or None,
         credentials=mounted,

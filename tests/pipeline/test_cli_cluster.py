@@ -132,6 +132,7 @@ class TestSubmit:
             (["--toleration", "a:Sometimes"], "--toleration 'a:Sometimes'"),
             (["--node-selector", "spot"], "--node-selector 'spot'"),
             (["--secret-fields", "one"], "must be two names"),
+            (["--ca-cert", "nowhere.pem"], "--ca-cert 'nowhere.pem' is not a file"),
             (["--set", "training.epochs"], "must be NAME=VALUE"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
