@@ -23,6 +23,10 @@ SECRET_FIELDS_VARIABLE = "CPS_STORE_SECRET_FIELDS"
 LOGIN = ("CPS_DOWNLOAD_TOKEN", "CPS_DOWNLOAD_USER", "CPS_DOWNLOAD_PASSWORD", "CPS_DOWNLOAD_HOST")
 """What the step that downloads the dataset reads besides, where the source needs a login."""
 
+TRACKING_SECRET = "cps-mlflow"
+TRACKING_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+"""The login of an MLflow server that asks for one, as its client reads it. The Secret may be missing."""
+
 SHARED_MEMORY = "8Gi"
 """The most that a pod's processes share; what they use of it counts as the pod's memory."""
 
@@ -56,6 +60,7 @@ def place(task: "PipelineTask", where: Place, display_name: str, *, hours: int, 
     kubernetes.use_config_map_as_env(task, where.settings, {name: name for name in SETTINGS})
     kubernetes.use_config_map_as_env(task, where.settings, {name: name for name in OPTIONAL_SETTINGS}, optional=True)
     kubernetes.use_secret_as_env(task, where.secret, {name: name for name in KEYS})
+    kubernetes.use_secret_as_env(task, TRACKING_SECRET, {name: name for name in TRACKING_LOGIN}, optional=True)
     kubernetes.add_toleration_json(task, where.tolerations)
     kubernetes.set_timeout(task, hours * 3600)
     if retries:

@@ -192,7 +192,10 @@ def test_keys_come_from_the_named_secret_and_are_no_parameters(
 ) -> None:
     assert set(platform) == set(pipeline["deploymentSpec"]["executors"])
     for name, executor in platform.items():
-        secret, *login = executor["secretAsEnv"]
+        secret, tracking, *login = executor["secretAsEnv"]
+        assert (tracking["secretName"], tracking["optional"]) == ("cps-mlflow", True), name
+        variables = [entry["envVar"] for entry in tracking["keyToEnv"]]
+        assert variables == ["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"], name
         assert [entry["optional"] for entry in login] == ([True] if name == "exec-prepare-dataset" else []), name
         assert secret["secretNameParameter"]["componentInputParameter"].endswith("store_secret"), name
         variables = [entry["envVar"] for entry in secret["keyToEnv"]]
