@@ -1,12 +1,9 @@
 """The pipeline's steps inside the images, as a cluster runs them: the commands of the compiled pipeline, each with a
 hand-written executor input, in a container with a read-only root, without privileges and without root.
-
-CPS_TEST_IMAGES is the command that runs containers, e.g. "podman".
 """
 
 import json
 import os
-import shlex
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +16,8 @@ from components.storage import keys
 from components.storage.client import Store
 from components.storage.settings import StoreSettings
 from pipeline.cluster import compile_pipeline
+from tests.images.containers import DATA_IMAGE, ENGINE, IMAGE, USER, in_container
 
-ENGINE = shlex.split(os.environ["CPS_TEST_IMAGES"])
-DATA_IMAGE, IMAGE = "localhost/cps-pipeline/data:test", "localhost/cps-pipeline/cps:test"
-USER = 65532
 BUCKET_ROOT = Path("minio/pipeline-artifacts")  # KFP reads minio://x/y as the mounted path /minio/x/y
 
 # A run that takes seconds: what is tested is that each step works in its image, not what it learns.
@@ -84,7 +79,7 @@ class Job:
         }
         arguments = [json.dumps(executor_input) if word == "{{$}}" else word for word in container["args"]]
         command = [*container["command"], *arguments]
-        return in_container(image, *command, folder=self.folder, store=self.store.settings)
+        return in_container(image, *command, mounts={"/minio": self.folder / "minio"}, store=self.store.settings)
 
     def run(self, step: str, image: str, parameters: Fields, inputs: Kinds, outputs: Kinds) -> Fields:
         """The same for a step that must succeed; returns its output parameters, and its artifacts as "artifacts"."""
@@ -160,6 +155,21 @@ def test_a_step_cannot_write_outside_its_folders() -> None:
     assert done.returncode != 0
 
 
+def test_a_step_reaches_the_store_and_nothing_else(store_server: StoreSettings) -> None:
+    program = f"""if True:
+        import socket, urllib.request
+        print([name for _, name in socket.if_nameindex()])
+        print(urllib.request.urlopen("{store_server.endpoint}/healthz").status)
+        try:
+            socket.create_connection(("192.0.2.1", 80), timeout=5)
+        except OSError as error:
+            print(error.strerror)
+    """
+    done = in_container(DATA_IMAGE, "python3", "-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["['lo']", "200", "Network is unreachable"]
+
+
 def test_the_users_mistake_ends_a_step_with_code_2_and_one_line(job: Job) -> None:
     outputs = {"dataset": "Dataset"}
     done = job.start("prepare-dataset", DATA_IMAGE, {**PREPARE, "labeled_ratio": "3/2"}, {}, outputs)
@@ -220,33 +230,3 @@ def train(job: Job, run_key: str) -> list[dict[str, str]]:
     assert done["run_key"] == run_key
     assert done["shards"] == [{"run_key": run_key, "shard": "0/1"}]
     return list(done["shards"])
-
-
-def in_container(
-    image: str, *command: str, folder: Path | None = None, store: StoreSettings | None = None
-) -> "subprocess.CompletedProcess[str]":
-    """Run a command in an image as a restricted pod would, with the store on this machine's loopback."""
-    options = ["--rm", "--network", "host", "--read-only", "--tmpfs", "/tmp:rw,mode=1777", "--cap-drop", "all"]
-    options += ["--security-opt", "no-new-privileges", "--memory", "4g", "--ipc", "private", "--shm-size", "512m"]
-    if folder:
-        options += ["--volume", f"{folder / 'minio'}:/minio"]
-    environment = dict(os.environ)
-    if store:
-        keys_of_the_store = {
-            "AWS_ENDPOINT_URL": store.endpoint,
-            "AWS_ACCESS_KEY_ID": store.access_key,
-            "AWS_SECRET_ACCESS_KEY": store.secret_key,
-            "AWS_DEFAULT_REGION": store.region,
-            "CPS_BUCKET": store.bucket,
-        }
-        # By name only, so that no key stands on a command line.
-        options += [word for name in keys_of_the_store for word in ("--env", name)]
-        environment |= keys_of_the_store
-    return subprocess.run(
-        [*ENGINE, "run", *options, image, *command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
