@@ -9,6 +9,7 @@ import base64
 import contextlib
 import email.parser
 import email.policy
+import functools
 import json
 import threading
 from collections.abc import Iterator
@@ -191,8 +192,13 @@ def checked(kind: str, value: Any) -> Any:
     """The value, if it is one of this model: every field known, every enum's value too, and readable by the client."""
     _check_fields(kind, value)
     if kind != "object":
-        kfp_server_api.ApiClient().deserialize(SimpleNamespace(data=json.dumps(value)), kind)
+        _api_client().deserialize(SimpleNamespace(data=json.dumps(value)), kind)
     return value
+
+
+@functools.cache
+def _api_client() -> Any:
+    return kfp_server_api.ApiClient()
 
 
 def _check_fields(kind: str, value: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from kfp_server import BASE, KfpServer
 
 from components.errors import UserError, WorkFailed
-from pipeline.cluster import status, submission
+from pipeline.cluster import compile_pipeline, status, submission
 from pipeline.cluster.client import Connection, Server, Unreachable
 from pipeline.cluster.status import RunStatus, StepStatus
 
@@ -25,8 +25,9 @@ def submit(server: Server, **parameters: Any) -> submission.Submitted:
 
 class TestSubmission:
     def test_a_pipeline_is_uploaded_once_and_found_by_content_after_that(
-        self, server: Server, kfp_server: KfpServer
+        self, server: Server, kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(submission, "compile_pipeline", compile_pipeline)  # each time anew
         first = submission.find_or_upload(server)
         again = submission.find_or_upload(server)
         assert (first.uploaded, again.uploaded) == (True, False)
