@@ -92,14 +92,29 @@ class StoredRun:
         for path in self.folder.glob("*"):
             path.unlink()
 
-    def undisturbed(self, processes: int) -> tuple[list[tuple[int, str]], dict[str, set[str]]]:
-        """Checkpoints and curve of a training without faults, which then is forgotten."""
-        self.train(processes)
-        found = self.digests(), self.curve()
-        assert len(found[0]) == OVERRIDES["training.checkpoints"]
-        assert len(self.lines("step")) == STEPS * processes
-        self.forget()
-        return found
+    def undisturbed(self, processes: int) -> "Undisturbed":
+        """What comes of this run without faults; of several tests in one process, the first trains it."""
+        if processes not in _UNDISTURBED:
+            self.train(processes)
+            found = Undisturbed(self.digests(), self.curve(), self.lines("step"))
+            assert len(found.digests) == OVERRIDES["training.checkpoints"]
+            assert len(found.steps) == STEPS * processes
+            self.forget()
+            _UNDISTURBED[processes] = found
+        return _UNDISTURBED[processes]
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A training that met no fault: checkpoints, curve, and the recorded steps."""
+
+    digests: list[tuple[int, str]]
+    curve: dict[str, set[str]]
+    steps: list[dict[str, Any]]
+
+
+_UNDISTURBED: dict[int, Undisturbed] = {}
+"""By the number of processes. Every store holds the same run, so one training of it serves all tests."""
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Trainings whose processes are killed, hang, or fail: what is begun again, what is not, and that no bit differs."""
 
 import random
+import re
 import subprocess
 import tempfile
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stored_run import STEPS, StoredRun, make_run, stored_run  # noqa: F401
@@ -24,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_at_random_steps_no_bit_differs(stored_run: StoredRun, processes, capfd):  # noqa: F811
-    digests, curve = stored_run.undisturbed(processes)
+    expected = stored_run.undisturbed(processes)
     seed = random.SystemRandom().randrange(10**6)
     draw = random.Random(seed)
     # Three steps, so that each kill is a death of its own.
@@ -33,8 +35,8 @@ def test_killed_at_random_steps_no_bit_differs(stored_run: StoredRun, processes,
         print(f"\nseed {seed}: (rank, step) killed: {faults}")
     stored_run.train(processes, *faults)
     assert len(stored_run.lines("fault")) == len(faults)
-    assert stored_run.digests() == digests
-    assert stored_run.curve() == curve
+    assert stored_run.digests() == expected.digests
+    assert stored_run.curve() == expected.curve
     said = capfd.readouterr().err
     assert said.count("starting again from the newest recovery") == len(faults)
     assert processes > 1 or said.count("a process was killed (SIGKILL: out of memory?)") == len(faults)
@@ -42,15 +44,19 @@ def test_killed_at_random_steps_no_bit_differs(stored_run: StoredRun, processes,
 
 
 def test_a_hanging_loader_is_found_and_the_training_goes_on(stored_run: StoredRun, monkeypatch, capfd):  # noqa: F811
-    # Also what a first step may take, on a machine that is busy with other things.
+    expected = stored_run.undisturbed(1)
+    # Far more than a step takes on a slow machine that does other things too: only the hang may be found.
     monkeypatch.setenv("CPS_STEP_TIMEOUT", "20")
     stored_run.train(1, (0, 17, "hang"))
-    assert len(stored_run.digests()) == 3
     said = capfd.readouterr().err
-    assert "no step in 20 s (CPS_STEP_TIMEOUT)" in said
+    assert said.count("no step in 20 s (CPS_STEP_TIMEOUT)") == 1
     assert "Timeout (0:00:20)!" in said
     assert 'faulty_worker.py", line' in said, "the stack of the thread that hangs"
-    assert "going on from step 15" in said
+    # Recoveries are stored in the background: the newest may not have arrived, and the one before it then does.
+    assert re.search(r"going on from step (5|10|15) of", said)
+    assert len(stored_run.lines("start")) == 2
+    assert stored_run.digests() == expected.digests
+    assert stored_run.curve() == expected.curve
 
 
 def test_what_dies_again_and_again_is_given_up(stored_run: StoredRun, capfd):  # noqa: F811
@@ -76,7 +82,7 @@ def test_a_users_mistake_is_passed_on_at_once(stored_run: StoredRun):  # noqa: F
 
 
 def test_two_processes_told_to_stop_save_and_go_on_bit_equal(stored_run: StoredRun):  # noqa: F811
-    digests, curve = stored_run.undisturbed(2)
+    expected = stored_run.undisturbed(2)
     with pytest.raises(SystemExit) as stopped:
         stored_run.train(2, (1, 13, "terminate"))
     assert stopped.value.code == 143
@@ -84,26 +90,24 @@ def test_two_processes_told_to_stop_save_and_go_on_bit_equal(stored_run: StoredR
     assert max(line["step"] for line in stored_run.lines("step")) == 13
     stored_run.train(2)
     assert min(line["step"] for line in stored_run.after("step", told["time"])) == 14
-    assert (stored_run.digests(), stored_run.curve()) == (digests, curve)
+    assert stored_run.digests() == expected.digests
+    assert stored_run.curve() == expected.curve
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
 def test_another_number_of_processes_sees_the_same_images(stored_run: StoredRun, before, after):  # noqa: F811
-    stored_run.train(1)
-    expected = images(stored_run)
-    stored_run.forget()
+    expected = images(stored_run.undisturbed(1).steps)
     with pytest.raises(SystemExit):
         stored_run.train(before, (0, 13, "terminate"))
     stored_run.train(after)
     assert {line["rank"] for line in stored_run.lines("step") if line["step"] == STEPS - 1} == set(range(after))
-    assert images(stored_run) == expected
+    assert images(stored_run.lines("step")) == expected
     assert [epoch for epoch, _ in stored_run.digests()] == [2, 4, 6]
 
 
-def images(run: StoredRun) -> dict[int, list[str]]:
+def images(lines: list[dict[str, Any]]) -> dict[int, list[str]]:
     """By step, the labelled images and both unlabelled streams of all processes, in the order of the batch's slots."""
     found: dict[int, dict[int, list[str]]] = {}
-    lines = run.lines("step")
     shares = {line["step"]: len(line["names"]) for line in lines}
     for line in lines:
         # A step that was made again counts as it was made last, which may be by another number of processes.
