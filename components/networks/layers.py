@@ -38,6 +38,36 @@ class FPNDecoder(nn.Layer):
         return upsample(self.classify(self.smooth(merged)), size)
 
 
+class OwnDropout(nn.Layer):
+    """Dropout that draws from a generator of its own.
+
+    Paddle's draws from one generator of the whole process, so that networks in threads of their own would take each
+    other's numbers, now in one order and now in another.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.generator = np.random.default_rng(0)
+
+    def forward(self, tensor: paddle.Tensor) -> paddle.Tensor:
+        if not self.training:
+            return tensor
+        kept = self.generator.random(tensor.shape, dtype=np.float32) >= self.p
+        return tensor * paddle.to_tensor(kept.astype(np.float32) / np.float32(1 - self.p))
+
+
+def own_dropouts(network: nn.Layer) -> list[OwnDropout]:
+    """The network's dropout layers, each replaced by one that draws by itself."""
+    found = []
+    for layer in network.sublayers(include_self=True):
+        for name, child in list(layer.named_children()):
+            if type(child) is nn.Dropout and child.p > 0:
+                found.append(OwnDropout(child.p))
+                setattr(layer, name, found[-1])
+    return found
+
+
 def upsample(tensor: paddle.Tensor, size: tuple[int, int] | list[int]) -> paddle.Tensor:
     """Bilinear interpolation of (N, C, h, w) to `size` (H, W), pixel centres at half integers.
 

@@ -26,7 +26,6 @@ from components.training.loader import ahead
 from components.training.losses import Criterion
 from components.training.pair import Pair, StepLosses
 from components.training.preemption import Termination
-from components.training.randomness import Stream, number
 from components.training.recovery import (
     Recovery,
     arrays_of_rank,
@@ -128,8 +127,7 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
 def _step(training: Training, step: int, batch: Batch, stop: Termination) -> bool:
     """One step, its losses added to the sums; whether any process is told to stop after it."""
     recipe, plan, group = training.recipe, training.plan, training.group
-    if training.pair.has_dropout:
-        paddle.seed(number(training.record.seed, Stream.STEP, step, group.rank))
+    training.pair.seed(training.record.seed, step, group.rank)
     losses = training.pair.step(
         batch,
         training.criterion,

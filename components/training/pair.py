@@ -12,13 +12,14 @@ from paddle import nn
 
 from components.errors import UserError
 from components.networks.foreign import Foreign
+from components.networks.layers import own_dropouts
 from components.networks.structures import build
 from components.recipes import Recipe
 from components.training.branch import Branch
 from components.training.cps import Batch, BranchLosses, Forward, branch_losses, mean_counts, pseudo_labels
 from components.training.losses import Criterion
 from components.training.precision import LossScale, Precision, autocast
-from components.training.randomness import Stream, number
+from components.training.randomness import Stream, generator, number
 
 Result = TypeVar("Result")
 
@@ -36,8 +37,9 @@ class Pair:
     """Two networks of different initialisation, and of one structure unless the recipe says otherwise.
 
     With `threads` each network computes in a thread of its own, which on a CPU uses the cores better than threads
-    inside its operations do. The result is the same to the bit, since neither side draws random numbers or sums into
-    what the other reads; a structure with dropout does draw, and so runs in one thread.
+    inside its operations do. The result is the same to the bit, since neither side sums into what the other reads, and
+    dropout draws from a generator for each network. paddleseg's networks may draw in other ways, and so run in one
+    thread.
     """
 
     def __init__(self, recipe: Recipe, num_classes: int, seed: int, *, threads: bool) -> None:
@@ -51,9 +53,13 @@ class Pair:
         self.shares_stem = recipe.network.freeze_stem
         if self.shares_stem:
             _freeze_stems(networks, recipe.network.structure)
-        self.has_dropout = any(_drops(layer) for network in networks.values() for layer in network.sublayers(True))
+        # A GPU draws faster by itself.
+        own = not paddle.is_compiled_with_cuda()
+        self._dropouts = {name: own_dropouts(network) if own else [] for name, network in networks.items()}
+        layers = [layer for network in networks.values() for layer in network.sublayers(include_self=True)]
+        self.draws_from_paddle = any(map(_draws_from_paddle, layers))
         # Nothing says that Paddle's casts are a thread's own, and a GPU gains nothing by threads.
-        threads = threads and not self.has_dropout and recipe.training.precision == "float32"
+        threads = threads and not self.draws_from_paddle and recipe.training.precision == "float32"
         self._pool = ThreadPoolExecutor(2, "network") if threads else None
         self.branches: dict[str, Branch] = {}
 
@@ -65,6 +71,14 @@ class Pair:
             for name, network in self.networks.items()
         }
         self._train()
+
+    def seed(self, seed: int, *where: int) -> None:
+        """Have the networks draw what belongs to `where`: the step, and the process's rank."""
+        if self.draws_from_paddle:
+            paddle.seed(number(seed, Stream.STEP, *where))
+        for side, layers in enumerate(self._dropouts.values()):
+            for place, layer in enumerate(layers):
+                layer.generator = generator(seed, Stream.STEP, *where, side, place)
 
     @contextmanager
     def evaluated(self) -> Iterator[list[nn.Layer]]:
@@ -215,6 +229,6 @@ def _freeze_stems(networks: dict[str, nn.Layer], structure: str) -> None:
                 parameter.stop_gradient = True
 
 
-def _drops(layer: nn.Layer) -> bool:
+def _draws_from_paddle(layer: nn.Layer) -> bool:
     # paddleseg's networks also drop by functions and by layers of their own.
     return isinstance(layer, Foreign) or (isinstance(layer, nn.Dropout | nn.Dropout2D) and layer.p > 0)

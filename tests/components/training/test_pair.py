@@ -42,11 +42,20 @@ def test_loss_falls(criterion):
     assert losses[-1] < 0.8 * losses[0]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_thread_per_network_is_equal_to_the_bit(criterion, optimizer):
-    recipe = make_recipe(optimization__optimizer=optimizer)
+@pytest.mark.parametrize(
+    ("structure", "optimizer", "steps"),
+    [
+        ("small-fpn", "sgd", 8),
+        ("small-fpn", "adamw", 8),
+        pytest.param("small-fpn", "sgd", 200, marks=pytest.mark.slow),
+        pytest.param("deeplabv3p-resnet50", "sgd", 4, marks=pytest.mark.slow),  # it has dropout
+    ],
+)
+def test_a_thread_per_network_is_equal_to_the_bit(criterion, structure, optimizer, steps):
+    recipe = make_recipe(optimization__optimizer=optimizer, network__structure=structure)
     one, two = make_pair(recipe), make_pair(recipe, threads=True)
-    assert run(one, criterion, 0, 8) == run(two, criterion, 0, 8)
+    assert two._pool is not None
+    assert run(one, criterion, 0, steps) == run(two, criterion, 0, steps)
     assert_equal_states(states(one), states(two))
 
 
