@@ -1,9 +1,11 @@
 """Paired timings: two ways of the same work in turn, so that whatever else the machine does meets both."""
 
+import os
 import statistics
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +27,7 @@ def paired(
     rounds: int,
     goal: float,
     between: Callable[[], object] = lambda: None,
+    warm_up: bool = True,
 ) -> float:
     """Print how many times faster `ours` is than `theirs`, and return the median.
 
@@ -32,9 +35,10 @@ def paired(
 
     Args:
         between: is done before each, outside the timing.
+        warm_up: False where each is a process of its own, which begins anew every time.
     """
     ratios, times = list[float](), list[tuple[float, float]]()
-    for number in range(-1, rounds):
+    for number in range(-1 if warm_up else 0, rounds):
         taken = {}
         for work in (ours, theirs) if number % 2 == 0 else (theirs, ours):
             between()
@@ -58,6 +62,18 @@ def _middle_half(values: list[float]) -> tuple[float, float]:
         return values[0], values[0]
     lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
     return lower, upper
+
+
+def process(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end; returns its peak memory in KiB. Raises SystemExit with what it said where it fails."""
+    with tempfile.TemporaryFile() as said:
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            said.seek(0)
+            raise SystemExit(f"{' '.join(command[:3])} failed:\n{said.read().decode(errors='replace')[-2000:]}")
+    return usage.ru_maxrss
 
 
 @contextmanager
