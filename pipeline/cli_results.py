@@ -143,6 +143,13 @@ def link(run: str, expires: str) -> None:
 @click.option("--flip", is_flag=True, help="Average with the mirrored image, too.")
 @click.option("--triptychs", is_flag=True, help="Photograph, prediction and truth side by side, too.")
 @click.option("--confidence", is_flag=True, help="The predicted class's probability too, 0 to 1 as 0 to 255 in a PNG.")
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    help="What runs the network: auto (the fastest exact one), paddle, onnxruntime, openvino, openvino-bf16.",
+)
+@click.option("--bf16", is_flag=True, help="Allow bfloat16, where the processor has it: faster, and not exact.")
 def predict(
     images: tuple[str, ...],
     source: str,
@@ -154,6 +161,8 @@ def predict(
     flip: bool,
     triptychs: bool,
     confidence: bool,
+    engine: str,
+    bf16: bool,
 ) -> None:
     """Segment photographs; no pipeline and no services are needed with a weights file.
 
@@ -165,7 +174,7 @@ def predict(
       cps predict photos/ --weights best.safetensors -o masks/
       cps predict street.jpg 'night/*.png' --weights demo-1-8-s0 -o out/
       cps predict s3://photos/2024/ --weights best.safetensors -o out/ --crop 1024 512 --stride 680 340
-      cps predict val.txt --weights best.safetensors -o out/ --triptychs --confidence
+      cps predict val.txt --weights best.safetensors -o out/ --triptychs --confidence --bf16
     """
     from components.prediction.photographs import check_exist
     from components.prediction.step import predict_files
@@ -182,6 +191,8 @@ def predict(
         sha256=sha256,
         triptychs=triptychs,
         confidence=confidence,
+        engine=engine,
+        bf16=bf16,
         open_store=open_store,
     )
     click.echo(output / "gallery.html")

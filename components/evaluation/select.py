@@ -20,6 +20,7 @@ from components.evaluation.sweep import CheckpointEntry, Sweep, open_sweep, read
 from components.evaluation.verdict import decide
 from components.inference.augmented import SINGLE, image_logits
 from components.inference.checkpoint import Checkpoint, PaintedClass, check_belongs, open_checkpoint
+from components.inference.engine import EXACT
 from components.inference.probabilities import predicted_classes
 from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
@@ -55,7 +56,7 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> dict[str,
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             path = store.get_file(entry.key, Path(folder) / "checkpoint.safetensors", entry.sha256)
-            checkpoint = open_checkpoint(path, threads=usable_cores())
+            checkpoint = open_checkpoint(path, threads=usable_cores(), allow_bf16=sweep.recipe.evaluation.bf16)
             check_belongs(
                 checkpoint.description,
                 origin=store.uri(entry.key),
@@ -197,7 +198,7 @@ def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: dict
         ("window", window),
         ("passes", _passes(protocol)),
         ("both, averaged", "mean of the two networks’ softmax probabilities"),
-        ("engine", f"{protocol.engine}, 32-bit floats"),
+        ("engine", "32-bit floats" if protocol.engine == EXACT else f"{protocol.engine}, bfloat16"),
         ("checkpoint", f"epoch {scores.epoch}, step {scores.step:,}, sha256 {scores.checkpoint_sha256}"),
         ("weights", f"{result['weights']['uri']}, sha256 {result['weights']['sha256']}"),
         ("run started", f"{record.created}; {versions}"),

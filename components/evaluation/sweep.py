@@ -25,6 +25,7 @@ from components.evaluation.scores import VARIANTS, Protocol, Scores, Variant, pa
 from components.evaluation.shards import parse_shard
 from components.inference.augmented import image_logits
 from components.inference.checkpoint import Checkpoint, check_belongs, open_checkpoint
+from components.inference.engine import EXACT, choose, is_exact
 from components.inference.probabilities import mean_probabilities, most_likely
 from components.inference.sliding import images_in_flight
 from components.metrics.boundary import BandCounts, boundary_counts
@@ -65,6 +66,7 @@ def open_sweep(store: "Store", run_key: str, cache: Path | None) -> tuple[Sweep,
     record, split = load_run(store, run_key)
     recipe = parse_recipe(record.settings, store.uri(keys.run(run_key, "run.json")))
     reader = DatasetReader(store, record.dataset.digest, cache)
+    engine = choose(allow_bf16=recipe.evaluation.bf16)
     protocol = Protocol(
         split=split.fingerprint,
         classes=tuple(item.name for item in reader.manifest.classes),
@@ -72,7 +74,7 @@ def open_sweep(store: "Store", run_key: str, cache: Path | None) -> tuple[Sweep,
         crop=recipe.evaluation.crop,
         stride=recipe.evaluation.stride,
         # Exact engines differ by rounding alone: scores that another machine has stored with another one stay valid.
-        engine="exact",
+        engine=EXACT if is_exact(engine) else engine,
         scales=recipe.evaluation.scales,
         flip=recipe.evaluation.flip,
     )
@@ -148,7 +150,7 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
         for entry in todo:
             uri = store.uri(entry.key)
             path = store.get_file(entry.key, Path(folder) / "checkpoint.safetensors", entry.sha256)
-            checkpoint = open_checkpoint(path, threads=workers)
+            checkpoint = open_checkpoint(path, threads=workers, allow_bf16=sweep.recipe.evaluation.bf16)
             check_belongs(
                 checkpoint.description,
                 origin=uri,

@@ -117,6 +117,24 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(usable_cores(), thread_name_prefix="windows")
 
 
+def _one_by_one(session: Session, windows: Floats, outputs: int) -> list[Floats]:
+    """Every window in a thread of its own, each result put in its place at once: it is not held twice."""
+    found: list[Floats] = [np.empty(0, np.float32)] * outputs
+    places = threading.Lock()
+
+    def run(number: int) -> None:
+        logits = session.run(windows[number : number + 1])
+        with places:
+            if not found[0].size:
+                found[:] = [np.empty((len(windows), *part.shape[1:]), np.float32) for part in logits]
+        for whole, part in zip(found, logits, strict=True):
+            whole[number] = part[0]
+
+    for _ in _pool().map(run, range(len(windows))):
+        pass
+    return found
+
+
 class PaddleSession:
     """Eager Paddle where a compiled model would be."""
 
@@ -150,8 +168,7 @@ class CompiledNetworks:
         session = self._session(tuple(branches), (windows.shape[2], windows.shape[3]))
         if len(windows) == 1 or isinstance(session, PaddleSession):
             return session.run(windows)
-        parts = list(_pool().map(session.run, np.split(windows, len(windows))))
-        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return _one_by_one(session, windows, len(branches))
 
     def _session(self, branches: tuple[str, ...], size: Size) -> Session:
         with self._lock:

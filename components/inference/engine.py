@@ -16,6 +16,10 @@ ENGINES = (AUTO, PADDLE, *RUNTIMES)
 """What a user may ask for. All but the bf16 ones compute in float32 and agree with eager Paddle to rounding."""
 
 
+EXACT = "exact"
+"""What all of these are called where results are said or compared: which of them it was makes no difference."""
+
+
 class Engine(Protocol):
     """A network, ready to run."""
 

@@ -23,8 +23,10 @@ Size = tuple[int, int]
 """Height, width in pixels."""
 Rows = Callable[[int, int], Floats]
 
-MEMORY_FOR_SUMS = 1 << 30
+MEMORY_FOR_SUMS = 512 << 20
 """Bytes that the open rows of one image may take, over all networks."""
+MEMORY_FOR_WINDOWS = 256 << 20
+"""Bytes that the logits of windows which go through the networks at once may take, where they are more than cores."""
 BAND_BYTES = 4 << 20
 """Of logits that are given away at once: what is done with them next finds them in the processor's cache."""
 
@@ -159,11 +161,13 @@ class _Sums:
         self.begin, self.end = begin, end
         self._side = side
         self._totals: list[Floats] = []
+        self._window = 0  # bytes of one window's logits, once they are known
 
     def add(self, logits: list[Floats], lefts: Sequence[int]) -> None:
         """(B, C, h, w) of every engine, of windows that begin at the columns `lefts`."""
         across = logits[0].shape[3]
         if not self._totals:  # the first windows tell how many classes there are, and so how many columns fit
+            self._window = sum(part[0].nbytes for part in logits)
             column = sum(part.shape[1] for part in logits) * self._side * 4
             self.end = min(self.end, self.begin + max(across, MEMORY_FOR_SUMS // column))
             shape = self._side, self.end - self.begin
@@ -173,6 +177,11 @@ class _Sums:
             for total, part in zip(self._totals, logits, strict=True):
                 if first < last:
                     total[..., first - self.begin : last - self.begin] += part[number, ..., first - left : last - left]
+
+    def at_once(self, batch: int) -> int:
+        """How many of at most `batch` windows may go through the networks together."""
+        fit = MEMORY_FOR_WINDOWS // self._window if self._window else 0
+        return max(1, min(batch, max(usable_cores(), fit)))
 
     def finish(self, top: int, bottom: int, visits: Sequence[Floats]) -> Iterator[Band]:
         """Give away the rows from `top`, which is the first one held, to `bottom`; the rest moves up."""
@@ -223,5 +232,5 @@ def _pad(image: Floats, crop: Size) -> Floats:
 def _groups(lefts: Sequence[int], batch: int, sums: _Sums, across: int) -> Iterator[list[int]]:
     """The windows that touch the columns of `sums`, which may become fewer with the first group."""
     touching = (left for left in lefts if left < sums.end and left + across > sums.begin)
-    while group := list(islice(touching, max(1, batch))):
+    while group := list(islice(touching, sums.at_once(batch))):
         yield group

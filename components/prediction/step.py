@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from components import progress
 from components.errors import UserError, WorkFailed
+from components.inference.engine import AUTO, EXACT, choose, is_exact
 from components.storage import keys
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def predict_files(
     sha256: str = "",
     triptychs: bool = False,
     confidence: bool = False,
+    engine: str = AUTO,
+    bf16: bool = False,
     open_store: "Callable[[], Store] | None" = None,
 ) -> list[str]:
     """Predict photographs with a weights file; no pipeline and no store are needed.
@@ -48,13 +51,15 @@ def predict_files(
         scales, flip: resize each image by every factor, mirror it, and average the probabilities.
         sha256: what the weights must be, where it is known.
         triptychs, confidence: further outputs, as `Outputs` says.
+        engine, bf16: one of ENGINES, and whether it may compute in bfloat16.
         open_store: gives the store of s3:// addresses.
 
     Returns:
         A line for each image that could not be read, which has been said; the rest is done.
 
     Raises:
-        UserError: no images, weights that are none of ours or another file than `sha256` says, a bad crop or stride.
+        UserError: no images, weights that are none of ours or another file than `sha256` says, a bad crop or stride,
+            an engine that cannot be used here.
         WorkFailed: not one of the images could be read.
     """
     from components.inference.checkpoint import check_digest, open_checkpoint
@@ -67,11 +72,11 @@ def predict_files(
         check_digest(weights, sha256)
     paths = [str(images)] if isinstance(images, (str, Path)) else images
     photographs = find_photographs(paths, open_store, not_below=out)
-    checkpoint = open_checkpoint(weights, threads=usable_cores())
+    checkpoint = open_checkpoint(weights, threads=usable_cores(), engine=engine, allow_bf16=bf16)
     window = _window(checkpoint, crop, stride, scales, flip)
     progress.say(STEP, f"{len(photographs)} images with {weights} into {out}")
     page = Page(f"Predictions of {weights.name}", _facts(checkpoint, window, str(weights)), link=True)
-    place = Folder(out, _stamp(weights, window))
+    place = Folder(out, _stamp(weights, window, choose(engine, allow_bf16=bf16)))
     outputs = Outputs(triptychs=triptychs, confidence=confidence)
     outcome = predict_photographs(checkpoint, photographs, window, place, page, outputs)
     refused = outcome.refused_lines()
@@ -121,7 +126,8 @@ def predict_run(
         batch = f"{_slug(images)}-{digest[:12]}"
         made = _made_before(store, run_key, batch)
         if made is None:
-            made = _predict_and_store(store, result, photographs, batch, reader.manifest.ignore_index)
+            bf16 = result["protocol"]["engine"] != EXACT
+            made = _predict_and_store(store, result, photographs, batch, reader.manifest.ignore_index, bf16)
         else:
             progress.say(STEP, f"predicted before: {made['gallery']}")
     if html_path:
@@ -133,7 +139,12 @@ def predict_run(
 
 
 def _predict_and_store(
-    store: "Store", result: dict[str, Any], photographs: "Sequence[Photograph]", batch: str, ignore_index: int
+    store: "Store",
+    result: dict[str, Any],
+    photographs: "Sequence[Photograph]",
+    batch: str,
+    ignore_index: int,
+    bf16: bool,
 ) -> dict[str, Any]:
     from components.inference.checkpoint import open_checkpoint
     from components.networks.processor import usable_cores
@@ -144,7 +155,7 @@ def _predict_and_store(
     weights = result["weights"]
     with tempfile.TemporaryDirectory(prefix="cps-predict-") as folder:
         path = store.get_file(keys.best_weights(run_key, pair=pair), Path(folder) / "best", weights["sha256"])
-        checkpoint = open_checkpoint(path, threads=usable_cores())
+        checkpoint = open_checkpoint(path, threads=usable_cores(), allow_bf16=bf16)
     protocol = result["protocol"]
     window = _window(checkpoint, None, None, protocol["scales"], protocol["flip"])
     title = f"{result['dataset']['name']} with {result['ratio']} of the labels: predictions"
@@ -206,12 +217,13 @@ def _version(photograph: "Photograph") -> str:
         return ""
 
 
-def _stamp(weights: Path, window: "Window") -> str:
+def _stamp(weights: Path, window: "Window", engine: str) -> str:
     """What predictions of an image depend on besides the image."""
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     settings = {"crop": window.crop, "stride": window.stride, "scales": window.scales, "flip": window.flip}
-    return json.dumps({"weights": digest, **settings})
+    rounding = {} if is_exact(engine) else {"engine": engine}
+    return json.dumps({"weights": digest, **settings, **rounding})
 
 
 def spaced(items: Sequence[Any], limit: int) -> list[Any]:
@@ -261,6 +273,7 @@ def _facts(checkpoint: "Checkpoint", window: "Window", weights: str) -> list[tup
     return [
         ("weights", weights),
         ("network", f"{description.structure}, {'mean of two networks' if networks == 2 else 'one network'}"),
+        ("engine", ", ".join(sorted({engine.name for engine in checkpoint.engines.values()}))),
         ("trained in run", f"{description.run_key or 'unknown'}, epoch {description.epoch}"),
         ("crop", f"{window.crop[1]} × {window.crop[0]} pixels (width × height)"),
         ("stride", f"{window.stride[1]} × {window.stride[0]} pixels"),

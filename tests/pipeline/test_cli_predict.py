@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from components.errors import UserError
 from components.networks.structures import build
 from components.networks.weights import checkpoint_meta, pack, state_arrays
 from pipeline.cli import cli
@@ -48,6 +49,19 @@ def test_sizes_are_width_and_height(folder: Path) -> None:
     made = {path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("street.*")}
     kinds = {"masks/street.png", "color/street.png", "overlays/street.jpg", "triptychs/street.jpg"}
     assert made == {*kinds, "confidence/street.png"}
+
+
+def test_the_engine_is_the_users_choice_and_said(folder: Path) -> None:
+    options = ["--weights", str(folder / "weights.safetensors"), "-o", str(folder / "out")]
+    for engine, said in (("auto", "onnxruntime"), ("openvino", "openvino")):
+        done = CliRunner().invoke(cli, ["predict", str(folder / "photos"), *options, "--engine", engine])
+        assert done.exit_code == 0
+        # The second finds the first one's masks, since exact engines give the same, and makes the page anew.
+        assert f">{said}<" in (folder / "out" / "gallery.html").read_text()
+    with pytest.raises(UserError, match="unknown engine 'tensorrt'; there are: auto, paddle, onnxruntime"):
+        CliRunner().invoke(
+            cli, ["predict", str(folder / "photos"), *options, "--engine", "tensorrt"], catch_exceptions=False
+        )
 
 
 def test_refused_images_end_with_1_and_a_list(folder: Path) -> None:

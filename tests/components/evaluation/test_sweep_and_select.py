@@ -1,5 +1,6 @@
 """From checkpoints in a real store to scores, the best weights, the report and predictions."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from components.errors import UserError, WorkFailed
 from components.evaluation.scores import VARIANTS, unpack
 from components.evaluation.select import select
 from components.evaluation.step import select_step
-from components.evaluation.sweep import evaluate_shard
+from components.evaluation.sweep import evaluate_shard, open_sweep, read_index, stored_scores
 from components.inference.checkpoint import open_checkpoint
 from components.metrics.boundary import boundary_counts
 from components.networks.weights import read_networks
@@ -34,6 +35,26 @@ def test_a_shard_scores_its_checkpoints_once(trained_run: Run) -> None:
     assert evaluate_shard(run.key, "0/1", run.store, run.cache) == {"scored": [], "reused": [2, 4, 6]}
     assert run.store.stat(keys.scores(run.key, 4)).modified == written
     assert not list((run.cache / "scratch").iterdir())
+
+
+def test_scores_in_bfloat16_are_not_taken_for_exact_ones(trained_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained_run
+    assert evaluate_shard(run.key, "1/3", run.store, run.cache)["scored"] == [4]
+    record = run.store.get_json(keys.run(run.key, "run.json"))
+    record["settings"]["evaluation"]["bf16"] = True
+    run.store.put_json(keys.run(run.key, "run.json"), record)
+    asked: list[bool] = []
+
+    def rounding(*, allow_bf16: bool) -> str:
+        asked.append(allow_bf16)
+        return "openvino-bf16"
+
+    monkeypatch.setattr("components.evaluation.sweep.choose", rounding)
+    protocol = open_sweep(run.store, run.key, run.cache)[0].protocol
+    assert (protocol.engine, asked) == ("openvino-bf16", [True])
+    [_, entry, _] = read_index(run.store, run.key)
+    assert stored_scores(run.store, run.key, entry, protocol) is None
+    assert stored_scores(run.store, run.key, entry, replace(protocol, engine="exact")) is not None
 
 
 def test_scores_equal_a_plain_evaluation(trained_run: Run, tmp_path: Path) -> None:
