@@ -55,6 +55,7 @@ class OpenVinoSession:
     def __init__(self, model: "ModelProto", precision: str) -> None:
         import openvino
 
+        _fill_tables()
         cores = usable_cores()
         core = openvino.Core()
         self._compiled = core.compile_model(
@@ -76,6 +77,22 @@ class OpenVinoSession:
         request.infer({0: windows}, share_inputs=True)
         # The tensors belong to the request, which writes the next window's logits there.
         return [request.get_output_tensor(number).data.copy() for number in range(len(self._compiled.outputs))]
+
+
+_one_at_a_time = threading.Lock()
+
+
+def _fill_tables() -> None:
+    """Have OpenVINO's binding look up numpy's types now, by one thread alone.
+
+    It does so at the first use, and drops Python's lock within a lock of its own: of two threads that are the first
+    together, each waits for what the other holds, and no thread of the process ever runs again.
+    """
+    import openvino
+
+    with _one_at_a_time:
+        tensor = openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
+        assert tensor.element_type.to_dtype() == tensor.data.dtype
 
 
 def installed_runtimes() -> list[str]:

@@ -1,5 +1,6 @@
 """Every engine against eager Paddle, on networks that have learned something."""
 
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -41,6 +42,39 @@ def test_agrees_with_eager_paddle(name: str, trained: Weights) -> None:
         else:
             assert same >= 0.995
         np.testing.assert_array_equal(both, logits)
+
+
+FIRST_WINDOWS = """
+import threading
+import numpy as np
+import onnx.parser
+from components.inference.compiled import OpenVinoSession
+
+shapes = "(float[N,3,8,8] windows) => (float[N,3,8,8] only)"
+model = onnx.parser.parse_model('<ir_version: 8, opset_import: ["": 17]> g ' + shapes + " {only = Relu(windows)}")
+session = OpenVinoSession(model, "f32")
+together = threading.Barrier(8)
+
+def run():
+    together.wait()
+    session.run(np.zeros((1, 3, 8, 8), np.float32))
+
+threads = [threading.Thread(target=run) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_threads_that_are_the_first_together_do_not_hang() -> None:
+    # Only a process's first windows can: two in five such processes did, before one thread went first.
+    started = [subprocess.Popen([sys.executable, "-c", FIRST_WINDOWS]) for _ in range(6)]
+    try:
+        assert [process.wait(timeout=120) for process in started] == [0] * 6
+    finally:
+        for process in started:
+            process.kill()
 
 
 def test_networks_that_share_a_stem_run_it_once(trained: Weights) -> None:
