@@ -11,6 +11,7 @@ from components.errors import UserError, WorkFailed
 from components.running import FAILED, INTERRUPTED, USERS_MISTAKE, one_line
 from pipeline.cli_cluster import submit
 from pipeline.cli_dataset import dataset
+from pipeline.cli_label_next import label_next
 from pipeline.cli_matrix import matrix
 from pipeline.cli_results import compare, predict, weights
 from pipeline.cli_run import compile_, recipes, run
@@ -37,6 +38,7 @@ def cli() -> None:
     cps run --dataset photos/ --ratio 1/8      on your own images, an eighth of the labels used
     cps submit --ratio 1/8 --watch             the same on a Kubeflow Pipelines server
     cps matrix --baseline                      mIoU by number of labels: did CPS help?
+    cps label-next RUN                         which images to label for the next run
     cps compare                                mIoU of all runs
     cps weights pull RUN                       the trained network
 
@@ -56,6 +58,7 @@ for command in (
     compare,
     weights,
     predict,
+    label_next,
     recipes,
     compile_,
     gc,

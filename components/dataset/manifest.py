@@ -63,6 +63,11 @@ class Lists(Frozen):
     ratio_lists: dict[str, RatioLists] = {}
     """By ratio, as "1/8"."""
 
+    def train_labels(self) -> dict[str, str]:
+        """Of every training image that has a label, in whichever list, the label; a split hides most of them."""
+        samples = [*self.train, *(sample for own in self.ratio_lists.values() for sample in own.labeled)]
+        return {sample.image: sample.label for sample in samples if sample.label is not None}
+
     def file_names(self) -> list[str]:
         """Every file that a list names, once, sorted."""
         samples = [*self.train, *self.val, *self.test]

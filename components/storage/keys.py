@@ -66,3 +66,13 @@ def best_weights(run_key: str, *, pair: bool) -> str:
 def job(job_id: str) -> str:
     """Which run a KFP job works on: read by the exit handler, which may depend on no task."""
     return f"jobs/{job_id}.json"
+
+
+def measures(run_key: str, checkpoint_sha256: str, chunk: str) -> str:
+    """How far a checkpoint's networks disagree on the images of a chunk; `chunk` says which these are."""
+    return f"runs/{run_key}/label-next/{checkpoint_sha256[:12]}/{chunk}.npz"
+
+
+def pseudo_labels(run_key: str) -> str:
+    """How good a run's pseudo labels were by epoch, where the unlabelled images have labels that its split hides."""
+    return f"runs/{run_key}/pseudo-labels.json"

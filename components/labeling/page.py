@@ -1,0 +1,79 @@
+"""The suggestions as a page: each photograph, what both networks say of it, where they differ and are unsure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from components.dataset.reader import DatasetReader
+from components.inference.page import render
+from components.inference.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, mask_png, thumbnail
+from components.labeling.comparison import compare
+from components.labeling.measuring import Judges
+from components.labeling.suggestions import Suggestion
+
+TEMPLATE = Path(__file__).with_name("label-next.html.j2")
+CARDS = 100
+"""Images that the page shows at most: it holds their pictures, some 50 kB each."""
+WIDTH = 320
+UNSURE = (0, 90, 181)
+"""A blue that is told apart from WRONG and from grey with any colour vision."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A suggestion, and its pictures as data: URIs."""
+
+    suggestion: Suggestion
+    photograph: str
+    left: str
+    right: str
+    differs: str
+    uncertainty: str
+
+
+def render_suggestions(
+    suggestions: Sequence[Suggestion], judges: Judges, reader: DatasetReader, run_key: str, unlabeled: int
+) -> str:
+    classes = judges.checkpoint.description.classes
+    return render(
+        TEMPLATE,
+        title=f"What to label next in {reader.manifest.name}",
+        cards=[_card(item, judges, reader) for item in suggestions[:CARDS]],
+        total=len(suggestions),
+        unlabeled=unlabeled,
+        run_key=run_key,
+        epoch=judges.epoch,
+        classes=[(item.name, _code(item.color)) for item in classes],
+    )
+
+
+def _card(suggestion: Suggestion, judges: Judges, reader: DatasetReader) -> Card:
+    checkpoint, image = judges.checkpoint, reader.image(suggestion.image)
+    found = compare([checkpoint.engines[branch] for branch in ("left", "right")], image, checkpoint.description)
+    classes = checkpoint.description.classes
+    masks = [data_uri(mask_png(ids_thumbnail(ids, WIDTH), classes)) for ids in (found.left, found.right)]
+    return Card(
+        suggestion,
+        photograph=data_uri(jpeg(thumbnail(image, WIDTH), 80)),
+        left=masks[0],
+        right=masks[1],
+        differs=data_uri(jpeg(thumbnail(tint(image, found.differs.astype(np.float32), WRONG), WIDTH), 78)),
+        uncertainty=data_uri(jpeg(thumbnail(tint(image, found.uncertainty, UNSURE), WIDTH), 78)),
+    )
+
+
+def tint(photograph: Pixels, strength: NDArray[np.float32], color: tuple[int, int, int]) -> Pixels:
+    """The photograph in pale grey, under `color` as strong as (H, W) `strength` says, from 0 to 1."""
+    grey = photograph.mean(axis=2, dtype=np.float32) * np.float32(0.45) + np.float32(130)
+    share = strength[..., None]
+    mixed = grey[..., None] * (1 - share) + np.array(color, np.float32) * share
+    return np.asarray(mixed.round(), dtype=np.uint8)
+
+
+def _code(color: tuple[int, int, int]) -> Markup:
+    red, green, blue = (int(part) for part in color)
+    return Markup(f"#{red:02x}{green:02x}{blue:02x}")
