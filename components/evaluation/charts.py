@@ -53,6 +53,29 @@ def miou_by_epoch(verdict: Verdict, width: int, height: int) -> Markup:
     return Markup("\n".join(parts))
 
 
+def shares_by_epoch(
+    lines: Mapping[Variant, Sequence[tuple[int, float | None]]], title: str, width: int, height: int
+) -> Markup:
+    """Lines of shares in [0, 1] by epoch, each drawn as a variant is; what is None is left out."""
+    known = {
+        variant: [(epoch, 100 * share) for epoch, share in line if share is not None] for variant, line in lines.items()
+    }
+    epochs = sorted({epoch for line in known.values() for epoch, _ in line})
+    values = [value for line in known.values() for _, value in line]
+    if not values:
+        return Markup("")
+    y_ticks, x_ticks = round_ticks(min(values), max(values), 5), epoch_ticks(epochs, 10 if width > 500 else 6)
+    scale = _Scale(width, height, (epochs[0], epochs[-1]), (y_ticks[0], y_ticks[-1]))
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+        f'aria-label="{escape(title)}">',
+        *_grid(scale, x_ticks, y_ticks, "share of the pixels (%)"),
+        *(_series(scale, variant, line) for variant, line in known.items()),
+        "</svg>",
+    ]
+    return Markup("\n".join(parts))
+
+
 def band_key(variant: Variant) -> Markup:
     """The sample of the band for a legend."""
     return Markup(
@@ -108,7 +131,9 @@ class _Scale:
         return round(TOP + (high - value) / (high - low) * (self.height - TOP - BOTTOM), 1)
 
 
-def _grid(scale: _Scale, x_ticks: Sequence[int], y_ticks: Sequence[float]) -> list[str]:
+def _grid(
+    scale: _Scale, x_ticks: Sequence[int], y_ticks: Sequence[float], y_title: str = "validation mIoU (%)"
+) -> list[str]:
     right, base = scale.width - RIGHT, scale.height - BOTTOM
     parts = []
     for value in y_ticks:
@@ -121,9 +146,7 @@ def _grid(scale: _Scale, x_ticks: Sequence[int], y_ticks: Sequence[float]) -> li
         parts.append(f'<text x="{x}" y="{base + 19}" text-anchor="middle">{epoch}</text>')
     middle = (TOP + base) / 2
     parts.append(f'<text x="{(LEFT + right) / 2}" y="{scale.height - 6}" text-anchor="middle">training epoch</text>')
-    parts.append(
-        f'<text transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">validation mIoU (%)</text>'
-    )
+    parts.append(f'<text transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">{escape(y_title)}</text>')
     return parts
 
 

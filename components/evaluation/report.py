@@ -6,9 +6,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from components.evaluation.charts import VARIANT_NAMES, band_key, key, miou_by_epoch
+from components.evaluation.charts import VARIANT_NAMES, band_key, key, miou_by_epoch, shares_by_epoch
 from components.evaluation.examples import Example
-from components.evaluation.scores import VARIANTS
+from components.evaluation.scores import VARIANTS, Variant
 from components.evaluation.verdict import Verdict
 from components.inference.checkpoint import PaintedClass
 from components.inference.page import render
@@ -34,11 +34,13 @@ def render_report(
     worst: Sequence[Example],
     best: Sequence[Example],
     facts: Sequence[tuple[str, str]],
+    pseudo_labels: Mapping[str, Any] | None = None,
 ) -> str:
     """
     Args:
         result: what result.json holds.
         facts: the protocol, as (name, value), in the order to be shown.
+        pseudo_labels: what pseudo-labels.json holds, where the training could compare them with hidden labels.
     """
     figures = result["best"]["per_class"]
     painted = {item.name: color_code(item.color) for item in classes}
@@ -68,7 +70,27 @@ def render_report(
         heat=heat_map(result["confusion_matrix"]["classes"], result["confusion_matrix"]["matrix"]),
         groups=[("Worst images", worst), ("Best images", best)],
         facts=facts,
+        audit=_audit(pseudo_labels) if pseudo_labels and pseudo_labels["epochs"] else None,
     )
+
+
+def _audit(record: Mapping[str, Any]) -> dict[str, Any]:
+    epochs, last = record["epochs"], record["epochs"][-1]
+    lines: dict[Variant, list[tuple[int, float | None]]] = {
+        "left": [(found["epoch"], found["accuracy"]) for found in epochs],
+        "right": [(found["epoch"], found["agreement"]) for found in epochs],
+    }
+    title = "Accuracy of the pseudo labels and agreement of the networks, by epoch"
+    return {
+        "images": record["images"],
+        "last": last,
+        "charts": [
+            (size, shares_by_epoch(lines, title, width, height))
+            for size, width, height in (("wide", 760, 280), ("narrow", 350, 250))
+        ],
+        "legend": [(key("left"), "accuracy of the pseudo labels"), (key("right"), "agreement of the networks")],
+        "classes": list(zip(record["classes"], last["precision"], last["recall"], strict=True)),
+    }
 
 
 def heat_map(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> list[dict[str, Any]]:

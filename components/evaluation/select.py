@@ -77,6 +77,7 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> dict[str,
             worst=worst,
             best=best,
             facts=protocol_facts(record, sweep, chosen, result),
+            pseudo_labels=_pseudo_labels(store, run_key),
         )
     store.put_json(keys.run(run_key, "confusion-matrix.json"), result["confusion_matrix"])
     store.put_bytes(keys.run(run_key, "report.html"), page.encode(), "text/html; charset=utf-8")
@@ -103,6 +104,13 @@ def finished_result(store: "Store", run_key: str, entries: list[CheckpointEntry]
     )
     there = stored is not None and stored.sha256 == weights["sha256"]
     return result if same and there and store.stat(keys.run(run_key, "report.html")) else None
+
+
+def _pseudo_labels(store: "Store", run_key: str) -> dict[str, Any] | None:
+    if store.stat(keys.pseudo_labels(run_key)) is None:
+        return None
+    found: dict[str, Any] = store.get_json(keys.pseudo_labels(run_key))
+    return found
 
 
 def _all_scores(store: "Store", sweep: Sweep, entries: list[CheckpointEntry]) -> list[Scores]:

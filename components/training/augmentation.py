@@ -27,20 +27,34 @@ def augment(
     """
     warp = _draw_warp(image.shape[0], image.shape[1], settings, rng)
     height, width = settings.crop
-    bilinear, nearest = (kind | cv2.WARP_INVERSE_MAP for kind in (cv2.INTER_LINEAR, cv2.INTER_NEAREST))
+    bilinear = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     pixels = cv2.warpAffine(image, warp, (width, height), flags=bilinear, borderMode=cv2.BORDER_REPLICATE)
     if label is None:
         target = _void(warp, image.shape, (height, width), ignore_index)
     else:
-        target = cv2.warpAffine(
-            label, warp, (width, height), flags=nearest, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_index
-        )
+        target = _warped_label(label, warp, settings, ignore_index)
     planes = normalise(change_colors(pixels, settings, rng), settings)
     # The padding is the mean colour, which is 0 once normalised. Labels mark their own void pixels besides.
     rows, columns = _inside(warp, image.shape, (height, width))
     if not (rows.all() and columns.all()):
         planes *= np.outer(rows, columns).astype(np.float32)
-    return planes, np.asarray(target, dtype=np.uint8)
+    return planes, target
+
+
+def warp_label(label: Image, settings: Augmentation, ignore_index: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A label (H, W) as `augment` gives it with the same generator, (h, w), without its image."""
+    return _warped_label(label, _draw_warp(label.shape[0], label.shape[1], settings, rng), settings, ignore_index)
+
+
+def _warped_label(
+    label: Image, warp: NDArray[np.float64], settings: Augmentation, ignore_index: int
+) -> NDArray[np.uint8]:
+    height, width = settings.crop
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(
+        label, warp, (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_index
+    )
+    return np.asarray(warped, dtype=np.uint8)
 
 
 def normalise(pixels: NDArray[Any], settings: Augmentation) -> NDArray[np.float32]:

@@ -49,7 +49,7 @@ class TrainingData:
             )
         self.reader, self.split, self.recipe, self.seed, self.share = reader, split, recipe, seed, share
         self.ignore_index = reader.manifest.ignore_index
-        self._decoded = DecodedImages(reader)
+        self.decoded = DecodedImages(reader)
         if recipe.cps.weight > 0:
             unlabeled_pairs(len(split.unlabeled), seed, 0, 1)  # one image or none: said before anything is trained
         self._check_crop()
@@ -84,7 +84,7 @@ class TrainingData:
         """Refuse a crop that no image would ever fill on either side; where only some are smaller, they are padded."""
         (height, width), largest = self.recipe.augmentation.crop, self.recipe.augmentation.scales[1]
         for name in (*(sample.image for sample in self.split.labeled), *self.split.unlabeled):
-            rows, columns = self._decoded.image(name).shape[:2]
+            rows, columns = self.decoded.image(name).shape[:2]
             if rows * largest >= height or columns * largest >= width:
                 return
         raise UserError(
@@ -145,12 +145,12 @@ class TrainingData:
     def _augmented(
         self, image: str, label: str | None, stream: Stream, position: int
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        pixels, target = self._read(image, label) if label else (self._decoded.image(image), None)
+        pixels, target = self._read(image, label) if label else (self.decoded.image(image), None)
         rng = generator(self.seed, stream, position)
         return augment(pixels, target, self.recipe.augmentation, self.ignore_index, rng)
 
     def _read(self, image: str, label: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        pixels, target = self._decoded.image(image), self._decoded.label(label)
+        pixels, target = self.decoded.image(image), self.decoded.label(label)
         if target.shape != pixels.shape[:2]:
             raise WorkFailed(
                 f"label {label} is {target.shape}, its image {image} is {pixels.shape[:2]} (height, width)"

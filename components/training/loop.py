@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import paddle
@@ -17,6 +18,7 @@ from components.recipes import Recipe
 from components.storage import keys
 from components.storage.client import ObjectRef, Store
 from components.tracking.client import Tracker
+from components.training.audit import Audit
 from components.training.branch import Arrays, Branch
 from components.training.cps import Batch
 from components.training.data import TrainingData
@@ -67,6 +69,7 @@ class Training:
     group: Group
     uploads: Uploads
     early_stop: EarlyStop | None = None
+    audit: Audit | None = None
     recovery_slot: int = 0
     saved: list[dict[str, Any]] = field(default_factory=list)
     """The checkpoints in the store so far, as the index lists them."""
@@ -111,6 +114,8 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
         _log(training, step, pace)
         epoch = plan.epoch_ended(step)
         ends = epoch is not None and _ends_early(training, epoch, step)
+        if epoch is not None and training.audit is not None:
+            _log_audit(training, training.audit, epoch, last=ends or epoch == plan.epochs)
         if epoch is not None and (epoch in plan.checkpoint_epochs or ends):
             _save_checkpoint(training, epoch, step)
         if ends:
@@ -128,6 +133,7 @@ def _step(training: Training, step: int, batch: Batch, stop: Termination) -> boo
     """One step, its losses added to the sums; whether any process is told to stop after it."""
     recipe, plan, group = training.recipe, training.plan, training.group
     training.pair.seed(training.record.seed, step, group.rank)
+    audit = training.audit if training.audit is not None and training.audit.looks_at(step, plan) else None
     losses = training.pair.step(
         batch,
         training.criterion,
@@ -135,6 +141,7 @@ def _step(training: Training, step: int, batch: Batch, stop: Termination) -> boo
         learning_rate=learning_rate(recipe, step, plan.steps),
         number=step,
         synchronise=None if group.alone else group.average_gradients,
+        watch=None if audit is None else partial(audit.observe, step, batch),
     )
     _check_finite(training, losses, step, batch.names)
     # Numbers that are detached from the graph: gradients have been averaged by themselves.
@@ -155,6 +162,8 @@ def restore(training: Training, recovery: Recovery) -> int:
     training.sums = dict(recovery.notes["sums"])
     if training.early_stop is not None:
         training.early_stop.load_state(recovery.notes["early_stop"])
+    if training.audit is not None and recovery.notes.get("audit"):
+        training.audit.load_state(recovery.notes["audit"], leads=training.group.leads)
     training.recovery_slot = 1 - recovery.slot
     return recovery.step
 
@@ -170,6 +179,15 @@ def _ends_early(training: Training, epoch: int, step: int) -> bool:
         training.tracker.log(step + 1, {"holdout_mIoU": score})
         ends = early_stop.ends(epoch, score)
     return float(group.mean(paddle.to_tensor(float(ends)))) > 0
+
+
+def _log_audit(training: Training, audit: Audit, epoch: int, *, last: bool) -> None:
+    found = audit.close_epoch(epoch, training.group)
+    if not training.group.leads:
+        return
+    training.tracker.log(epoch, audit.metrics(found))
+    record = json.dumps(audit.record()).encode()
+    training.uploads.add(keys.pseudo_labels(training.record.run_key), lambda: record, replaceable=not last)
 
 
 def _below(arrays: Arrays, prefix: str) -> Arrays:
@@ -226,6 +244,7 @@ def _save_recovery(training: Training, next_step: int, *, last: bool) -> None:
     arrays = {f"{name}.{key}": array for name, branch in branches.items() for key, array in branch.state().items()}
     for rank, statistics in enumerate([] if group.alone else group.gather(_statistics(arrays))):
         arrays.update({rank_prefix(rank) + key: array for key, array in statistics.items()})
+    audit = training.audit.state(group) if training.audit else None
     if not group.leads:
         return
     slot, training.recovery_slot = training.recovery_slot, 1 - training.recovery_slot
@@ -234,7 +253,8 @@ def _save_recovery(training: Training, next_step: int, *, last: bool) -> None:
 
     def make() -> bytes:
         # Uploads keep their order: every checkpoint noted here is in the store, with its digest, by now.
-        state = {"checkpoints": training.saved, "sums": sums, "processes": group.processes, "early_stop": stopping}
+        state = {"checkpoints": training.saved, "sums": sums, "processes": group.processes}
+        state |= {"early_stop": stopping, "audit": audit}
         notes = json.loads(json.dumps(state))
         notes["checkpoints"] = [entry for entry in notes["checkpoints"] if entry["step"] <= next_step]
         return pack_recovery(Recovery(next_step, arrays, notes), training.record.run_key)

@@ -108,8 +108,11 @@ class Pair:
         learning_rate: float,
         number: int,
         synchronise: Callable[[Branch], None] | None = None,
+        watch: Callable[[list[dict[str, paddle.Tensor]]], None] | None = None,
     ) -> StepLosses:
         """One training step. `synchronise` averages a branch's gradients over processes before they are used.
+
+        `watch` is shown the pseudo labels of each micro-batch, (B, H, W) by network, and changes nothing.
 
         With `training.accumulate` the batch goes through in micro-batches, whose gradients add up to the whole
         batch's. Batch normalisation uses and remembers each micro-batch's own statistics.
@@ -118,6 +121,8 @@ class Pair:
         forwards = [self._forwards(part) for part in parts]
         pseudo = [self._pseudo_labels(forward, part, criterion) for forward, part in zip(forwards, parts, strict=True)]
         labels = [paddle.to_tensor(part.labels) for part in parts]
+        if watch is not None:
+            watch(pseudo)
 
         def descend(name: str) -> list[BranchLosses]:
             side, other = self.branches[name], "right" if name == "left" else "left"

@@ -75,6 +75,7 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
     import paddle
 
     from components.dataset.reader import DatasetReader
+    from components.training.audit import Audit
     from components.training.data import TrainingData
     from components.training.group import Group
     from components.training.holdout import EarlyStop, hold_out
@@ -113,7 +114,21 @@ def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, trac
     )
     uploads = Uploads(store, kept_folder(record.run_key))
     early_stop = EarlyStop(held, reader, recipe) if held else None
-    return Training(record, recipe, length, pair, data, criterion, store, tracker, group, uploads, early_stop)
+    audit = Audit(data.decoded, reader.manifest, split, recipe, record.seed, group.share)
+    return Training(
+        record,
+        recipe,
+        length,
+        pair,
+        data,
+        criterion,
+        store,
+        tracker,
+        group,
+        uploads,
+        early_stop,
+        audit if audit.possible else None,
+    )
 
 
 def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:

@@ -87,7 +87,9 @@ def make_scores(epochs: list[int], images: int = 4) -> list[Scores]:
     return found
 
 
-def make_report(epochs: list[int], images: int = 4, test_images: int = 0) -> str:
+def make_report(
+    epochs: list[int], images: int = 4, test_images: int = 0, audit: dict[str, object] | None = None
+) -> str:
     scores = make_scores(epochs, images)
     verdict = decide(scores)
     test = make_scores([verdict.best.epoch], test_images)[0] if test_images else None
@@ -101,7 +103,7 @@ def make_report(epochs: list[int], images: int = 4, test_images: int = 0) -> str
     matrix = confusion_matrix(label, np.zeros_like(label), 3)
     example = draw("a.jpg", matrix, image, label, np.zeros_like(label), classes=CLASSES, ignore_index=255)
     facts = [("window", "crop 24 × 16"), ("weights", result["weights"]["uri"])]
-    return render_report(result, verdict, classes=CLASSES, worst=[example], best=[], facts=facts)
+    return render_report(result, verdict, classes=CLASSES, worst=[example], best=[], facts=facts, pseudo_labels=audit)
 
 
 @pytest.mark.parametrize("epochs", [[5], [1, 2], list(range(240))])
@@ -155,6 +157,24 @@ def test_the_page_says_whether_a_lead_is_clear(clear: bool, says: str) -> None:
     html = render_report(result, verdict, classes=CLASSES, worst=[], best=[], facts=[])
     assert html.count(says) == 2
     assert ("no clear lead" in html) != clear
+
+
+def test_the_page_shows_how_good_the_pseudo_labels_were() -> None:
+    found = {"epoch": 1, "accuracy": 0.5, "agreement": 0.75, "labeled_share": 1.0}
+    found |= {"precision": [0.5, 0.25, None], "recall": [0.125, 1.0, None]}
+    last = {**found, "epoch": 2, "accuracy": 0.625, "labeled_share": 0.5}
+    record = {"classes": [item.name for item in CLASSES], "images": 12, "epochs": [found, last]}
+    html = re.sub(r"\s+", " ", make_report([1, 2], audit=record))
+    page = Page()
+    page.feed(html)
+    assert page.open == []
+    assert "12 of the unlabelled images do have labels" in html
+    assert re.search(r"62.5.% of the pseudo labels’ pixels were right", html)
+    assert re.search(r"50.0.% of the pixels got a pseudo label at all", html)
+    assert re.search(r'tram</td><td class="number">–</td><td class="number">–</td>', html)
+    assert html.count("Accuracy of the pseudo labels and agreement of the networks") == 2
+    assert "pseudo labels were" not in make_report([1, 2])
+    assert "pseudo labels were" not in make_report([1, 2], audit={**record, "epochs": []})
 
 
 def test_the_test_list_stands_beside_the_validation_figure() -> None:
