@@ -78,7 +78,7 @@ def ended(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, st
 @pytest.mark.timeout(600)
 def test_nodes_end_together_go_on_together_and_equal_processes_of_one_machine(nodes: Nodes):
     run = nodes.run
-    digests, curve = run.undisturbed(2)
+    undisturbed = run.undisturbed(2)
 
     # The second node is there first, and waits for the first one's name.
     run.meet((1, 17, "kill"))
@@ -105,8 +105,8 @@ def test_nodes_end_together_go_on_together_and_equal_processes_of_one_machine(no
     done = [ended(process) for process in both]
     assert [code for code, _ in done] == [0, 0], done
     assert "going on from step 26 of 36" in done[0][1]
-    assert run.digests() == digests
-    assert run.curve() == curve
+    assert run.digests() == undisturbed.digests
+    assert run.curve() == undisturbed.curve
     assert {line["rank"] for line in run.lines("step") if line["step"] == STEPS - 1} == {0, 1}
     assert OVERRIDES["training.recovery_steps"] == 5, "15 is the newest recovery before 17"
 
