@@ -27,8 +27,6 @@ def check_sharing(*, processes: int, eval_shards: int, gpus: int = 0, nodes: int
     _check_count("nodes", nodes, 1, MOST_PROCESSES)
     if gpus and processes not in (1, gpus):
         raise UserError(f"gpus is {gpus} and processes {processes}: a GPU has one process; leave processes at 1")
-    if nodes > 1:
-        raise UserError(f"nodes is {nodes}: training on several nodes is not there yet; leave it at 1")
 
 
 def _check_count(name: str, count: int, least: int, most: int) -> None:

@@ -169,7 +169,7 @@ def compile_(output: Path, secret_fields: str) -> None:
 
 def parse_secret_fields(text: str) -> tuple[str, str]:
     """Names of access key and secret key inside a Secret; ours where none are given. Raises UserError."""
-    from pipeline.placement import KEYS
+    from components.training.pods import KEYS
 
     fields = [name.strip() for name in text.split(",")] if text else [*KEYS]
     if len(fields) != 2 or not all(fields):

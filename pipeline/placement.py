@@ -6,26 +6,20 @@ Amounts, names and images may be parameters of the pipeline, as text; times, ret
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from components.training.pods import (
+    KEYS,
+    OPTIONAL_SETTINGS,
+    SECRET_FIELDS_VARIABLE,
+    SETTINGS,
+    TRACKING_LOGIN,
+    TRACKING_SECRET,
+)
+
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
 
-SETTINGS = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
-OPTIONAL_SETTINGS = (
-    *("CPS_BUCKET", "CPS_STEP_TIMEOUT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"),
-    *("CPS_PUBLIC_S3_URL", "CPS_PUBLIC_MLFLOW_URL"),
-)
-KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-"""What the steps read from their environment, and how the Secret's fields are called unless `compile` renames them."""
-
-SECRET_FIELDS_VARIABLE = "CPS_STORE_SECRET_FIELDS"
-"""Tells a step that makes pods of its own how the fields are called, by commas."""
-
 LOGIN = ("CPS_DOWNLOAD_TOKEN", "CPS_DOWNLOAD_USER", "CPS_DOWNLOAD_PASSWORD", "CPS_DOWNLOAD_HOST")
 """What the step that downloads the dataset reads besides, where the source needs a login."""
-
-TRACKING_SECRET = "cps-mlflow"
-TRACKING_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-"""The login of an MLflow server that asks for one, as its client reads it. The Secret may be missing."""
 
 SHARED_MEMORY = "8Gi"
 """The most that a pod's processes share; what they use of it counts as the pod's memory."""

@@ -23,6 +23,7 @@ from components.running import step_guard
 from components.storage import keys
 from components.storage.client import Store, open_store
 from components.storage.lease import held_by
+from components.training.devices import check_gpus
 from components.training.step import finished_index
 from components.training.supervisor import Node, TrainingDied, supervise
 
@@ -48,6 +49,7 @@ class Job:
     name: str
     nodes: int
     processes: int
+    gpus: int = 0
 
 
 def main() -> None:
@@ -71,6 +73,8 @@ def train_on_node(store: Store, job: Job, rank: int, address: str) -> None:
     if finished_index(store, job.run_key) is not None:
         progress.say("train", "done before")
         return
+    if job.gpus:
+        check_gpus(job.gpus)
     master = _own_address(address) if rank == 0 else f"{job.name}-node-0-0.{job.name}"
     if rank > 0:
         wait_for_master(master, MASTER_PORT, MEETING_SECONDS)
@@ -162,8 +166,9 @@ def _arguments() -> Job:
     parser.add_argument("--job", required=True, help="name of the TrainJob")
     parser.add_argument("--nodes", type=int, required=True)
     parser.add_argument("--processes", type=int, required=True, help="on each node")
+    parser.add_argument("--gpus", type=int, default=0, help="that each node must have")
     given = parser.parse_args()
-    return Job(given.run_key, given.job, given.nodes, given.processes)
+    return Job(given.run_key, given.job, given.nodes, given.processes, given.gpus)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from components.storage.lease import Lease
 from components.training.devices import check_gpus
 from components.training.pods import Pods
 from components.training.supervisor import supervise
+from components.training.trainjob.body import job_name
+from components.training.trainjob.run import train_on_nodes
 
 
 def train(
@@ -30,12 +32,18 @@ def train(
     if index is not None:
         progress.say("train", f"done before: {len(index['checkpoints'])} checkpoints")
         return index
+    holder = {"run": run_key}
     if nodes > 1:
-        raise UserError(f"nodes is {nodes}, {'with' if pods else 'without'} pods: one node trains; set nodes to 1")
-    if gpus:
+        if pods is None:
+            raise UserError(f"nodes is {nodes}: on this machine one node trains; set nodes to 1")
+        holder["trainjob"] = job_name(run_key)  # by which the job knows that it is followed
+    elif gpus:
         check_gpus(gpus)
-    with Lease(store, keys.run(run_key, "lease.json"), {"run": run_key}) as lease:
-        supervise(store, run_key, processes, lease.lost)
+    with Lease(store, keys.run(run_key, "lease.json"), holder) as lease:
+        if nodes > 1 and pods is not None:
+            train_on_nodes(run_key, processes, nodes, pods, lease.lost)
+        else:
+            supervise(store, run_key, processes, lease.lost)
     index = finished_index(store, run_key)
     assert index is not None, "a training that ended well wrote its index"
     return index

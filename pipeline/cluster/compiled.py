@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 
 from components.errors import UserError, WorkFailed
+from components.training.pods import KEYS, SECRET_FIELDS_VARIABLE
 from pipeline.lint import sibling_inputs_of_loops
-from pipeline.placement import KEYS, SECRET_FIELDS_VARIABLE
 from pipeline.version import VERSION
 
 

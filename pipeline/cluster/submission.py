@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import WorkFailed
+from components.training.pods import KEYS
 from pipeline.cluster.client import Conflict, Server
 from pipeline.cluster.compiled import compile_pipeline, version_name
-from pipeline.placement import KEYS
 
 PIPELINE = "cross-pseudo-supervision"
 DESCRIPTION = "Semi-supervised semantic segmentation by Cross Pseudo Supervision"
