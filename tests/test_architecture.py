@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,12 @@ def test_no_file_contains(what: str) -> None:
         for match in FORBIDDEN[what].finditer(text)
     ]
     assert not found, "\n".join(found)
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """Tests are no packages, so that pytest imports them by their bare names: two of one name end its collection."""
+    names = Counter(path.name for path in _modules("tests") if path.name.startswith("test_"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @pytest.mark.parametrize("name", ["bootstrap", "data", "cps"])
