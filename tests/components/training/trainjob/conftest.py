@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,9 +73,10 @@ def api(certificate, account, monkeypatch) -> Iterator[Api]:
     before = set(threading.enumerate())
     yield server
     server.end_streams()
-    for thread in set(threading.enumerate()) - before:
-        if thread.name.startswith(("/", "cps-")):  # who follows a job or a log must not lose its server on the way
-            thread.join()
+    # Who follows a job or a log must not lose its server on the way. A thread that a signal met at its start cannot be
+    # joined yet.
+    while any(thread.name.startswith(("/", "cps-")) for thread in set(threading.enumerate()) - before):
+        time.sleep(0.01)
     server.close()
 
 

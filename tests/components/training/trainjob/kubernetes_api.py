@@ -1,7 +1,7 @@
 """A server that keeps objects as the Kubernetes API does, as far as a step asks: over TLS, for a token, with watches.
 
-It is not the real one. What comes from the real one is the schema that a TrainJob must fit. The controllers' part, and
-what goes wrong, is played by the tests.
+It is not the real one. What comes from the real one is the schema that a TrainJob must fit. It allows what the
+manifests' Role allows, and nothing else. The controllers' part, and what goes wrong, is played by the tests.
 """
 
 import json
@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from published import complaints
+from rights import Right, granted, needed
 
 Object = dict[str, Any]
 NAMESPACE = "runs"
@@ -50,6 +51,9 @@ class State:
     """Method, part of the path with its query, status: the next request like it is answered so, once."""
     forbidden: list[tuple[str, str]] = field(default_factory=list)
     """Likewise, whenever it is asked."""
+    allowed: frozenset[Right] = field(default_factory=granted)
+    needed: set[Right] = field(default_factory=set)
+    """What was asked for, allowed or not."""
     cut_watches: int = 0
     """How many watches more break after their first event."""
     closed: bool = False
@@ -228,6 +232,11 @@ class _Handler(BaseHTTPRequestHandler):
                 if method == self.command and part in self.path:
                     self._status(403, f"{part} is forbidden: User cannot {method} it")
                     return "", {}
+            right = needed(self.command, parts.path, query)
+            self.state.needed.add(right)
+            if right not in self.state.allowed:
+                self._status(403, f"{right.resource} is forbidden: User cannot {right.verb} it by the Role")
+                return "", {}
         return parts.path, query
 
     def _list(self, collection: str, query: dict[str, str]) -> None:
