@@ -8,7 +8,6 @@ each of its seven tasks a Python process, KFP's executor, and imports anew.
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.local import run_locally
-from tests.benchmarks.measure import object_store
+from tests.benchmarks.measure import object_store, show
 
 STEPS = ("prepare-dataset", "split-labels", "train", "evaluate", "select", "predict", "finish")
 SIZES = {"augmentation.crop": [64, 64], "evaluation.crop": [64, 64], "evaluation.stride": [64, 64]}
@@ -92,17 +91,12 @@ def main(rounds: int) -> None:
             dag.append(whole)
             start.append(first)
             direct.append(directly(folder, environment))
-        _show("the DAG, s", dag)
-        _show("  of it until the first step is done, s", start)
-        _show("the functions in one process, s", direct)
-        _show("overhead for each of 7 steps, s", [(a - b) / len(STEPS) for a, b in zip(dag, direct, strict=True)])
+        show("the DAG, s", dag)
+        show("  of it until the first step is done, s", start)
+        show("the functions in one process, s", direct)
+        show("overhead for each of 7 steps, s", [(a - b) / len(STEPS) for a, b in zip(dag, direct, strict=True)])
         later = [(a - b) / (len(STEPS) - 1) for a, b in zip(dag, start, strict=True)]
-        _show("each step after the first, all of it, s", later)
-
-
-def _show(name: str, values: list[float]) -> None:
-    middle, low, high = statistics.median(values), min(values), max(values)
-    print(f"{name:<42}{middle:7.2f} ({low:.2f} to {high:.2f}), {len(values)} rounds", flush=True)
+        show("each step after the first, all of it, s", later)
 
 
 if __name__ == "__main__":

@@ -1,60 +1,52 @@
-"""How long a training of two processes takes to go on after one of them was killed, and a single one likewise.
+"""How long a training takes to go on after one of its processes was killed, against the start of a training.
 
-python -m tests.benchmarks.bench_recovery
+python -m tests.benchmarks.bench_recovery [ROUNDS]
 
-From SIGKILL to: all processes of the attempt gone; the first new step. Most of it is starting Python and Paddle anew.
+From SIGKILL to: all processes of the attempt gone and new ones in Python; prepared; the first new step. Most of it is
+starting Python and Paddle anew, which the start of the same training costs as well. At most `training.recovery_steps`
+steps are made twice, 5 here, unless a recovery was still on its way to the store.
 """
 
-import os
 import sys
-import tempfile
-from pathlib import Path
-from types import SimpleNamespace
+import time
+from collections import defaultdict
 
-from components.training import supervisor
-from tests.benchmarks.measure import object_store
-
-TESTS = Path(__file__).parents[1] / "components" / "training"
-sys.path.append(str(TESTS))
-from stored_run import STEPS, StoredRun, make_run  # noqa: E402
+from tests.benchmarks.measure import show
+from tests.benchmarks.recorded_training import STEPS, StoredRun, make_run, recorded_trainings
 
 KILLED_AT = STEPS // 2
 
 
-def main() -> None:
-    supervisor.worker = SimpleNamespace(__file__=str(TESTS / "faulty_worker.py"))  # type: ignore[assignment]
-    with object_store() as store, tempfile.TemporaryDirectory() as name:
-        settings = store.settings
-        os.environ.update(
-            AWS_ENDPOINT_URL=settings.endpoint,
-            AWS_ACCESS_KEY_ID=settings.access_key,
-            AWS_SECRET_ACCESS_KEY=settings.secret_key,
-            CPS_BUCKET=settings.bucket,
-            CPS_CACHE=f"{name}/cache",
-            FAULTS=f"{name}/faults",
-            SUPERVISOR=str(os.getpid()),
-        )
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        store.check()
-        run = StoredRun(store, make_run(), Path(name) / "faults")
+def main(rounds: int) -> None:
+    with recorded_trainings() as (store, folder):
+        run = StoredRun(store, make_run(), folder)
         for processes in (1, 2):
-            measure(run, processes)
-            run.forget()
+            found = defaultdict[str, list[float]](list)
+            for _ in range(rounds):
+                for name, value in measured(run, processes).items():
+                    found[name].append(value)
+                run.forget()
+            for name, values in found.items():
+                show(f"{processes} process{'es' if processes > 1 else ''}: {name}", values)
 
 
-def measure(run: StoredRun, processes: int) -> None:
+def measured(run: StoredRun, processes: int) -> dict[str, float]:
+    """Of a training whose last process is killed once."""
+    began = time.time()
     run.train(processes, (processes - 1, KILLED_AT, "kill"))
     [killed] = [line["time"] for line in run.lines("fault")]
-    began, prepared, stepped = (
+    fresh = min(line["time"] for line in run.lines("step")) - began
+    gone, prepared, stepped = (
         min(line["time"] for line in run.after(kind, killed)) - killed for kind in ("process", "start", "step")
     )
-    again = KILLED_AT - min(line["step"] for line in run.after("step", killed))
-    print(
-        f"processes: {processes}; seconds from SIGKILL until all are gone and new ones run Python {began:.1f}, "
-        f"are prepared {prepared:.1f}, have made a step {stepped:.1f}; steps made twice: {again}",
-        flush=True,
-    )
+    return {
+        "all gone and new ones run, s": gone,
+        "prepared, s": prepared,
+        "a new step made, s": stepped,
+        "against the start of the training": stepped / fresh,
+        "steps made twice": KILLED_AT - min(line["step"] for line in run.after("step", killed)),
+    }
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)

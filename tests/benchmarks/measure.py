@@ -57,6 +57,12 @@ def paired(
     return ratio
 
 
+def show(name: str, values: Sequence[float]) -> None:
+    """Print the median of the rounds, and the least and the most."""
+    middle, low, high = statistics.median(values), min(values), max(values)
+    print(f"{name:<58}{middle:7.2f} ({low:.2f} to {high:.2f}), {len(values)} rounds", flush=True)
+
+
 def _middle_half(values: list[float]) -> tuple[float, float]:
     if len(values) < 2:
         return values[0], values[0]

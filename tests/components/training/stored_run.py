@@ -26,17 +26,20 @@ OVERRIDES = {
 STEPS = 36
 
 
-def make_run(**overrides: Any) -> str:
+SCENES = "scenes:train=16,val=2,width=96,height=64"
+
+
+def make_run(recipe: str = "demo", source: str = SCENES, **overrides: Any) -> str:
     """A run key; dataset, split and record are in the store that the environment names."""
     parameters: dict[str, Any] = {
         "labeled_ratio": "1/4",
-        "recipe": "demo",
+        "recipe": recipe,
         "overrides_json": json.dumps({**OVERRIDES, **overrides}),
         "seed": 3,
         "epochs": 0,
         "batch_size": 0,
     }
-    dataset = prepare_dataset(source="scenes:train=16,val=2,width=96,height=64", sha256="", **parameters)
+    dataset = prepare_dataset(source=source, sha256="", **parameters)
     return split_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
 
 
