@@ -66,10 +66,16 @@ def connection_options(command: _Command) -> _Command:
     return command
 
 
-def submission_options(command: _Command) -> _Command:
-    """Every option that makes a run on a cluster: those of `cps run`, and those of its pods."""
+def place_options(command: _Command) -> _Command:
+    """The options that say which server a run is on, and where its pods go."""
     for option in reversed((*_PODS, *_PLACE, *_CONNECTION)):
         command = option(command)
+    return command
+
+
+def submission_options(command: _Command) -> _Command:
+    """Every option that makes a run on a cluster: those of `cps run`, and those of its pods."""
+    command = place_options(command)
     of_run = {parameter.name: parameter for parameter in run.params}
     own = [copy.copy(of_run[name]) for name in _OF_RUN]
     for parameter in own:
@@ -97,7 +103,7 @@ def prepared(options: dict[str, Any]) -> "tuple[Server, Version, dict[str, Any],
     connection = {name: options.pop(name) for name in ("endpoint", "namespace", "ca_cert")}
     secret_fields = parse_secret_fields(options.pop("secret_fields"))
     options["settings"] = parse_settings(options["settings"])
-    from pipeline.cluster.parameters import cluster_parameters
+    from pipeline.cluster.parameters import cluster_parameters, run_name
     from pipeline.cluster.submission import find_or_upload
 
     parameters = cluster_parameters(**options)
@@ -106,12 +112,6 @@ def prepared(options: dict[str, Any]) -> "tuple[Server, Version, dict[str, Any],
     version = find_or_upload(server, secret_fields)
     click.echo(f"[pipeline] {'uploaded' if version.uploaded else 'found'} version {version.name}", err=True)
     return server, version, parameters, place
-
-
-def run_name(parameters: dict[str, Any]) -> str:
-    """As a person calls a run: what is trained, on how many labels, how, and by which seed."""
-    name = parameters["dataset"].split()[0].rstrip("/").rpartition("/")[2].split("?")[0].split(":")[0]
-    return f"{name} {parameters['labeled_ratio']} {parameters['recipe']} seed {parameters['seed']}"
 
 
 @click.command(short_help="Run the whole pipeline on a Kubeflow Pipelines server.")

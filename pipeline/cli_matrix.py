@@ -1,20 +1,35 @@
 """`cps matrix`: the label-efficiency curve, and whether CPS helped."""
 
 import json
+import os
 import shlex
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from components.errors import UserError
-from pipeline.cli_run import pipeline_parameters, run
+from pipeline.cli_cluster import place_options, prepared
+from pipeline.cli_run import parse_settings, pipeline_parameters, run
 
 if TYPE_CHECKING:
     from components.study.comparison import Cell
     from components.study.report import Study
     from pipeline.matrix import MatrixOutcome
+
+_Announce = Callable[[int, "Cell", str], None]
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What became of the cells, with the parameters that they have in common, and the MLflow server to tell."""
+
+    outcome: "MatrixOutcome"
+    parameters: dict[str, Any]
+    tracking: str
 
 
 @click.command(short_help="mIoU by number of labels, CPS beside its supervised twin.")
@@ -25,8 +40,19 @@ if TYPE_CHECKING:
     "-o", "--output", default="matrix", show_default=True, type=click.Path(path_type=Path), help="Folder of the result."
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@click.option("--cluster", is_flag=True, help="All runs at once on a KFP server, by the options that follow.")
+@place_options
+@click.pass_context
 def matrix(
-    dataset: str, ratios: str, seeds: str, recipe: str, settings: tuple[str, ...], output: Path, **others: Any
+    context: click.Context,
+    /,
+    ratios: str,
+    seeds: str,
+    baseline: bool,
+    output: Path,
+    as_json: bool,
+    cluster: bool,
+    **options: Any,
 ) -> None:
     """Run every combination of label ratio and seed, and draw mIoU against the number of labels.
 
@@ -34,38 +60,31 @@ def matrix(
     Finished runs are found again, so an interrupted matrix goes on where it was, and a larger one adds to a smaller.
     The folder gets matrix.html, matrix.png and matrix.csv; MLflow gets them too.
 
+    With --cluster a Kubeflow Pipelines server has all runs at once, each as `cps submit` makes it. Their figures are
+    read from the cluster's object store: AWS_ENDPOINT_URL and its keys must lead to it from here.
+
     \b
     Examples:
       cps matrix --ratios 1/8,1/4 --seeds 1 --baseline
       cps matrix --dataset photos/ --recipe camvid-mobilenetv2 --baseline -o study
+      cps matrix --cluster --dataset s3://data/photos.tar --recipe camvid-mobilenetv2 --baseline --gpus 1
     """
-    from components.recipes import load_recipe
-    from pipeline.display import display
-    from pipeline.matrix import run_matrix
-    from pipeline.settings import resolve_environment, state_home
-
-    baseline, as_json = others.pop("baseline"), others.pop("as_json")
     cells = _cells(ratios, seeds, baseline=baseline)
-    parameters = pipeline_parameters(
-        dataset, cells[0].ratio, recipe, settings, "val", seed=cells[0].seed, predict_limit=1, **others
-    )
-    overrides = json.loads(parameters["overrides"])
-    if baseline and load_recipe(parameters["recipe"], overrides).cps.weight == 0:
-        raise UserError("--baseline compares with cps.weight=0, which the settings give already: leave one of them out")
-    home = state_home()
-    environment = resolve_environment(home)
+    if baseline:
+        _check_twin(options["recipe"], options["settings"])
+    if not cluster:
+        _drop_place(context, options)
 
     def announce(number: int, cell: "Cell", what: str) -> None:
-        click.echo(
-            f"[matrix] {number}/{len(cells)} ratio {cell.ratio} seed {cell.seed} {cell.method}: {what}", err=True
-        )
+        click.echo(f"[matrix] {number}/{len(cells)} {_name(cell)}: {what}", err=True)
 
-    with display(quiet=False) as draw:
-        outcome = run_matrix(cells, parameters, home=home, environment=environment, on_event=draw, on_cell=announce)
+    options |= {"ratio": cells[0].ratio, "seed": cells[0].seed, "predict_images": "val", "predict_limit": 1}
+    done = (_on_cluster if cluster else _on_this_machine)(cells, options, announce)
+    outcome = done.outcome
     for cell, reason in outcome.failed.items():
         click.echo(f"cps: error: {_name(cell)}: {reason}", err=True)
     if outcome.scores and outcome.dataset:
-        _report(_study(outcome, parameters, overrides), output, environment, as_json=as_json)
+        _report(_study(outcome, done.parameters), output, done.tracking, as_json=as_json)
     if outcome.exit_code:
         click.echo("cps: the same command goes on where this one was", err=True)
         sys.exit(outcome.exit_code)
@@ -75,17 +94,79 @@ def matrix(
 _OPTIONS = {option.name: option for option in (*run.params, *matrix.params)}
 _ORDER = (
     *("dataset", "sha256", "pools", "ratios", "seeds", "baseline", "recipe", "settings"),
-    *("epochs", "batch_size", "processes", "eval_shards", "output", "as_json"),
+    *("epochs", "batch_size", "processes", "eval_shards", "output", "as_json", "cluster"),
 )
-matrix.params = [_OPTIONS[name] for name in _ORDER]
+_PLACE = tuple(option.name for option in matrix.params if option.name not in (*_ORDER, "name"))
+matrix.params = [_OPTIONS[name] for name in (*_ORDER, *_PLACE)]
 
 
-def _study(outcome: "MatrixOutcome", parameters: dict[str, Any], overrides: dict[str, Any]) -> "Study":
+def _drop_place(context: click.Context, options: dict[str, Any]) -> None:
+    """Take out the options that only a cluster has. Raises UserError where one was given."""
+    for name in _PLACE:
+        if context.get_parameter_source(str(name)) == click.core.ParameterSource.COMMANDLINE:
+            raise UserError(f"{_OPTIONS[name].opts[-1]} says where runs go on a cluster: give --cluster too")
+        del options[str(name)]
+
+
+def _check_twin(recipe: str, settings: tuple[str, ...]) -> None:
+    from components.recipes import load_recipe
+
+    if load_recipe(recipe, parse_settings(settings)).cps.weight == 0:
+        raise UserError("--baseline compares with cps.weight=0, which the settings give already: leave one of them out")
+
+
+def _on_this_machine(cells: "list[Cell]", options: dict[str, Any], announce: _Announce) -> _Done:
+    """One run after the other."""
+    from pipeline.display import display
+    from pipeline.matrix import run_matrix
+    from pipeline.settings import resolve_environment, state_home
+
+    parameters = pipeline_parameters(**options)
+    home = state_home()
+    environment = resolve_environment(home)
+    with display(quiet=False) as draw:
+        outcome = run_matrix(cells, parameters, home=home, environment=environment, on_event=draw, on_cell=announce)
+    return _Done(outcome, parameters, environment.get("MLFLOW_TRACKING_URI", ""))
+
+
+def _on_cluster(cells: "list[Cell]", options: dict[str, Any], announce: _Announce) -> _Done:
+    """All runs at once. The store is asked first: without it nothing could be gathered."""
+    if not os.environ.get("AWS_ENDPOINT_URL"):
+        raise UserError(
+            "what runs come to is read from the cluster's object store: set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY to it as it is reached from here, such as by kubectl port-forward"
+        )
+    from components.storage.client import Store
+    from components.storage.settings import settings_from_environment
+    from pipeline.cluster.matrix import run_matrix_on_cluster
+
+    store = Store(settings_from_environment())
+    store.check()
+    server, version, parameters, place = prepared({**options, "name": ""})
+    try:
+        outcome = run_matrix_on_cluster(
+            server,
+            version,
+            cells,
+            parameters,
+            experiment=place["experiment"],
+            service_account=place["service_account"],
+            store=store,
+            on_cell=announce,
+        )
+    except KeyboardInterrupt:
+        click.echo("cps: the runs go on; the same command follows them, `cps runs terminate` ends one", err=True)
+        raise
+    return _Done(outcome, parameters, os.environ.get("MLFLOW_TRACKING_URI", ""))
+
+
+def _study(outcome: "MatrixOutcome", parameters: dict[str, Any]) -> "Study":
     from components.recipes import load_recipe
     from components.study.published import published
     from components.study.report import Study
 
-    recipe, dataset = load_recipe(parameters["recipe"], overrides), outcome.dataset
+    overrides, dataset = json.loads(parameters["overrides"]), outcome.dataset
+    recipe = load_recipe(parameters["recipe"], overrides)
     settings = f" with {', '.join(f'{name}={value}' for name, value in overrides.items())}" if overrides else ""
     return Study(
         dataset=dataset["name"],
@@ -97,13 +178,13 @@ def _study(outcome: "MatrixOutcome", parameters: dict[str, Any], overrides: dict
     )
 
 
-def _report(study: "Study", folder: Path, environment: dict[str, str], *, as_json: bool) -> None:
+def _report(study: "Study", folder: Path, tracking: str, *, as_json: bool) -> None:
     from components.study.comparison import gains
     from components.study.publish import publish
     from components.study.report import summary, write_files
 
     files = write_files(study, folder)
-    publish(study, files.values(), environment.get("MLFLOW_TRACKING_URI", ""))
+    publish(study, files.values(), tracking)
     if as_json:
         click.echo(json.dumps(summary(study), indent=2))
         return

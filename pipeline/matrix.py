@@ -50,7 +50,7 @@ def run_matrix(
         key = _finished(store, cell, parameters, outcome.dataset)
         if key is None:
             on_cell(number, cell, "runs")
-            job = run_locally(_cell_parameters(cell, parameters), home=home, environment=environment, on_event=on_event)
+            job = run_locally(cell_parameters(cell, parameters), home=home, environment=environment, on_event=on_event)
             if job.exit_code:
                 outcome.failed[cell] = job.failure or f"exit code {job.exit_code} (log: {job.log})"
                 outcome.exit_code = job.exit_code
@@ -90,7 +90,7 @@ def _finished(store: "Store", cell: Cell, parameters: Mapping[str, Any], dataset
 
     if not dataset:
         return None  # the first cell prepares the dataset, and says which it is
-    own = _cell_parameters(cell, parameters)
+    own = cell_parameters(cell, parameters)
     key = find_run_key(
         store,
         dataset["digest"],
@@ -104,7 +104,8 @@ def _finished(store: "Store", cell: Cell, parameters: Mapping[str, Any], dataset
     return key if store.stat(keys.run(key, "result.json")) else None
 
 
-def _cell_parameters(cell: Cell, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def cell_parameters(cell: Cell, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The pipeline's parameters with those of one cell: its ratio, its seed, and the twin's weight."""
     overrides = json.loads(parameters["overrides"])
     if cell.method == "supervised":
         overrides |= TWIN

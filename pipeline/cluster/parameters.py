@@ -40,6 +40,12 @@ def cluster_parameters(
     return parameters
 
 
+def run_name(parameters: dict[str, Any]) -> str:
+    """As a person calls a run: what is trained, on how many labels, how, and by which seed."""
+    name = parameters["dataset"].split()[0].rstrip("/").rpartition("/")[2].split("?")[0].split(":")[0]
+    return f"{name} {parameters['labeled_ratio']} {parameters['recipe']} seed {parameters['seed']}"
+
+
 def _defaults() -> dict[str, Any]:
     import inspect
 

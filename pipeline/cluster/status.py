@@ -1,7 +1,7 @@
 """How runs on a KFP server fare: each step's state, made of the many nodes that the server lists."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -112,24 +112,42 @@ def follow(
 
     Raises WorkFailed when the server is away for longer than AWAY_SECONDS; the run goes on all the same.
     """
-    away_since, canceling = 0.0, False
+    [last] = follow_all(server, [run_id], on_status, sleep=sleep)
+    return last
+
+
+def follow_all(
+    server: Server,
+    run_ids: Sequence[str],
+    on_status: Callable[[RunStatus], None],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[RunStatus]:
+    """As `follow`, until all runs have ended."""
+    last: dict[str, RunStatus] = {}
+    away_since, canceling = 0.0, set[str]()
     while True:
-        try:
-            status = run_status(server, run_id)
-        except Unreachable as error:
-            away_since = away_since or time.monotonic()
-            if time.monotonic() - away_since > AWAY_SECONDS:
-                raise WorkFailed(f"{error}; run {run_id} may go on: `cps runs watch {run_id}`") from None
-        else:
+        going_on = [run_id for run_id in run_ids if run_id not in last or not last[run_id].ended]
+        if not going_on:
+            return [last[run_id] for run_id in run_ids]
+        if last or away_since:
+            sleep(POLL_SECONDS)
+        for run_id in going_on:
+            try:
+                status = run_status(server, run_id)
+            except Unreachable as error:
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > AWAY_SECONDS:
+                    raise WorkFailed(f"{error}; run {run_id} may go on: `cps runs watch {run_id}`") from None
+                break
             away_since = 0.0
             # A server calls what was terminated failed in the end.
-            canceling = canceling or status.state == "CANCELING"
-            if canceling and status.state == "FAILED":
+            if status.state == "CANCELING":
+                canceling.add(run_id)
+            if run_id in canceling and status.state == "FAILED":
                 status = replace(status, state="CANCELED")
+            last[run_id] = status
             on_status(status)
-            if status.ended:
-                return status
-        sleep(POLL_SECONDS)
 
 
 def failure(status: RunStatus, url: str) -> str:

@@ -1,0 +1,119 @@
+"""A matrix as runs on a KFP server, all at once: found there or submitted, followed, and their figures gathered."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from components.errors import WorkFailed
+from components.storage import keys
+from components.study.comparison import Cell
+from pipeline.cluster.client import Server
+from pipeline.cluster.display import WORDS
+from pipeline.cluster.parameters import run_name
+from pipeline.cluster.status import RunStatus, failure, follow_all, list_runs
+from pipeline.cluster.submission import Version, submit
+from pipeline.matrix import MatrixOutcome, cell_parameters, read_score
+
+if TYPE_CHECKING:
+    from components.storage.client import Store
+
+NEWEST = 500
+"""Among so many runs of the server is looked for those of an earlier call."""
+_NOT_TO_BE_FOLLOWED = ("FAILED", "CANCELED", "CANCELING", "SKIPPED")
+
+
+def run_matrix_on_cluster(
+    server: Server,
+    version: Version,
+    cells: list[Cell],
+    parameters: Mapping[str, Any],
+    *,
+    experiment: str,
+    service_account: str,
+    store: "Store",
+    on_cell: Callable[[int, Cell, str], None],
+) -> MatrixOutcome:
+    """Have the server run all `cells`, and read from `store`, where their steps write, what they came to.
+
+    A cell's run of before is followed where it goes on, and taken where its result is in the store. One that fails is
+    noted, and the others go on. `on_cell` hears each cell's number, the cell and what becomes of it.
+    """
+    runs = dict[str, tuple[int, Cell]]()
+    before = list_runs(server, limit=NEWEST)
+    for number, cell in enumerate(cells, start=1):
+        wanted = cell_parameters(cell, parameters)
+        if run_id := _run_of_before(before, wanted, store):
+            on_cell(number, cell, f"found run {run_id}")
+        else:
+            name = f"{run_name(wanted)} {cell.method}"
+            made = submit(server, version, wanted, name=name, experiment=experiment, service_account=service_account)
+            run_id = made.run_id
+            on_cell(number, cell, f"submitted run {made.url or run_id}")
+        runs[run_id] = (number, cell)
+
+    said = dict[str, str]()
+
+    def tell(status: RunStatus) -> None:
+        text = _doing(status)
+        if text and said.get(status.run_id) != text:
+            said[status.run_id] = text
+            on_cell(*runs[status.run_id], text)
+
+    ended = follow_all(server, list(runs), tell)
+    return _gathered(server, [(*runs[status.run_id], status) for status in ended], store, on_cell)
+
+
+def _gathered(
+    server: Server,
+    ended: list[tuple[int, Cell, RunStatus]],
+    store: "Store",
+    on_cell: Callable[[int, Cell, str], None],
+) -> MatrixOutcome:
+    outcome = MatrixOutcome()
+    for number, cell, status in ended:
+        if status.state != "SUCCEEDED":
+            outcome.failed[cell] = failure(status, server.url(f"runs/details/{status.run_id}"))
+            continue
+        run_key = _run_key(store, status.run_id)
+        if not run_key:
+            raise WorkFailed(
+                f"run {status.name} ({status.run_id}) is done, but bucket {store.settings.bucket!r} at "
+                f"{store.settings.endpoint} has no result of it: is that the store of the ConfigMap?"
+            )
+        outcome.dataset = outcome.dataset or _dataset(store, run_key)
+        score = read_score(store, cell, run_key)
+        outcome.scores.append(score)
+        on_cell(number, cell, f"mIoU {100 * score.mean_iou:.1f} % ({run_key})")
+    outcome.exit_code = 1 if outcome.failed else 0
+    return outcome
+
+
+def _run_of_before(runs: list[RunStatus], wanted: Mapping[str, Any], store: "Store") -> str:
+    """The id of a run with these very parameters that goes on, or whose result is there; empty for none."""
+    for run in runs:
+        if run.state in _NOT_TO_BE_FOLLOWED or dict(run.parameters) != dict(wanted):
+            continue
+        if not run.ended or _run_key(store, run.run_id):
+            return run.run_id
+    return ""
+
+
+def _run_key(store: "Store", run_id: str) -> str:
+    """What the run worked on, by what its second step wrote; empty where that has no result here."""
+    if store.stat(keys.job(run_id)) is None:
+        return ""
+    run_key = str(store.get_json(keys.job(run_id))["run_key"])
+    return run_key if store.stat(keys.run(run_key, "result.json")) else ""
+
+
+def _dataset(store: "Store", run_key: str) -> dict[str, Any]:
+    result = store.get_json(keys.run(run_key, "result.json"))
+    classes = result["confusion_matrix"]["classes"]
+    return {**result["dataset"], "val": result["images"], "class_names": classes}
+
+
+def _doing(status: RunStatus) -> str:
+    """The steps that a run is at, or what has become of it; empty between two steps."""
+    if status.state != "RUNNING":
+        return WORDS.get(status.state, status.state.lower())
+    at = [step.name for step in status.steps if step.state == "RUNNING"]
+    return f"running: {', '.join(at)}" if at else ""
