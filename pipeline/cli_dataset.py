@@ -108,9 +108,9 @@ def _lines(report: "CheckReport") -> Iterator[str]:
 @contextmanager
 def _layout(source: str, sha256: str) -> "Iterator[Layout]":
     """The dataset of a source, as a run would store it; what is unpacked lasts as long as this."""
-    from components.dataset.cache import default_cache
     from components.dataset.gathered import gathered
     from components.dataset.sources import check_source, parse_sources
+    from components.local_cache import default_cache
     from pipeline.cli_results import open_store
 
     sources = parse_sources(source, sha256)

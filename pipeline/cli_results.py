@@ -28,10 +28,13 @@ def compare(dataset: str, limit: int, as_json: bool) -> None:
       cps compare --dataset camvid --json | jq '.[0]'
     """
     from components.tracking.compare import compare_runs
+    from components.tracking.delivery import deliver_waiting
     from pipeline.outcome import print_comparison
     from pipeline.settings import tracking_address
 
-    rows = compare_runs(tracking_address(), dataset=dataset, limit=limit)
+    address = tracking_address()
+    deliver_waiting(address)
+    rows = compare_runs(address, dataset=dataset, limit=limit)
     if as_json:
         click.echo(json.dumps([row.as_dict() for row in rows], indent=2))
     elif rows:

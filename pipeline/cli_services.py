@@ -21,12 +21,14 @@ def up(s3_port: int | None, mlflow_port: int | None, export: bool) -> None:
     """
     import shlex
 
+    from components.tracking.delivery import deliver_waiting
     from pipeline.services import services_up, wait_tracking
     from pipeline.settings import state_home
 
     home = state_home()
     endpoints = services_up(home, s3_port=s3_port, mlflow_port=mlflow_port)
     wait_tracking(home)
+    deliver_waiting(endpoints.mlflow)
     if export:
         for name, value in endpoints.environment.items():
             click.echo(f"export {name}={shlex.quote(value)}")

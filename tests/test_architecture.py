@@ -22,7 +22,7 @@ LAYERS = (
     {"networks", "metrics"},
     {"recipes", "tracking"},
     {"storage"},
-    {"running", "parameters", "public"},
+    {"running", "parameters", "public", "local_cache"},
     {"errors", "progress"},
 )
 LEVEL = {part: level for level, parts in enumerate(reversed(LAYERS)) for part in parts}

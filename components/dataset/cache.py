@@ -34,11 +34,6 @@ _EPOCH = 946_684_800  # 2000-01-01: a time that no write gives a file by itself
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-def default_cache() -> Path:
-    """Where downloaded data is kept between runs: CPS_CACHE, else ~/.cache/cps."""
-    return Path(os.environ.get("CPS_CACHE") or Path.home() / ".cache" / "cps")
-
-
 def cache_limit(environ: Mapping[str, str] = os.environ) -> int | None:
     """CPS_CACHE_BYTES as bytes; None where it is not set. Raises UserError."""
     return size_setting(LIMIT_VARIABLE, environ)

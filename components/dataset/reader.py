@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components import progress
-from components.dataset.cache import ShardCache, default_cache, shard_name
+from components.dataset.cache import ShardCache, shard_name
 from components.dataset.manifest import FileEntry, Manifest, content_digest, parse_manifest
 from components.dataset.pictures import upright_rgb
 from components.errors import WorkFailed
+from components.local_cache import default_cache
 from components.storage import keys
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-__all__ = ["DatasetReader", "default_cache", "shard_name"]
+__all__ = ["DatasetReader", "shard_name"]
 
 T = TypeVar("T")
 

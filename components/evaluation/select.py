@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
-from components.dataset.reader import DatasetReader, default_cache
+from components.dataset.reader import DatasetReader
 from components.dataset.run import RunRecord, load_run
 from components.errors import WorkFailed
 from components.evaluation.examples import Example, choose, draw
@@ -22,6 +22,7 @@ from components.inference.augmented import SINGLE, image_logits
 from components.inference.checkpoint import Checkpoint, PaintedClass, check_belongs, open_checkpoint
 from components.inference.engine import EXACT
 from components.inference.probabilities import predicted_classes
+from components.local_cache import default_cache
 from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
 from components.storage import keys

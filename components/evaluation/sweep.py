@@ -16,7 +16,7 @@ import numpy as np
 
 from components import progress
 from components.dataset.manifest import Manifest, Sample
-from components.dataset.reader import DatasetReader, default_cache
+from components.dataset.reader import DatasetReader
 from components.dataset.run import load_run
 from components.dataset.split import Split
 from components.errors import WorkFailed
@@ -28,6 +28,7 @@ from components.inference.checkpoint import Checkpoint, check_belongs, open_chec
 from components.inference.engine import EXACT, choose, is_exact
 from components.inference.probabilities import mean_probabilities, most_likely
 from components.inference.sliding import images_in_flight
+from components.local_cache import default_cache
 from components.metrics.boundary import BandCounts, boundary_counts
 from components.metrics.confusion import Matrix, confusion_matrix
 from components.recipes.loader import parse_recipe

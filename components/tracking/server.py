@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,12 +41,13 @@ class Point:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run is called, and what is written down when it is made."""
+    """What a run is called, and what is written down when it is made; `began` in milliseconds since 1970."""
 
     run_key: str
-    dataset: str
+    experiment: str
     params: Mapping[str, str]
     tags: Mapping[str, str]
+    began: int
 
 
 def experiment_name(dataset: str, environ: Mapping[str, str] = os.environ) -> str:
@@ -123,12 +125,12 @@ class ServedRun:
     def log_artifact(self, path: Path, folder: str = "") -> None:
         self.client.log_artifact(self.run_id, str(path), folder or None)
 
-    def set_status(self, status: str) -> None:
-        """RUNNING, FINISHED, FAILED or KILLED."""
+    def set_status(self, status: str, ended: int | None = None) -> None:
+        """RUNNING, FINISHED, FAILED or KILLED; `ended` in milliseconds since 1970, now by default."""
         if status == "RUNNING":
             self.client.update_run(self.run_id, status=status)
         else:
-            self.client.set_terminated(self.run_id, status=status)
+            self.client.set_terminated(self.run_id, status=status, end_time=ended)
 
 
 def find_run(client: "MlflowClient", experiment_ids: list[str], run_key: str) -> Any | None:
@@ -137,16 +139,20 @@ def find_run(client: "MlflowClient", experiment_ids: list[str], run_key: str) ->
     return found[0] if found else None
 
 
-def open_served_run(client: "MlflowClient", identity: RunIdentity) -> ServedRun:
-    """Find the run of this run key in its experiment, or make it; with params to write it is RUNNING afterwards."""
-    experiment_id = str(open_experiment(client, experiment_name(identity.dataset)).experiment_id)
+def open_served_run(client: "MlflowClient", identity: RunIdentity, *, works: bool) -> ServedRun:
+    """Find the run of this run key in its experiment, or make it.
+
+    Where params are to be written, and somebody `works` on the run, it is RUNNING afterwards.
+    """
+    experiment_id = str(open_experiment(client, identity.experiment).experiment_id)
     found = find_run(client, [experiment_id], identity.run_key)
     if found is None:
-        created = client.create_run(experiment_id, run_name=identity.run_key, tags={RUN_KEY_TAG: identity.run_key})
+        tags = {RUN_KEY_TAG: identity.run_key}
+        created = client.create_run(experiment_id, identity.began, tags, identity.run_key)
         run, known = ServedRun(client, experiment_id, created.info.run_id, resumed=False), {}
     else:
         run, known = ServedRun(client, experiment_id, found.info.run_id, resumed=True), found.data.params
-        if identity.params and found.info.status != "RUNNING":
+        if works and identity.params and found.info.status != "RUNNING":
             run.set_status("RUNNING")
     _log_params(run, {key: value for key, value in identity.params.items() if key not in known})
     run.set_tags(identity.tags)
@@ -191,6 +197,12 @@ def _tag_is(run_key: str) -> str:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
+def without_login(address: str) -> str:
+    """An address as it may be shown and kept: a name and a password in it are left out."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else address
 
 
 def metric_name(text: str) -> str:

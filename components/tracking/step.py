@@ -10,6 +10,7 @@ from components.storage import keys
 from components.storage.client import MissingObject, Store, open_store
 from components.storage.lease import Lease, LeaseHeld
 from components.tracking.client import TRACKING_VARIABLE, Status, open_run
+from components.tracking.delivery import deliver_waiting
 
 STEP = "finish"
 
@@ -30,6 +31,7 @@ def finish_job(job_id: str, state: str) -> dict[str, Any]:
     run_key, status = str(job["run_key"]), _status(state)
     left = {"run_key": run_key, "status": status}
     address = os.environ.get(TRACKING_VARIABLE, "")
+    deliver_waiting(address)
     if not address or (status != "FINISHED" and _worked_on_by_another(store, run_key)):
         return left
     closed = {"address": address, "status": status, "trained": _trained(store, run_key)}

@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from components import progress
-from components.dataset.cache import default_cache
 from components.errors import WorkFailed
+from components.local_cache import default_cache
 from components.storage.client import ObjectRef, Store
 
 PATIENCE = 600.0

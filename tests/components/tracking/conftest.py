@@ -38,6 +38,7 @@ def tracking_uri(fresh_database: Path, tmp_path: Path, monkeypatch: pytest.Monke
     """MLFLOW_TRACKING_URI, set to a database of this test's own: the same client, without a server in between."""
     database = shutil.copy(fresh_database, tmp_path / "mlflow.db")
     uri = f"sqlite:///{database}"
+    monkeypatch.setenv("CPS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)  # where the artifacts of such a database go
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):

@@ -1,0 +1,167 @@
+"""From a spool to the server: in order, and again until the server takes it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeVar
+
+from components.progress import say
+from components.tracking.server import Point, RunIdentity, ServedRun, connect, open_served_run, without_login
+from components.tracking.spool import Entry, Spool, spool_files, spool_root
+
+RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+_LOGIN = (401, 403)
+_BUSY = (408, 429)
+_T = TypeVar("_T")
+
+
+class GaveUp(Exception):
+    """The server was not reached, or lets nobody in, as the text says; the spool keeps what it has."""
+
+
+class Delivery:
+    """To the server at `address`; with `patient` it tries until `give_up`, else once."""
+
+    def __init__(self, address: str, *, patient: bool = True) -> None:
+        self.address = address
+        self.run: ServedRun | None = None
+        self.connected = threading.Event()
+        self._patient = patient
+        self._gave_up = threading.Event()
+        self._said = False
+
+    def give_up(self) -> None:
+        self._gave_up.set()
+
+    @property
+    def given_up(self) -> bool:
+        return self._gave_up.is_set()
+
+    def deliver(self, spool: Spool, *, works: bool) -> None:
+        """All entries, until the spool is closed and empty. `works`: whose spool it is works on the run now.
+
+        Raises GaveUp.
+        """
+        identity, self.run = RunIdentity(**spool.header["run"]), None
+        self.run = run = self._insist(lambda: open_served_run(connect(self.address), identity, works=works))
+        self.connected.set()
+        while entries := spool.read():
+            for call in _calls(entries):
+                try:
+                    self._insist(partial(call, run))
+                except _Refused as refused:
+                    say("tracking", f"MLflow refused an entry, which is left out: {refused}")
+            spool.delivered()
+
+    def deliver_earlier(self, own: Spool) -> None:
+        """What earlier processes left of the same run and server, before this one's. Raises GaveUp."""
+        for path in spool_files(own.path.parent):
+            while path < own.path and path.exists():
+                spool = Spool.take(path)
+                if spool is not None:
+                    self.deliver_left(spool)
+                    break
+                if self._gave_up.wait(RETRY_SECONDS[0]):  # another process delivers it
+                    raise GaveUp
+
+    def deliver_left(self, spool: Spool) -> None:
+        """What a process that ended left, where it was for this server. Raises GaveUp."""
+        keep = True
+        try:
+            if spool.header["address"] == without_login(self.address):
+                self.deliver(spool, works=False)
+                keep = False
+                say("tracking", f"MLflow has what had waited on disk of {spool.header['run']['run_key']}")
+        finally:
+            spool.release(keep=keep)
+
+    def _insist(self, call: Callable[[], _T]) -> _T:
+        """Try until it works. Raises GaveUp; _Refused for what the server does not take, however often it is tried."""
+        attempt = 0
+        while not self._gave_up.is_set():
+            try:
+                return call()
+            except Exception as error:
+                self._look_at(error)
+            self._gave_up.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+            attempt += 1
+        raise GaveUp
+
+    def _look_at(self, error: Exception) -> None:
+        """Returns where it is worth trying again."""
+        shown, status = without_login(self.address), _http_status(error)
+        if status in _LOGIN or (self.run is None and _is_refusal(error)):
+            raise GaveUp(f"MLflow at {shown} lets nothing in: {_first_line(error)}") from error
+        if _is_refusal(error):
+            raise _Refused(_first_line(error)) from error
+        if not self._patient:
+            raise GaveUp(f"MLflow at {shown} does not answer: {_first_line(error)}") from error
+        if not self._said:
+            self._said = True
+            say("tracking", f"MLflow at {shown} does not answer; what is logged is sent when it does")
+
+
+class _Refused(Exception):
+    pass
+
+
+def deliver_waiting(address: str) -> None:
+    """Give the server what processes that ended left of any run; what it does not take is named in one line."""
+    paths = [path for folder in sorted(spool_root().glob("*")) for path in spool_files(folder)] if address else []
+    delivery = Delivery(address, patient=False)
+    for path in paths:
+        spool = Spool.take(path)
+        if spool is None:
+            continue  # a process that works on the run has it
+        try:
+            delivery.deliver_left(spool)
+        except GaveUp as reason:
+            say("tracking", f"{reason}; what waits for it is kept in {spool_root()}")
+            return
+
+
+def _calls(entries: list[Entry]) -> Iterator[Callable[[ServedRun], object]]:
+    """Requests for entries, in order; metrics that follow each other are one."""
+    for kind, group in groupby(entries, key=lambda entry: str(entry["kind"])):
+        if kind == "metrics":
+            points = [Point(*values) for entry in group for values in entry["points"]]
+            yield lambda run, points=points: run.log(points)  # type: ignore[misc]
+        else:
+            yield from (partial(_OPERATIONS[kind], entry) for entry in group)
+
+
+def _log_checkpoint(entry: Entry, run: ServedRun) -> None:
+    run.log_checkpoint(entry["epoch"], [Point(*values) for values in entry["points"]], entry["params"])
+
+
+_OPERATIONS: Mapping[str, Callable[[Entry, ServedRun], Any]] = {
+    "checkpoint": _log_checkpoint,
+    "tags": lambda entry, run: run.set_tags(entry["tags"]),
+    "artifact": lambda entry, run: run.log_artifact(Path(entry["path"]), entry["folder"]),
+    "status": lambda entry, run: run.set_status(entry["status"], entry["time"]),
+}
+
+
+def now() -> int:
+    """As MLflow counts time: milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the server understood the request and said no, or a file is not there."""
+    if isinstance(error, OSError) and error.filename:
+        return True
+    status = _http_status(error)
+    return 400 <= status < 500 and status not in _BUSY
+
+
+def _http_status(error: Exception) -> int:
+    status = getattr(error, "get_http_status_code", None)
+    return int(status()) if callable(status) else 0
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

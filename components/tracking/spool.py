@@ -1,0 +1,233 @@
+"""What MLflow has not taken yet, on this machine's disk: one file for each process and run, first in, first out.
+
+    <cache>/mlflow/<run key>/<when it began>-<process id>.jsonl
+
+Its first line says which run of which server it is; each other line is an entry, which JSON gives back as it was. The
+file is locked (flock) while a process writes or delivers it, and gone when MLflow has everything. Memory holds entries
+only while the disk takes none, and no more than MOST_IN_MEMORY of them.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from components.local_cache import default_cache
+
+Entry = dict[str, Any]
+
+MOST_IN_MEMORY = 100_000
+MOST_AT_ONCE = 500
+"""Entries in one reading."""
+GATHER_SECONDS = 0.5
+"""A reading waits so long for more, so that a request carries many."""
+_CHUNK = 1 << 18
+
+
+def spool_root() -> Path:
+    return default_cache() / "mlflow"
+
+
+def run_folder(run_key: str) -> Path:
+    return spool_root() / quote(run_key, safe="")
+
+
+def spool_files(folder: Path) -> list[Path]:
+    """The files of a run, the oldest first."""
+    return sorted(folder.glob("*.jsonl"))
+
+
+class Spool:
+    """One file, for a thread that appends and another that reads. `header` is its first line."""
+
+    def __init__(self, path: Path, header: Mapping[str, Any], handle: int | None, first: int, size: int) -> None:
+        """Use `create` or `take`. `first` and `size`: where in the file the entries begin and end, in bytes."""
+        self.path, self.header = path, dict(header)
+        self._handle = handle
+        self._first = self._read = first
+        self._size = size
+        self._without_room = 0
+        self._memory: deque[bytes] = deque()  # comes after all that is on disk
+        self._taken = (0, 0)  # bytes and entries of the last reading
+        self._closed = False
+        self._copies = 0
+        self._changed = threading.Condition()
+
+    @classmethod
+    def create(cls, run_key: str, header: Mapping[str, Any]) -> "Spool":
+        """A new one; where the disk takes no file it is in memory alone."""
+        path = run_folder(run_key) / f"{time.time_ns():020}-{os.getpid()}.jsonl"
+        first, handle = _line(header), None
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        if handle is not None and not _write_whole(handle, first, 0):
+            path.unlink()
+            os.close(handle)
+            handle = None
+        return cls(path, header, handle, len(first), len(first))
+
+    @classmethod
+    def take(cls, path: Path) -> "Spool | None":
+        """What an earlier process left, to read; None where another has it, or has delivered it."""
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with open(path, "rb") as file:
+                line, same = file.readline(), os.path.sameopenfile(handle, file.fileno())
+            header = json.loads(line)
+        except OSError:  # locked, or gone by now
+            same = False
+        except ValueError:  # its process was killed before it had written the first line
+            same = False
+            path.unlink(missing_ok=True)
+        if not same:
+            os.close(handle)
+            return None
+        spool = cls(path, header, handle, len(line), os.fstat(handle).st_size)
+        spool.close()
+        return spool
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        line = _line(entry)
+        with self._changed:
+            if not self._memory and self._write(line):
+                pass
+            elif len(self._memory) < MOST_IN_MEMORY:
+                self._memory.append(line)
+            else:
+                self._without_room += 1
+            self._changed.notify_all()
+
+    def keep(self, file: Path) -> Path:
+        """A copy of a file beside the spool, gone with it; the file itself where it cannot be copied."""
+        self._copies += 1
+        copy = self._copies_folder / str(self._copies) / file.name
+        try:
+            copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        except OSError:
+            return file
+        return copy
+
+    def read(self) -> list[Entry]:
+        """The next entries, waiting for them; the same ones until `delivered`. Empty when all is read and closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._empty())
+            self._changed.wait_for(lambda: self._closed, GATHER_SECONDS)
+            lines = self._from_disk() if self._read < self._size else list(islice(self._memory, MOST_AT_ONCE))
+            self._taken = (sum(map(len, lines)), len(lines))
+        return [json.loads(line) for line in lines]
+
+    def delivered(self) -> None:
+        """What `read` gave last is not needed any more."""
+        with self._changed:
+            size, count = self._taken
+            self._taken = (0, 0)
+            if self._read < self._size:
+                self._read += size
+            else:
+                for _ in range(count):
+                    self._memory.popleft()
+            if self._read >= self._size and self._handle is not None:
+                os.ftruncate(self._handle, self._first)
+                self._read = self._size = self._first
+
+    def close(self) -> None:
+        """Nothing is appended any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def empty(self) -> bool:
+        with self._changed:
+            return self._empty()
+
+    def leave(self) -> int:
+        """Bring to disk what is in memory; how many entries found no room.
+
+        What is being sent now will be sent again.
+        """
+        with self._changed:
+            self._taken = (0, 0)
+            while self._memory and self._write(self._memory[0]):
+                self._memory.popleft()
+            return self._without_room + len(self._memory)
+
+    def release(self, *, keep: bool) -> None:
+        """Let another process have the file, or remove it."""
+        with self._changed:
+            if self._handle is None:
+                return
+            if not keep:
+                self.path.unlink(missing_ok=True)
+                shutil.rmtree(self._copies_folder, ignore_errors=True)
+                _remove_empty(self.path.parent)
+            os.close(self._handle)
+            self._handle = None
+
+    @property
+    def on_disk(self) -> bool:
+        return self._handle is not None
+
+    @property
+    def _copies_folder(self) -> Path:
+        return self.path.with_suffix(".files")
+
+    def _empty(self) -> bool:
+        return self._read >= self._size and not self._memory
+
+    def _from_disk(self) -> list[bytes]:
+        assert self._handle is not None
+        wanted = _CHUNK
+        while True:
+            data = os.pread(self._handle, min(wanted, self._size - self._read), self._read)
+            whole = data[: data.rfind(b"\n") + 1]
+            if whole:
+                return whole.splitlines(keepends=True)[:MOST_AT_ONCE]
+            if len(data) < wanted:  # a line that a killed process did not end
+                self._size = self._read
+                return []
+            wanted *= 2
+
+    def _write(self, line: bytes) -> bool:
+        if self._handle is None or not _write_whole(self._handle, line, self._size):
+            return False
+        self._size += len(line)
+        return True
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
+
+
+def _write_whole(handle: int, data: bytes, offset: int) -> bool:
+    """Whether it is written; where the disk has room for a part only, nothing is."""
+    try:
+        if os.pwrite(handle, data, offset) == len(data):
+            return True
+        os.ftruncate(handle, offset)
+    except OSError:
+        pass
+    return False
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return  # something else of the run waits
