@@ -1,6 +1,7 @@
 """The compiled pipeline: what the UI of Kubeflow Pipelines shows, and what must not be in it."""
 
 import inspect
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from components.errors import UserError
 from pipeline import dag, steps
 from pipeline.cluster import compile_pipeline
+from pipeline.placement import KEYS, LOGIN, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN
 from pipeline.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -208,11 +210,12 @@ def test_keys_come_from_the_named_secret_and_are_no_parameters(
 
 
 def test_no_value_of_this_environment_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planted = {"AWS_ACCESS_KEY_ID": "planted-key", "AWS_SECRET_ACCESS_KEY": "planted-secret"}
-    for name, value in planted.items():
-        monkeypatch.setenv(name, value)
+    variables = {*SETTINGS, *OPTIONAL_SETTINGS, *KEYS, *TRACKING_LOGIN, *LOGIN, "KFP_EXISTING_TOKEN"}
+    for name in variables:
+        monkeypatch.setenv(name, f"planted-{name.lower()}")
     text = compile_pipeline(tmp_path / "cps.yaml").read_text()
     assert "planted" not in text
+    assert variables - {"KFP_EXISTING_TOKEN"} <= set(re.findall(r"[A-Z][A-Z0-9_]+", text)), "by name they are in it"
     assert str(Path.home()) not in text
 
 
