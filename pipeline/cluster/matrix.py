@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from components.errors import WorkFailed
 from components.storage import keys
 from components.study.comparison import Cell
 from pipeline.cluster.client import Server
@@ -75,10 +74,11 @@ def _gathered(
             continue
         run_key = _run_key(store, status.run_id)
         if not run_key:
-            raise WorkFailed(
+            outcome.failed[cell] = (
                 f"run {status.name} ({status.run_id}) is done, but bucket {store.settings.bucket!r} at "
                 f"{store.settings.endpoint} has no result of it: is that the store of the ConfigMap?"
             )
+            continue
         outcome.dataset = outcome.dataset or _dataset(store, run_key)
         score = read_score(store, cell, run_key)
         outcome.scores.append(score)
