@@ -42,6 +42,16 @@ def failure(step: str, text: str, exit_code: int) -> None:
     _emit({"kind": "failure", "step": step, "text": text, "exit_code": exit_code}, f"[{step}] error: {text}")
 
 
+def first_failure() -> str:
+    """What failed first of the steps that share this one's file of events; "" where none did, or there is no file."""
+    path = os.environ.get(EVENTS_VARIABLE)
+    if not path or not os.path.exists(path):
+        return ""
+    with open(path) as file:
+        events = (json.loads(line) for line in file if line.endswith("\n"))
+        return next((f"[{event['step']}] {event['text']}" for event in events if event["kind"] == "failure"), "")
+
+
 def _emit(event: dict[str, Any], plain: str | None) -> None:
     try:
         _write(event, plain)

@@ -6,7 +6,7 @@
 from kfp import dsl
 
 from pipeline import steps
-from pipeline.placement import Place, give_login, give_training, place
+from pipeline.placement import Place, give_login, give_training, give_webhook, place
 
 
 @dsl.pipeline(name="evaluate-checkpoints")
@@ -88,6 +88,7 @@ def cross_pseudo_supervision(
 
     finished = steps.finish(job_id=job)
     place(finished, light, "Close the MLflow run", hours=1, retries=2)
+    give_webhook(finished)
 
     with dsl.ExitHandler(finished, name="cross-pseudo-supervision"):
         prepared = steps.prepare_dataset(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LOGIN = ("CPS_DOWNLOAD_TOKEN", "CPS_DOWNLOAD_USER", "CPS_DOWNLOAD_PASSWORD", "CPS_DOWNLOAD_HOST")
 """What the step that downloads the dataset reads besides, where the source needs a login."""
 
+WEBHOOK_SECRET, WEBHOOK = "cps-webhook", "CPS_WEBHOOK_URL"
+"""Where the end of a run is told. The Secret may be missing."""
+
 SHARED_MEMORY = "8Gi"
 """The most that a pod's processes share; what they use of it counts as the pod's memory."""
 
@@ -67,6 +70,14 @@ def give_login(task: "PipelineTask", secret: Any) -> "PipelineTask":
     from kfp import kubernetes
 
     kubernetes.use_secret_as_env(task, secret, {name: name for name in LOGIN}, optional=True)
+    return task
+
+
+def give_webhook(task: "PipelineTask") -> "PipelineTask":
+    """Let the task tell people that the run has ended."""
+    from kfp import kubernetes
+
+    kubernetes.use_secret_as_env(task, WEBHOOK_SECRET, {WEBHOOK: WEBHOOK}, optional=True)
     return task
 
 

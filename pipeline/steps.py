@@ -208,10 +208,10 @@ def predict(
 
 @dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
 def finish(status: dsl.PipelineTaskFinalStatus, job_id: str) -> None:
-    """Close the MLflow run with its true status, however the pipeline ended."""
+    """Close the MLflow run with its true status and tell the webhook, however the pipeline ended."""
     from components.running import step_guard
 
     with step_guard("finish", even_when_stopping=True) as step:
         from components.tracking.step import finish_job
 
-        step.result(finish_job(job_id, status.state))
+        step.result(finish_job(job_id, status.state, status.error_message or ""))

@@ -21,6 +21,7 @@ LAYERS = (
     {"inference"},
     {"networks", "metrics"},
     {"recipes", "tracking"},
+    {"notification"},
     {"storage"},
     {"running", "parameters", "public", "local_cache"},
     {"errors", "progress"},

@@ -68,6 +68,11 @@ def job(job_id: str) -> str:
     return f"jobs/{job_id}.json"
 
 
+def job_told(job_id: str) -> str:
+    """There when the end of a KFP job has been told, so that an exit handler that is tried again tells it once."""
+    return f"jobs/{job_id}.told.json"
+
+
 def measures(run_key: str, checkpoint_sha256: str, chunk: str) -> str:
     """How far a checkpoint's networks disagree on the images of a chunk; `chunk` says which these are."""
     return f"runs/{run_key}/label-next/{checkpoint_sha256[:12]}/{chunk}.npz"

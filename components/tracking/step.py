@@ -1,9 +1,11 @@
-"""The exit handler of the pipeline: the MLflow run is closed with its true status, however the pipeline ended."""
+"""The exit handler of the pipeline: the MLflow run is closed with its true status, and people who wait for it are told,
+however the pipeline ended."""
 
 import os
 from typing import Any
 
 from components import progress
+from components.notification.ending import tell_ending
 from components.public import tracking_link
 from components.running import stopping
 from components.storage import keys
@@ -15,20 +17,29 @@ from components.tracking.delivery import deliver_waiting
 STEP = "finish"
 
 
-def finish_job(job_id: str, state: str) -> dict[str, Any]:
-    """Close the MLflow run of the run that a KFP job worked on.
+def finish_job(job_id: str, state: str, failure: str = "") -> dict[str, Any]:
+    """Close the MLflow run of the run that a KFP job worked on, and tell the webhook, where there is one.
 
-    `state` is the pipeline's final state in KFP's words (SUCCEEDED, FAILED, CANCELLED). A job that failed before
-    it knew its run has nothing to close; a run that was closed before in the same way is left as it is.
+    `state` is the pipeline's final state in KFP's words (SUCCEEDED, FAILED, CANCELLED), `failure` what it says of an
+    error. A job that failed before it knew its run has nothing to close; a run that was closed before in the same way
+    is left as it is.
 
     Returns:
         run_key and status, as far as there are any.
     """
+    status = _status(state)
+    try:
+        return _close(job_id, status)
+    finally:
+        tell_ending(job_id, status, progress.first_failure() or failure, published_link)
+
+
+def _close(job_id: str, status: Status) -> dict[str, Any]:
     store = open_store()
     job = _json_or_none(store, keys.job(job_id))
     if job is None:
         return {}
-    run_key, status = str(job["run_key"]), _status(state)
+    run_key = str(job["run_key"])
     left = {"run_key": run_key, "status": status}
     address = os.environ.get(TRACKING_VARIABLE, "")
     deliver_waiting(address)

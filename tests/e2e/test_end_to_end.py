@@ -32,6 +32,7 @@ PLANTED = {
     "CPS_DOWNLOAD_PASSWORD": "planted-download-password",
     "MLFLOW_TRACKING_USERNAME": "planted-mlflow-user",
     "MLFLOW_TRACKING_PASSWORD": "planted-mlflow-password",
+    "CPS_WEBHOOK_URL": "http://127.0.0.1:9/planted-webhook",
     "KFP_EXISTING_TOKEN": "planted-kfp-token",
     "KF_PIPELINES_ENDPOINT": "http://127.0.0.1:9/planted-endpoint",
 }

@@ -16,7 +16,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from components.errors import UserError
 from pipeline import dag, steps
 from pipeline.cluster import compile_pipeline
-from pipeline.placement import KEYS, LOGIN, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN
+from pipeline.placement import KEYS, LOGIN, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN, WEBHOOK
 from pipeline.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +37,12 @@ def pipeline(path: Path) -> dict[str, Any]:
 def platform(path: Path) -> dict[str, Any]:
     executors: dict[str, Any] = list(yaml.safe_load_all(path.read_text()))[1]
     return dict(executors["platforms"]["kubernetes"]["deploymentSpec"]["executors"])
+
+
+OTHER_SECRETS = {
+    "exec-prepare-dataset": ["CPS_DOWNLOAD_TOKEN", "CPS_DOWNLOAD_USER", "CPS_DOWNLOAD_PASSWORD", "CPS_DOWNLOAD_HOST"],
+    "exec-finish": ["CPS_WEBHOOK_URL"],
+}
 
 
 def tasks(pipeline: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -194,11 +200,13 @@ def test_keys_come_from_the_named_secret_and_are_no_parameters(
 ) -> None:
     assert set(platform) == set(pipeline["deploymentSpec"]["executors"])
     for name, executor in platform.items():
-        secret, tracking, *login = executor["secretAsEnv"]
+        secret, tracking, *others = executor["secretAsEnv"]
         assert (tracking["secretName"], tracking["optional"]) == ("cps-mlflow", True), name
         variables = [entry["envVar"] for entry in tracking["keyToEnv"]]
         assert variables == ["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"], name
-        assert [entry["optional"] for entry in login] == ([True] if name == "exec-prepare-dataset" else []), name
+        assert all(entry["optional"] for entry in others), name
+        variables = [entry["envVar"] for secret in others for entry in secret["keyToEnv"]]
+        assert variables == OTHER_SECRETS.get(name, []), name
         assert secret["secretNameParameter"]["componentInputParameter"].endswith("store_secret"), name
         variables = [entry["envVar"] for entry in secret["keyToEnv"]]
         assert variables == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], name
@@ -210,7 +218,7 @@ def test_keys_come_from_the_named_secret_and_are_no_parameters(
 
 
 def test_no_value_of_this_environment_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    variables = {*SETTINGS, *OPTIONAL_SETTINGS, *KEYS, *TRACKING_LOGIN, *LOGIN, "KFP_EXISTING_TOKEN"}
+    variables = {*SETTINGS, *OPTIONAL_SETTINGS, *KEYS, *TRACKING_LOGIN, *LOGIN, WEBHOOK, "KFP_EXISTING_TOKEN"}
     for name in variables:
         monkeypatch.setenv(name, f"planted-{name.lower()}")
     text = compile_pipeline(tmp_path / "cps.yaml").read_text()

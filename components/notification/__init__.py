@@ -1,0 +1,1 @@
+"""Telling people that a run has ended, where they asked for it."""

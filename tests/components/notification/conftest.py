@@ -1,0 +1,16 @@
+"""A webhook that listens, and CPS_WEBHOOK_URL set to it."""
+
+from collections.abc import Iterator
+
+import pytest
+from webhook_server import Webhook, listening
+
+from components.notification import webhook as module
+
+
+@pytest.fixture
+def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
+    with listening() as webhook:
+        monkeypatch.setenv("CPS_WEBHOOK_URL", webhook.url)
+        monkeypatch.setattr(module, "PAUSE_SECONDS", 0.01)
+        yield webhook
