@@ -13,6 +13,7 @@ from pipeline.cli_cluster import submit
 from pipeline.cli_dataset import dataset
 from pipeline.cli_label_next import label_next
 from pipeline.cli_matrix import matrix
+from pipeline.cli_reproduce import reproduce
 from pipeline.cli_results import compare, predict, weights
 from pipeline.cli_run import compile_, recipes, run
 from pipeline.cli_runs import gc, runs
@@ -38,6 +39,7 @@ def cli() -> None:
     cps run --dataset photos/ --ratio 1/8      on your own images, an eighth of the labels used
     cps submit --ratio 1/8 --watch             the same on a Kubeflow Pipelines server
     cps matrix --baseline                      mIoU by number of labels: did CPS help?
+    cps reproduce RUN                          the same run again: does it come to the same?
     cps label-next RUN                         which images to label for the next run
     cps compare                                mIoU of all runs
     cps weights pull RUN                       the trained network
@@ -53,6 +55,7 @@ for command in (
     submit,
     schedule,
     matrix,
+    reproduce,
     dataset,
     runs,
     compare,

@@ -96,7 +96,7 @@ def run(
     with display(quiet=False) as draw:
         outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
     if outcome.exit_code:
-        click.echo(_ending(outcome.exit_code, outcome.failure, outcome.log), err=True)
+        click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)
         sys.exit(outcome.exit_code)
     collected = collect_outcome(outcome, home, environment)
     if as_json:
@@ -291,7 +291,8 @@ def _validate(parameters: dict[str, Any]) -> None:
     )
 
 
-def _ending(exit_code: int, failure: str, log: Path) -> str:
+def ending(exit_code: int, failure: str, log: Path) -> str:
+    """What is said of a pipeline that did not end well."""
     if exit_code > 128:
         return "cps: stopped; the same command goes on where this one was"
     return f"cps: error: {failure or 'the pipeline ended without saying why'} (log: {log})"

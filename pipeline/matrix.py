@@ -85,13 +85,13 @@ def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
 
 def _finished(store: "Store", cell: Cell, parameters: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
     """The cell's run key where its result is in the store; asked without starting the pipeline."""
-    from components.dataset.step import find_run_key
+    from components.dataset.step import planned_run
     from components.storage import keys
 
     if not dataset:
         return None  # the first cell prepares the dataset, and says which it is
     own = cell_parameters(cell, parameters)
-    key = find_run_key(
+    planned = planned_run(
         store,
         dataset["digest"],
         labeled_ratio=cell.ratio,
@@ -101,7 +101,7 @@ def _finished(store: "Store", cell: Cell, parameters: Mapping[str, Any], dataset
         epochs=own["epochs"],
         batch_size=own["batch_size"],
     )
-    return key if store.stat(keys.run(key, "result.json")) else None
+    return planned.key if store.stat(keys.run(planned.key, "result.json")) else None
 
 
 def cell_parameters(cell: Cell, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,11 +83,16 @@ def resumed_parameters(record: RunRecord, folder: Path, given: Given) -> dict[st
 
 def check_dataset(record: RunRecord, store: Store, dataset: str, sha256: str, pools: str) -> None:
     """Prepare the dataset that was given, to know what it is. Raises UserError where it is not the recorded one."""
-    with tempfile.TemporaryDirectory(prefix="cps-dataset-", dir=os.environ.get("CPS_WORK")) as folder:
-        manifest = prepare(dataset, sha256, store, Path(folder), pools=pools, cache_dir=default_cache())
-    if manifest.digest != record.dataset.digest:
+    digest = prepared_digest(store, dataset, sha256, pools)
+    if digest != record.dataset.digest:
         recorded = f"{record.dataset.name} ({record.dataset.digest[:12]}) recorded"
-        raise _another_run(record, f"dataset {dataset}, which is {manifest.digest[:12]}, given, {recorded}")
+        raise _another_run(record, f"dataset {dataset}, which is {digest[:12]}, given, {recorded}")
+
+
+def prepared_digest(store: Store, dataset: str, sha256: str, pools: str) -> str:
+    """The digest of a dataset, which is in the store then."""
+    with tempfile.TemporaryDirectory(prefix="cps-dataset-", dir=os.environ.get("CPS_WORK")) as folder:
+        return prepare(dataset, sha256, store, Path(folder), pools=pools, cache_dir=default_cache()).digest
 
 
 def _another_run(record: RunRecord, differences: str) -> UserError:

@@ -1,15 +1,14 @@
 """A run: one recipe trained on one split with one seed, under a key made of what its weights depend on."""
 
 import hashlib
-import platform
 import re
 from datetime import UTC, datetime
 from fractions import Fraction
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from components.dataset.environment import Environment, installed_versions
 from components.dataset.manifest import Frozen, Manifest, canonical_json
 from components.dataset.ratio import ratio_text
 from components.dataset.split import Split
@@ -24,8 +23,6 @@ METHOD_VERSION = 1
 """Raised by hand when the code changes what weights a recipe gives, or a setting's default: old runs are then not taken
 for new."""
 
-_VERSIONS_OF = ("cps-pipeline", "paddlepaddle", "paddlepaddle-gpu", "paddleseg", "numpy", "pillow")
-
 # What changes the time or the memory a run needs, and not its weights or scores.
 _WITHOUT_EFFECT: dict[str, Any] = {
     "summary": True,
@@ -39,8 +36,18 @@ class DatasetName(Frozen):
     name: str
 
 
+class Outcome(Frozen):
+    """What a finished run came to, for those who repeat it."""
+
+    mean_iou: float
+    epoch: int
+    variant: str
+    weights: dict[int, str]
+    """By epoch, the sha256 over both networks' tensors: unlike a checkpoint's own, it is that of a repeated run."""
+
+
 class RunRecord(Frozen):
-    """run.json: everything needed to do the run again, and what it was first started with."""
+    """run.json: everything needed to do the run again, what it was done with, and what it came to."""
 
     run_key: str
     recipe: str
@@ -55,12 +62,24 @@ class RunRecord(Frozen):
     """The split's fingerprint."""
     method_version: int
     versions: dict[str, str]
+    """Of the step that began it, whose image need not have Paddle."""
     created: str
     """UTC, ISO 8601."""
+    trained_on: tuple[Environment, ...] = ()
+    """In their order; more than one where it went on somewhere else."""
+    outcome: Outcome | None = None
+
+    @property
+    def reproduces(self) -> str:
+        """The run that this one repeats, or empty."""
+        return str(self.settings.get("reproduces", ""))
 
 
 def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fraction, seed: int) -> str:
-    """`<recipe>-1-8-s<seed>-<12 hex>`: equal for equal work, on any machine, with any number of processes."""
+    """`<recipe>-1-8-s<seed>-<12 hex>`: equal for equal work, on any machine, with any number of processes.
+
+    It begins with `again-` where the run repeats another one.
+    """
     # Without defaults: runs from before there was some setting are the same runs as those that leave it alone.
     settings = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT, exclude_defaults=True)
     if recipe.network.pretrained_sha256:
@@ -77,6 +96,8 @@ def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fracti
     }
     digest = hashlib.sha256(canonical_json(parts)).hexdigest()
     name = re.sub(r"[^A-Za-z0-9_.]+", "-", recipe.name).strip("-.") or "recipe"
+    if recipe.reproduces:
+        name = f"again-{name}"
     return f"{name}-{ratio_text(ratio).replace('/', '-')}-s{seed}-{digest[:12]}"
 
 
@@ -118,12 +139,19 @@ def load_run(store: "Store", key: str) -> tuple[RunRecord, Split]:
     return record, split
 
 
-def installed_versions() -> dict[str, str]:
-    """Python and the packages whose versions may show in results."""
-    versions = {"python": platform.python_version()}
-    for name in _VERSIONS_OF:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+def note_environment(store: "Store", key: str, environment: Environment) -> None:
+    """Add to run.json where the training goes on, unless that is where it was last. Its lease must be held."""
+    record, _ = load_run(store, key)
+    if record.trained_on[-1:] != (environment,):
+        _update(store, record, {"trained_on": (*record.trained_on, environment)})
+
+
+def note_outcome(store: "Store", key: str, outcome: Outcome) -> None:
+    """Add to run.json what the run came to, unless it says so."""
+    record, _ = load_run(store, key)
+    if record.outcome != outcome:
+        _update(store, record, {"outcome": outcome})
+
+
+def _update(store: "Store", record: RunRecord, changes: dict[str, Any]) -> None:
+    store.put_json(keys.run(record.run_key, "run.json"), record.model_copy(update=changes).model_dump(mode="json"))

@@ -15,7 +15,7 @@ from components.dataset.label_classes import label_classes
 from components.dataset.manifest import Manifest
 from components.dataset.prepare import prepare
 from components.dataset.ratio import parse_ratio
-from components.dataset.run import new_record, run_key
+from components.dataset.run import RunRecord, new_record, run_key
 from components.dataset.sources import check_source, parse_sources
 from components.dataset.split import Split, split_labels
 from components.dataset.store import stored_manifest
@@ -154,23 +154,45 @@ def split_step(
     """
     from components.storage.client import open_store
 
-    parameters = _of_stored_dataset(labeled_ratio, seed, recipe, overrides_json, epochs, batch_size)
     store = open_store()
-    manifest = _stored(store, dataset_digest)
-    split = _split(store, manifest, parameters)
-    key = _key(manifest, split, parameters)
-    _write_run(store, key, manifest, split, parameters)
+    run = planned_run(
+        store,
+        dataset_digest,
+        labeled_ratio=labeled_ratio,
+        seed=seed,
+        recipe=recipe,
+        overrides_json=overrides_json,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+    key, manifest, split = run.key, run.manifest, run.split
+    _write_run(store, run)
     if job_id:
         store.put_json(keys.job(job_id), {"job_id": job_id, "run_key": key, "dataset": manifest.name})
     _warn_of_missing_classes(store, manifest, split)
-    _warn_of_untested_structures(parameters.recipe)
+    _warn_of_untested_structures(run.parameters.recipe)
     origin = "the dataset's own lists" if split.origin == "lists" else f"by seed {split.seed}"
     counts = f"{len(split.labeled)} labelled, {len(split.unlabeled)} unlabelled, {len(split.val)} val images"
     progress.say(SPLIT_STEP, f"{key}: {counts} ({origin})")
     return key
 
 
-def find_run_key(
+@dataclass(frozen=True)
+class PlannedRun:
+    """What a run with some parameters would be, whether or not there is one."""
+
+    key: str
+    manifest: Manifest
+    split: Split
+    parameters: Parameters
+
+    def record(self) -> RunRecord:
+        """The run.json that it would begin with."""
+        parameters = self.parameters
+        return new_record(parameters.recipe, parameters.overrides, self.manifest, self.split, self.key)
+
+
+def planned_run(
     store: "Store",
     dataset_digest: str,
     *,
@@ -180,14 +202,15 @@ def find_run_key(
     overrides_json: str = "{}",
     epochs: int = 0,
     batch_size: int = 0,
-) -> str:
-    """The key that a run with these parameters has, whether or not there is one; nothing is written.
+) -> PlannedRun:
+    """The run that these parameters make; nothing is written.
 
     Raises UserError for a parameter that is wrong, and WorkFailed where the dataset is not stored.
     """
     parameters = _of_stored_dataset(labeled_ratio, seed, recipe, overrides_json, epochs, batch_size)
     manifest = _stored(store, dataset_digest)
-    return _key(manifest, _split(store, manifest, parameters), parameters)
+    split = _split(store, manifest, parameters)
+    return PlannedRun(_key(manifest, split, parameters), manifest, split, parameters)
 
 
 def _of_stored_dataset(
@@ -258,12 +281,11 @@ def _warn_of_untested_structures(recipe: Recipe) -> None:
             )
 
 
-def _write_run(store: "Store", key: str, manifest: Manifest, split: Split, parameters: Parameters) -> None:
-    if store.stat(keys.run(key, "split.json")) is None:
-        store.put_json(keys.run(key, "split.json"), split.model_dump(mode="json"))
-    if store.stat(keys.run(key, "run.json")) is None:
-        record = new_record(parameters.recipe, parameters.overrides, manifest, split, key)
-        store.put_json(keys.run(key, "run.json"), record.model_dump(mode="json"))
+def _write_run(store: "Store", run: PlannedRun) -> None:
+    if store.stat(keys.run(run.key, "split.json")) is None:
+        store.put_json(keys.run(run.key, "split.json"), run.split.model_dump(mode="json"))
+    if store.stat(keys.run(run.key, "run.json")) is None:
+        store.put_json(keys.run(run.key, "run.json"), run.record().model_dump(mode="json"))
 
 
 def _overrides(text: str, epochs: int, batch_size: int) -> dict[str, Any]:

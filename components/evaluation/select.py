@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from components import progress
 from components.dataset.reader import DatasetReader
-from components.dataset.run import RunRecord, load_run
+from components.dataset.run import Outcome, RunRecord, load_run, note_outcome
 from components.errors import WorkFailed
 from components.evaluation.examples import Example, choose, draw
 from components.evaluation.held_out import score_test_list
@@ -48,6 +48,7 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> dict[str,
         finished = finished_result(store, run_key, entries)
         if finished is not None:
             progress.say(STEP, f"selected before: {_headline(finished)}")
+            note_outcome(store, run_key, _outcome(finished, entries))
             return finished
         scores = _all_scores(store, sweep, entries)
         verdict = decide(scores)
@@ -82,6 +83,7 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> dict[str,
         )
     store.put_json(keys.run(run_key, "confusion-matrix.json"), result["confusion_matrix"])
     store.put_bytes(keys.run(run_key, "report.html"), page.encode(), "text/html; charset=utf-8")
+    note_outcome(store, run_key, _outcome(result, entries))
     store.put_json(keys.run(run_key, "result.json"), result)
     progress.say(STEP, _headline(result))
     return result
@@ -105,6 +107,16 @@ def finished_result(store: "Store", run_key: str, entries: list[CheckpointEntry]
     )
     there = stored is not None and stored.sha256 == weights["sha256"]
     return result if same and there and store.stat(keys.run(run_key, "report.html")) else None
+
+
+def _outcome(result: dict[str, Any], entries: list[CheckpointEntry]) -> Outcome:
+    best = result["best"]
+    return Outcome(
+        mean_iou=best["mIoU"],
+        epoch=best["epoch"],
+        variant=best["variant"],
+        weights={entry.epoch: entry.content for entry in entries if entry.content},
+    )
 
 
 def _pseudo_labels(store: "Store", run_key: str) -> dict[str, Any] | None:

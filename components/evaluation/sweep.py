@@ -50,6 +50,8 @@ class CheckpointEntry:
     step: int
     key: str
     sha256: str
+    content: str = ""
+    """The sha256 over its tensors; empty in an index of an earlier version."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def read_index(store: "Store", run_key: str) -> list[CheckpointEntry]:
     key = keys.checkpoint_index(run_key)
     try:
         found = [
-            CheckpointEntry(int(item["epoch"]), int(item["step"]), item["key"], item["sha256"])
+            CheckpointEntry(int(item["epoch"]), int(item["step"]), item["key"], item["sha256"], item.get("content", ""))
             for item in store.get_json(key)["checkpoints"]
         ]
     except (KeyError, TypeError, ValueError) as error:

@@ -5,6 +5,8 @@ import sys
 import warnings
 from pathlib import Path
 
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+
 
 def prepare(*, networks: int = 1, processes: int = 1) -> dict[str, str]:
     """Set the environment for fast arithmetic on this machine; returns what was set, for the log.
@@ -14,7 +16,7 @@ def prepare(*, networks: int = 1, processes: int = 1) -> dict[str, str]:
     """
     if "paddle" in sys.modules:
         raise RuntimeError("processor.prepare() must be called before paddle is imported")
-    wanted = {"OMP_NUM_THREADS": str(max(1, usable_cores() // (networks * processes)))}
+    wanted = {THREADS_VARIABLE: str(thread_count(networks, processes))}
     if _is_amd():
         # The wheel's MKL takes its slow generic path on AMD processors unless it is told otherwise (2x a whole step).
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"
@@ -25,6 +27,11 @@ def prepare(*, networks: int = 1, processes: int = 1) -> dict[str, str]:
     for message in ("No ccache found", "When training, we now always track global mean and variance"):
         warnings.filterwarnings("ignore", message=message)
     return chosen
+
+
+def thread_count(networks: int, processes: int) -> int:
+    """Threads that an operation gets where the user has not said: together they use every core once."""
+    return max(1, usable_cores() // (networks * processes))
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -7,6 +7,7 @@ has another one), classes, normalisation, crop and stride.
 Paddle is imported only where a network of it is built: engines that run without it read the arrays.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +63,16 @@ def canonical(data: bytes) -> bytes:
     header = json.dumps(json.loads(data[8:start]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)  # the format aligns what follows to 8 bytes
     return len(header).to_bytes(8, "little") + header + data[start:]
+
+
+def content_sha256(data: bytes) -> str:
+    """sha256 over a file's tensors with their names, types and shapes, and not over what else it says of itself."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header.pop("__metadata__", None)
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    digest.update(memoryview(data)[start:])
+    return digest.hexdigest()
 
 
 def extract_branch(path: Path, branch: str) -> bytes:

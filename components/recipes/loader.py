@@ -77,7 +77,7 @@ def setting_names(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str
 
 
 def _override(values: dict[str, Any], setting: str, value: Any) -> None:
-    valid = [name for name in setting_names() if name not in ("name", "summary")]
+    valid = [name for name in setting_names() if name not in ("name", "summary", "reproduces")]
     if setting not in valid and not setting.startswith("training.epochs_by_ratio."):
         short = {name.rsplit(".", 1)[-1]: name for name in valid}
         hint = nearest(setting, valid) or _full_name(setting, short)

@@ -239,6 +239,8 @@ class Evaluation(Settings):
 class Recipe(Settings):
     name: str
     summary: str
+    reproduces: str = ""
+    """The key of the run that this one repeats, apart from it; `cps reproduce` sets it, and no weight depends on it."""
     split: Split = Split()
     network: Network
     augmentation: Augmentation

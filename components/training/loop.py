@@ -13,7 +13,7 @@ import paddle
 from components import progress
 from components.dataset.run import RunRecord
 from components.errors import WorkFailed
-from components.networks.weights import checkpoint_meta, pack
+from components.networks.weights import checkpoint_meta, content_sha256, pack
 from components.recipes import Recipe
 from components.storage import keys
 from components.storage.client import ObjectRef, Store
@@ -232,7 +232,12 @@ def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
         entry.update(sha256=reference.sha256, size=reference.size)
         training.tracker.log_checkpoint(epoch, step + 1, reference.uri, sha256=reference.sha256)
 
-    training.uploads.add(entry["key"], lambda: pack(networks, meta), stored)
+    def packed() -> bytes:
+        data = pack(networks, meta)
+        entry["content"] = content_sha256(data)
+        return data
+
+    training.uploads.add(entry["key"], packed, stored)
 
 
 def _save_recovery(training: Training, next_step: int, *, last: bool) -> None:

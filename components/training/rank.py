@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
-from components.dataset.run import RunRecord, load_run
+from components.dataset.environment import Environment, this_environment
+from components.dataset.run import RunRecord, load_run, note_environment
 from components.dataset.split import Split
 from components.errors import WorkFailed
 from components.networks import processor
@@ -19,6 +20,7 @@ from components.tracking.client import Tracker, open_run
 from components.training.watchdog import Watchdog, step_timeout
 
 if TYPE_CHECKING:
+    from components.training.group import Group
     from components.training.loop import Training
     from components.training.pair import Pair
 
@@ -42,6 +44,8 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
     limit = step_timeout()
     with noticed_termination() as stop, _tracker(record) as tracker:
         training = _prepare(store, record, split, recipe, tracker)
+        if training.group.leads:
+            note_environment(store, run_key, _environment(training.group))
         recovery = newest_recovery(store, run_key)
         first = 0 if recovery is None else restore(training, recovery)
         if first:
@@ -57,6 +61,12 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
         described = [_described(store, entry) for entry in checkpoints]
         store.put_json(keys.checkpoint_index(run_key), {"run_key": run_key, "checkpoints": described})
         remove_recovery(store, run_key)
+
+
+def _environment(group: "Group") -> Environment:
+    import paddle
+
+    return this_environment(processes=group.processes, device=paddle.device.get_device())
 
 
 def _described(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
@@ -167,5 +177,6 @@ def _tracker(record: RunRecord) -> Tracker:
         "ratio": record.ratio,
         "seed": record.seed,
         "dataset": record.dataset.name,
+        **({"reproduces": record.reproduces} if record.reproduces else {}),
     }
     return open_run(record.run_key, record.dataset.name, params, tags)

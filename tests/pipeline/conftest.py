@@ -1,11 +1,14 @@
-"""A server for Kubeflow Pipelines, and an environment that names no other."""
+"""A server for Kubeflow Pipelines, and an environment that names no other; a run; an MLflow that refuses."""
 
 import os
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from kfp_server import KfpServer, running
+from small_runs import make_run
 
 from pipeline.cluster import compile_pipeline, submission
 from pipeline.placement import KEYS
@@ -34,3 +37,28 @@ def compiled_once(path: Path, secret_fields: tuple[str, str] = KEYS) -> Path:
         _COMPILED[secret_fields] = compile_pipeline(path, secret_fields).read_bytes()
     path.write_bytes(_COMPILED[secret_fields])
     return path
+
+
+@pytest.fixture
+def run_key(store_environment, tmp_path, monkeypatch) -> str:  # noqa: ARG001 - the steps read it
+    monkeypatch.setenv("CPS_CACHE", str(tmp_path / "cache"))
+    return make_run()
+
+
+class Refusal(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(403)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing_tracker() -> Iterator[str]:
+    """An MLflow that lets nobody in: what would be logged is dropped at once, where one that is away is waited for."""
+    with HTTPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

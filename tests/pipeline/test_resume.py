@@ -1,43 +1,11 @@
 """`cps run --resume RUN` goes on with that run and no other: every difference to what is given is named."""
 
-import json
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
-
 import pytest
+from small_runs import cps, make_run
 
-from components.dataset.step import prepare_dataset, split_step
 from components.errors import UserError
 from components.storage import keys
 from pipeline.resume import Given, recorded_run, resumed_parameters
-
-ROOT = Path(__file__).parents[2]
-SCENES = "scenes:train=8,val=2,width=256,height=128"
-
-
-def make_run(dataset: str = SCENES, **others) -> str:
-    parameters = {
-        "labeled_ratio": "1/4",
-        "recipe": "demo",
-        "overrides_json": '{"training.epochs": 3}',
-        "seed": 5,
-        "epochs": 0,
-        "batch_size": 2,
-        **others,
-    }
-    prepared = prepare_dataset(source=dataset, sha256="", **parameters)
-    return split_step(dataset_digest=prepared["digest"], job_id="", **parameters)
-
-
-@pytest.fixture
-def run_key(store_environment, tmp_path, monkeypatch) -> str:  # noqa: ARG001 - the steps read it
-    monkeypatch.setenv("CPS_CACHE", str(tmp_path / "cache"))
-    return make_run()
 
 
 def test_the_parameters_make_the_very_same_run(store, run_key, tmp_path):
@@ -110,35 +78,6 @@ def test_a_run_that_this_version_would_train_otherwise_is_refused(store, run_key
         recorded_run(store, run_key)
 
 
-class Refusal(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_error(403)
-
-    do_POST = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def refusing_tracker() -> Iterator[str]:
-    """An MLflow that lets nobody in: what would be logged is dropped at once, where one that is away is waited for."""
-    with HTTPServer(("127.0.0.1", 0), Refusal) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def cps(*arguments: str, folder: Path, environment: dict[str, str], tracker: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *arguments],
-        cwd=folder,
-        env={**os.environ, **environment, "MLFLOW_TRACKING_URI": tracker, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-
-
 def test_the_command_refuses_another_dataset_and_other_options(run_key, store_environment, tmp_path, refusing_tracker):
     other = "scenes:train=8,val=2,width=64,height=48,seed=1"
     for options, named in (
@@ -160,21 +99,3 @@ def test_the_command_refuses_another_dataset_and_other_options(run_key, store_en
         assert last.startswith("cps: error: ")
         assert named in last
         assert ended.stdout == ""
-
-
-@pytest.mark.slow
-def test_the_command_finishes_the_recorded_run(store, run_key, store_environment, tmp_path, refusing_tracker):
-    ended = cps(
-        "run",
-        "--resume",
-        run_key,
-        "--dataset",
-        SCENES,
-        "--json",
-        folder=tmp_path,
-        environment=store_environment,
-        tracker=refusing_tracker,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["run_key"] == run_key
-    assert store.stat(keys.run(run_key, "result.json")) is not None

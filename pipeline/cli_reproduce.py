@@ -1,0 +1,119 @@
+"""`cps reproduce`: a run again, from its run.json alone."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from components.errors import UserError, WorkFailed
+
+if TYPE_CHECKING:
+    from components.dataset.run import RunRecord
+    from components.storage.client import Store
+    from pipeline.reproduce import Reproduction
+
+
+@click.command(short_help="Make a run again from its run.json, and compare.")
+@click.argument("run")
+@click.option("--check", is_flag=True, help="Only say what differs, and whether it can be made again.")
+@click.option("--dataset", default="", help="Where the dataset is, if the store no longer has it.")
+@click.option("--pools", default="", help="Pools of that dataset that the run used, separated by commas.")
+@click.option(
+    "--pretrained",
+    "backbones",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Pretrained weights that lie elsewhere now; repeatable.",
+)
+@click.option("--processes", default=0, type=click.IntRange(0), help="Training processes.  [default: as then]")
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+def reproduce(
+    run: str, check: bool, dataset: str, pools: str, backbones: tuple[Path, ...], processes: int, as_json: bool
+) -> None:
+    """Make a run again: same dataset, split, recipe and seed, by their digests, under a key that begins with `again-`.
+
+    RUN is a run key or enough of it, or the path or s3:// URI of a run.json, which need not be in the store. First
+    it is said what differs between then and now: versions, code, machine, threads. At the end, whether mIoU and the
+    weights of every checkpoint are the same; that they are not is no failure. The same command goes on where it was;
+    `cps runs delete` the reproduction to make it anew.
+
+    \b
+    Examples:
+      cps reproduce demo-1-8-s0 --check
+      cps reproduce s3://cps/runs/demo-1-8-s0-1a2b3c4d5e6f/run.json
+      cps reproduce run.json --dataset photos.tar --pretrained mobilenetv2_imagenet.npz
+      cps reproduce demo-1-8-s0 --json | jq .reproduction
+    """
+    from components.dataset.environment import this_environment
+    from components.storage.client import Store
+    from components.storage.settings import settings_from_environment
+    from pipeline.reproduce import read_record, reproduction, take_dataset
+    from pipeline.settings import resolve_environment, state_home
+
+    home = state_home()
+    environment = resolve_environment(home, tracking=not check)
+    store = Store(settings_from_environment(environment))
+    record = read_record(run, store)
+    if dataset:
+        take_dataset(record, store, dataset, pools=pools)
+    trained = record.trained_on[-1].processes if record.trained_on else 1
+    processes = processes or trained
+    now = this_environment(processes=processes, networks=2 if processes == 1 else 1)
+    with tempfile.TemporaryDirectory(prefix="cps-reproduce-") as folder:
+        place = Path(folder) if check else home / "reproductions" / record.run_key
+        planned = reproduction(record, store, place, now, backbones)
+        _say(planned, record, as_json=as_json and check)
+        if not check:
+            _run(planned, store, home, environment, processes, as_json=as_json)
+
+
+def _say(planned: "Reproduction", record: "RunRecord", *, as_json: bool) -> None:
+    """What differs; to standard error, unless that is all there is to say."""
+    if as_json:
+        listed = [vars(difference) for difference in planned.differences]
+        click.echo(json.dumps({"run": record.run_key, "key": planned.run_key, "differences": listed}, indent=2))
+    fatal = [difference for difference in planned.differences if difference.fatal]
+    for difference in () if as_json else planned.differences:
+        if not difference.fatal:
+            click.echo(f"[reproduce] {difference}", err=True)
+    if fatal:
+        raise UserError(f"run {record.run_key} cannot be made again: {'; '.join(map(str, fatal))}")
+    if not as_json:
+        nothing = "" if planned.differences else "; nothing differs that is recorded"
+        click.echo(f"[reproduce] {record.run_key} again as {planned.run_key}{nothing}", err=True)
+
+
+def _run(
+    planned: "Reproduction", store: "Store", home: Path, environment: dict[str, str], processes: int, *, as_json: bool
+) -> None:
+    from components.dataset.run import load_run
+    from pipeline.cli_run import ending
+    from pipeline.display import display
+    from pipeline.local import run_locally
+    from pipeline.outcome import collect_outcome, print_outcome
+    from pipeline.reproduce import comparison, comparison_lines, environment_differences
+
+    others: dict[str, Any] = {"processes": processes, "eval_shards": 1, "predict_images": "val", "predict_limit": 24}
+    with display(quiet=False) as draw:
+        outcome = run_locally(planned.parameters | others, home=home, environment=environment, on_event=draw)
+    if outcome.exit_code:
+        click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)
+        sys.exit(outcome.exit_code)
+    collected = collect_outcome(outcome, home, environment)
+    if collected["run_key"] != planned.run_key:
+        raise WorkFailed(f"the pipeline made {collected['run_key']}, and not {planned.run_key}")
+    again, _ = load_run(store, planned.run_key)
+    original = planned.original
+    differences = list(environment_differences(original, again.trained_on[-1])) if again.trained_on else []
+    found = comparison(original.outcome, again.outcome)
+    if as_json:
+        told = {"of": original.run_key, **found, "differences": [vars(difference) for difference in differences]}
+        click.echo(json.dumps({**collected, "reproduction": told}, indent=2))
+        return
+    print_outcome(collected)
+    click.echo(f"\nreproduction of {original.run_key}:")
+    for line in (*comparison_lines(original, found), *map(str, differences)):
+        click.echo(f"  {line}")

@@ -1,0 +1,239 @@
+"""`cps reproduce RUN`: a run again, from its run.json alone, and what differs between then and now."""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from components.dataset.environment import Environment
+from components.dataset.fetch import file_sha256
+from components.dataset.run import METHOD_VERSION, Outcome, RunRecord
+from components.dataset.sources import STORED
+from components.dataset.step import PlannedRun, planned_run
+from components.dataset.store import stored_manifest
+from components.errors import UserError, WorkFailed
+from components.recipes import Recipe
+from components.recipes.loader import parse_recipe
+from components.storage import keys
+from components.storage.client import MissingObject, Store
+from pipeline.resume import prepared_digest
+from pipeline.retention import find_run
+
+UNKNOWN = "not recorded"
+_KEY, _DIGEST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"), re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Between then and now. What is `fatal` makes another run, or none."""
+
+    what: str
+    then: str
+    now: str
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.then} then; now {self.now}"
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A run that is ready to be made: the pipeline's parameters, its key, and what differs."""
+
+    original: RunRecord
+    run_key: str
+    """Empty where it cannot be made."""
+    parameters: dict[str, Any]
+    differences: tuple[Difference, ...]
+
+
+def read_record(name: str, store: Store) -> RunRecord:
+    """A run's record: by its key or the beginning of one, or from a file or s3:// URI. Raises UserError."""
+    if name.startswith("s3://"):
+        text = _object(name, store)
+    elif name.endswith(".json") or Path(name).is_file():
+        try:
+            text = Path(name).read_bytes()
+        except OSError as error:
+            raise UserError(f"{name} cannot be read: {error.strerror}") from None
+    else:
+        text = store.get_bytes(keys.run(find_run(store, name).run_key, "run.json"))
+    try:
+        record = RunRecord.model_validate(json.loads(text))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise UserError(f"{name} is not a run.json that this version reads: {where}: {problem['msg']}") from None
+    except ValueError as error:
+        raise UserError(f"{name} is not JSON: {error}") from None
+    for what, value, form in (("run_key", record.run_key, _KEY), ("dataset.digest", record.dataset.digest, _DIGEST)):
+        if not form.fullmatch(value):  # they become parts of paths
+            raise UserError(f"{name} is not a run.json that this version reads: {what} is {value!r}")
+    return record
+
+
+def _object(uri: str, store: Store) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="cps-record-") as folder:
+        try:
+            return store.get_uri(uri, Path(folder) / "run.json").read_bytes()
+        except MissingObject as error:
+            raise UserError(str(error)) from error
+
+
+def take_dataset(record: RunRecord, store: Store, dataset: str, sha256: str = "", pools: str = "") -> None:
+    """Have the dataset in the store again, from where it is now. Raises UserError where it is another one."""
+    digest = prepared_digest(store, dataset, sha256, pools)
+    if digest != record.dataset.digest:
+        raise UserError(
+            f"--dataset {dataset} is {digest[:12]}, and run {record.run_key} was made on {record.dataset.name} "
+            f"({record.dataset.digest[:12]})"
+        )
+
+
+def reproduction(
+    record: RunRecord, store: Store, folder: Path, now: Environment, backbones: Sequence[Path] = ()
+) -> Reproduction:
+    """What it takes to make the recorded run again, under a key of its own; its recipe is written into `folder`.
+
+    Args:
+        now: the environment here, in which as many processes train as were asked for.
+        backbones: files of pretrained weights, for those that do not lie where they did; taken by their sha256.
+
+    Raises:
+        UserError: the recipe is none that this version knows.
+    """
+    recipe, missing = _with_backbones(parse_recipe(record.settings, f"run {record.run_key}"), backbones)
+    found = [*missing, *environment_differences(record, now)]
+    if stored_manifest(store, record.dataset.digest) is None:
+        where = f"not in {store.uri(keys.DATASETS)}; give it by --dataset"
+        found.append(Difference("dataset", f"{record.dataset.name} ({record.dataset.digest[:12]})", where, fatal=True))
+    path = folder / "recipe.yaml"
+    parameters: dict[str, Any] = {
+        "dataset": f"{STORED}{record.dataset.digest}",
+        "dataset_sha256": "",
+        "dataset_pools": "",
+        "labeled_ratio": record.ratio,
+        "recipe": str(path.absolute()),
+        "overrides": "{}",
+        "seed": record.seed,
+        "epochs": 0,
+        "batch_size": 0,
+    }
+    key = ""
+    if not any(difference.fatal for difference in found):
+        found += _of_the_run(record, store, path, recipe, parameters)
+    if not any(difference.fatal for difference in found):
+        _write(path, recipe.model_copy(update={"reproduces": record.run_key}))
+        key = _planned(store, record, parameters).key
+    return Reproduction(record, key, parameters, tuple(found))
+
+
+def environment_differences(record: RunRecord, now: Environment) -> Iterator[Difference]:
+    """What the training was done with, against what is here."""
+    then = record.trained_on[-1] if record.trained_on else None
+    versions = then.versions if then else record.versions
+    for name in sorted({*versions, *now.versions}):
+        yield from _differs(name, versions.get(name, "none"), now.versions.get(name, "none"))
+    if then is None:
+        yield Difference("code and machine", UNKNOWN, f"{now.processor}, {now.threads} threads")
+        return
+    if then.code != now.code:  # a commit alone says nothing of the code: documentation changes it too
+        yield Difference("code", _code(then), _code(now))
+    for name in ("system", "processor", "cores", "threads", "processes"):
+        yield from _differs(name, str(getattr(then, name)), str(getattr(now, name)))
+    if then.device and now.device:
+        yield from _differs("device", then.device, now.device)
+    if len(record.trained_on) > 1:
+        yield Difference("environments", f"went on in {len(record.trained_on)} of them, the last compared here", "one")
+
+
+def comparison(original: Outcome | None, again: Outcome | None) -> dict[str, Any]:
+    """Whether the run came to the same: None where that is not known."""
+    if original is None or again is None:
+        return {"mIoU": None, "weights": None}
+    epochs = sorted({*original.weights, *again.weights})
+    equal = [epoch for epoch in epochs if original.weights.get(epoch) == again.weights.get(epoch)]
+    return {
+        "mIoU": original.mean_iou == again.mean_iou,
+        "weights": equal == epochs if epochs else None,
+        "mIoU_then": original.mean_iou,
+        "mIoU_now": again.mean_iou,
+        "equal_checkpoints": equal,
+        "checkpoints": epochs,
+    }
+
+
+def comparison_lines(record: RunRecord, found: Mapping[str, Any]) -> list[str]:
+    if found["mIoU"] is None:
+        return [f"{record.run_key} was not finished when its run.json was written: there is no result to compare with"]
+    then, now = 100 * found["mIoU_then"], 100 * found["mIoU_now"]
+    gap = "equal" if found["mIoU"] else f"{now - then:+.2f} points"
+    count = len(found["checkpoints"])
+    if found["weights"] is None:
+        weights = "its checkpoints' contents were not recorded, so that weights are not compared"
+    elif found["weights"]:
+        weights = f"the weights of all {count} checkpoints are equal to the bit"
+    else:
+        weights = f"the weights of {len(found['equal_checkpoints'])} of {count} checkpoints are equal to the bit"
+    return [f"best mIoU {then:.2f} % then, {now:.2f} % now: {gap}", weights]
+
+
+def _differs(what: str, then: str, now: str) -> list[Difference]:
+    return [] if then == now else [Difference(what, then, now)]
+
+
+def _code(environment: Environment) -> str:
+    return environment.code + (f" (commit {environment.commit})" if environment.commit else "")
+
+
+def _with_backbones(recipe: Recipe, files: Sequence[Path]) -> tuple[Recipe, list[Difference]]:
+    """The recipe with local backbones where they are now, and those that are nowhere."""
+    given = {file_sha256(path): str(path.absolute()) for path in files}
+    network, missing = recipe.network, []
+    for setting in ("pretrained", "right_pretrained"):
+        source, sha256 = getattr(network, setting), getattr(network, f"{setting}_sha256")
+        if sha256 in given:
+            network = network.model_copy(update={setting: given[sha256]})
+        elif source and "://" not in source and not _is_file(Path(source), sha256):
+            now = "not there; give the file by --pretrained"
+            missing.append(Difference(f"network.{setting}", f"{source} ({sha256[:12]})", now, fatal=True))
+    return recipe.model_copy(update={"network": network}), missing
+
+
+def _is_file(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_sha256(path) == sha256
+
+
+def _of_the_run(
+    record: RunRecord, store: Store, path: Path, recipe: Recipe, parameters: dict[str, Any]
+) -> list[Difference]:
+    """Whether this version splits the dataset alike, and would train the same run."""
+    _write(path, recipe)
+    planned = _planned(store, record, parameters)
+    if planned.split.fingerprint != record.split:
+        then, now = record.split[:12], f"{planned.split.fingerprint[:12]}: this version splits otherwise"
+        return [Difference("split", then, now, fatal=True)]
+    if record.method_version != METHOD_VERSION:
+        return [Difference("method version", str(record.method_version), str(METHOD_VERSION))]
+    if planned.key != record.run_key:
+        return [Difference("run key", record.run_key, f"{planned.key}: run.json was changed, or a default was")]
+    return []
+
+
+def _planned(store: Store, record: RunRecord, parameters: dict[str, Any]) -> PlannedRun:
+    names = ("labeled_ratio", "seed", "recipe")
+    try:
+        return planned_run(store, record.dataset.digest, **{name: parameters[name] for name in names})
+    except WorkFailed as error:
+        raise UserError(str(error)) from error
+
+
+def _write(path: Path, recipe: Recipe) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
