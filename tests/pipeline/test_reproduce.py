@@ -99,10 +99,8 @@ def test_a_backbone_is_taken_by_its_sha256_wherever_it_lies(store, record, tmp_p
     pinned = changed(record, settings={**record.settings, "network": network})
     there.write_bytes(b"other")
     found = reproduction(pinned, store, tmp_path / "again", HERE, [there]).differences
-    assert (
-        str(found[0])
-        == "network.pretrained: gone.npz (9f86d081884c) then, not there; give the file by --pretrained now"
-    )
+    told = "network.pretrained: gone.npz (9f86d081884c) then; now not there; give the file by --pretrained"
+    assert str(found[0]) == told
     assert found[0].fatal
     there.write_bytes(b"test")
     found = reproduction(pinned, store, tmp_path / "again", HERE, [there]).differences
