@@ -8,7 +8,7 @@ import importlib.util
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +21,7 @@ from components.networks.processor import usable_cores
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from openvino import Core
 
 Size = tuple[int, int]
 
@@ -53,11 +54,8 @@ class OnnxRuntimeSession:
 
 class OpenVinoSession:
     def __init__(self, model: "ModelProto", precision: str) -> None:
-        import openvino
-
         _fill_tables()
-        cores = usable_cores()
-        core = openvino.Core()
+        cores, core = usable_cores(), _core()
         self._compiled = core.compile_model(
             core.read_model(model.SerializeToString()),
             "CPU",
@@ -77,6 +75,19 @@ class OpenVinoSession:
         request.infer({0: windows}, share_inputs=True)
         # The tensors belong to the request, which writes the next window's logits there.
         return [request.get_output_tensor(number).data.copy() for number in range(len(self._compiled.outputs))]
+
+
+@cache
+def _core() -> "Core":
+    """The one of this process, never given up.
+
+    With its first network each takes the stack that signals are handled on for a larger one, and at its own end puts
+    back what was there before: of two that end in the order in which they began, the second puts back the first's,
+    which is freed by then, and the next SIGTERM or SIGINT ends the process with a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 _one_at_a_time = threading.Lock()

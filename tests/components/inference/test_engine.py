@@ -44,8 +44,8 @@ def test_agrees_with_eager_paddle(name: str, trained: Weights) -> None:
         np.testing.assert_array_equal(both, logits)
 
 
-FIRST_WINDOWS = """
-import threading
+SESSION = """
+import os, signal, sys, threading
 import numpy as np
 import onnx.parser
 from components.inference.compiled import OpenVinoSession
@@ -53,6 +53,9 @@ from components.inference.compiled import OpenVinoSession
 shapes = "(float[N,3,8,8] windows) => (float[N,3,8,8] only)"
 model = onnx.parser.parse_model('<ir_version: 8, opset_import: ["": 17]> g ' + shapes + " {only = Relu(windows)}")
 session = OpenVinoSession(model, "f32")
+"""
+
+FIRST_WINDOWS = """
 together = threading.Barrier(8)
 
 def run():
@@ -66,15 +69,27 @@ for thread in threads:
     thread.join()
 """
 
+TOLD_TO_STOP = """
+another = OpenVinoSession(model, "f32")
+del session
+del another
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
 
 def test_threads_that_are_the_first_together_do_not_hang() -> None:
     # Only a process's first windows can: two in five such processes did, before one thread went first.
-    started = [subprocess.Popen([sys.executable, "-c", FIRST_WINDOWS]) for _ in range(6)]
+    started = [subprocess.Popen([sys.executable, "-c", SESSION + FIRST_WINDOWS]) for _ in range(6)]
     try:
         assert [process.wait(timeout=120) for process in started] == [0] * 6
     finally:
         for process in started:
             process.kill()
+
+
+def test_a_process_whose_networks_were_given_up_can_be_told_to_stop() -> None:
+    assert subprocess.run([sys.executable, "-c", SESSION + TOLD_TO_STOP], check=False, timeout=120).returncode == 143
 
 
 def test_networks_that_share_a_stem_run_it_once(trained: Weights) -> None:
