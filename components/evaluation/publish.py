@@ -26,7 +26,7 @@ def publish(
     report: Path,
 ) -> None:
     """mIoU with its interval and IoU/<class> at step = epoch, each checkpoint's figures on its LoggedModel, the
-    winner's figures, addresses.
+    winner's figures, addresses, and the weights as a version of the dataset's model in the registry.
 
     The curves follow the winner's variant. `report` must stay where it is until the tracker is closed.
     """
@@ -50,6 +50,13 @@ def publish(
         }
     )
     tracker.log_artifact(report)
+    tracker.register(
+        result["dataset"]["name"],
+        result["dataset"]["digest"],
+        result["weights"]["uri"],
+        best["mIoU"],
+        {"sha256": result["weights"]["sha256"], "ratio": result["ratio"], "epoch": best["epoch"]},
+    )
 
 
 def metrics(result: Mapping[str, Any]) -> dict[str, float]:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 from components.progress import say
 from components.public import tracking_link
 from components.tracking.delivery import Delivery, GaveUp, now
-from components.tracking.server import Point, RunIdentity, experiment_name, metric_name, without_login
+from components.tracking.registry import SCORE_TAG, model_name
+from components.tracking.server import RUN_KEY_TAG, Point, RunIdentity, experiment_name, metric_name, without_login
 from components.tracking.spool import Spool
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -48,6 +49,7 @@ class Tracker:
 
     def __init__(self, uri: str, identity: RunIdentity) -> None:
         self._uri = uri
+        self._run_key = identity.run_key
         self._delivery = Delivery(uri)
         self._spool: Spool | None = None
         if uri:
@@ -77,6 +79,16 @@ class Tracker:
         """One LoggedModel per checkpoint, which ranks checkpoints of all runs by a metric; `metrics` at step=epoch."""
         params = {"uri": uri, "sha256": sha256, "epoch": str(epoch), "step": str(step)}
         self._add("checkpoint", epoch=epoch, points=_points(metrics or {}, epoch), params=params)
+
+    def log_dataset(self, name: str, digest: str, uri: str, profile: Mapping[str, int]) -> None:
+        """What the run learns from: its manifest's address, and how many images it has of what kind."""
+        self._add("dataset", name=name, digest=digest, uri=uri, profile=dict(profile))
+
+    def register(self, dataset: str, digest: str, weights: str, miou: float, tags: Mapping[str, Any]) -> None:
+        """The run's weights as a version in the registry, and as its dataset's champion where `miou` is the highest."""
+        texts = {key: str(value) for key, value in tags.items()}
+        tags = {**texts, RUN_KEY_TAG: self._run_key, SCORE_TAG: str(miou)}
+        self._add("version", model=model_name(dataset, digest), weights=weights, tags=tags)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         self._add("tags", tags={key: str(value) for key, value in tags.items()})

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from components.progress import say
+from components.tracking.registry import register
 from components.tracking.server import Point, RunIdentity, ServedRun, connect, open_served_run, without_login
 from components.tracking.spool import Entry, Spool, spool_files, spool_root
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _LOGIN = (401, 403)
 _BUSY = (408, 429)
+_UNKNOWN = 501
+"""Of a server that has no registry, say."""
 _T = TypeVar("_T")
 
 
@@ -139,6 +142,8 @@ def _log_checkpoint(entry: Entry, run: ServedRun) -> None:
 
 _OPERATIONS: Mapping[str, Callable[[Entry, ServedRun], Any]] = {
     "checkpoint": _log_checkpoint,
+    "dataset": lambda entry, run: run.log_dataset(entry["name"], entry["digest"], entry["uri"], entry["profile"]),
+    "version": lambda entry, run: register(run, entry["model"], entry["weights"], entry["tags"]),
     "tags": lambda entry, run: run.set_tags(entry["tags"]),
     "artifact": lambda entry, run: run.log_artifact(Path(entry["path"]), entry["folder"]),
     "status": lambda entry, run: run.set_status(entry["status"], entry["time"]),
@@ -155,7 +160,7 @@ def _is_refusal(error: Exception) -> bool:
     if isinstance(error, OSError) and error.filename:
         return True
     status = _http_status(error)
-    return 400 <= status < 500 and status not in _BUSY
+    return status == _UNKNOWN or (400 <= status < 500 and status not in _BUSY)
 
 
 def _http_status(error: Exception) -> int:

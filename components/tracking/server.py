@@ -3,6 +3,7 @@
 `client.Tracker` puts a queue and a thread in front of this, so that training never waits for it.
 """
 
+import json
 import os
 import re
 import time
@@ -23,6 +24,7 @@ EXPERIMENT_PREFIX = "cps/"
 METRICS_PER_REQUEST = 1000
 ENTRIES_PER_REQUEST = 100
 LONGEST_VALUE = 5000
+LONGEST_DIGEST = 36
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's UI then opens with runs and charts; what it cannot place it takes for a language model's."""
@@ -121,6 +123,14 @@ class ServedRun:
             self.client.finalize_logged_model(model_id, "READY")
         self.log(Point(p.key, p.value, p.step, p.timestamp, model_id) for p in points)
         return model_id
+
+    def log_dataset(self, name: str, digest: str, uri: str, profile: Mapping[str, int]) -> None:
+        """What the run learns from; `profile` has numbers of images. The same again changes nothing."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source, numbers = json.dumps({"uri": uri}), json.dumps(profile)
+        dataset = Dataset(name, digest[:LONGEST_DIGEST], "s3", source, profile=numbers)
+        self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         self.client.log_artifact(self.run_id, str(path), folder or None)

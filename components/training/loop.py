@@ -36,6 +36,7 @@ from components.training.recovery import (
     rank_prefix,
     recovery_key,
 )
+from components.training.resources import Resources
 from components.training.schedule import Plan, cps_weight, learning_rate
 from components.training.uploads import Uploads
 from components.training.watchdog import Watchdog
@@ -81,6 +82,7 @@ class Pace:
     """How long steps take since the last report, and how much of it they wait for their batch."""
 
     def __init__(self) -> None:
+        self.resources = Resources()
         self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
 
     def batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -279,7 +281,7 @@ def _log(training: Training, step: int, pace: Pace) -> None:
         return
     epoch, rate = step // plan.steps_per_epoch + 1, learning_rate(training.recipe, step, plan.steps)
     measured = {"learning_rate": rate, "epoch": epoch, "seconds_per_step": seconds, "loader_wait_share": waiting}
-    training.tracker.log(step + 1, {**means, **measured})
+    training.tracker.log(step + 1, {**means, **measured, **pace.resources.read()})
     note = f"epoch {epoch}/{plan.epochs}  loss {means['loss']:.3f}  {seconds:.2f} s/step, {waiting:.1%} of it for data"
     progress.advance("train", step + 1, plan.steps, note)
 

@@ -43,6 +43,9 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
 
     limit = step_timeout()
     with noticed_termination() as stop, _tracker(record) as tracker:
+        counts = {name: len(getattr(split, name)) for name in ("labeled", "unlabeled", "val")}
+        manifest = store.uri(keys.dataset_manifest(record.dataset.digest))
+        tracker.log_dataset(record.dataset.name, record.dataset.digest, manifest, counts)
         training = _prepare(store, record, split, recipe, tracker)
         if training.group.leads:
             note_environment(store, run_key, _environment(training.group))

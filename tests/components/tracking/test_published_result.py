@@ -74,3 +74,12 @@ def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, sto
     assert set(figures) == {"1", "2", "3"}
     assert figures["2"] >= {"mIoU", "mIoU_low", "mIoU_high", "mIoU/left"}
     assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["report.html"]
+    champion = client.get_model_version_by_alias("cps-streets-dddddddd", "champion")
+    assert (champion.run_id, champion.source) == (run.info.run_id, "s3://cps/weights/best.safetensors")
+    assert champion.tags == {
+        "cps.run_key": RECORD.run_key,
+        "mIoU": str(best["mIoU"]),
+        "sha256": "a" * 64,
+        "ratio": "1/8",
+        "epoch": str(best["epoch"]),
+    }

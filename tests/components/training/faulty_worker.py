@@ -17,7 +17,7 @@ from components.training import rank, worker  # noqa: E402
 
 FOLDER = Path(os.environ["FAULTS"])
 RANK = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
-TIMES = ("seconds_per_step", "loader_wait_share")
+TIMES = ("seconds_per_step", "loader_wait_share", "system/")
 
 
 def record(kind: str, **values: Any) -> None:
@@ -64,7 +64,7 @@ def prepare(*arguments: Any) -> Any:
         return losses
 
     def logged(step: int, metrics: dict[str, float]) -> None:
-        record("log", step=step, metrics={name: value for name, value in metrics.items() if name not in TIMES})
+        record("log", step=step, metrics={name: value for name, value in metrics.items() if not name.startswith(TIMES)})
         log(step, metrics)
 
     training.data.batch, training.pair.step, training.tracker.log = batch, step, logged

@@ -1,0 +1,92 @@
+"""MLflow's registry: a registered model for each dataset, a version for each run, the alias `champion` on the best.
+
+Figures compare on the same validation images only, so the registered model's name has the dataset's digest in it.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from components.progress import say
+from components.tracking.server import RUN_KEY_TAG, ServedRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+SCORE_TAG = "mIoU"
+
+
+def model_name(dataset: str, digest: str) -> str:
+    """`cps-<dataset>-<8 hex of its digest>`, without what MLflow or its filters do not take."""
+    return f"cps-{re.sub(r'[^A-Za-z0-9_.-]+', '-', dataset).strip('-')}-{digest[:8]}"
+
+
+def register(run: ServedRun, model: str, weights: str, tags: Mapping[str, str]) -> None:
+    """Have the run's weights as a version; make it the champion where its mIoU is higher than the champion's.
+
+    Args:
+        weights: their URI.
+        tags: of the version: its run key, its mIoU in [0, 1], sha256 and so on.
+    """
+    client = run.client
+    _ensure_model(client, model)
+    version = _version(client, run.run_id, model, weights, tags)
+    champion = _champion(client, model)
+    own = f"{tags[RUN_KEY_TAG]}, {_percent(version)}"
+    if champion is None:
+        client.set_registered_model_alias(model, CHAMPION, version.version)
+        say("tracking", f"champion of {model}: {own}, the first")
+    elif champion.version == version.version:
+        return
+    elif SCORE_TAG not in champion.tags:
+        say("tracking", f"champion of {model} stays version {champion.version}, which somebody else registered")
+    elif champion.run_id == run.run_id or float(version.tags[SCORE_TAG]) > float(champion.tags[SCORE_TAG]):
+        client.set_registered_model_alias(model, CHAMPION, version.version)
+        say("tracking", f"champion of {model}: {own}; before: {_described(champion)}")
+    else:
+        say("tracking", f"champion of {model} stays {_described(champion)}; this run: {_percent(version)}")
+
+
+def _ensure_model(client: "MlflowClient", name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as missing:
+        if missing.get_http_status_code() != 404:
+            raise
+        try:
+            client.create_registered_model(name, description="Weights of runs on one dataset; the best are `champion`.")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another run, between the two requests
+                raise
+
+
+def _version(client: "MlflowClient", run_id: str, model: str, weights: str, tags: Mapping[str, str]) -> "ModelVersion":
+    """The version of these very weights and this figure, made where there is none."""
+    for version in client.search_model_versions(f"name = '{model}' AND run_id = '{run_id}'"):
+        if all(version.tags.get(key) == value for key, value in tags.items()):
+            return version
+    return client.create_model_version(model, weights, run_id, dict(tags), await_creation_for=0)
+
+
+def _champion(client: "MlflowClient", model: str) -> Any | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(model, CHAMPION)
+    except MlflowException as error:
+        # What there is no alias of is an invalid parameter to MLflow.
+        if error.get_http_status_code() in (400, 404):
+            return None
+        raise
+
+
+def _described(version: "ModelVersion") -> str:
+    return f"{version.tags.get(RUN_KEY_TAG, f'version {version.version}')}, {_percent(version)}"
+
+
+def _percent(version: "ModelVersion") -> str:
+    return f"{100 * float(version.tags[SCORE_TAG]):.1f} % mIoU"
