@@ -65,7 +65,7 @@ lint: setup ## Check style and formatting (ruff), and the shell scripts where sh
 types: setup ## Check types (mypy, strict)
 	$(BIN)/mypy $(ARGS)
 
-browser-test: setup ## Open the report and the gallery in headless Chromium (pictures in build/pages)
+browser-test: setup ## Open our pages and MLflow's comparison of runs in headless Chromium (pictures in build/pages)
 	CPS_TEST_BROWSER=$(BROWSER) $(BIN)/python -m pytest tests/browser $(ARGS)
 
 images: setup ## Build the container images with docker or podman

@@ -184,9 +184,13 @@ def look(page: Path, width: int, scratch: Path, picture: Path | None = None) -> 
     return Seen(seen, [line for line in opened.stderr.splitlines() if ":CONSOLE:" in line])
 
 
+def browser() -> str:
+    found = shutil.which(os.environ["CPS_TEST_BROWSER"])
+    assert found, f"no browser {os.environ['CPS_TEST_BROWSER']}: apt-get install chromium"
+    return found
+
+
 def browse(page: Path, width: int, height: int, scratch: Path, action: str) -> "subprocess.CompletedProcess[str]":
-    browser = shutil.which(os.environ["CPS_TEST_BROWSER"])
-    assert browser, f"no browser {os.environ['CPS_TEST_BROWSER']}: apt-get install chromium"
     options = [
         "--headless",
         "--no-sandbox",
@@ -199,5 +203,5 @@ def browse(page: Path, width: int, height: int, scratch: Path, action: str) -> "
         f"--window-size={width},{height}",
     ]
     return subprocess.run(
-        [browser, *options, action, page.as_uri()], capture_output=True, text=True, check=False, timeout=60
+        [browser(), *options, action, page.as_uri()], capture_output=True, text=True, check=False, timeout=60
     )
