@@ -30,6 +30,7 @@ def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> 
     from components.evaluation.sweep import read_index
     from components.storage import keys
     from components.storage.client import open_store
+    from components.tracking.carried import carried
     from components.tracking.client import open_run
     from components.tracking.step import mark_published, published, published_link
 
@@ -40,10 +41,11 @@ def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> 
         # Under this name for MLflow, which shows an artifact by its suffix; KFP's path has none.
         report = store.get_file(keys.run(run_key, "report.html"), Path(folder) / "report.html")
         if not published(store, run_key):
-            tracker = open_run(run_key, record.dataset.name, {})
-            publish(result, read_index(store, run_key), store, tracker, report)
-            if tracker.close():
-                mark_published(store, run_key, tracker.page)
+            with carried(store, run_key):
+                tracker = open_run(run_key, record.dataset.name, {})
+                publish(result, read_index(store, run_key), store, tracker, report)
+                if tracker.close():
+                    mark_published(store, run_key, tracker.page)
         if report_path:
             Path(report_path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(report, report_path)

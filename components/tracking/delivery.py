@@ -78,6 +78,8 @@ class Delivery:
                 self.deliver(spool, works=False)
                 keep = False
                 say("tracking", f"MLflow has what had waited on disk of {spool.header['run']['run_key']}")
+        except (KeyError, TypeError):
+            say("tracking", f"{spool.path} is not of this version; it is kept, and MLflow lacks what is in it")
         finally:
             spool.release(keep=keep)
 

@@ -128,7 +128,8 @@ class Spool:
         """The next entries, waiting for them; the same ones until `delivered`. Empty when all is read and closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._empty())
-            self._changed.wait_for(lambda: self._closed, GATHER_SECONDS)
+            if self._size - self._read < _CHUNK:  # else there is enough for a request
+                self._changed.wait_for(lambda: self._closed, GATHER_SECONDS)
             lines = self._from_disk() if self._read < self._size else list(islice(self._memory, MOST_AT_ONCE))
             self._taken = (sum(map(len, lines)), len(lines))
         return [json.loads(line) for line in lines]

@@ -11,6 +11,7 @@ from components.running import stopping
 from components.storage import keys
 from components.storage.client import MissingObject, Store, open_store
 from components.storage.lease import Lease, LeaseHeld
+from components.tracking.carried import carried
 from components.tracking.client import TRACKING_VARIABLE, Status, open_run
 from components.tracking.delivery import deliver_waiting
 
@@ -48,10 +49,11 @@ def _close(job_id: str, status: Status) -> dict[str, Any]:
     closed = {"address": address, "status": status, "trained": _trained(store, run_key)}
     if _json_or_none(store, keys.run(run_key, "closed.json")) == closed:
         return left
-    tracker = open_run(run_key, str(job["dataset"]), {})
-    if tracker.finish(status):
-        store.put_json(keys.run(run_key, "closed.json"), closed)
-        progress.say(STEP, f"MLflow: {tracker.url or address}")
+    with carried(store, run_key):
+        tracker = open_run(run_key, str(job["dataset"]), {})
+        if tracker.finish(status):
+            store.put_json(keys.run(run_key, "closed.json"), closed)
+            progress.say(STEP, f"MLflow: {tracker.url or address}")
     return left
 
 

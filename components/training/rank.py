@@ -16,6 +16,7 @@ from components.recipes.loader import parse_recipe
 from components.running import TERMINATED
 from components.storage import keys
 from components.storage.client import Store
+from components.tracking.carried import carried
 from components.tracking.client import Tracker, open_run
 from components.training.watchdog import Watchdog, step_timeout
 
@@ -42,7 +43,7 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
     from components.training.recovery import newest_recovery, remove_recovery
 
     limit = step_timeout()
-    with noticed_termination() as stop, _tracker(record) as tracker:
+    with noticed_termination() as stop, carried(store, run_key), _tracker(record) as tracker:
         counts = {name: len(getattr(split, name)) for name in ("labeled", "unlabeled", "val")}
         manifest = store.uri(keys.dataset_manifest(record.dataset.digest))
         tracker.log_dataset(record.dataset.name, record.dataset.digest, manifest, counts)

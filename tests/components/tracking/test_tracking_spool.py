@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from components.storage.client import Store
 from components.tracking import client as tracking_client
 from components.tracking import delivery, spool
+from components.tracking.carried import carried
 from components.tracking.client import open_run
 from components.tracking.delivery import deliver_waiting
 from components.tracking.server import without_login
@@ -257,9 +259,45 @@ def test_a_file_without_its_first_line_is_nothing(monkeypatch: pytest.MonkeyPatc
     assert not path.exists()
 
 
+def test_what_another_version_wrote_is_named_and_kept(
+    line: Line, tracking_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.cut = False
+    left = Spool.create(RUN, {"address": tracking_uri, "run": {"run_key": RUN, "unheard_of": 1}})
+    left.close()
+    left.release(keep=True)
+    deliver_waiting(tracking_uri)
+    assert capsys.readouterr().err.startswith(f"[tracking] {left.path} is not of this version; it is kept")
+    assert left.path.exists()
+
+
 def test_no_password_of_an_address_is_written_down() -> None:
     assert without_login("https://me:secret@mlflow.example.com:5000/x") == "https://mlflow.example.com:5000/x"
     assert without_login("sqlite:////tmp/a@b.db") == "sqlite:////tmp/a@b.db"
+
+
+def test_a_step_in_a_pod_brings_what_another_pod_left(
+    line: Line, client: Any, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    for pod, cut in enumerate((True, True, False)):
+        line.cut = cut
+        monkeypatch.setenv("CPS_CACHE", str(tmp_path / f"pod-{pod}"))
+        with carried(store, RUN):
+            tracker = log(10 * pod + 1, 10 * pod + 10)
+            assert tracker.close(timeout=0 if cut else 60) != cut
+        waiting = [item.key for item in store.list(f"runs/{RUN}/mlflow/")]
+        assert len(waiting) == (pod + 1 if cut else 0)
+    assert history(client, "loss") == [(step, step / 4) for step in range(1, 31)]
+
+
+def test_on_a_machine_the_disk_keeps_it(line: Line, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert line.cut
+    with carried(store, RUN):
+        assert not log(1, 3).close(timeout=0)
+    assert list(store.list("")) == []
+    assert len(spool_files(run_folder(RUN))) == 1
 
 
 @pytest.mark.slow
