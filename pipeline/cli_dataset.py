@@ -27,8 +27,9 @@ def dataset() -> None:
     """Datasets before they are trained on.
 
     \b
-    Example:
+    Examples:
       cps dataset check photos/
+      cps dataset scenes photos/
     """
 
 
@@ -79,6 +80,30 @@ def check(
         click.echo(output, err=as_json)
     if report.verdict == "fatal":
         raise WorkFailed(f"dataset {report.dataset} cannot be trained on: {report.findings[0].line()}")
+
+
+@dataset.command(short_help="Draw photographs to try things out with.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--train", default=32, show_default=True, type=click.IntRange(2), help="Labelled photographs to train on."
+)
+@click.option("--val", default=8, show_default=True, type=click.IntRange(1), help="Labelled photographs to judge by.")
+@click.option("--unlabeled", default=40, show_default=True, type=click.IntRange(0), help="Photographs without labels.")
+@click.option("--width", default=256, show_default=True, type=click.IntRange(64, 4096), help="Pixels.")
+@click.option("--height", default=128, show_default=True, type=click.IntRange(32, 4096), help="Pixels.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another one gives other streets.")
+def scenes(folder: Path, unlabeled: int, **counts: int) -> None:
+    """Draw street scenes into a new FOLDER, as one's own photographs would lie there: images/, labels/, classes.json.
+
+    \b
+    Examples:
+      cps dataset scenes photos/
+      cps dataset scenes large/ --train 200 --val 20 --unlabeled 1000 --width 1024 --height 512
+    """
+    from components.dataset.scenes import SceneSettings, draw_photographs
+
+    draw_photographs(folder, SceneSettings(**counts), unlabeled)
+    click.echo(str(folder))
 
 
 def _joined(sources: tuple[str, ...]) -> str:

@@ -78,23 +78,44 @@ def list_weights(as_json: bool) -> None:
 
 @weights.command()
 @click.argument("run")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: RUN.safetensors]")
-def pull(run: str, output: Path | None) -> None:
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: RUN.FORMAT]")
+@click.option(
+    "--format",
+    "form",
+    default="safetensors",
+    show_default=True,
+    type=click.Choice(["safetensors", "onnx", "pdparams", "npz"]),
+    help="As stored, or made for onnxruntime, for Paddle, or for numpy.",
+)
+@click.option("--branch", type=click.Choice(["left", "right"]), help="One network, where the average of both won.")
+def pull(run: str, output: Path | None, form: str, branch: str | None) -> None:
     """Download a run's best weights, verified by sha256; the file appears whole or not at all.
 
-    \b
-    Example:
-      cps weights pull demo-1-8-s0 -o best.safetensors
-    """
-    from pipeline.weights import find_weights
+    An ONNX file says in its metadata what is needed to use it with onnxruntime alone: class names, palette, mean, std,
+    crop, stride, and how they go together. Its windows have the size that the weights were scored with. A .pdparams
+    file of a network that paddleseg has bears paddleseg's names.
 
+    \b
+    Examples:
+      cps weights pull demo-1-8-s0 -o best.safetensors
+      cps weights pull demo-1-8-s0 --format onnx -o best.onnx
+      cps weights pull demo-1-8-s0 --format pdparams --branch left
+    """
+    from pipeline.weights import find_weights, pull_converted
+
+    if form == "safetensors" and branch:
+        raise UserError("--branch goes with --format onnx, pdparams or npz: the stored file is taken as it is")
     store = open_store()
     found = find_weights(store, run)
-    target = output or Path(f"{found.run_key}.safetensors")
+    target = output or Path(f"{found.run_key}.{form}")
     if target.is_dir():
-        target = target / f"{found.run_key}.safetensors"
-    store.get_file(found.key, target, sha256=found.sha256 or None, durable=True)
-    click.echo(f"{target}  {found.size / 1e6:.1f} MB  sha256 {found.sha256}")
+        target = target / f"{found.run_key}.{form}"
+    if form == "safetensors":
+        store.get_file(found.key, target, sha256=found.sha256 or None, durable=True)
+        click.echo(f"{target}  {found.size / 1e6:.1f} MB  sha256 {found.sha256}")
+    else:
+        pull_converted(store, found, form, target, branch=branch or "")
+        click.echo(f"{target}  {target.stat().st_size / 1e6:.1f} MB  from sha256 {found.sha256}")
 
 
 @weights.command()

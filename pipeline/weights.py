@@ -1,8 +1,10 @@
 """The trained networks that the object store holds, found by run."""
 
+import os
+import tempfile
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import urllib3
@@ -53,6 +55,15 @@ def find_weights(store: Store, run: str) -> StoredWeights:
         raise UserError(f"{run!r} may be any of {names}: write more of the run key")
     known = ", ".join(entry.run_key for entry in found[:5]) or "none"
     raise UserError(f"no weights of a run {run!r} in {store.uri(keys.WEIGHTS)}; there are: {known}")
+
+
+def pull_converted(store: Store, weights: StoredWeights, form: str, target: Path, *, branch: str) -> None:
+    """Download and verify, and write as `form` of components.inference.conversion, which says what it raises."""
+    from components.inference.conversion import convert
+
+    with tempfile.TemporaryDirectory(prefix="weights-", dir=os.environ.get("CPS_WORK")) as folder:
+        stored = Path(folder, PurePosixPath(weights.key).name)
+        convert(store.get_file(weights.key, stored, weights.sha256 or None), form, target, branch=branch)
 
 
 def presigned_link(store: Store, weights: StoredWeights, expires: timedelta) -> str:

@@ -67,18 +67,47 @@ def generate_scenes(folder: Path, settings: SceneSettings) -> None:
         (folder / "segmentation" / part).mkdir(parents=True)
     _write_lists(folder, settings)
     scenes = [(part, index) for part, count in counts.items() for index in range(count)]
-    for done, _ in enumerate(in_threads(lambda scene: _write(folder, settings, *scene), scenes), start=1):
+    for done, _ in enumerate(in_threads(lambda scene: _draw(folder, settings, *scene, *_names(*scene)), scenes), 1):
         if done % 20 == 0 or done == len(scenes):
             progress.advance(STEP, done, len(scenes), "scenes drawn")
 
 
-def _write(folder: Path, settings: SceneSettings, part: str, index: int) -> None:
+def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> None:
+    """Scenes as somebody's own photographs would lie there: images/ and labels/ by part, and classes.json.
+
+    `unlabeled` more have no label. Raises UserError where `folder` is there already, or cannot be written.
+    """
+    counts = {"train": settings.train, "val": settings.val, "unlabeled": unlabeled}
+    try:
+        folder.mkdir(parents=True)
+        for part, count in counts.items():
+            for kind in ("images", "labels") if count else ():
+                if (kind, part) != ("labels", "unlabeled"):
+                    (folder / kind / part).mkdir(parents=True)
+        _write_classes(folder)
+        for _ in in_threads(
+            lambda scene: _draw(folder, settings, *scene, *_own_names(*scene)),
+            [(part, index) for part, count in counts.items() for index in range(count)],
+        ):
+            pass
+    except FileExistsError:
+        raise UserError(f"{folder} is there already: name a new folder") from None
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
+
+
+def _own_names(part: str, index: int) -> tuple[str, str]:
+    name = f"{part}/street_{index:06d}"
+    return f"images/{name}.jpg", f"labels/{name}.png" if part != "unlabeled" else ""
+
+
+def _draw(folder: Path, settings: SceneSettings, part: str, index: int, image_name: str, label_name: str) -> None:
     # Every scene has a generator of its own, so it is the same whatever is drawn before it, or beside it.
-    rng = np.random.default_rng((settings.seed, ("train", "val").index(part), index))
+    rng = np.random.default_rng((settings.seed, ("train", "val", "unlabeled").index(part), index))
     image, label = draw_street(rng, settings.width, settings.height)
-    image_name, label_name = _names(part, index)
     Image.fromarray(image).save(folder / image_name, quality=93, subsampling=0)
-    Image.fromarray(label).save(folder / label_name, compress_level=6)
+    if label_name:
+        Image.fromarray(label).save(folder / label_name, compress_level=6)
 
 
 def _names(part: str, index: int) -> tuple[str, str]:
@@ -98,6 +127,10 @@ def _write_lists(folder: Path, settings: SceneSettings) -> None:
             # Scenes are drawn independently of each other: the first are as good a sample as any.
             (subsets / f"train_aug_labeled_1-{parts}.txt").write_text("".join(train[:count]))
             (subsets / f"train_aug_unlabeled_1-{parts}.txt").write_text("".join(train[count:]))
+    _write_classes(folder)
+
+
+def _write_classes(folder: Path) -> None:
     classes = [{"id": number, **entry.model_dump()} for number, entry in enumerate(CLASSES)]
     (folder / "classes.json").write_text(json.dumps({"classes": classes, "ignore_index": 255}, indent=1))
 

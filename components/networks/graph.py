@@ -53,9 +53,14 @@ def fill(skeleton: bytes, states: Mapping[str, State], *, origin: str) -> ModelP
 
     Raises UserError that names `origin` where a tensor is missing or of another shape.
     """
-    exported = onnx.load_from_string(skeleton)
+    return fill_each(dict.fromkeys(states, skeleton), states, origin=origin)
+
+
+def fill_each(skeletons: Mapping[str, bytes], states: Mapping[str, State], *, origin: str) -> ModelProto:
+    """`fill` for networks that may differ in structure: a skeleton for each, all for windows of one size."""
     merged = _Merged()
     for branch, state in states.items():
+        exported = onnx.load_from_string(skeletons[branch])
         merged.add(exported.graph, branch, state, origin)
     graph = helper.make_graph(merged.nodes, "networks", exported.graph.input, merged.outputs, merged.initializers)
     return helper.make_model(graph, opset_imports=exported.opset_import, ir_version=exported.ir_version)

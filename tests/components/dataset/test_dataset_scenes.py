@@ -6,7 +6,7 @@ from PIL import Image
 
 from components.dataset.check import check_files, hash_files
 from components.dataset.layouts import read_layout
-from components.dataset.scenes import SceneSettings, generate_scenes, parse_scenes
+from components.dataset.scenes import SceneSettings, draw_photographs, generate_scenes, parse_scenes
 from components.dataset.street import CLASSES, draw_street
 from components.dataset.street.model import BUILDING, CAR, ROAD, SKY, Camera
 from components.dataset.street.sprites import Sprite
@@ -43,6 +43,31 @@ def test_a_scene_depends_on_its_number_only(tmp_path: Path) -> None:
         generate_scenes(tmp_path / name, SceneSettings(train=count, val=1, width=64, height=32))
     image = "images/train/street_000001.jpg"
     assert (tmp_path / "few" / image).read_bytes() == (tmp_path / "many" / image).read_bytes()
+
+
+def test_photographs_lie_as_ones_own_do(tmp_path: Path) -> None:
+    settings = SceneSettings(train=3, val=2, width=64, height=32)
+    draw_photographs(tmp_path / "own", settings, unlabeled=4)
+    layout = read_layout(tmp_path / "own")
+    check_files(layout)
+    lists = layout.lists
+    assert (layout.kind, len(lists.train), len(lists.val), len(lists.unlabeled)) == ("folders", 3, 2, 4)
+    assert [entry.name for entry in lists.classes] == NAMES
+    assert len(set(hash_files(layout).values())) == 3 + 3 + 2 + 2 + 4
+    generate_scenes(tmp_path / "run", settings)
+    image = "images/train/street_000001.jpg"
+    assert (tmp_path / "own" / image).read_bytes() == (tmp_path / "run" / image).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("there", "is there already: name a new folder"), ("file/below", "cannot be written: Not a ")]
+)
+def test_photographs_replace_nothing(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=said):
+        draw_photographs(tmp_path / name, SceneSettings(train=2, val=1), unlabeled=0)
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_lists_lie_inside_each_other(tmp_path: Path) -> None:
