@@ -16,7 +16,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint types browser-test images images-test manifests lock clean
+.PHONY: help setup demo test test-slow lint types browser-test images images-test manifests commands lock clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET [ARGS=...]\n"} \
@@ -90,6 +90,9 @@ define write_image_lock
 	   $(SUBSET) requirements-$(1).in; \
 	   echo kfp | $(SUBSET) --no-deps -; } > requirements-$(1).lock
 endef
+
+commands: setup ## Write COMMANDS.md from what `--help` says
+	$(BIN)/python -m pipeline.manual > COMMANDS.md
 
 lock: setup ## Resolve the requirements again (ARGS=--upgrade takes newer versions)
 	$(COMPILE) --override overrides.txt requirements.in -o requirements.lock $(ARGS)

@@ -17,9 +17,26 @@ from typing import Any
 EVENTS_VARIABLE = "CPS_EVENTS"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
+_quiet = False
+
+
+def be_quiet(quiet: bool) -> None:
+    """Whether this process keeps progress to itself, as `--quiet` asks; warnings and failures are said all the same."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    return _quiet
+
 
 def say(step: str, text: str) -> None:
     """One line for people: something was found, made, or skipped because it was done before."""
+    _emit({"kind": "say", "step": step, "text": text}, None if _quiet else f"[{step}] {text}")
+
+
+def warn(step: str, text: str) -> None:
+    """One line for people who would not want to miss it."""
     _emit({"kind": "say", "step": step, "text": text}, f"[{step}] {text}")
 
 
@@ -28,7 +45,7 @@ def advance(step: str, done: float, total: float, note: str = "") -> None:
     percent = 100 * done / total if total else 100
     _emit(
         {"kind": "advance", "step": step, "done": done, "total": total, "note": note},
-        f"[{step}] {percent:3.0f}% {note}",
+        None if _quiet else f"[{step}] {percent:3.0f}% {note}",
     )
 
 

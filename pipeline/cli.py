@@ -10,6 +10,7 @@ import click
 from components.errors import UserError, WorkFailed
 from components.running import FAILED, INTERRUPTED, USERS_MISTAKE, one_line
 from pipeline.cli_cluster import submit
+from pipeline.cli_completion import completion
 from pipeline.cli_dataset import dataset
 from pipeline.cli_label_next import label_next
 from pipeline.cli_matrix import matrix
@@ -68,6 +69,7 @@ for command in (
     up,
     down,
     status,
+    completion,
 ):
     cli.add_command(command)
 

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from components import progress
 from components.errors import UserError, WorkFailed
+from pipeline.cli_completion import files
+from pipeline.cli_manners import BEGINS_AGAIN, quiet_option, when_stopped
 
 if TYPE_CHECKING:
     from components.dataset.check.findings import CheckReport
@@ -34,13 +37,15 @@ def dataset() -> None:
 
 
 @dataset.command(short_help="Find what is wrong with a dataset.")
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=files)
 @click.option("--sha256", default="", help="Of the archives, in hex, in their order; - for one that is not known.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Page to write, with pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that was found, as JSON.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the splits that are looked at.")
 @click.option("--stratify", is_flag=True, help="Look at splits that rank images by class (split.stratify).")
 @click.option("--group-by", default="", help="Look at splits by sequence (split.group_by).")
+@quiet_option
+@when_stopped(BEGINS_AGAIN)
 def check(
     sources: tuple[str, ...],
     sha256: str,
@@ -153,7 +158,7 @@ def _layout(source: str, sha256: str) -> "Iterator[Layout]":
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal; nothing where standard error goes elsewhere."""
-    if not sys.stderr.isatty():
+    if progress.is_quiet() or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
     from rich.console import Console

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli_manners import GOES_ON, quiet_option, when_stopped
+
 
 @click.command("label-next", short_help="Which images to label for the next run.")
 @click.argument("run")
@@ -18,6 +20,8 @@ import click
     help="Folder of the result.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@quiet_option
+@when_stopped(GOES_ON)
 def label_next(run: str, count: int, output: Path, as_json: bool) -> None:
     """Suggest which of a run's unlabelled images to label next, most useful first.
 

@@ -13,6 +13,7 @@ import click
 
 from components.errors import UserError
 from pipeline.cli_cluster import place_options, prepared
+from pipeline.cli_manners import GOES_ON, quiet_option, when_stopped
 from pipeline.cli_run import parse_settings, pipeline_parameters, run
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class _Done:
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @click.option("--cluster", is_flag=True, help="All runs at once on a KFP server, by the options that follow.")
 @place_options
+@quiet_option
 @click.pass_context
 def matrix(
     context: click.Context,
@@ -115,6 +117,7 @@ def _check_twin(recipe: str, settings: tuple[str, ...]) -> None:
         raise UserError("--baseline compares with cps.weight=0, which the settings give already: leave one of them out")
 
 
+@when_stopped(GOES_ON)
 def _on_this_machine(cells: "list[Cell]", options: dict[str, Any], announce: _Announce) -> _Done:
     """One run after the other."""
     from pipeline.display import display
@@ -124,7 +127,7 @@ def _on_this_machine(cells: "list[Cell]", options: dict[str, Any], announce: _An
     parameters = pipeline_parameters(**options)
     home = state_home()
     environment = resolve_environment(home)
-    with display(quiet=False) as draw:
+    with display() as draw:
         outcome = run_matrix(cells, parameters, home=home, environment=environment, on_event=draw, on_cell=announce)
     return _Done(outcome, parameters, environment.get("MLFLOW_TRACKING_URI", ""))
 

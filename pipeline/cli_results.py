@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from components.errors import UserError
+from pipeline.cli_completion import files
+from pipeline.cli_manners import BEGINS_AGAIN, GOES_ON, quiet_option, when_stopped
 
 if TYPE_CHECKING:
     from components.storage.client import Store
@@ -88,6 +90,7 @@ def list_weights(as_json: bool) -> None:
     help="As stored, or made for onnxruntime, for Paddle, or for numpy.",
 )
 @click.option("--branch", type=click.Choice(["left", "right"]), help="One network, where the average of both won.")
+@when_stopped(BEGINS_AGAIN)
 def pull(run: str, output: Path | None, form: str, branch: str | None) -> None:
     """Download a run's best weights, verified by sha256; the file appears whole or not at all.
 
@@ -136,9 +139,14 @@ def link(run: str, expires: str) -> None:
 
 
 @click.command(short_help="Segment photographs.")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, shell_complete=files)
 @click.option(
-    "--weights", "source", required=True, metavar="FILE|RUN", help="A weights file, or a run whose best is taken."
+    "--weights",
+    "source",
+    required=True,
+    metavar="FILE|RUN",
+    shell_complete=files,
+    help="A weights file, or a run whose best is taken.",
 )
 @click.option(
     "-o",
@@ -174,6 +182,8 @@ def link(run: str, expires: str) -> None:
     help="What runs the network: auto (the fastest exact one), paddle, onnxruntime, openvino, openvino-bf16.",
 )
 @click.option("--bf16", is_flag=True, help="Allow bfloat16, where the processor has it: faster, and not exact.")
+@quiet_option
+@when_stopped(GOES_ON)
 def predict(
     images: tuple[str, ...],
     source: str,

@@ -11,6 +11,9 @@ from typing import Any
 import click
 
 from components.errors import UserError
+from pipeline.cli_completion import files
+from pipeline.cli_completion import recipes as recipe_names
+from pipeline.cli_manners import GOES_ON, quiet_option, when_stopped
 
 
 @click.command(short_help="Run the whole pipeline on this machine.")
@@ -18,12 +21,19 @@ from components.errors import UserError
     "--dataset",
     default="scenes",
     show_default=True,
+    shell_complete=files,
     help="A folder, archive, http(s) address, s3:// URI, several of these, or scenes: generated street scenes.",
 )
 @click.option("--sha256", default="", help="What a dataset file's sha256 must be; of several, in their order.")
 @click.option("--pools", default="", help="Further unlabelled pools of the dataset to use, separated by commas.")
 @click.option("--ratio", default="1/8", show_default=True, help="Share of the labels that is used, as a fraction.")
-@click.option("--recipe", default="demo", show_default=True, help="Named settings (`cps recipes`), or a .yaml file.")
+@click.option(
+    "--recipe",
+    default="demo",
+    show_default=True,
+    shell_complete=recipe_names,
+    help="Named settings (`cps recipes`), or a .yaml file.",
+)
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the recipe; repeatable."
 )
@@ -56,7 +66,9 @@ from components.errors import UserError
 )
 @click.option("--resume", metavar="RUN", default="", help="Go on with this run (`cps runs list`), and no other.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@quiet_option
 @click.pass_context
+@when_stopped(GOES_ON)
 def run(
     context: click.Context,
     /,
@@ -93,7 +105,7 @@ def run(
     environment = resolve_environment(home)
     if resume:
         parameters.update(_resumed(resume, home, environment, _only_given(context, parameters)))
-    with display(quiet=False) as draw:
+    with display() as draw:
         outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
     if outcome.exit_code:
         click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)
@@ -205,7 +217,7 @@ def list_recipes() -> None:
 
 
 @recipes.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=recipe_names)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting; repeatable.")
 def show_recipe(name: str, settings: tuple[str, ...]) -> None:
     """Every setting of a recipe with its value, as YAML.
@@ -294,5 +306,5 @@ def _validate(parameters: dict[str, Any]) -> None:
 def ending(exit_code: int, failure: str, log: Path) -> str:
     """What is said of a pipeline that did not end well."""
     if exit_code > 128:
-        return "cps: stopped; the same command goes on where this one was"
+        return f"cps: stopped; {GOES_ON}"
     return f"cps: error: {failure or 'the pipeline ended without saying why'} (log: {log})"

@@ -2,9 +2,13 @@
 
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
+
+from components import progress
+from pipeline.remaining import Remaining
 
 Event = dict[str, Any]
 
@@ -13,9 +17,13 @@ _PLAIN_SECONDS = 15.0
 
 
 @contextmanager
-def display(stream: TextIO = sys.stderr, *, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
-    """A function that takes each event as it comes. Failures are left to the caller, who says them last."""
-    if quiet:
+def display(stream: TextIO | None = None) -> Iterator[Callable[[Event], None]]:
+    """A function that takes each event as it comes, for standard error; it draws nothing with `--quiet`.
+
+    Failures are left to the caller, who says them last.
+    """
+    stream = stream or sys.stderr
+    if progress.is_quiet():
         yield lambda _event: None
     elif stream.isatty():
         with _bars(stream) as draw:
@@ -28,6 +36,7 @@ class _Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._last: dict[str, float] = {}
+        self._remaining: defaultdict[str, Remaining] = defaultdict(Remaining)
 
     def __call__(self, event: Event) -> None:
         step = event["step"]
@@ -37,10 +46,13 @@ class _Lines:
             self._print(step, f"done in {seconds_text(event['values']['seconds'])}")
         elif event["kind"] == "advance":
             now, complete = time.monotonic(), event["done"] >= event["total"]
+            self._remaining[step].report(event["done"], event["total"], now)
             if complete or now - self._last.get(step, now - _PLAIN_SECONDS) >= _PLAIN_SECONDS:
                 self._last[step] = now
                 percent = 100 * event["done"] / event["total"] if event["total"] else 100
-                self._print(step, f"{percent:3.0f}% {event['note']}".rstrip())
+                left = None if complete else self._remaining[step].seconds(now)
+                about = "" if left is None else f" about {seconds_text(left)} left"
+                self._print(step, f"{percent:3.0f}%{about} {event['note']}".rstrip())
 
     def _print(self, step: str, text: str) -> None:
         print(f"[{step}] {text}", file=self._stream, flush=True)
@@ -50,37 +62,46 @@ class _Lines:
 def _bars(stream: TextIO) -> Iterator[Callable[[Event], None]]:
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+    from rich.text import Text
+
+    class Left(ProgressColumn):
+        """The time that is left for a step."""
+
+        def render(self, task: Task) -> Text:
+            left = task.fields["remaining"].seconds()
+            return Text("" if left is None or task.finished else f"{seconds_text(left)} left", "cyan")
 
     console = Console(file=stream)
-    progress = Progress(
+    bar = Progress(
         TextColumn("[bold]{task.description:<15}"),
         BarColumn(bar_width=16),
         TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
+        Left(),
         TextColumn("[dim]{task.fields[note]}"),
         console=console,
         transient=True,
     )
-    bars: dict[str, TaskID] = {}
+    bars: dict[str, tuple[TaskID, Remaining]] = {}
 
     def draw(event: Event) -> None:
         step = event["step"]
         if event["kind"] == "advance":
             if step not in bars:
-                bars[step] = progress.add_task(escape(step), total=event["total"], note="")
-            note = escape(event["note"])
-            progress.update(bars[step], completed=event["done"], total=event["total"], note=note)
+                remaining = Remaining()
+                bars[step] = bar.add_task(escape(step), total=event["total"], note="", remaining=remaining), remaining
+            task, remaining = bars[step]
+            remaining.report(event["done"], event["total"])
+            bar.update(task, completed=event["done"], total=event["total"], note=escape(event["note"]))
         elif event["kind"] == "say":
             console.print(f"[cyan]{escape(step)}[/cyan] {escape(event['text'])}", highlight=False)
         elif event["kind"] == "result" and "seconds" in event["values"]:
             if step in bars:
-                progress.remove_task(bars.pop(step))
+                bar.remove_task(bars.pop(step)[0])
             took = seconds_text(event["values"]["seconds"])
             console.print(f"[green]{escape(step)}[/green] done in {took}", highlight=False)
 
-    with progress:
+    with bar:
         yield draw
 
 

@@ -83,9 +83,9 @@ def predict_files(
     if refused and not outcome.done:
         raise WorkFailed(_refused_text(refused, 0, ""))
     if refused:
-        progress.say(STEP, f"{len(refused)} of {len(photographs)} images could not be read; the rest is in {out}:")
+        progress.warn(STEP, f"{len(refused)} of {len(photographs)} images could not be read; the rest is in {out}:")
         for line in refused:
-            progress.say(STEP, f"  {line}")
+            progress.warn(STEP, f"  {line}")
     return refused
 
 

@@ -3,11 +3,13 @@
 import io
 import os
 import pty
+import re
 import time
 from typing import Any
 
 import pytest
 
+from components import progress
 from pipeline.display import display, percent, seconds_text
 
 EVENTS: list[dict[str, Any]] = [
@@ -50,12 +52,54 @@ def test_a_terminal_gets_bars_and_keeps_brackets(monkeypatch: pytest.MonkeyPatch
     assert "done in 1 min 01 s" in text
 
 
-def test_quiet_is_silent() -> None:
+def test_plain_lines_say_how_long_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr("pipeline.display.time.monotonic", lambda: next(clock))
     stream = io.StringIO()
-    with display(stream, quiet=True) as draw:
-        for event in EVENTS:
-            draw(event)
+    with display(stream) as draw:
+        for done in (1, 2, 3, 4):
+            draw({"kind": "advance", "step": "train", "done": done, "total": 10, "note": "loss 0.9"})
+    assert stream.getvalue().splitlines() == [
+        "[train]  10% loss 0.9",
+        "[train]  20% loss 0.9",
+        "[train]  30% about 2 min 20 s left loss 0.9",
+        "[train]  40% about 2 min 00 s left loss 0.9",
+    ]
+
+
+@pytest.mark.parametrize(("variables", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_no_color_takes_the_colors_and_leaves_the_bars(
+    variables: dict[str, str], colored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": "80", **variables}.items():
+        monkeypatch.setenv(name, value)
+    controller, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as stream, display(stream) as draw:
+        draw(EVENTS[0])
+        draw(EVENTS[1])
+        time.sleep(0.15)
+    text = os.read(controller, 1 << 20).decode()
+    os.close(controller)
+    assert "5%" in text
+    assert (re.search(r"\x1b\[(\d+;)*(3\d|38;[\d;]+)m", text) is not None) is colored
+
+
+def test_quiet_is_silent_but_for_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    progress.be_quiet(True)
+    try:
+        with display(stream) as draw:
+            for event in EVENTS:
+                draw(event)
+        progress.say("predict", "2 images")
+        progress.advance("predict", 1, 2)
+        progress.warn("predict", "1 of 2 images could not be read")
+    finally:
+        progress.be_quiet(False)
     assert stream.getvalue() == ""
+    assert capsys.readouterr().err == "[predict] 1 of 2 images could not be read\n"
 
 
 @pytest.mark.parametrize(

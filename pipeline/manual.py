@@ -1,0 +1,32 @@
+"""The command line's manual, from the commands themselves: python -m pipeline.manual > COMMANDS.md"""
+
+from collections.abc import Iterator
+
+import click
+
+_WIDTH = 100
+_HEAD = """# Commands
+
+What `--help` says of every command. This file is made from it by `make commands`, and a test holds the two together.
+"""
+
+
+def manual(root: click.Group, name: str) -> str:
+    """All commands in their order, each with its whole help, as Markdown."""
+    return "\n".join([_HEAD, *_sections(root, click.Context(root, info_name=name, **root.context_settings))])
+
+
+def _sections(command: click.Command, context: click.Context) -> Iterator[str]:
+    context.terminal_width = _WIDTH
+    yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child and not child.hidden:
+                yield from _sections(child, click.Context(child, context, name, **child.context_settings))
+
+
+if __name__ == "__main__":
+    from pipeline.cli import cli
+
+    print(manual(cli, "cps"), end="")
