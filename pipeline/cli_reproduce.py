@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components.errors import UserError, WorkFailed
+from pipeline.cli_manners import GOES_ON, quiet_option, when_stopped
 
 if TYPE_CHECKING:
     from components.dataset.run import RunRecord
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 )
 @click.option("--processes", default=0, type=click.IntRange(0), help="Training processes.  [default: as then]")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@quiet_option
+@when_stopped(GOES_ON)
 def reproduce(
     run: str, check: bool, dataset: str, pools: str, backbones: tuple[Path, ...], processes: int, as_json: bool
 ) -> None:
@@ -97,7 +100,7 @@ def _run(
     from pipeline.reproduce import comparison, comparison_lines, environment_differences
 
     others: dict[str, Any] = {"processes": processes, "eval_shards": 1, "predict_images": "val", "predict_limit": 24}
-    with display(quiet=False) as draw:
+    with display() as draw:
         outcome = run_locally(planned.parameters | others, home=home, environment=environment, on_event=draw)
     if outcome.exit_code:
         click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)

@@ -1,6 +1,7 @@
 """Generated street scenes: a dataset that needs no download, in the layout of the reference's Cityscapes."""
 
 import json
+import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -80,6 +81,11 @@ def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> N
     counts = {"train": settings.train, "val": settings.val, "unlabeled": unlabeled}
     try:
         folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(f"{folder} is there already: name a new folder") from None
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
+    try:
         for part, count in counts.items():
             for kind in ("images", "labels") if count else ():
                 if (kind, part) != ("labels", "unlabeled"):
@@ -90,10 +96,11 @@ def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> N
             [(part, index) for part, count in counts.items() for index in range(count)],
         ):
             pass
-    except FileExistsError:
-        raise UserError(f"{folder} is there already: name a new folder") from None
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)  # it was made here, and half of it is of no use
+        if isinstance(error, OSError):
+            raise UserError(f"{folder} cannot be written: {error.strerror}") from None
+        raise
 
 
 def _own_names(part: str, index: int) -> tuple[str, str]:
