@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from components import progress
 from components.errors import UserError
 from pipeline.cli_cluster import place_options, prepared
 from pipeline.cli_manners import GOES_ON, quiet_option, when_stopped
@@ -78,7 +79,7 @@ def matrix(
         _drop_place(context, options)
 
     def announce(number: int, cell: "Cell", what: str) -> None:
-        click.echo(f"[matrix] {number}/{len(cells)} {_name(cell)}: {what}", err=True)
+        progress.say("matrix", f"{number}/{len(cells)} {_name(cell)}: {what}")
 
     options |= {"ratio": cells[0].ratio, "seed": cells[0].seed, "predict_images": "val", "predict_limit": 1}
     done = (_on_cluster if cluster else _on_this_machine)(cells, options, announce)
