@@ -14,6 +14,7 @@ from pipeline.cli_completion import completion
 from pipeline.cli_dataset import dataset
 from pipeline.cli_label_next import label_next
 from pipeline.cli_matrix import matrix
+from pipeline.cli_plan import plan
 from pipeline.cli_reproduce import reproduce
 from pipeline.cli_results import compare, predict, weights
 from pipeline.cli_run import compile_, recipes, run
@@ -38,6 +39,7 @@ def cli() -> None:
     \b
     cps run                                    the whole pipeline on generated street scenes
     cps run --dataset photos/ --ratio 1/8      on your own images, an eighth of the labels used
+    cps plan --dataset photos/ --memory 8GiB   what that will need, before it is paid for
     cps submit --ratio 1/8 --watch             the same on a Kubeflow Pipelines server
     cps matrix --baseline                      mIoU by number of labels: did CPS help?
     cps reproduce RUN                          the same run again: does it come to the same?
@@ -52,6 +54,7 @@ def cli() -> None:
 
 
 for command in (
+    plan,
     run,
     submit,
     schedule,

@@ -6,7 +6,7 @@
 from kfp import dsl
 
 from pipeline import steps
-from pipeline.placement import Place, give_login, give_training, give_webhook, place
+from pipeline.placement import TRAINING_HOURS, Place, give_login, give_training, give_webhook, place
 
 
 @dsl.pipeline(name="evaluate-checkpoints")
@@ -148,7 +148,7 @@ def cross_pseudo_supervision(
             store_secret=store_secret,
             split=split.outputs["split"],
         )
-        place(trained, heavy, "Train both networks", hours=14 * 24, retries=3)
+        place(trained, heavy, "Train both networks", hours=TRAINING_HOURS, retries=3)
         give_training(trained, gpus=split.outputs["pod_gpus"], accelerator=accelerator, node_selector=node_selector)
 
         scored = evaluate_checkpoints(

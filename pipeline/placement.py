@@ -24,6 +24,8 @@ LOGIN = ("CPS_DOWNLOAD_TOKEN", "CPS_DOWNLOAD_USER", "CPS_DOWNLOAD_PASSWORD", "CP
 WEBHOOK_SECRET, WEBHOOK = "cps-webhook", "CPS_WEBHOOK_URL"
 """Where the end of a run is told. The Secret may be missing."""
 
+TRAINING_HOURS = 14 * 24
+
 SHARED_MEMORY = "8Gi"
 """The most that a pod's processes share; what they use of it counts as the pod's memory."""
 

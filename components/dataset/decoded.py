@@ -31,7 +31,7 @@ LIMIT_VARIABLE = "CPS_DECODED_BYTES"
 MEMORY = Path("/dev/shm")
 PRIVATE_BYTES = 1 << 30
 """What one process keeps for itself of what the shared memory has no room for."""
-_FREE_SHARE = 0.5
+FREE_SHARE = 0.5
 """Of the shared memory that is free so much is taken where CPS_DECODED_BYTES does not say how much."""
 _SHAPE = struct.Struct("=3I")
 
@@ -81,7 +81,7 @@ class _Shared:
         self._folder = folder
         free = shutil.disk_usage(folder).free
         limit = size_setting(LIMIT_VARIABLE)
-        self._limit = int((free + _used(folder)) * _FREE_SHARE) if limit is None else limit
+        self._limit = int((free + _used(folder)) * FREE_SHARE) if limit is None else limit
         weakref.finalize(self, _leave, folder, lock)
 
     def get(self, key: str) -> Pixels | None:

@@ -17,7 +17,7 @@ import numpy as np
 from components import progress
 from components.dataset.manifest import Manifest, Sample
 from components.dataset.reader import DatasetReader
-from components.dataset.run import load_run
+from components.dataset.run import RunRecord, load_run
 from components.dataset.split import Split
 from components.errors import WorkFailed
 from components.evaluation.images import DecodedImages
@@ -67,8 +67,12 @@ class Sweep:
 
 def open_sweep(store: "Store", run_key: str, cache: Path | None) -> tuple[Sweep, DatasetReader]:
     record, split = load_run(store, run_key)
-    recipe = parse_recipe(record.settings, store.uri(keys.run(run_key, "run.json")))
     reader = DatasetReader(store, record.dataset.digest, cache)
+    return sweep_of(record, split, reader), reader
+
+
+def sweep_of(record: RunRecord, split: Split, reader: DatasetReader) -> Sweep:
+    recipe = parse_recipe(record.settings, f"run {record.run_key}")
     engine = choose(allow_bf16=recipe.evaluation.bf16)
     protocol = Protocol(
         split=split.fingerprint,
@@ -81,7 +85,7 @@ def open_sweep(store: "Store", run_key: str, cache: Path | None) -> tuple[Sweep,
         scales=recipe.evaluation.scales,
         flip=recipe.evaluation.flip,
     )
-    return Sweep(run_key, recipe, split, reader.manifest, protocol), reader
+    return Sweep(record.run_key, recipe, split, reader.manifest, protocol)
 
 
 def read_index(store: "Store", run_key: str) -> list[CheckpointEntry]:

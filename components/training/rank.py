@@ -43,11 +43,11 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
     from components.training.recovery import newest_recovery, remove_recovery
 
     limit = step_timeout()
-    with noticed_termination() as stop, carried(store, run_key), _tracker(record) as tracker:
+    with noticed_termination() as stop, carried(store, run_key), tracker_of(record) as tracker:
         counts = {name: len(getattr(split, name)) for name in ("labeled", "unlabeled", "val")}
         manifest = store.uri(keys.dataset_manifest(record.dataset.digest))
         tracker.log_dataset(record.dataset.name, record.dataset.digest, manifest, counts)
-        training = _prepare(store, record, split, recipe, tracker)
+        training = prepare_training(store, record, split, recipe, tracker)
         if training.group.leads:
             note_environment(store, run_key, _environment(training.group))
         recovery = newest_recovery(store, run_key)
@@ -85,7 +85,7 @@ def _described(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
     return {**entry, "sha256": stored.sha256, "size": stored.size}
 
 
-def _prepare(store: Store, record: RunRecord, split: Split, recipe: Recipe, tracker: Tracker) -> "Training":
+def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Recipe, tracker: Tracker) -> "Training":
     import paddle
 
     from components.dataset.reader import DatasetReader
@@ -160,7 +160,7 @@ def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:
         progress.say("train", f"pretrained weights {source}: {match}")
 
 
-def _tracker(record: RunRecord) -> Tracker:
+def tracker_of(record: RunRecord) -> Tracker:
     settings = {
         f"{group}.{name}": value
         for group, values in record.settings.items()

@@ -49,7 +49,7 @@ def camvid_training() -> Iterator["Training"]:
 
             store = open_store()
             record, split = load_run(store, run_key)
-            with rank._tracker(record) as tracker:
-                yield rank._prepare(store, record, split, parse_recipe(record.settings, run_key), tracker)
+            with rank.tracker_of(record) as tracker:
+                yield rank.prepare_training(store, record, split, parse_recipe(record.settings, run_key), tracker)
         finally:
             services_down(home)

@@ -72,8 +72,8 @@ def prepare(*arguments: Any) -> Any:
     return training
 
 
-original = rank._prepare
-rank._prepare = prepare
+original = rank.prepare_training
+rank.prepare_training = prepare
 record("process")
 
 if __name__ == "__main__":

@@ -126,8 +126,8 @@ def trained(store, run_key: str, stacks: Path, *, audit: bool = True) -> tuple[d
     """Weights of both networks after a whole training in this process, and the epochs of its audit."""
     record, split = load_run(store, run_key)
     recipe = parse_recipe(record.settings, run_key)
-    with noticed_termination() as stop, rank._tracker(record) as tracker:
-        training = rank._prepare(store, record, split, recipe, tracker)
+    with noticed_termination() as stop, rank.tracker_of(record) as tracker:
+        training = rank.prepare_training(store, record, split, recipe, tracker)
         assert training.audit is not None
         epochs = training.audit.epochs
         training.audit = training.audit if audit else None

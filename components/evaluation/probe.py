@@ -1,0 +1,83 @@
+"""What scoring a checkpoint costs, found on a few val images: the second process of `cps plan`.
+
+    python3 -m components.evaluation.probe FOLDER
+
+reads what `components.training.probe` has left in the folder, and leaves evaluation.json. Nothing is stored.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from components.dataset.reader import DatasetReader
+from components.dataset.run import RunRecord
+from components.dataset.split import Split
+from components.errors import UserError
+from components.evaluation.images import DecodedImages
+from components.evaluation.sweep import score_images, sweep_of, with_label
+from components.inference.checkpoint import open_checkpoint
+from components.inference.sliding import images_in_flight
+from components.running import step_guard
+from components.storage.client import open_store
+
+Result = TypeVar("Result")
+
+_IMAGES = 4
+"""That are timed, at least; at least as many as are scored at once."""
+
+
+def probe_evaluation(folder: Path) -> dict[str, Any]:
+    """Score some val images with both networks and their average, as the sweep does; before that some untimed.
+
+    A checkpoint's structure is exported when it is first met, and so the second opening is what each one costs.
+    """
+    record = RunRecord.model_validate_json((folder / "run.json").read_bytes())
+    split = Split.model_validate_json((folder / "split.json").read_bytes())
+    with DatasetReader(open_store(), record.dataset.digest) as reader:
+        sweep = sweep_of(record, split, reader)
+        samples = with_label(split.val)
+        if not samples:
+            raise UserError(f"dataset {record.dataset.name} has no validation image with a label")
+        with DecodedImages(reader, samples, folder) as images:
+            workers = images_in_flight(images.pair(0)[1].size, len(sweep.protocol.classes))
+        count = min(len(samples), max(workers, _IMAGES))
+        opening = partial(
+            open_checkpoint,
+            folder / "checkpoint.safetensors",
+            threads=workers,
+            allow_bf16=sweep.recipe.evaluation.bf16,
+        )
+        checkpoint, start = _timed(opening)
+        with DecodedImages(reader, samples[:workers], folder) as first:
+            score_images(checkpoint, first, sweep, workers)
+        checkpoint, again = _timed(opening)
+        with DecodedImages(reader, samples[-count:], folder) as images:
+            _, seconds = _timed(partial(score_images, checkpoint, images, sweep, workers))
+    return {
+        "images_probed": count,
+        "image_seconds": seconds / count,
+        "start_seconds": start,
+        "open_seconds": again,
+        "images": len(samples),
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
+    began = time.monotonic()
+    return work(), time.monotonic() - began
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    with step_guard("probe"):
+        (folder / "evaluation.json").write_text(json.dumps(probe_evaluation(folder)))
+
+
+if __name__ == "__main__":
+    main()

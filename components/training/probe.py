@@ -1,0 +1,126 @@
+"""What a training needs, found by a few real steps of it: the first process of `cps plan`.
+
+    python3 -m components.training.probe FOLDER
+
+reads FOLDER/run.json, split.json and probe.json, and the dataset from the store. It leaves training.json and
+checkpoint.safetensors in the folder, and nothing in the store.
+"""
+
+import json
+import os
+import resource
+import shutil
+import statistics
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.dataset.decoded import MEMORY, PRIVATE_BYTES
+from components.dataset.reader import DatasetReader
+from components.dataset.run import RunRecord
+from components.dataset.split import Split
+from components.networks import processor
+from components.recipes.loader import parse_recipe
+from components.running import step_guard
+from components.storage.client import ObjectRef, Store
+from components.storage.settings import StoreSettings, settings_from_environment
+from components.training.watchdog import Watchdog
+
+WARM_UP = 3
+"""Steps that are not timed: the first ones read files and fill caches."""
+_SAMPLE = 16
+"""Images whose size is looked at."""
+
+
+class Unwritten(Store):
+    """Reads the store, and writes nothing to it: what is saved is counted, and a checkpoint is put into a folder."""
+
+    def __init__(self, settings: StoreSettings, folder: Path) -> None:
+        super().__init__(settings)
+        self.folder, self.sizes = folder, dict[str, int]()
+
+    def put_bytes(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> ObjectRef:  # noqa: ARG002
+        self.sizes[key] = len(data)
+        if "/checkpoints/" in key:
+            (self.folder / "checkpoint.safetensors").write_bytes(data)
+        return ObjectRef(key, self.uri(key), len(data), "", datetime.now(UTC))
+
+
+class StepClock(Watchdog):
+    """Notes when each step has ended, and ends nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(0, Path(os.devnull))
+        self.ends: list[float] = []
+
+    def alive(self) -> None:
+        self.ends.append(time.monotonic())
+
+
+def probe_training(folder: Path, steps: int) -> dict[str, Any]:
+    """Make WARM_UP + `steps` + 1 steps; the last, after which all is saved, is not timed either."""
+    began = time.monotonic()
+    record = RunRecord.model_validate_json((folder / "run.json").read_bytes())
+    split = Split.model_validate_json((folder / "split.json").read_bytes())
+    recipe = parse_recipe(record.settings, "probe")
+    processor.prepare(networks=2)
+    from components.training.loop import fit
+    from components.training.preemption import Termination
+    from components.training.rank import prepare_training, tracker_of
+    from components.training.schedule import Plan
+
+    store, clock, count = Unwritten(settings_from_environment(), folder), StepClock(), WARM_UP + steps + 1
+    with tracker_of(record) as tracker:
+        training = prepare_training(store, record, split, recipe, tracker)
+        whole, reader = training.plan, training.data.reader
+        settings = recipe.training.model_copy(update={"recovery_steps": count})
+        training = replace(training, plan=Plan(1, count, (1,)), recipe=recipe.model_copy(update={"training": settings}))
+        clock.alive()
+        fit(training, 0, stop=Termination(), watchdog=clock)
+        training.uploads.finish()
+    seconds = [after - before for before, after in zip(clock.ends, clock.ends[1:], strict=False)][WARM_UP:-1]
+    return {
+        "steps_probed": len(seconds),
+        "step_seconds": statistics.median(seconds),
+        "step_seconds_range": [min(seconds), max(seconds)],
+        "start_seconds": clock.ends[0] - began,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "epochs": whole.epochs,
+        "steps": whole.steps,
+        "checkpoints": len(whole.checkpoint_epochs),
+        "checkpoint_bytes": _size(store, "/checkpoints/"),
+        "recovery_bytes": _size(store, "/recovery."),
+        "decoded_bytes": decoded_bytes(reader, split),
+        "private_bytes": PRIVATE_BYTES,
+        "shm_bytes": shutil.disk_usage(MEMORY).total if MEMORY.is_dir() else 0,
+        "dataset_bytes": sum(shard.size for shard in reader.manifest.shards),
+    }
+
+
+def decoded_bytes(reader: DatasetReader, split: Split) -> int:
+    """Of all training images and labels, decoded, from the size of some: 3 bytes a pixel, 4 with its label."""
+    labeled, known = [sample.image for sample in split.labeled], reader.manifest.train_labels()
+    names = [*labeled, *split.unlabeled]
+    some = names[:: max(1, len(names) // _SAMPLE)]
+    pixels = statistics.mean(reader.image(name).size // 3 for name in some)
+    # The hidden labels are looked at too, to audit the pseudo labels.
+    return round(sum(pixels * (4 if name in known else 3) for name in names))
+
+
+def _size(store: Unwritten, part: str) -> int:
+    return max(size for key, size in store.sizes.items() if part in key)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    with step_guard("probe"):
+        wanted = json.loads((folder / "probe.json").read_text())
+        found = probe_training(folder, wanted["steps"])
+        (folder / "training.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

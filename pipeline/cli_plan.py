@@ -1,0 +1,134 @@
+"""`cps plan`: what a run will need, before anything is paid for."""
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from components.errors import UserError, WorkFailed
+from pipeline.cli_run import pipeline_parameters, run
+
+if TYPE_CHECKING:
+    from pipeline.plan import Forecast, Limits
+
+_UNITS = {"": 1, "B": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
+
+@click.command(short_help="Forecast what a run will need, from a few real steps.")
+@click.option("--steps", default=8, show_default=True, type=click.IntRange(1, 1000), help="Steps that are timed.")
+@click.option("--memory", default="", help="What the pod or machine that trains has, such as 8GiB.")
+@click.option("--shm", default="", help="What its /dev/shm has.")
+@click.option("--disk", default="", help="What the object store has left.")
+@click.option("--hours", default=0.0, type=click.FloatRange(0), help="How long the run may take.")
+@click.option("--pod", is_flag=True, help="Memory, /dev/shm and hours as the compiled training step has them.")
+@click.option("--json", "as_json", is_flag=True, help="All of it as JSON on standard output.")
+def plan(
+    dataset: str,
+    ratio: str,
+    recipe: str,
+    settings: tuple[str, ...],
+    steps: int,
+    pod: bool,
+    as_json: bool,
+    **others: Any,
+) -> None:
+    """Forecast what a run will need: time, memory, /dev/shm and storage.
+
+    A few real training steps are made and some images scored, on this machine, in one process, with the batch and
+    images of the run. Nothing of it stays: the dataset is prepared in an object store that is removed again, or read
+    from yours as stored:DIGEST. The forecast is for this machine; none is made for another one or for a GPU that is
+    not here. Prediction and pages are not in it. Exit code 1 where the run does not fit what is given.
+
+    \b
+    Examples:
+      cps plan
+      cps plan --dataset photos/ --recipe camvid-mobilenetv2 --ratio 1/4 --memory 8GiB --shm 1GiB --disk 50GiB --hours 6
+      cps plan --pod --json | jq .forecast
+    """
+    from pipeline.plan import as_dict, forecast, probe, slower, too_much
+
+    limits = _limits(others.pop("memory"), others.pop("shm"), others.pop("disk"), others.pop("hours"), pod=pod)
+    parameters = pipeline_parameters(
+        dataset, ratio, recipe, settings, "val", processes=1, eval_shards=1, predict_limit=1, **others
+    )
+    planned, found = probe(parameters, steps)
+    expected = forecast(found, limits)
+    problems = too_much(expected, limits)
+    if as_json:
+        click.echo(json.dumps(as_dict(planned, found, expected, limits, problems), indent=2))
+    else:
+        click.echo("\n".join(_table(found, expected, limits)))
+    for line in slower(expected, limits):
+        click.echo(f"cps: warning: {line}", err=True)
+    if problems:
+        raise WorkFailed(f"{planned.key} does not fit: {'; '.join(problems)}")
+
+
+# What means the same as for `cps run` is the same option, in the order in which one reads them.
+_OPTIONS = {option.name: option for option in (*run.params, *plan.params)}
+_ORDER = (
+    *("dataset", "sha256", "pools", "ratio", "recipe", "settings", "seed", "epochs", "batch_size"),
+    *("steps", "memory", "shm", "disk", "hours", "pod", "as_json"),
+)
+plan.params = [_OPTIONS[name] for name in _ORDER]
+
+
+def parse_size(option: str, text: str) -> int:
+    """`8GiB`, `8Gi`, `500MB`, `1.5G` in bytes. Raises UserError."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?) ?([kKMGT]?i?)B?", text.strip())
+    if not match or match[2] not in _UNITS or not float(match[1]):
+        raise UserError(f"--{option} {text!r} must be an amount such as 8GiB, 8Gi or 500MB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _limits(memory: str, shm: str, disk: str, hours: float, *, pod: bool) -> "Limits":
+    from pipeline.plan import Limits
+
+    if pod:
+        from pipeline.dag import cross_pseudo_supervision
+        from pipeline.placement import SHARED_MEMORY, TRAINING_HOURS
+
+        default = cross_pseudo_supervision.component_spec.inputs["memory"].default
+        memory, shm, hours = memory or default, shm or SHARED_MEMORY, hours or TRAINING_HOURS
+    sizes = {"memory": memory, "shm": shm, "disk": disk}
+    return Limits(**{name: parse_size(name, text) for name, text in sizes.items() if text}, hours=hours or None)
+
+
+def _table(found: dict[str, dict[str, Any]], expected: "Forecast", limits: "Limits") -> list[str]:
+    from pipeline.display import seconds_text
+    from pipeline.plan import size_text
+
+    training, evaluation = found["training"], found["evaluation"]
+    low, high = training["step_seconds_range"]
+    trained = (
+        f"{training['epochs']} epochs, {expected.steps} steps of {training['step_seconds']:.3g} s "
+        f"({low:.3g} to {high:.3g} in {training['steps_probed']})"
+    )
+    each = f"{evaluation['image_seconds']:.3g} s each"
+    scored = f"{training['checkpoints']} checkpoints on {evaluation['images']} images, {each}"
+    stored = (
+        f"{training['checkpoints']} checkpoints of {size_text(training['checkpoint_bytes'])}, two recoveries of "
+        f"{size_text(training['recovery_bytes'])}, the dataset's {size_text(training['dataset_bytes'])}, best weights"
+    )
+    resident = f"resident {size_text(training['peak_rss_bytes'])} in training, and decoded images"
+    given = {"time": f"{limits.hours:g} h" if limits.hours else ""}
+    given |= {
+        name: size_text(size) if size else ""
+        for name, size in (("memory", limits.memory), ("/dev/shm", limits.shm), ("storage", limits.disk))
+    }
+    rows = [
+        ("training", seconds_text(expected.training_seconds), "", trained),
+        ("evaluation", seconds_text(expected.evaluation_seconds), "", scored),
+        ("time", seconds_text(expected.seconds), given["time"], "both, one after the other, on this machine"),
+        ("memory", size_text(expected.memory_bytes), given["memory"], resident),
+        (
+            "/dev/shm",
+            size_text(expected.decoded_bytes),
+            given["/dev/shm"],
+            "decoded training images, if there is room",
+        ),
+        ("storage", size_text(expected.storage_bytes), given["storage"], stored),
+    ]
+    return [f"{'':<12}{'forecast':<14}{'given':<12}", *(f"{a:<12}{b:<14}{c:<12}{d}" for a, b, c, d in rows)]
