@@ -54,8 +54,8 @@ def cli() -> None:
 
 
 for command in (
-    plan,
     run,
+    plan,
     submit,
     schedule,
     matrix,

@@ -44,7 +44,7 @@ def plan(
     \b
     Examples:
       cps plan
-      cps plan --dataset photos/ --recipe camvid-mobilenetv2 --ratio 1/4 --memory 8GiB --shm 1GiB --disk 50GiB --hours 6
+      cps plan --dataset photos/ --ratio 1/4 --memory 8GiB --shm 1GiB --disk 50GiB --hours 6
       cps plan --pod --json | jq .forecast
     """
     from pipeline.plan import as_dict, forecast, probe, slower, too_much

@@ -59,6 +59,7 @@ def reproduce(
     home = state_home()
     environment = resolve_environment(home, tracking=not check)
     store = Store(settings_from_environment(environment))
+    store.check()  # a new one has no bucket yet
     record = read_record(run, store)
     if dataset:
         take_dataset(record, store, dataset, pools=pools)
