@@ -37,9 +37,9 @@ def plan(
     """Forecast what a run will need: time, memory, /dev/shm and storage.
 
     A few real training steps are made and some images scored, on this machine, in one process, with the batch and
-    images of the run. Nothing of it stays: the dataset is prepared in an object store that is removed again, or read
-    from yours as stored:DIGEST. The forecast is for this machine; none is made for another one or for a GPU that is
-    not here. Prediction and pages are not in it. Exit code 1 where the run does not fit what is given.
+    images of the run. No store keeps anything of it: the dataset is prepared in one that is removed again, or read from
+    yours as stored:DIGEST. The forecast is for this machine; none is made for another one, and a GPU's memory is not
+    looked at. Prediction and pages are not in it. Exit code 1 where the run does not fit what is given.
 
     \b
     Examples:
