@@ -92,7 +92,7 @@ def test_what_is_no_run_key_has_no_job():
         (("spec", "trainer", "resourcesPerNode", "limits", "memory"), "16 GB", "does not match"),
         (("spec", "runtimeRef"), {"kind": "ClusterTrainingRuntime"}, "'name' is a required property"),
         (("spec", "trainer", "env", 0, "valueFrom", "configMapKeyRef"), {"name": "x"}, "'key' is a required property"),
-        (("spec", "runtimePatches", 0, "manager"), "", "''"),
+        (("spec", "runtimePatches", 0), {"trainingRuntimeSpec": None}, "'manager' is a required property"),
     ],
 )
 def test_a_wrong_field_is_found(path, value, found):
