@@ -97,7 +97,7 @@ def matrix(
 _OPTIONS = {option.name: option for option in (*run.params, *matrix.params)}
 _ORDER = (
     *("dataset", "sha256", "pools", "ratios", "seeds", "baseline", "recipe", "settings"),
-    *("epochs", "batch_size", "processes", "eval_shards", "output", "as_json", "cluster"),
+    *("epochs", "batch_size", "processes", "eval_shards", "output", "as_json", "quiet", "cluster"),
 )
 _PLACE = tuple(option.name for option in matrix.params if option.name not in (*_ORDER, "name"))
 matrix.params = [_OPTIONS[name] for name in (*_ORDER, *_PLACE)]

@@ -83,6 +83,7 @@ def test_nothing_heavy_is_imported_for_the_help() -> None:
         (["run", "--sha256", "abc"], "'abc'"),
         (["run", "--seed", "-1"], "--seed"),
         (["run", "--eval-shards", "0"], "--eval-shards"),
+        (["matrix", "--quiet", "--dataset", "nowhere"], "'nowhere' does not exist"),
         (["rnu"], "Did you mean 'run'?"),
         (["recipes", "show", "demu"], "did you mean 'demo'?"),
         (["compile", "-o", "cps.json"], "must end in .yaml"),
