@@ -54,7 +54,6 @@ class OnnxRuntimeSession:
 
 class OpenVinoSession:
     def __init__(self, model: "ModelProto", precision: str) -> None:
-        _fill_tables()
         cores, core = usable_cores(), _core()
         self._compiled = core.compile_model(
             core.read_model(model.SerializeToString()),
@@ -77,20 +76,25 @@ class OpenVinoSession:
         return [request.get_output_tensor(number).data.copy() for number in range(len(self._compiled.outputs))]
 
 
-@cache
-def _core() -> "Core":
-    """The one of this process, never given up.
+_one_at_a_time = threading.Lock()
 
-    With its first network each takes the stack that signals are handled on for a larger one, and at its own end puts
-    back what was there before: of two that end in the order in which they began, the second puts back the first's,
-    which is freed by then, and the next SIGTERM or SIGINT ends the process with a segmentation fault.
+
+def _core() -> "Core":
+    """The one of this process, never given up, whichever threads ask first."""
+    with _one_at_a_time:  # a cache alone lets two of them make one each
+        return _only_core()
+
+
+@cache
+def _only_core() -> "Core":
+    """With its first network a core takes the stack that signals are handled on for a larger one, and at its own end
+    puts back what was there before: of two that end in the order in which they began, the second puts back the
+    first's, which is freed by then, and the next SIGTERM or SIGINT ends the process with a segmentation fault.
     """
     import openvino
 
+    _fill_tables()
     return openvino.Core()
-
-
-_one_at_a_time = threading.Lock()
 
 
 def _fill_tables() -> None:
@@ -101,9 +105,8 @@ def _fill_tables() -> None:
     """
     import openvino
 
-    with _one_at_a_time:
-        tensor = openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
-        assert tensor.element_type.to_dtype() == tensor.data.dtype
+    tensor = openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
+    assert tensor.element_type.to_dtype() == tensor.data.dtype
 
 
 def installed_runtimes() -> list[str]:

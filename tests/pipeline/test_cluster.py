@@ -211,7 +211,7 @@ class TestConnection:
         kfp_server.token = "mounted"
         (tmp_path / "token").write_text("mounted")
         monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
-        Server(Connection(kfp_server.address))
+        assert submission.find_or_upload(Server(Connection(kfp_server.address))).uploaded
 
     def test_who_may_only_read_is_told_why(self, server: Server, kfp_server: KfpServer) -> None:
         kfp_server.read_only = True
