@@ -1,6 +1,6 @@
 """A training process that records what it does, and meets faults at chosen steps: stands in for worker.py.
 
-FAULTS in the environment is a folder: each fault-*.json in it is {"rank", "step", "kind"} and happens once, whichever
+FAULTS in the environment is a folder: each file NUMBER.RANK.STEP.KIND in it is a fault that happens once, in whichever
 attempt gets there first. record.jsonl takes a line for every step and for every logged point.
 """
 
@@ -29,12 +29,13 @@ def record(kind: str, **values: Any) -> None:
 
 def due(step: int, *kinds: str) -> str:
     """The fault that happens now, "" if none."""
-    for path in sorted(FOLDER.glob("fault-*.json")):
-        fault = json.loads(path.read_text())
-        if (fault["rank"], fault["step"]) == (RANK, step) and fault["kind"] in kinds:
-            path.rename(path.with_suffix(".done"))
-            record("fault", step=step, fault=fault["kind"])
-            return str(fault["kind"])
+    # Only this rank's own: another's may be gone before it is looked at.
+    for path in sorted(FOLDER.glob(f"*.{RANK}.{step}.*")):
+        kind = path.suffix[1:]
+        if kind in kinds:
+            path.unlink()
+            record("fault", step=step, fault=kind)
+            return kind
     return ""
 
 
