@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.random_batch import random_batch
+
 CROP, BATCH = int(os.environ.get("CPS_BENCH_CROP", 256)), 2
 CLASSES = 19
 ANSWER = "answer: "
@@ -79,7 +81,6 @@ def ours() -> None:
     from components.networks.weights import checkpoint_meta, pack
     from components.recipes import load_recipe
     from components.training.cps import Batch
-    from components.training.cutmix import cutmix_mask
     from components.training.losses import Criterion, min_kept_pixels
     from components.training.pair import Pair
     from components.training.recovery import Recovery, pack_recovery
@@ -93,18 +94,7 @@ def ours() -> None:
     rng = np.random.default_rng(0)
 
     def batch() -> Batch:
-        images = rng.standard_normal((3, BATCH, 3, CROP, CROP)).astype(np.float32)
-        mask = np.stack([cutmix_mask(rng, (CROP, CROP), 3, (0.25, 0.5)) for _ in range(BATCH)])
-        return Batch(
-            labeled=images[0],
-            labels=rng.integers(0, CLASSES, (BATCH, CROP, CROP)),
-            first=images[1],
-            second=images[2],
-            mixed=np.where(mask[:, None], images[2], images[1]),
-            mask=mask,
-            void=np.zeros_like(mask),
-            names=(),
-        )
+        return random_batch(rng, BATCH, (CROP, CROP), CLASSES)
 
     def save(_state: Any) -> dict[str, int]:
         networks = {name: branch.weights() for name, branch in pair.branches.items()}
