@@ -19,6 +19,8 @@ MLFLOW = "MLflow"
 STORE_SECONDS = 60
 TRACKING_SECONDS = 180
 STARTS = 3
+LAST_WORDS = 500
+"""Characters of what a server said last: with the path of a deep folder in them, the reason still is."""
 
 
 @dataclass(frozen=True)
@@ -272,4 +274,4 @@ def _said_since(log: Path, offset: int) -> str:
 def _last_line(log: Path) -> str:
     lines = _said_since(log, max(0, log.stat().st_size - 4096)).split("\n")
     said = [line.strip() for line in lines if line.strip()]
-    return said[-1][:200] if said else "it said nothing"
+    return said[-1][:LAST_WORDS] if said else "it said nothing"

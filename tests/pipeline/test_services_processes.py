@@ -27,7 +27,8 @@ def test_a_pid_that_another_process_got(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_was_set_does_not_make_a_server_a_stranger(tmp_path: Path) -> None:
-    record = _start(tmp_path, "import time; time.sleep(60)")
+    record = _start(tmp_path, "print('ready', flush=True); import time; time.sleep(60)")
+    _until_said(tmp_path, "ready")  # for a moment after it was started, a process has no command
     assert is_running(record.model_copy(update={"started": record.started - 3600}))
     stop([record])
 
