@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -224,7 +225,7 @@ def _wait(name: str, service: ServiceState, log: Path, ready: Callable[[], bool]
     deadline = time.monotonic() + seconds
     while not ready():
         if not processes.is_running(service.process):
-            raise WorkFailed(f"{name} ended while it started: {_last_line(log)} (all of it in {log})")
+            raise WorkFailed(f"{name} ended while it started: {_last_words(log)} (all of it in {log})")
         if time.monotonic() > deadline:
             raise WorkFailed(f"{name} does not answer at {_address(service.port)} after {seconds:.0f} s: see {log}")
         time.sleep(0.05)
@@ -271,7 +272,9 @@ def _said_since(log: Path, offset: int) -> str:
         return file.read().decode(errors="replace")
 
 
-def _last_line(log: Path) -> str:
-    lines = _said_since(log, max(0, log.stat().st_size - 4096)).split("\n")
+def _last_words(log: Path) -> str:
+    lines = _said_since(log, max(0, log.stat().st_size - 65_536)).split("\n")
     said = [line.strip() for line in lines if line.strip()]
-    return said[-1][:LAST_WORDS] if said else "it said nothing"
+    # The store's threads may say more after the one that ends it all, whose line begins with F and the date.
+    fatal = [line for line in said if re.match(r"F\d{4} ", line)]
+    return (fatal or said)[-1][:LAST_WORDS] if said else "it said nothing"
