@@ -1,11 +1,12 @@
 """The sweep of every checkpoint against one val.py process for each checkpoint and network, on CamVid's val images.
 
-CPS_TEST_DATA=… python -m tests.benchmarks.bench_sweep [--checkpoints 10] [--images 20] [--rounds 2]
+CPS_TEST_DATA=… python -m tests.benchmarks.bench_sweep [--checkpoints 10] [--images 20] [--rounds 2] [--theirs 2]
 
 Two MobileNetV2 networks of camvid-mobilenetv2 in each checkpoint, each with weights of its own, at 480 x 360. Ours is
 one process that scores left, right and their average; theirs is two processes a checkpoint, which cannot score the
 average. Both sides are whole processes, started from the shell, with every import and decoding counted; ours fetches
-its images and checkpoints from the object store besides, theirs has them as files. Then: what one more checkpoint
+its images and checkpoints from the object store besides, theirs has them as files. With --theirs only so many
+checkpoints' processes are run of theirs, and their time is multiplied: they are alike. Then: what one more checkpoint
 costs, what the sweep costs besides, and the peak memory of one process of either.
 """
 
@@ -167,29 +168,35 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=int, default=10)
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--theirs", type=int, help="run the reference on so many of the checkpoints; default: all")
+    parser.add_argument("--only-comparison", action="store_true", help="leave the cost of a checkpoint out")
     parser.add_argument("--only-cost", action="store_true", help="leave the comparison out")
     options = parser.parse_args()
-    count = options.checkpoints
+    count, theirs = options.checkpoints, options.theirs or options.checkpoints
     with object_store() as store, tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         run = make_run(store, Path(name), options.images, count)
         if not options.only_cost:
             work = f"{count} checkpoints x {options.images} images"
+            if theirs < count:
+                print(f"theirs: {2 * theirs} of its {2 * count} processes are run, and their time is multiplied")
             run.sweep(1)  # the structure is exported once, for all sweeps to come
             paired(
                 work,
                 lambda: run.sweep(count),
-                lambda: run.reference(count),
+                lambda: run.reference(theirs),
                 rounds=options.rounds,
                 goal=FASTER,
                 warm_up=False,
+                their_share=theirs / count,
             )
-        cost(run, count)
+        if not options.only_comparison:
+            cost(run, count, options.rounds)
 
 
-def cost(run: Run, count: int) -> None:
+def cost(run: Run, count: int, rounds: int) -> None:
     points, peaks = list[tuple[int, float]](), []
     run.sweep(1)
-    for number in sorted({1, max(1, count // 2), count}) * 3:
+    for number in sorted({1, max(1, count // 2), count}) * rounds:
         began = time.perf_counter()
         peaks.append(run.sweep(number))
         points.append((number, time.perf_counter() - began))

@@ -28,6 +28,7 @@ def paired(
     goal: float,
     between: Callable[[], object] = lambda: None,
     warm_up: bool = True,
+    their_share: float = 1.0,
 ) -> float:
     """Print how many times faster `ours` is than `theirs`, and return the median.
 
@@ -36,13 +37,14 @@ def paired(
     Args:
         between: is done before each, outside the timing.
         warm_up: False where each is a process of its own, which begins anew every time.
+        their_share: of the work that `theirs` does; its seconds are divided by it.
     """
     ratios, times = list[float](), list[tuple[float, float]]()
     for number in range(-1 if warm_up else 0, rounds):
         taken = {}
         for work in (ours, theirs) if number % 2 == 0 else (theirs, ours):
             between()
-            taken[work] = seconds(work)
+            taken[work] = seconds(work) / (their_share if work is theirs else 1)
         if number >= 0:
             ratios.append(taken[theirs] / taken[ours])
             times.append((taken[ours], taken[theirs]))
