@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 _ORIENTATION = 0x0112
+_BAND = 1 << 24
+"""Pixels that are taken out of an opened picture at once."""
 
 
 def is_turned(picture: Image.Image) -> bool:
@@ -23,7 +25,20 @@ def upright_rgb(picture: Image.Image) -> NDArray[np.uint8]:
         return _from_16_bits(np.asarray(picture))
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
-    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    return _pixels(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def _pixels(picture: Image.Image) -> NDArray[np.uint8]:
+    """Those of a large picture some rows at a time, since Pillow holds what it gives away twice."""
+    width, height = picture.size
+    if width * height <= _BAND:
+        return np.asarray(picture)
+    pixels = np.empty((height, width, 3), np.uint8)
+    step = max(1, _BAND // width)
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+    return pixels
 
 
 def _from_16_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -33,7 +33,9 @@ def paint(ids: ClassIds, classes: Sequence[PaintedClass]) -> Pixels:
     """(H, W) ids to (H, W, 3) RGB."""
     colors = np.full((max(256, len(classes), int(ids.max(initial=0)) + 1), 3), VOID, np.uint8)
     colors[: len(classes)] = [item.color for item in classes]
-    painted: Pixels = colors[ids]
+    painted = np.empty((*ids.shape, 3), np.uint8)
+    for rows in row_bands(len(ids)):
+        painted[rows] = colors[ids[rows]]
     return painted
 
 
@@ -43,12 +45,14 @@ def overlay(photograph: Pixels, ids: ClassIds, classes: Sequence[PaintedClass], 
     for rows in row_bands(len(photograph)):
         mixed = photograph[rows] * np.float32(1 - strength) + paint(ids[rows], classes) * np.float32(strength)
         result[rows] = mixed.round().astype(np.uint8)
-    result[borders(ids)] = 255
+        with_next = ids[rows.start : rows.stop + 1]
+        result[rows][borders(with_next)[: rows.stop - rows.start]] = 255
     return result
 
 
 def row_bands(height: int, band: int = 256) -> Iterator[slice]:
-    """An image's rows a few at a time: what is wider than 8 bits is then never as large as a large image."""
+    """An image's rows a few at a time: what is wider than 8 bits is then never as large as a large image. So are the
+    places that numpy makes of ids and of masks when they are an index: 8 or 16 bytes for each pixel."""
     for top in range(0, height, band):
         yield slice(top, min(top + band, height))
 
@@ -67,8 +71,8 @@ def difference(photograph: Pixels, label: ClassIds, prediction: ClassIds, ignore
     for rows in row_bands(len(photograph)):
         grey = photograph[rows].mean(axis=2, dtype=np.float32) * np.float32(0.45) + np.float32(130)
         result[rows] = grey.astype(np.uint8)[..., None]
-    result[label != prediction] = WRONG
-    result[label == ignore_index] = VOID
+        result[rows][label[rows] != prediction[rows]] = WRONG
+        result[rows][label[rows] == ignore_index] = VOID
     return result
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.dataset import pictures as pictures_module
 from components.dataset.check import inspect_dataset
 from components.dataset.layouts import read_layout
+from components.dataset.pictures import upright_rgb
 from components.dataset.reader import DatasetReader
 from components.dataset.store import store_dataset
 from components.errors import UserError
@@ -54,6 +56,14 @@ def test_training_sees_what_prediction_sees(make_dataset: MakeDataset, store: St
         image = reader.image(NAME)
     assert image.shape == (8, 12, 3)
     assert np.array_equal(image, decode(data))
+
+
+def test_a_large_picture_is_taken_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    monkeypatch.setattr(pictures_module, "_BAND", 15)  # two rows
+    assert np.array_equal(upright_rgb(Image.fromarray(pixels)), pixels)
+    monkeypatch.setattr(pictures_module, "_BAND", 1)  # less than one
+    assert np.array_equal(upright_rgb(Image.fromarray(pixels)), pixels)
 
 
 def test_16_bits_are_brought_to_8() -> None:

@@ -10,6 +10,7 @@ from components.inference.checkpoint import PaintedClass
 from components.inference.pictures import (
     VOID,
     WRONG,
+    borders,
     data_uri,
     difference,
     ids_thumbnail,
@@ -46,6 +47,20 @@ def test_an_overlay_mixes_and_marks_borders() -> None:
     ids = np.array([[0, 0, 1]], np.uint8)
     mixed = overlay(np.full((1, 3, 3), 100, np.uint8), ids, CLASSES, strength=0.5)
     assert mixed[0].tolist() == [[114, 82, 114], [255, 255, 255], [85, 115, 140]]
+
+
+def test_a_tall_picture_is_made_in_bands_that_do_not_show() -> None:
+    rng = np.random.default_rng(0)
+    photograph = rng.integers(0, 256, (600, 5, 3), np.uint8)
+    ids, truth = rng.integers(0, 3, (2, 600, 5)).astype(np.uint8)
+    edges = borders(ids)
+    assert edges[255].any()  # the last row of the first band, whose lower neighbours are in the second
+    colors = np.array([item.color for item in CLASSES])
+    np.testing.assert_array_equal(paint(ids, CLASSES), colors[ids])
+    mixed = (photograph * np.float32(0.5) + colors[ids] * np.float32(0.5)).round()
+    np.testing.assert_array_equal(overlay(photograph, ids, CLASSES), np.where(edges[..., None], 255, mixed))
+    wrong = (difference(photograph, truth, ids, 255) == WRONG).all(axis=2)
+    np.testing.assert_array_equal(wrong, truth != ids)
 
 
 def test_a_difference_shows_what_is_wrong_and_what_has_no_truth() -> None:
