@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from components.errors import UserError, WorkFailed
 from components.inference.engine import AUTO, Engine, choose, open_engines
-from components.inference.loaded import PADDLE, Weights
+from components.inference.loaded import PADDLE, PREDICTOR, Weights
 from components.inference.sliding import Size
 from components.networks import processor
 
@@ -95,7 +95,7 @@ def open_checkpoint(path: Path, *, threads: int = 1, engine: str = AUTO, allow_b
     chosen = choose(engine, allow_bf16=allow_bf16)
     arrays, meta = read_file(path)
     description = read_description(meta, str(path))
-    if chosen == PADDLE and "paddle" not in sys.modules:
+    if chosen in (PADDLE, PREDICTOR) and "paddle" not in sys.modules:
         processor.prepare(networks=threads)
     states = {
         branch: {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Networks compiled from their exported graph by onnxruntime or OpenVINO.
+"""Networks compiled from their exported graph by onnxruntime or OpenVINO, or by Paddle itself.
 
 Windows are the unit of parallel work: each goes through a graph of one thread, as many at once as there are cores.
 On a CPU that leaves no core waiting for another within a layer, and as many callers as there like may share an engine.
@@ -6,7 +6,7 @@ On a CPU that leaves no core waiting for another within a layer, and as many cal
 
 import importlib.util
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from components import progress
 from components.errors import WorkFailed
-from components.inference.loaded import PADDLE, Floats, PaddleEngine, Weights
+from components.inference.loaded import PADDLE, PREDICTOR, Floats, PaddleEngine, Weights
 from components.networks.processor import usable_cores
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from openvino import Core
 
 Size = tuple[int, int]
+Waiting = Callable[[], list[Floats]]
+"""Waits for what has been begun, and gives the logits of every network, (B, C, h, w) each."""
 
 RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16")
 """The faster exact one first, as measured on DeepLabV3+ with ResNet-50 and small-fpn; bfloat16 only where asked for."""
@@ -148,7 +150,7 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(usable_cores(), thread_name_prefix="windows")
 
 
-def _one_by_one(session: Session, windows: Floats, outputs: int) -> list[Floats]:
+def _begin_one_by_one(session: Session, windows: Floats, outputs: int) -> Waiting:
     """Every window in a thread of its own, each result put in its place at once: it is not held twice."""
     found: list[Floats] = [np.empty(0, np.float32)] * outputs
     places = threading.Lock()
@@ -161,9 +163,14 @@ def _one_by_one(session: Session, windows: Floats, outputs: int) -> list[Floats]
         for whole, part in zip(found, logits, strict=True):
             whole[number] = part[0]
 
-    for _ in _pool().map(run, range(len(windows))):
-        pass
-    return found
+    begun = [_pool().submit(run, number) for number in range(len(windows))]
+
+    def wait() -> list[Floats]:
+        for window in begun:
+            window.result()
+        return found
+
+    return wait
 
 
 class PaddleSession:
@@ -194,12 +201,23 @@ class CompiledNetworks:
             UserError: the weights do not fit the structure.
             WorkFailed: the structure cannot be exported.
         """
-        if len({self._weights.structures[branch] for branch in branches}) > 1:  # they share nothing
-            return [logits for branch in branches for logits in self.run([branch], windows)]
+        if len(windows) > 1 or self._differ(branches):
+            return self.begin(branches, windows)()
+        return self._session(tuple(branches), (windows.shape[2], windows.shape[3])).run(windows)
+
+    def begin(self, branches: Sequence[str], windows: Floats) -> Waiting:
+        """Begin what `run` does, and come back: all cores work on it meanwhile. Raises what `run` does."""
+        if self._differ(branches):  # they share nothing
+            each = [self.begin([branch], windows) for branch in branches]
+            return lambda: [logits for wait in each for logits in wait()]
         session = self._session(tuple(branches), (windows.shape[2], windows.shape[3]))
-        if len(windows) == 1 or isinstance(session, PaddleSession):
-            return session.run(windows)
-        return _one_by_one(session, windows, len(branches))
+        if isinstance(session, PaddleSession):
+            found = session.run(windows)
+            return lambda: found
+        return _begin_one_by_one(session, windows, len(branches))
+
+    def _differ(self, branches: Sequence[str]) -> bool:
+        return len({self._weights.structures[branch] for branch in branches}) > 1
 
     def _session(self, branches: tuple[str, ...], size: Size) -> Session:
         with self._lock:
@@ -212,6 +230,10 @@ class CompiledNetworks:
         from components.networks.graph import fill
 
         weights = self._weights
+        if self.runtime == PREDICTOR:
+            from components.inference.predictor import PredictorSession
+
+            return PredictorSession(weights, branches, size)
         try:
             graph = skeleton(weights.structures[branches[0]], weights.num_classes, size)
         except WorkFailed as error:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from components.errors import UserError
-from components.inference.compiled import RUNTIMES, CompiledNetworks, installed_runtimes, why_not
-from components.inference.loaded import PADDLE, Floats, PaddleEngine, Weights
+from components.inference.compiled import RUNTIMES, CompiledNetworks, Waiting, installed_runtimes, why_not
+from components.inference.loaded import PADDLE, PREDICTOR, Floats, PaddleEngine, Weights
 
 AUTO = "auto"
-ENGINES = (AUTO, PADDLE, *RUNTIMES)
+ENGINES = (AUTO, PADDLE, PREDICTOR, *RUNTIMES)
 """What a user may ask for. All but the bf16 ones compute in float32 and agree with eager Paddle to rounding."""
 
 
@@ -64,10 +64,27 @@ def is_exact(name: str) -> bool:
 
 def all_logits(engines: Sequence[Engine], windows: Floats) -> list[Floats]:
     """What each engine gives for the same windows; networks of one checkpoint compute what they share once."""
-    compiled = [engine for engine in engines if isinstance(engine, CompiledEngine)]
-    if len(compiled) == len(engines) > 1 and all(item.networks is compiled[0].networks for item in compiled):
+    compiled = _of_one_checkpoint(engines)
+    if compiled:
         return compiled[0].networks.run([item.branch for item in compiled], windows)
     return [engine.logits(windows) for engine in engines]
+
+
+def begin_logits(engines: Sequence[Engine], windows: Floats) -> Waiting:
+    """Begin what `all_logits` does, in the engine's own threads where it has some; the call that comes back waits for
+    the result."""
+    compiled = _of_one_checkpoint(engines)
+    if compiled:
+        return compiled[0].networks.begin([item.branch for item in compiled], windows)
+    found = [engine.logits(windows) for engine in engines]
+    return lambda: found
+
+
+def _of_one_checkpoint(engines: Sequence[Engine]) -> list[CompiledEngine]:
+    """The engines, if they can run as one; else none."""
+    compiled = [engine for engine in engines if isinstance(engine, CompiledEngine)]
+    one = len(compiled) == len(engines) and all(item.networks is compiled[0].networks for item in compiled)
+    return compiled if one else []
 
 
 def choose(name: str = AUTO, *, allow_bf16: bool = False) -> str:

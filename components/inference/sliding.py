@@ -6,14 +6,16 @@ it at the bottom and the right with zeros, which is the mean colour after normal
 cut off again.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import NamedTuple
+from itertools import islice, pairwise
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.inference.engine import Engine, all_logits
+from components.inference.compiled import Waiting
+from components.inference.engine import Engine, all_logits, begin_logits
 from components.inference.loaded import Floats
 from components.inference.probabilities import predicted_classes
 from components.metrics.confusion import ClassIds
@@ -22,11 +24,14 @@ from components.networks.processor import usable_cores
 Size = tuple[int, int]
 """Height, width in pixels."""
 Rows = Callable[[int, int], Floats]
+T = TypeVar("T")
 
 MEMORY_FOR_SUMS = 512 << 20
 """Bytes that the open rows of one image may take, over all networks."""
 MEMORY_FOR_WINDOWS = 256 << 20
-"""Bytes that the logits of windows which go through the networks at once may take, where they are more than cores."""
+"""Bytes that the logits of windows which are on their way may take, where they are more than AHEAD."""
+AHEAD = 2
+"""Groups of windows that are in the networks while the one before them is added up: no core waits for another."""
 BAND_BYTES = 4 << 20
 """Of logits that are given away at once: what is done with them next finds them in the processor's cache."""
 
@@ -142,15 +147,25 @@ def sliding_bands(
         yield Band(0, 0, [logits[0, :, :height, :width] for logits in all_logits(engines, window)])
         return
     visits = [_visits(*line) for line in zip(size, crop, stride, strict=True)]
+
+    def begun(sums: _Sums) -> Iterator[tuple[bool, list[int], Waiting]]:
+        """Whether windows are the first of a row of them, where they begin, and what waits for their logits."""
+        for top in tops:
+            pixels = _pad(rows(top, min(top + side, height)), crop)
+            for number, group in enumerate(_groups(lefts, batch, sums, across)):
+                windows = np.stack([pixels[..., left : left + across] for left in group])
+                yield number == 0, group, begin_logits(engines, windows)
+
     begin = 0
     while begin < width:
         sums = _Sums(begin, max(width, across), side)
-        for top, following in zip(tops, [*tops[1:], height], strict=True):
-            pixels = _pad(rows(top, min(top + side, height)), crop)
-            for group in _groups(lefts, batch, sums, across):
-                windows = np.stack([pixels[..., left : left + across] for left in group])
-                sums.add(all_logits(engines, windows), group)
-            yield from sums.finish(top, min(following, height), visits)
+        done = pairwise(tops)
+        for first, group, wait in _ahead(begun(sums), sums):
+            logits = wait()
+            if first and sums.known:
+                yield from sums.finish(*next(done), visits)
+            sums.add(logits, group)
+        yield from sums.finish(tops[-1], height, visits)
         begin = sums.end
 
 
@@ -178,10 +193,16 @@ class _Sums:
                 if first < last:
                     total[..., first - self.begin : last - self.begin] += part[number, ..., first - left : last - left]
 
+    @property
+    def known(self) -> bool:
+        """Whether windows have come, and with them how many columns fit."""
+        return bool(self._totals)
+
     def at_once(self, batch: int) -> int:
         """How many of at most `batch` windows may go through the networks together."""
-        fit = MEMORY_FOR_WINDOWS // self._window if self._window else 0
-        return max(1, min(batch, max(usable_cores(), fit)))
+        if not self.known:
+            return max(1, min(batch, usable_cores()))
+        return max(1, min(batch, MEMORY_FOR_WINDOWS // (self._window * (AHEAD + 1))))
 
     def finish(self, top: int, bottom: int, visits: Sequence[Floats]) -> Iterator[Band]:
         """Give away the rows from `top`, which is the first one held, to `bottom`; the rest moves up."""
@@ -227,6 +248,16 @@ def _pad(image: Floats, crop: Size) -> Floats:
     if not any(missing):
         return image
     return np.pad(image, ((0, 0), (0, missing[0]), (0, missing[1])))
+
+
+def _ahead(begun: Iterator[T], sums: _Sums) -> Iterator[T]:
+    """Ask for AHEAD more than are taken, from the second on: the first one says how many columns there are."""
+    waiting: deque[T] = deque()
+    for item in begun:
+        waiting.append(item)
+        while len(waiting) > (AHEAD if sums.known else 0):
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _groups(lefts: Sequence[int], batch: int, sums: _Sums, across: int) -> Iterator[list[int]]:

@@ -48,14 +48,19 @@ def export(structure: str, num_classes: int, size: tuple[int, int]) -> tuple[byt
 
     network = build(structure, num_classes)
     network.eval()
-    windows = paddle.static.InputSpec([None, 3, *size], "float32", WINDOWS)
     with tempfile.TemporaryDirectory() as folder, _stdout_on_stderr():
-        stem = Path(folder, "network")
-        paddle.jit.save(_Traced(network), str(stem), [windows])
+        program, parameters = save_program(network, size, Path(folder))
         # Without a file to write, paddle2onnx runs no optimiser of its own, which would install packages.
-        data = paddle2onnx.export(f"{stem}.json", f"{stem}.pdiparams", None, opset_version=OPSET)
+        data = paddle2onnx.export(str(program), str(parameters), None, opset_version=OPSET)
     names = {tensor.name: name for name, tensor in network.state_dict().items()}
     return without_weights(data, names, output=LOGITS), network
+
+
+def save_program(network: nn.Layer, size: tuple[int, int], folder: Path) -> tuple[Path, Path]:
+    """A network in its evaluation mode as Paddle's program, for windows (N, 3, *size), and its parameters."""
+    windows = paddle.static.InputSpec([None, 3, *size], "float32", WINDOWS)
+    paddle.jit.save(_Traced(network), str(folder / "network"), [windows])
+    return folder / "network.json", folder / "network.pdiparams"
 
 
 @contextlib.contextmanager

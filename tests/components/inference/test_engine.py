@@ -14,14 +14,14 @@ from components.errors import UserError, WorkFailed
 from components.inference import compiled, engine, exported
 from components.inference.compiled import RUNTIMES, CompiledNetworks, why_not
 from components.inference.engine import ENGINES, all_logits, choose, is_exact, open_engines
-from components.inference.loaded import Weights
+from components.inference.loaded import PREDICTOR, Weights
 from components.networks.graph import fill
 from components.networks.structures import build
 from components.networks.weights import state_arrays
 from tests.components.inference.colored_scenes import CLASSES, SIZE, scenes
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("name", [PREDICTOR, *RUNTIMES])
 def test_agrees_with_eager_paddle(name: str, trained: Weights) -> None:
     if not is_exact(name) and not compiled.has_bf16():
         pytest.skip(why_not(name))

@@ -1,6 +1,7 @@
 """The sliding window against a plain implementation of the reference's definition."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 from unittest import mock
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from components.inference import sliding
+from components.inference.compiled import CompiledNetworks, Waiting
+from components.inference.engine import CompiledEngine
 from components.inference.probabilities import predicted_classes
 from components.inference.sliding import (
     images_in_flight,
@@ -141,6 +144,34 @@ def test_windows_are_batched_and_both_networks_get_the_same() -> None:
     left, right = PositionNetwork(2), PositionNetwork(2)
     sliding_logits([left, right], np.zeros((3, 20, 20), np.float32), crop=(8, 8), stride=(6, 6), batch=2)
     assert left.calls == right.calls == [(2, 3, 8, 8), (1, 3, 8, 8)] * 3
+
+
+class SlowNetworks:
+    """Compiled networks that count what has been begun and not yet been waited for."""
+
+    def __init__(self, network: PositionNetwork) -> None:
+        self.network, self.under_way = network, list[int]()
+
+    def begin(self, branches: Sequence[str], windows: Floats) -> Waiting:
+        assert branches == ["only"]
+        self.under_way.append((self.under_way or [0])[-1] + 1)
+        logits = self.network.logits(windows)
+
+        def wait() -> list[Floats]:
+            self.under_way.append(self.under_way[-1] - 1)
+            return [logits]
+
+        return wait
+
+
+def test_windows_are_begun_before_the_last_ones_are_added_up() -> None:
+    image = np.random.default_rng(0).normal(size=(3, 20, 20)).astype(np.float32)
+    window = {"crop": (8, 8), "stride": (6, 6), "batch": 2}
+    networks = SlowNetworks(PositionNetwork(2))
+    [found] = sliding_logits([CompiledEngine(cast(CompiledNetworks, networks), "only")], image, **window)
+    np.testing.assert_array_equal(found, sliding_logits([PositionNetwork(2)], image, **window)[0])
+    # The first group tells how much fits; then two are always on their way, over the ends of rows too.
+    assert networks.under_way == [1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 1, 0]
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 8), (3, 3)])
