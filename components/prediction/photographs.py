@@ -99,12 +99,18 @@ def _in_files(text: str) -> Iterator[tuple[str, Photograph]]:
     for path, below, label in _expand(text):
         photograph = Photograph(
             below.as_posix(),
-            os.path.relpath(path),
+            _shown(path),
             read=partial(_read, path),
             version=partial(_digest, path),
             truth=None if label is None else partial(read_label, label),
         )
         yield str(path.resolve()), photograph
+
+
+def _shown(path: Path) -> str:
+    """From here where it is below, else as it was named: a long way up and down again says less."""
+    below = os.path.relpath(path)
+    return str(path) if below.startswith(os.pardir) else below
 
 
 def _expand(text: str) -> list[tuple[Path, Path, Path | None]]:
