@@ -13,7 +13,7 @@ from components.inference.loaded import Floats, Weights
 
 
 class PredictorSession:
-    """Where a compiled model would be. It needs no ONNX, and holds the weights once however many threads call it."""
+    """Where a compiled model would be. It needs no ONNX."""
 
     def __init__(self, weights: Weights, branches: Sequence[str], size: tuple[int, int]) -> None:
         """Raises WorkFailed where Paddle cannot save the structure as a program."""
