@@ -163,6 +163,9 @@ def _reason(folder: Path, code: int, told: threading.Event, *, alone: bool) -> s
         if ending.kind == FAILURE:
             raise WorkFailed(ending.text)
     if told.is_set() or (alone and code in (TERMINATED, -signal.SIGTERM)):
+        if left:
+            said = f"a process failed as it was told to stop ({left[0].text})"
+            progress.say("train", f"{said}: the steps since the newest recovery are lost")
         sys.exit(TERMINATED)
     if shutil.disk_usage(folder).free < ROOM:
         raise WorkFailed(disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.parent))))

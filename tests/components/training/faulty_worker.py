@@ -49,16 +49,16 @@ def prepare(*arguments: Any) -> Any:
         return make(step)
 
     def step(batch: Any, criterion: Any, *, number: int, **others: Any) -> Any:
-        fault = due(number, "kill", "terminate", "fault", "nan")
+        fault = due(number, "kill", "terminate", "collapse", "fault", "nan")
         if fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if fault == "terminate":
+        if fault in ("terminate", "collapse"):
             os.kill(int(os.environ["SUPERVISOR"]), signal.SIGTERM)
             time.sleep(1)  # until it has been passed on
         if fault == "nan":  # in the weights: a batch of NaN becomes 0 in the first ReLU
             last = training.pair.networks["left"].parameters()[-1]
             last.set_value(last * float("nan"))
-        if fault == "fault":
+        if fault in ("fault", "collapse"):
             raise RuntimeError("something broke")
         losses = make_step(batch, criterion, number=number, **others)
         record("step", step=number, losses=[losses.total, losses.supervised, losses.cross], names=batch.names)

@@ -94,6 +94,14 @@ def test_two_processes_told_to_stop_save_and_go_on_bit_equal(stored_run: StoredR
     assert stored_run.curve() == expected.curve
 
 
+def test_what_fails_as_it_is_told_to_stop_is_said(stored_run: StoredRun, capfd):  # noqa: F811
+    with pytest.raises(SystemExit) as stopped:
+        stored_run.train(1, (0, 13, "collapse"))
+    assert stopped.value.code == 143
+    text = "failed as it was told to stop (RuntimeError: something broke): the steps since the newest recovery are lost"
+    assert text in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
 def test_another_number_of_processes_sees_the_same_images(stored_run: StoredRun, before, after):  # noqa: F811
     expected = images(stored_run.undisturbed(1).steps)
