@@ -32,10 +32,11 @@ def compare(dataset: str, limit: int, as_json: bool) -> None:
     from components.tracking.compare import compare_runs
     from components.tracking.delivery import deliver_waiting
     from pipeline.outcome import print_comparison
-    from pipeline.settings import tracking_address
+    from pipeline.settings import tracking_environment
 
-    address = tracking_address()
-    deliver_waiting(address)
+    environment = tracking_environment()
+    address = environment["MLFLOW_TRACKING_URI"]
+    deliver_waiting(address, environment)
     rows = compare_runs(address, dataset=dataset, limit=limit)
     if as_json:
         click.echo(json.dumps([row.as_dict() for row in rows], indent=2))

@@ -28,7 +28,7 @@ def up(s3_port: int | None, mlflow_port: int | None, export: bool) -> None:
     home = state_home()
     endpoints = services_up(home, s3_port=s3_port, mlflow_port=mlflow_port)
     wait_tracking(home)
-    deliver_waiting(endpoints.mlflow)
+    deliver_waiting(endpoints.mlflow, endpoints.environment)
     if export:
         for name, value in endpoints.environment.items():
             click.echo(f"export {name}={shlex.quote(value)}")

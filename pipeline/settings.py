@@ -1,6 +1,7 @@
 """Which services a command uses: those the environment names, else the embedded ones."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.storage.settings import settings_from_environment
@@ -44,12 +45,14 @@ def resolve_environment(home: Path, tracking: bool = True) -> dict[str, str]:
     return {**given, **services_up(home, tracking=embed_tracking, store=store).environment}
 
 
-def tracking_address() -> str:
-    """The MLflow server to ask about runs: MLFLOW_TRACKING_URI, else the embedded one, up and answering."""
-    if given := os.environ.get("MLFLOW_TRACKING_URI"):
-        return given
+def tracking_environment() -> Mapping[str, str]:
+    """An environment whose MLFLOW_TRACKING_URI is the server to ask about runs: this process's own where that is set,
+    else that of the embedded one, up and answering."""
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return os.environ
     from pipeline.services import wait_tracking
 
     home = state_home()
-    resolve_environment(home)
-    return wait_tracking(home)
+    environment = resolve_environment(home)
+    wait_tracking(home)
+    return environment

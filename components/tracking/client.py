@@ -16,7 +16,15 @@ from components.progress import say
 from components.public import tracking_link
 from components.tracking.delivery import Delivery, GaveUp, now
 from components.tracking.registry import SCORE_TAG, model_name
-from components.tracking.server import RUN_KEY_TAG, Point, RunIdentity, experiment_name, metric_name, without_login
+from components.tracking.server import (
+    RUN_KEY_TAG,
+    Point,
+    RunIdentity,
+    experiment_name,
+    metric_name,
+    server_name,
+    without_login,
+)
 from components.tracking.spool import Spool
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -53,7 +61,7 @@ class Tracker:
         self._delivery = Delivery(uri)
         self._spool: Spool | None = None
         if uri:
-            header = {"address": without_login(uri), "run": asdict(identity)}
+            header = {"address": without_login(uri), "server": server_name(uri), "run": asdict(identity)}
             self._spool = Spool.create(identity.run_key, header)
             self._thread = threading.Thread(target=self._send, args=(self._spool,), name="mlflow", daemon=True)
             self._thread.start()

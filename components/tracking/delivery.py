@@ -1,5 +1,6 @@
 """From a spool to the server: in order, and again until the server takes it."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,15 @@ from typing import Any, TypeVar
 
 from components.progress import say
 from components.tracking.registry import register
-from components.tracking.server import Point, RunIdentity, ServedRun, connect, open_served_run, without_login
+from components.tracking.server import (
+    Point,
+    RunIdentity,
+    ServedRun,
+    connect,
+    open_served_run,
+    server_name,
+    without_login,
+)
 from components.tracking.spool import Entry, Spool, spool_files, spool_root
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -28,8 +37,9 @@ class GaveUp(Exception):
 class Delivery:
     """To the server at `address`; with `patient` it tries until `give_up`, else once."""
 
-    def __init__(self, address: str, *, patient: bool = True) -> None:
+    def __init__(self, address: str, *, patient: bool = True, environ: Mapping[str, str] = os.environ) -> None:
         self.address = address
+        self._name = server_name(address, environ)
         self.run: ServedRun | None = None
         self.connected = threading.Event()
         self._patient = patient
@@ -70,18 +80,20 @@ class Delivery:
                 if self._gave_up.wait(RETRY_SECONDS[0]):  # another process delivers it
                     raise GaveUp
 
-    def deliver_left(self, spool: Spool) -> None:
-        """What a process that ended left, where it was for this server. Raises GaveUp."""
+    def deliver_left(self, spool: Spool) -> str:
+        """What a process that ended left, where it was for this server; else the other's address. Raises GaveUp."""
         keep = True
         try:
-            if spool.header["address"] == without_login(self.address):
-                self.deliver(spool, works=False)
-                keep = False
-                say("tracking", f"MLflow has what had waited on disk of {spool.header['run']['run_key']}")
+            if spool.header.get("server", spool.header["address"]) != self._name:
+                return str(spool.header["address"])
+            self.deliver(spool, works=False)
+            keep = False
+            say("tracking", f"MLflow has what had waited on disk of {spool.header['run']['run_key']}")
         except (KeyError, TypeError):
             say("tracking", f"{spool.path} is not of this version; it is kept, and MLflow lacks what is in it")
         finally:
             spool.release(keep=keep)
+        return ""
 
     def _insist(self, call: Callable[[], _T]) -> _T:
         """Try until it works. Raises GaveUp; _Refused for what the server does not take, however often it is tried."""
@@ -113,19 +125,26 @@ class _Refused(Exception):
     pass
 
 
-def deliver_waiting(address: str) -> None:
-    """Give the server what processes that ended left of any run; what it does not take is named in one line."""
+def deliver_waiting(address: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Give the server what processes that ended left of any run.
+
+    What it does not take, and what is for another server, is named in one line. `environ` says whether it is the
+    embedded server, which is known by its folder.
+    """
     paths = [path for folder in sorted(spool_root().glob("*")) for path in spool_files(folder)] if address else []
-    delivery = Delivery(address, patient=False)
+    delivery = Delivery(address, patient=False, environ=environ)
+    others = set[str]()
     for path in paths:
         spool = Spool.take(path)
         if spool is None:
             continue  # a process that works on the run has it
         try:
-            delivery.deliver_left(spool)
+            others.add(delivery.deliver_left(spool))
         except GaveUp as reason:
             say("tracking", f"{reason}; what waits for it is kept in {spool_root()}")
             return
+    if others - {""}:
+        say("tracking", f"what waits in {spool_root()} is for MLflow at {', '.join(sorted(others - {''}))}")
 
 
 def _calls(entries: list[Entry]) -> Iterator[Callable[[ServedRun], object]]:

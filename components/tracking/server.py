@@ -26,6 +26,9 @@ ENTRIES_PER_REQUEST = 100
 LONGEST_VALUE = 5000
 LONGEST_DIGEST = 36
 
+EMBEDDED_VARIABLE = "CPS_EMBEDDED_MLFLOW"
+"""The embedded server's address and its folder, with a space between: another start may give it another port."""
+
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's UI then opens with runs and charts; what it cannot place it takes for a language model's."""
 
@@ -55,6 +58,12 @@ class RunIdentity:
 def experiment_name(dataset: str, environ: Mapping[str, str] = os.environ) -> str:
     """MLFLOW_EXPERIMENT_NAME, or else one experiment per dataset: only runs on the same images compare."""
     return environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_PREFIX + dataset
+
+
+def server_name(uri: str, environ: Mapping[str, str] = os.environ) -> str:
+    """What a server is known by from one start to the next: the folder of the embedded one, another's address."""
+    address, _, folder = environ.get(EMBEDDED_VARIABLE, "").partition(" ")
+    return folder if folder and address == uri else without_login(uri)
 
 
 def connect(uri: str) -> "MlflowClient":

@@ -11,6 +11,7 @@ from pathlib import Path
 from components import progress
 from components.errors import UserError, WorkFailed
 from components.storage.settings import StoreSettings
+from components.tracking.server import EMBEDDED_VARIABLE
 from pipeline.services import object_store, processes, tracking_server
 from pipeline.services.ports import LOOPBACK, Reservation, answers, reserve, reserve_from
 from pipeline.services.state import Home, ServiceState, State
@@ -69,7 +70,7 @@ def services_up(
         "AWS_ACCESS_KEY_ID": settings.access_key,
         "AWS_SECRET_ACCESS_KEY": settings.secret_key,
         "AWS_DEFAULT_REGION": settings.region,
-        **({"MLFLOW_TRACKING_URI": mlflow} if mlflow else {}),
+        **({"MLFLOW_TRACKING_URI": mlflow, EMBEDDED_VARIABLE: f"{mlflow} {place.folder}"} if mlflow else {}),
         **_past_proxies(os.environ),
     }
     return Endpoints(settings.endpoint, mlflow, environment)

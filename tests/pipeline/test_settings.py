@@ -7,7 +7,7 @@ import pytest
 from components.errors import UserError
 from pipeline.services import services_status
 from pipeline.services.lifecycle import _past_proxies
-from pipeline.settings import SERVICE_VARIABLES, resolve_environment, state_home, tracking_address
+from pipeline.settings import SERVICE_VARIABLES, resolve_environment, state_home, tracking_environment
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def test_the_users_own_services_are_used_and_nothing_is_started(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
     environment = resolve_environment(tmp_path / "home")
     assert environment == {**store_environment, "MLFLOW_TRACKING_URI": "http://tracking:5000"}
-    assert tracking_address() == "http://tracking:5000"
+    assert tracking_environment()["MLFLOW_TRACKING_URI"] == "http://tracking:5000"
     assert not (tmp_path / "home").exists()
 
 

@@ -18,7 +18,7 @@ from components.tracking import delivery, spool
 from components.tracking.carried import carried
 from components.tracking.client import open_run
 from components.tracking.delivery import deliver_waiting
-from components.tracking.server import without_login
+from components.tracking.server import EMBEDDED_VARIABLE, without_login
 from components.tracking.spool import Spool, run_folder, spool_files, spool_root
 
 # MLflow's own use of SQLAlchemy.
@@ -157,22 +157,44 @@ def test_a_killed_process_loses_nothing(line: Line, client: Any) -> None:
     assert killed.returncode == -signal.SIGKILL
     [path] = spool_files(run_folder(RUN))
     address = os.environ["MLFLOW_TRACKING_URI"]
-    path.write_text(path.read_text().replace("http://127.0.0.1:9", address, 1) + '{"kind": "metrics", "poi')
+    path.write_text(path.read_text().replace("http://127.0.0.1:9", address) + '{"kind": "metrics", "poi')
     deliver_waiting(address)
     assert history(client, "loss") == [(step, 1 / step) for step in range(1, 2001)]
     assert not path.exists()
 
 
-def test_what_is_for_another_server_stays(line: Line, client: Any) -> None:
+def test_what_is_for_another_server_stays_and_is_named(
+    line: Line, client: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert not log(1, 3).close(timeout=0)
     [path] = spool_files(run_folder(RUN))
     here = os.environ["MLFLOW_TRACKING_URI"]
-    path.write_text(path.read_text().replace(here, "http://elsewhere", 1))
+    path.write_text(path.read_text().replace(here, "http://elsewhere"))
     line.cut = False
-    deliver_waiting(here)
     assert log(4, 5).close()
     assert history(client, "loss") == [(4, 1.0), (5, 1.25)]
     assert spool_files(run_folder(RUN)) == [path]
+    capsys.readouterr()
+    deliver_waiting(here)
+    assert capsys.readouterr().err == f"[tracking] what waits in {spool_root()} is for MLflow at http://elsewhere\n"
+
+
+def test_the_embedded_server_is_the_same_at_another_port(
+    line: Line, client: Any, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000", EMBEDDED_VARIABLE: "http://127.0.0.1:5000 /a home"}
+    with monkeypatch.context() as patch:
+        for name, value in before.items():
+            patch.setenv(name, value)
+        assert not log(1, 3).close(timeout=0)
+    line.cut = False
+    deliver_waiting(tracking_uri, {EMBEDDED_VARIABLE: f"{tracking_uri} /another home"})
+    deliver_waiting(tracking_uri, before)  # of another address, so not of this server
+    assert len(spool_files(run_folder(RUN))) == 1
+    assert capsys.readouterr().err.count("is for MLflow at http://127.0.0.1:5000") == 2
+    deliver_waiting(tracking_uri, {EMBEDDED_VARIABLE: f"{tracking_uri} /a home"})
+    assert history(client, "loss") == [(step, step / 4) for step in range(1, 4)]
+    assert list(spool_root().iterdir()) == []
 
 
 def test_a_server_that_lets_nobody_in_is_not_waited_for(
