@@ -43,6 +43,7 @@ class _Done:
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @click.option("--cluster", is_flag=True, help="All runs at once on a KFP server, by the options that follow.")
+@click.option("--parallel", default=0, type=click.IntRange(0), help="At most so many runs at once; 0 is no limit.")
 @place_options
 @quiet_option
 @click.pass_context
@@ -63,8 +64,9 @@ def matrix(
     Finished runs are found again, so an interrupted matrix goes on where it was, and a larger one adds to a smaller.
     The folder gets matrix.html, matrix.png and matrix.csv; MLflow gets them too.
 
-    With --cluster a Kubeflow Pipelines server has all runs at once, each as `cps submit` makes it. Their figures are
-    read from the cluster's object store: AWS_ENDPOINT_URL and its keys must lead to it from here.
+    With --cluster a Kubeflow Pipelines server has all runs at once, or --parallel of them and the others as those end,
+    each as `cps submit` makes it. Their figures are read from the cluster's object store: AWS_ENDPOINT_URL and its keys
+    must lead to it from here.
 
     \b
     Examples:
@@ -134,7 +136,7 @@ def _on_this_machine(cells: "list[Cell]", options: dict[str, Any], announce: _An
 
 
 def _on_cluster(cells: "list[Cell]", options: dict[str, Any], announce: _Announce) -> _Done:
-    """All runs at once. The store is asked first: without it nothing could be gathered."""
+    """The store is asked first: without it nothing could be gathered."""
     if not os.environ.get("AWS_ENDPOINT_URL"):
         raise UserError(
             "what runs come to is read from the cluster's object store: set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and "
@@ -146,6 +148,7 @@ def _on_cluster(cells: "list[Cell]", options: dict[str, Any], announce: _Announc
 
     store = Store(settings_from_environment())
     store.check()
+    parallel = options.pop("parallel")
     server, version, parameters, place = prepared({**options, "name": ""})
     try:
         outcome = run_matrix_on_cluster(
@@ -156,10 +159,11 @@ def _on_cluster(cells: "list[Cell]", options: dict[str, Any], announce: _Announc
             experiment=place["experiment"],
             service_account=place["service_account"],
             store=store,
+            parallel=parallel,
             on_cell=announce,
         )
     except KeyboardInterrupt:
-        click.echo("cps: the runs go on; the same command follows them, `cps runs terminate` ends one", err=True)
+        click.echo("cps: submitted runs go on; the same command follows them, `cps runs terminate` ends one", err=True)
         raise
     return _Done(outcome, parameters, os.environ.get("MLFLOW_TRACKING_URI", ""))
 

@@ -1,5 +1,6 @@
-"""A matrix as runs on a KFP server, all at once: found there or submitted, followed, and their figures gathered."""
+"""A matrix as runs on a KFP server: found there or submitted, followed, and their figures gathered."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,25 +30,35 @@ def run_matrix_on_cluster(
     experiment: str,
     service_account: str,
     store: "Store",
+    parallel: int,
     on_cell: Callable[[int, Cell, str], None],
 ) -> MatrixOutcome:
     """Have the server run all `cells`, and read from `store`, where their steps write, what they came to.
 
-    A cell's run of before is followed where it goes on, and taken where its result is in the store. One that fails is
-    noted, and the others go on. `on_cell` hears each cell's number, the cell and what becomes of it.
+    At most `parallel` runs go on at once, in the order of the cells; 0 submits all of them now. A cell's run of before
+    is followed where it goes on, and taken where its result is in the store. One that fails is noted, and the others
+    go on. `on_cell` hears each cell's number, the cell and what becomes of it.
     """
-    runs = dict[str, tuple[int, Cell]]()
+    runs, waiting = dict[str, tuple[int, Cell]](), deque[tuple[int, Cell]]()
     before = list_runs(server, limit=NEWEST)
     for number, cell in enumerate(cells, start=1):
-        wanted = cell_parameters(cell, parameters)
-        if run_id := _run_of_before(before, wanted, store):
+        if run_id := _run_of_before(before, cell_parameters(cell, parameters), store):
             on_cell(number, cell, f"found run {run_id}")
+            runs[run_id] = (number, cell)
         else:
+            waiting.append((number, cell))
+
+    def more(going_on: int) -> list[str]:
+        new = list[str]()
+        while waiting and (not parallel or going_on + len(new) < parallel):
+            number, cell = waiting.popleft()
+            wanted = cell_parameters(cell, parameters)
             name = f"{run_name(wanted)} {cell.method}"
             made = submit(server, version, wanted, name=name, experiment=experiment, service_account=service_account)
-            run_id = made.run_id
-            on_cell(number, cell, f"submitted run {made.url or run_id}")
-        runs[run_id] = (number, cell)
+            on_cell(number, cell, f"submitted run {made.url or made.run_id}")
+            runs[made.run_id] = (number, cell)
+            new.append(made.run_id)
+        return new
 
     said = dict[str, str]()
 
@@ -57,7 +68,7 @@ def run_matrix_on_cluster(
             said[status.run_id] = text
             on_cell(*runs[status.run_id], text)
 
-    ended = follow_all(server, list(runs), tell)
+    ended = follow_all(server, list(runs), tell, more=more)
     return _gathered(server, [(*runs[status.run_id], status) for status in ended], store, on_cell)
 
 

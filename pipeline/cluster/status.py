@@ -121,15 +121,22 @@ def follow_all(
     run_ids: Sequence[str],
     on_status: Callable[[RunStatus], None],
     *,
+    more: Callable[[int], Sequence[str]] = lambda _going_on: (),
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[RunStatus]:
-    """As `follow`, until all runs have ended."""
-    last: dict[str, RunStatus] = {}
+    """As `follow`, until all runs have ended.
+
+    `more` is told in every round how many runs go on, and gives the ids of further ones.
+    """
+    followed, last = list(run_ids), dict[str, RunStatus]()
     away_since, canceling = 0.0, set[str]()
     while True:
-        going_on = [run_id for run_id in run_ids if run_id not in last or not last[run_id].ended]
+        going_on = [run_id for run_id in followed if run_id not in last or not last[run_id].ended]
+        new = more(len(going_on))
+        followed += new
+        going_on += new
         if not going_on:
-            return [last[run_id] for run_id in run_ids]
+            return [last[run_id] for run_id in followed]
         if last or away_since:
             sleep(POLL_SECONDS)
         for run_id in going_on:

@@ -132,12 +132,28 @@ def test_a_run_that_goes_on_is_followed_by_a_second_call(
         patch.setattr("pipeline.cluster.matrix.follow_all", interrupted)
         code, _, err = cps(capsys, *ONE)
     assert code == 130
-    assert "the runs go on; the same command follows them" in err
+    assert "submitted runs go on; the same command follows them" in err
     code, out, _ = cps(capsys, *ONE)
     assert code == 0
     assert len(kfp_server.made("runs")) == 1
     assert out.splitlines() == [f"matrix/matrix.{kind}" for kind in ("html", "png", "csv")]
     assert (pipelines.folder / "matrix" / "matrix.html").stat().st_size > 10_000
+
+
+@pytest.mark.usefixtures("pipelines")
+def test_no_more_runs_go_on_at_once_than_were_asked_for(capsys: Captured, kfp_server: KfpServer) -> None:
+    assert cps(capsys, *ONE)[0] == 0  # one of the four, which is found and has ended
+    code, out, err = cps(capsys, *MATRIX, "--ratios", "1/2,1/4", "--seeds", "1,2", "--parallel", "2", "--json")
+    assert code == 0, err
+    assert len(json.loads(out)["runs"]) == len(kfp_server.made("runs")) == 4
+    lines = err.splitlines()
+    numbers = {what: [line.split()[1] for line in lines if what in line] for what in (": submitted", ": done")}
+    assert numbers[": submitted"] == ["2/4", "3/4", "4/4"], "in the order of the cells"
+    going_on, most = 0, 0
+    for line in lines:
+        going_on += (": submitted" in line) - (line.endswith(": done") and "1/4 ratio" not in line)
+        most = max(most, going_on)
+    assert most == 2
 
 
 def interrupted(*_arguments: Any, **_named: Any) -> None:
