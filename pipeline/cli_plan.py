@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components.errors import UserError, WorkFailed
+from pipeline.cli_manners import quiet_option, when_stopped
 from pipeline.cli_run import pipeline_parameters, run
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 @click.option("--hours", default=0.0, type=click.FloatRange(0), help="How long the run may take.")
 @click.option("--pod", is_flag=True, help="Memory, /dev/shm and hours as the compiled training step has them.")
 @click.option("--json", "as_json", is_flag=True, help="All of it as JSON on standard output.")
+@quiet_option
+@when_stopped("a plan keeps nothing, and the same command begins again")
 def plan(
     dataset: str,
     ratio: str,
@@ -70,7 +73,7 @@ def plan(
 _OPTIONS = {option.name: option for option in (*run.params, *plan.params)}
 _ORDER = (
     *("dataset", "sha256", "pools", "ratio", "recipe", "settings", "seed", "epochs", "batch_size"),
-    *("steps", "memory", "shm", "disk", "hours", "pod", "as_json"),
+    *("steps", "memory", "shm", "disk", "hours", "pod", "as_json", "quiet"),
 )
 plan.params = [_OPTIONS[name] for name in _ORDER]
 
