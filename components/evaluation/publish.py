@@ -26,7 +26,7 @@ def publish(
     report: Path,
 ) -> None:
     """mIoU with its interval and IoU/<class> at step = epoch, each checkpoint's figures on its LoggedModel, the
-    winner's figures, addresses, and the weights as a version of the dataset's model in the registry.
+    winner's figures, addresses, the summary, and the weights as a version of the dataset's model in the registry.
 
     The curves follow the winner's variant. `report` must stay where it is until the tracker is closed.
     """
@@ -47,6 +47,7 @@ def publish(
             "weights": result["weights"]["uri"],
             "weights_sha256": result["weights"]["sha256"],
             "report": result["report"]["uri"],
+            "mlflow.note.content": summary(result),  # the run's description
         }
     )
     tracker.log_artifact(report)

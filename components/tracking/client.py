@@ -29,6 +29,8 @@ from components.tracking.spool import Spool
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+AS_A_TRAINING = "?workflowType=machine_learning"
+"""Else MLflow shows the page among those of language models, without a way to the other runs."""
 LAST_SECONDS = 1.0
 """For a request that is under way when it is given up."""
 
@@ -137,7 +139,7 @@ class Tracker:
     def page(self) -> str:
         """The run's page below MLflow's address; empty until the server has answered."""
         run = self._delivery.run
-        return f"#/experiments/{run.experiment_id}/runs/{run.run_id}" if run else ""
+        return f"#/experiments/{run.experiment_id}/runs/{run.run_id}{AS_A_TRAINING}" if run else ""
 
     def wait(self, timeout: float) -> bool:
         """Whether the run exists on the server, waiting at most `timeout` seconds for it."""

@@ -60,6 +60,19 @@ def experiment_name(dataset: str, environ: Mapping[str, str] = os.environ) -> st
     return environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_PREFIX + dataset
 
 
+def run_name(identity: RunIdentity) -> str:
+    """As lists and legends of MLflow show it, which cut it: what tells runs of one dataset apart comes first.
+
+    `1/8 s1 cps camvid-mobilenetv2 f7275e`, or the run key where tags do not say so much.
+    """
+    tags = identity.tags
+    if not {"ratio", "seed", "method", "recipe"} <= tags.keys():
+        return identity.run_key
+    again = "again " if "reproduces" in tags else ""
+    key = identity.run_key.rpartition("-")[2][:6]
+    return f"{tags['ratio']} s{tags['seed']} {again}{tags['method']} {tags['recipe']} {key}"
+
+
 def server_name(uri: str, environ: Mapping[str, str] = os.environ) -> str:
     """What a server is known by from one start to the next: the folder of the embedded one, another's address."""
     address, _, folder = environ.get(EMBEDDED_VARIABLE, "").partition(" ")
@@ -167,7 +180,7 @@ def open_served_run(client: "MlflowClient", identity: RunIdentity, *, works: boo
     found = find_run(client, [experiment_id], identity.run_key)
     if found is None:
         tags = {RUN_KEY_TAG: identity.run_key}
-        created = client.create_run(experiment_id, identity.began, tags, identity.run_key)
+        created = client.create_run(experiment_id, identity.began, tags, run_name(identity))
         run, known = ServedRun(client, experiment_id, created.info.run_id, resumed=False), {}
     else:
         run, known = ServedRun(client, experiment_id, found.info.run_id, resumed=True), found.data.params

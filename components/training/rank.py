@@ -180,6 +180,7 @@ def tracker_of(record: RunRecord) -> Tracker:
         "recipe": record.recipe,
         "ratio": record.ratio,
         "seed": record.seed,
+        "method": "cps" if record.settings["cps"]["weight"] else "supervised",
         "dataset": record.dataset.name,
         **({"reproduces": record.reproduces} if record.reproduces else {}),
     }

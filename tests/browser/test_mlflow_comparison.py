@@ -17,6 +17,7 @@ from components.tracking.server import connect
 from pipeline.services import services_down, services_up, wait_tracking
 
 RUNS = {"demo-1-16-s0-0123456789ab": ("1/16", 0.3125), "demo-1-2-s0-ba9876543210": ("1/2", 0.4375)}
+NAMES = ("1/16 s0 cps demo 012345", "1/2 s0 cps demo ba9876")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("MLFLOW_TRACKING_URI", address)
         patch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
         for run_key, (ratio, miou) in RUNS.items():
-            tags = {"recipe": "demo", "ratio": ratio, "seed": 0, "dataset": "scenes"}
+            tags = {"recipe": "demo", "ratio": ratio, "seed": 0, "method": "cps", "dataset": "scenes"}
             with open_run(run_key, "scenes", {"recipe": "demo", "ratio": ratio, "seed": 0}, tags) as tracker:
                 for epoch in (1, 2, 3):
                     tracker.log_checkpoint(epoch, 10 * epoch, f"s3://cps/{epoch}", {"mIoU": miou * epoch / 3})
@@ -44,7 +45,7 @@ def ids(address: str) -> tuple[str, list[str]]:
     """The experiment, and its runs in the order of RUNS."""
     client: Any = connect(address)
     experiment = client.get_experiment_by_name("cps/scenes").experiment_id
-    by_key = {run.info.run_name: run.info.run_id for run in client.search_runs([experiment])}
+    by_key = {run.data.tags["cps.run_key"]: run.info.run_id for run in client.search_runs([experiment])}
     return experiment, [by_key[run_key] for run_key in RUNS]
 
 
@@ -54,8 +55,8 @@ def test_the_comparison_shows_both_runs_with_their_ratios_and_figures(
     experiment, runs = ids
     page = f"{address}/#/compare-runs?runs={quote(json.dumps(runs))}&experiments={quote(json.dumps([experiment]))}"
     text = shown(page, tmp_path, "mlflow-comparison")
-    for run_key, (ratio, miou) in RUNS.items():
-        assert run_key in text
+    for name, (ratio, miou) in zip(NAMES, RUNS.values(), strict=True):
+        assert name in text
         assert ratio in text
         assert f"{miou:g}"[:5] in text
     assert "best_mIoU" in text
@@ -64,8 +65,20 @@ def test_the_comparison_shows_both_runs_with_their_ratios_and_figures(
 def test_an_experiment_opens_with_its_runs(address: str, ids: tuple[str, list[str]], tmp_path: Path) -> None:
     text = shown(f"{address}/#/experiments/{ids[0]}/runs", tmp_path, "mlflow-experiment")
     assert "cps/scenes" in text
-    for run_key in RUNS:
-        assert run_key in text
+    for name in NAMES:
+        assert name in text
+
+
+def test_the_link_that_a_run_prints_shows_it_beside_the_other_runs(address: str, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", address)
+        with open_run(next(iter(RUNS)), "scenes", {}) as tracker:
+            assert tracker.wait(60)
+            page = tracker.url
+    text = shown(page, tmp_path, "mlflow-run")
+    assert NAMES[0] in text
+    assert "Model registry" in text
+    assert "Prompts" not in text, "what a language model has"
 
 
 def shown(page: str, scratch: Path, name: str) -> str:

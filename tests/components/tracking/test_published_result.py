@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from components.dataset.run import DatasetName, RunRecord
-from components.evaluation.publish import publish
+from components.evaluation.publish import publish, summary
 from components.evaluation.result import build_result
 from components.evaluation.scores import VARIANTS, Protocol, Scores
 from components.evaluation.sweep import CheckpointEntry
@@ -76,6 +76,8 @@ def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, sto
     assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["report.html"]
     champion = client.get_model_version_by_alias("cps-streets-dddddddd", "champion")
     assert (champion.run_id, champion.source) == (run.info.run_id, "s3://cps/weights/best.safetensors")
+    assert run.data.tags["mlflow.note.content"] == summary(result)
+    assert run.data.tags["mlflow.note.content"].startswith(f"## {100 * best['mIoU']:.1f}")
     assert champion.tags == {
         "cps.run_key": RECORD.run_key,
         "mIoU": str(best["mIoU"]),

@@ -36,6 +36,16 @@ def test_a_run_has_its_params_tags_metrics_and_status(client: Any) -> None:
     assert history(client, "loss") == [(step, 1 / step) for step in range(1, 1501)]
 
 
+def test_a_runs_name_begins_with_what_tells_it_from_others_of_its_dataset(client: Any) -> None:
+    tags = {"recipe": "camvid-mobilenetv2", "ratio": "1/8", "seed": 1, "method": "supervised"}
+    key = "camvid-mobilenetv2-1-8-s1-f7275e7ba693"
+    for _ in range(2):  # it is found by its key, and not by its name
+        assert open_run(key, "scenes", {"seed": 1}, tags).finish("FINISHED")
+    assert the_run(client).info.run_name == "1/8 s1 supervised camvid-mobilenetv2 f7275e"
+    assert open_run(f"again-{key}", "others", {"seed": 1}, {**tags, "reproduces": key}).finish("FINISHED")
+    assert the_run(client, "cps/others").info.run_name == "1/8 s1 again supervised camvid-mobilenetv2 f7275e"
+
+
 def test_a_resumed_run_is_found_by_its_key_and_logs_no_step_twice(client: Any) -> None:
     with open_run("demo-1-8", "scenes", {"seed": 3}) as tracker:
         for step in (10, 20, 30):
