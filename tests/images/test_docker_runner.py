@@ -47,6 +47,8 @@ def docker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 service.terminate()
 
 
+# KFP warns of every setting that means nothing to a local run.
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("docker")
 def test_the_whole_pipeline_by_kfps_docker_runner(store_server: StoreSettings, tmp_path: Path) -> None:
     store = Store(replace(store_server, bucket="docker"))

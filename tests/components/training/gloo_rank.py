@@ -2,7 +2,9 @@
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -10,9 +12,103 @@ import paddle
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
 from small_training import CLASSES, make_batch, make_pair, make_recipe, slots  # noqa: E402
 
+from components.dataset.street import CLASSES as STREET_CLASSES  # noqa: E402
+from components.dataset.street import draw_street  # noqa: E402
+from components.recipes import load_recipe  # noqa: E402
 from components.training.cps import Batch  # noqa: E402
+from components.training.data import Share, TrainingData  # noqa: E402
 from components.training.group import Group  # noqa: E402
-from components.training.losses import Criterion  # noqa: E402
+from components.training.losses import Criterion, pixel_losses  # noqa: E402
+from components.training.pair import Pair  # noqa: E402
+from components.training.schedule import learning_rate  # noqa: E402
+
+STEPS = 20
+
+
+class Streets:
+    """Street scenes in memory, read as a DatasetReader's are."""
+
+    manifest = SimpleNamespace(digest="0" * 64, files={}, ignore_index=255, classes=STREET_CLASSES)
+
+    def image(self, name: str) -> np.ndarray:
+        return self.drawn(name)[0]
+
+    def label(self, name: str) -> np.ndarray:
+        return self.drawn(name)[1]
+
+    @staticmethod
+    @cache
+    def drawn(name: str) -> tuple[np.ndarray, np.ndarray]:
+        return draw_street(np.random.default_rng(int(name)), 96, 64)
+
+
+class Training:
+    """The demo's training of batches of 8 from the same weights, alone or with the group's other process."""
+
+    def __init__(self, group: Group | None, *, frozen: bool, optimizer: str = "adamw") -> None:
+        settings = {"augmentation.crop": [48, 64], "cps.ramp_up": 0.0, "optimization.optimizer": optimizer}
+        self.recipe = load_recipe("demo", settings)
+        labeled = tuple(SimpleNamespace(image=str(number), label=str(number)) for number in range(8))
+        split = SimpleNamespace(labeled=labeled, unlabeled=tuple(str(100 + number) for number in range(16)))
+        self.group, share = group, group.share if group else Share()
+        self.data = TrainingData(Streets(), split, self.recipe, 5, share)
+        self.pair = Pair(self.recipe, len(STREET_CLASSES), 7, threads=False)
+        self.pair.start()
+        if frozen:
+            for network in self.pair.networks.values():
+                network.eval()
+        total = {"total": group.mean} if group else {}
+        self.criterion = Criterion(self.recipe.loss, 255, min_kept=1, **total)
+
+    def losses(self, steps: int) -> list[list[float]]:
+        """Of each step: total, supervised and cross loss, as they are logged."""
+        found = []
+        for step in range(steps):
+            made = self.pair.step(
+                self.data.batch(step),
+                self.criterion,
+                weight=1.0,
+                learning_rate=learning_rate(self.recipe, step, STEPS),
+                number=step,
+                synchronise=self.group.average_gradients if self.group else None,
+            )
+            losses = [made.total, made.supervised, made.cross]
+            found.append(self.group.means(losses) if self.group else losses)
+        return found
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return {
+            f"{side}.{name}": value.numpy()
+            for side, network in self.pair.networks.items()
+            for name, value in network.state_dict().items()
+        }
+
+    def pixel_losses(self, batch: Batch) -> list[np.ndarray]:
+        """Of both networks, of every labelled pixel."""
+        images, labels = paddle.to_tensor(batch.labeled), paddle.to_tensor(batch.labels)
+        with paddle.no_grad():
+            return [pixel_losses(network(images), labels, 255).numpy() for network in self.pair.networks.values()]
+
+
+def compare_trainings(folder: Path, group: Group) -> dict[str, object]:
+    """Trainings of both processes together, and of each by itself one of the same with the whole batch."""
+    curves: dict[str, object] = {}
+    for name, frozen in (("frozen", True), ("batch statistics", False)):
+        curves[f"shared, {name}"] = Training(group, frozen=frozen).losses(STEPS)
+    # One does the one, the other the other, which saves time.
+    name, frozen = (("frozen", True), ("batch statistics", False))[group.rank]
+    curves[f"whole, {name}"] = Training(None, frozen=frozen).losses(STEPS)
+
+    shared = Training(group, frozen=True, optimizer="sgd")
+    whole = Training(None, frozen=True, optimizer="sgd")
+    mine = group.share.slots(8)
+    ours, all_of_it = shared.pixel_losses(shared.data.batch(0)), whole.pixel_losses(whole.data.batch(0))
+    equal = [np.array_equal(one, every[mine.start : mine.stop]) for one, every in zip(ours, all_of_it, strict=True)]
+    shared.losses(1)
+    whole.losses(1)
+    np.savez(folder / f"stepped-shared.{group.rank}.npz", **shared.weights())
+    np.savez(folder / f"stepped-whole.{group.rank}.npz", **whole.weights())
+    return {"curves": curves, "pixels equal": equal}
 
 
 def gradients(batch: Batch, criterion: Criterion, synchronise) -> tuple[dict, list[float]]:
@@ -52,6 +148,7 @@ def main() -> None:
         "means": group.means(losses),
         "whole": whole_losses,
         "gathered": gathered,
+        **compare_trainings(folder, group),
         "valid": [int((whole.labels[group.share.slots(4)] != 255).sum()), int((~whole.void).sum())],
     }
     (folder / f"said.{group.rank}.json").write_text(json.dumps(said))

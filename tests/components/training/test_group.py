@@ -65,6 +65,13 @@ def said(folder: Path, rank: int):
     return json.loads((folder / f"said.{rank}.json").read_text())
 
 
+def curves(folder: Path, name: str, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, 3) losses of both processes together, and of one with the whole batch."""
+    both = said(folder, 0)["curves"][f"shared, {name}"]
+    assert both == said(folder, 1)["curves"][f"shared, {name}"]
+    return np.array(both), np.array(said(folder, rank)["curves"][f"whole, {name}"])
+
+
 @pytest.mark.slow
 class TestTwoProcessesOverGloo:
     def test_gradients_of_both_networks_are_those_of_the_whole_batch(self, two_ranks):
@@ -83,6 +90,32 @@ class TestTwoProcessesOverGloo:
         np.testing.assert_allclose(first["means"], first["whole"], rtol=1e-5)
         assert first["means"] == second["means"]
         assert first["losses"] != second["losses"]
+
+    def test_a_pixels_loss_is_the_same_to_the_bit_in_a_share_and_in_the_whole_batch(self, two_ranks):
+        assert [said(two_ranks, rank)["pixels equal"] for rank in (0, 1)] == [[True, True]] * 2
+
+    def test_weights_after_a_step_are_those_of_the_whole_batch(self, two_ranks):
+        shared, whole = (np.load(two_ranks / f"stepped-{kind}.0.npz") for kind in ("shared", "whole"))
+        assert len(whole.files) > 50
+        for name in whole.files:
+            np.testing.assert_allclose(shared[name], whole[name], rtol=0, atol=1e-6, err_msg=name)
+
+    def test_losses_of_twenty_steps_are_those_of_the_whole_batch_where_statistics_are_frozen(self, two_ranks):
+        shared, whole = curves(two_ranks, "frozen", 0)
+        # The same pixels' losses summed in another order: at most one unit in the last place of float32.
+        assert np.all(np.abs(shared[0] - whole[0]) <= np.spacing(whole[0].astype(np.float32)))
+        np.testing.assert_allclose(shared[:5], whole[:5], rtol=1e-6)
+        # Then such differences turn over a pseudo label here and there.
+        np.testing.assert_allclose(shared, whole, rtol=1e-3)
+        assert whole[-1, 0] < 0.8 * whole[0, 0], "something is learned meanwhile"
+
+    def test_with_batch_statistics_the_losses_stay_near_those_of_the_whole_batch(self, two_ranks):
+        """Each process normalises by its own four images, which is another training, as good as the one."""
+        shared, whole = curves(two_ranks, "batch statistics", 1)
+        assert np.abs(shared / whole - 1).max() > 1e-4, "else there is nothing to bound"
+        np.testing.assert_allclose(shared, whole, rtol=0.15)
+        assert np.abs(shared / whole - 1).mean() < 0.04
+        assert whole[-1, 0] < 0.8 * whole[0, 0], "something is learned meanwhile"
 
     def test_arrays_are_gathered_by_rank(self, two_ranks):
         expected = [{"a": [[rank] * 3] * 2, "b": [10 * rank, 10 * rank + 1]} for rank in (0, 1)]
