@@ -3,7 +3,7 @@ bytes."""
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,15 +39,22 @@ def paint(ids: ClassIds, classes: Sequence[PaintedClass]) -> Pixels:
     return painted
 
 
-def overlay(photograph: Pixels, ids: ClassIds, classes: Sequence[PaintedClass], strength: float = 0.5) -> Pixels:
+def painted(ids: ClassIds, classes: Sequence[PaintedClass]) -> Image.Image:
+    """`paint` as a picture, which is all that is held of it."""
+    return _joined((paint(ids[rows], classes) for rows in row_bands(len(ids))), ids.shape)
+
+
+def overlay(photograph: Pixels, ids: ClassIds, classes: Sequence[PaintedClass], strength: float = 0.5) -> Image.Image:
     """The painted mask over the photograph, with a white line where classes meet."""
-    result = np.empty_like(photograph)
-    for rows in row_bands(len(photograph)):
-        mixed = photograph[rows] * np.float32(1 - strength) + paint(ids[rows], classes) * np.float32(strength)
-        result[rows] = mixed.round().astype(np.uint8)
+
+    def mixed(rows: slice) -> Pixels:
+        band = photograph[rows] * np.float32(1 - strength) + paint(ids[rows], classes) * np.float32(strength)
+        result = band.round().astype(np.uint8)
         with_next = ids[rows.start : rows.stop + 1]
-        result[rows][borders(with_next)[: rows.stop - rows.start]] = 255
-    return result
+        result[borders(with_next)[: rows.stop - rows.start]] = 255
+        return result
+
+    return _joined(map(mixed, row_bands(len(ids))), ids.shape)
 
 
 def row_bands(height: int, band: int = 256) -> Iterator[slice]:
@@ -106,12 +113,12 @@ def ids_thumbnail(ids: ClassIds, width: int) -> ClassIds:
     return smaller
 
 
-def jpeg(pixels: Pixels, quality: int = 85) -> bytes:
-    return _encoded(Image.fromarray(pixels), "JPEG", quality=quality)
+def jpeg(pixels: Pixels | Image.Image, quality: int = 85) -> bytes:
+    return _encoded(_picture(pixels), "JPEG", quality=quality)
 
 
-def png(pixels: Pixels) -> bytes:
-    return _encoded(Image.fromarray(pixels), "PNG", optimize=False)
+def png(pixels: Pixels | Image.Image) -> bytes:
+    return _encoded(_picture(pixels), "PNG", optimize=False)
 
 
 def mask_png(ids: ClassIds, classes: Sequence[PaintedClass]) -> bytes:
@@ -137,6 +144,19 @@ def data_uri(data: bytes) -> str:
     """A picture inside a page: PNG or JPEG bytes as a data: URI."""
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _joined(bands: Iterable[Pixels], size: tuple[int, ...]) -> Image.Image:
+    """Bands from top to bottom as one picture of `size` (height, width)."""
+    picture, top = Image.new("RGB", (size[1], size[0])), 0
+    for band in bands:
+        picture.paste(Image.fromarray(band), (0, top))
+        top += len(band)
+    return picture
+
+
+def _picture(pixels: Pixels | Image.Image) -> Image.Image:
+    return pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
 
 
 def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:

@@ -13,7 +13,7 @@ from components import progress
 from components.inference.augmented import SINGLE, image_logits
 from components.inference.checkpoint import Checkpoint, PaintedClass
 from components.inference.loaded import Floats
-from components.inference.pictures import ids_of_png, jpeg, mask_png, overlay, paint, png, triptych
+from components.inference.pictures import ids_of_png, jpeg, mask_png, overlay, painted, png, triptych
 from components.inference.probabilities import mean_probabilities, predicted_classes
 from components.inference.sliding import Size, images_in_flight, sliding_classes
 from components.metrics.confusion import ClassIds
@@ -75,7 +75,7 @@ class Outputs:
     ) -> dict[str, bytes]:
         """The content of `names`, in their order."""
         files = {
-            f"color/{name}.png": png(paint(ids, classes)),
+            f"color/{name}.png": png(painted(ids, classes)),
             f"overlays/{name}.jpg": jpeg(overlay(image, ids, classes), 92),
         }
         if self.triptychs:

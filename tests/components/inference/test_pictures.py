@@ -18,6 +18,7 @@ from components.inference.pictures import (
     mask_png,
     overlay,
     paint,
+    painted,
     thumbnail,
 )
 
@@ -45,7 +46,7 @@ def test_paint() -> None:
 
 def test_an_overlay_mixes_and_marks_borders() -> None:
     ids = np.array([[0, 0, 1]], np.uint8)
-    mixed = overlay(np.full((1, 3, 3), 100, np.uint8), ids, CLASSES, strength=0.5)
+    mixed = np.asarray(overlay(np.full((1, 3, 3), 100, np.uint8), ids, CLASSES, strength=0.5))
     assert mixed[0].tolist() == [[114, 82, 114], [255, 255, 255], [85, 115, 140]]
 
 
@@ -57,6 +58,7 @@ def test_a_tall_picture_is_made_in_bands_that_do_not_show() -> None:
     assert edges[255].any()  # the last row of the first band, whose lower neighbours are in the second
     colors = np.array([item.color for item in CLASSES])
     np.testing.assert_array_equal(paint(ids, CLASSES), colors[ids])
+    np.testing.assert_array_equal(painted(ids, CLASSES), colors[ids])
     mixed = (photograph * np.float32(0.5) + colors[ids] * np.float32(0.5)).round()
     np.testing.assert_array_equal(overlay(photograph, ids, CLASSES), np.where(edges[..., None], 255, mixed))
     wrong = (difference(photograph, truth, ids, 255) == WRONG).all(axis=2)
