@@ -1,12 +1,10 @@
 """`cps dataset check`: what is wrong with a dataset, before anything is paid for it."""
 
 import json
-import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,16 +37,18 @@ def dataset() -> None:
 @dataset.command(short_help="Find what is wrong with a dataset.")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=files)
 @click.option("--sha256", default="", help="Of the archives, in hex, in their order; - for one that is not known.")
+@click.option("--pools", default="", help="Further unlabelled pools of the dataset to take, separated by commas.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Page to write, with pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that was found, as JSON.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the splits that are looked at.")
 @click.option("--stratify", is_flag=True, help="Look at splits that rank images by class (split.stratify).")
 @click.option("--group-by", default="", help="Look at splits by sequence (split.group_by).")
 @quiet_option
-@when_stopped(BEGINS_AGAIN)
+@when_stopped("nothing is left half done; the same command begins again, and goes on with a download where it was")
 def check(
     sources: tuple[str, ...],
     sha256: str,
+    pools: str,
     output: Path | None,
     as_json: bool,
     seed: int,
@@ -73,7 +73,7 @@ def check(
 
     overrides = {"split.stratify": stratify, "split.group_by": group_by}
     settings = load_recipe("demo", overrides).split
-    with _layout(_joined(sources), sha256) as layout:
+    with _layout(_joined(sources), sha256, pools) as layout:
         with _progress() as advance:
             report = inspect_dataset(layout, seed=seed, settings=settings, on_progress=advance)
         if output:
@@ -118,12 +118,18 @@ def _joined(sources: tuple[str, ...]) -> str:
 
 
 def _lines(report: "CheckReport") -> Iterator[str]:
+    from components.dataset.layouts import pools_text
+
     images = report.images
     yield (
         f"{report.dataset}: {report.verdict} "
         f"({images['labeled']:,} labelled, {images['unlabeled']:,} unlabelled, {images['val']:,} val, "
         f"{images['test']:,} test images; {report.seconds:.1f} s)"
     )
+    yield f"layout   {report.layout}, {len(report.classes)} classes"
+    yield from (f"         {note}" for note in report.notes)
+    if report.pools:
+        yield f"         not looked at without --pools: {pools_text(report.pools)}"
     for finding in report.findings:
         yield f"{finding.level:<9}{finding.title} ({len(finding.items):,})"
         for item in finding.items[:_LINES]:
@@ -131,15 +137,17 @@ def _lines(report: "CheckReport") -> Iterator[str]:
         if len(finding.items) > _LINES:
             yield f"         … and {len(finding.items) - _LINES:,} more"
     for row in report.ratios:
+        own = " by its own list" if row.origin == "lists" else ""
         missing = f", without {', '.join(row.missing)}" if row.missing else ""
-        counts = f"{row.labeled:,} labelled, {row.unlabeled:,} unlabelled{missing}"
+        counts = f"{row.labeled:,} labelled, {row.unlabeled:,} unlabelled{own}{missing}"
         yield f"{row.ratio:<9}{row.problem or counts}"
 
 
 @contextmanager
-def _layout(source: str, sha256: str) -> "Iterator[Layout]":
+def _layout(source: str, sha256: str, pools: str) -> "Iterator[Layout]":
     """The dataset of a source, as a run would store it; what is unpacked lasts as long as this."""
     from components.dataset.gathered import gathered
+    from components.dataset.scratch import scratch_folder, work_folder
     from components.dataset.sources import check_source, parse_sources
     from components.local_cache import default_cache
     from pipeline.cli_results import open_store
@@ -150,8 +158,8 @@ def _layout(source: str, sha256: str) -> "Iterator[Layout]":
     store = open_store() if any(part.text.startswith("s3://") for part in sources) else None
     downloads = default_cache() / "downloads"
     with (
-        tempfile.TemporaryDirectory(prefix="dataset-", dir=os.environ.get("CPS_WORK")) as scratch,
-        gathered(source, sha256, store, Path(scratch), downloads) as layout,
+        scratch_folder(work_folder()) as scratch,
+        gathered(source, sha256, store, scratch, downloads, pools) as layout,
     ):
         yield layout
 
@@ -172,8 +180,17 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _write(path: Path, text: str) -> None:
+    """All of it or nothing: a page that was there stays where the disk has no room for another."""
+    # What is no plain file, such as /dev/stdout, must not be renamed to.
+    partial = path if path.exists() and not path.is_file() else path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        partial.write_text(text)
+        if partial != path:
+            partial.replace(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        if partial != path:
+            with suppress(OSError):
+                partial.unlink()

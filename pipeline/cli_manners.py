@@ -33,7 +33,8 @@ def when_stopped(text: str) -> Callable[[_Command], _Command]:
                 return command(*arguments, **options)
             except KeyboardInterrupt:
                 click.echo(f"\ncps: stopped; {text}", err=True)
-                raise
+                # A KeyboardInterrupt would have click add an empty line.
+                raise click.Abort from None
 
         return wrapped  # type: ignore[return-value]
 

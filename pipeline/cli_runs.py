@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from components.errors import UserError
+from components.progress import size_text
 from pipeline.cli_cluster import check_succeeded, connected, connection_options, followed
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
         return
     _print_runs([found])
     for ref in objects:
-        click.echo(f"{_size(ref.size):>10}  {ref.key}")
+        click.echo(f"{size_text(ref.size):>10}  {ref.key}")
 
 
 @runs.command()
@@ -106,9 +107,11 @@ def delete(run: str, yes: bool) -> None:
     store = open_store()
     found = find_run(store, run)
     if not yes:
-        click.confirm(f"delete {found.run_key} ({found.objects} objects, {_size(found.size)})?", abort=True, err=True)
+        click.confirm(
+            f"delete {found.run_key} ({found.objects} objects, {size_text(found.size)})?", abort=True, err=True
+        )
     freed = delete_run(store, found.run_key)
-    click.echo(f"deleted {found.run_key}: {_size(freed)}")
+    click.echo(f"deleted {found.run_key}: {size_text(freed)}")
 
 
 @runs.command()
@@ -199,15 +202,15 @@ def gc(yes: bool, grace: str, as_json: bool) -> None:
         click.echo(json.dumps({**_as_dict(found), "removed_bytes": removed, "left": list(left)}, indent=2))
         return
     for part in found.garbage:
-        click.echo(f"{_size(part.size):>10}  {len(part.objects):>5}  {part.objects[0].key}  ({part.why})")
+        click.echo(f"{size_text(part.size):>10}  {len(part.objects):>5}  {part.objects[0].key}  ({part.why})")
     for upload in found.uploads:
         click.echo(f"{'':>10}  {'':>5}  {upload.key}  (an upload that was never completed)")
     for line in (*found.kept, *left):
         click.echo(f"kept: {line}", err=True)
     if yes:
-        click.echo(f"removed {_size(removed)}")
+        click.echo(f"removed {size_text(removed)}")
     elif found.garbage or found.uploads:
-        click.echo(f"{_size(found.size)} in all; `cps gc --yes` removes it")
+        click.echo(f"{size_text(found.size)} in all; `cps gc --yes` removes it")
     else:
         click.echo("nothing to remove")
 
@@ -240,13 +243,6 @@ def _print_runs(found: "list[StoredRun]") -> None:
     for run in found:
         miou = "-" if run.miou is None else f"{100 * run.miou:.1f} %"
         click.echo(
-            f"{run.run_key:<{width}}  {run.state:<9}{miou:>7}  {_size(run.size):>9}  {run.ratio:<6}"
+            f"{run.run_key:<{width}}  {run.state:<9}{miou:>7}  {size_text(run.size):>9}  {run.ratio:<6}"
             f"{run.created:<26}{run.dataset}"
         )
-
-
-def _size(count: int) -> str:
-    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= step:
-            return f"{count / step:.1f} {unit}"
-    return f"{count} B"

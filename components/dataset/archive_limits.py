@@ -5,7 +5,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.dataset.scratch import ADVICE
 from components.errors import UserError
+from components.progress import size_text
 
 BYTES, RATIO, FILES = "CPS_UNPACK_MAX_BYTES", "CPS_UNPACK_MAX_RATIO", "CPS_UNPACK_MAX_FILES"
 _DEFAULTS = {BYTES: 500_000_000_000, RATIO: 100, FILES: 5_000_000}
@@ -41,8 +43,8 @@ class Limits:
         free = shutil.disk_usage(folder).free
         if self.bytes > free:
             raise UserError(
-                f"archive {self.archive} unpacks to {self.bytes / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB "
-                "free: make room, or set CPS_WORK to a folder on a larger disk"
+                f"archive {self.archive} unpacks to {size_text(self.bytes)} and {folder} has {size_text(free)} free: "
+                f"{ADVICE}"
             )
 
     def _too_much(self, what: str, variable: str) -> UserError:

@@ -188,7 +188,8 @@ class _Transfer:
         free = shutil.disk_usage(self.target.parent).free
         if total - self.have > free:
             raise UserError(
-                f"{self.remote.name} has {total / 1e9:.1f} GB and {self.target.parent} {free / 1e9:.1f} GB free: "
+                f"{self.remote.name} has {progress.size_text(total)} and {self.target.parent} "
+                f"{progress.size_text(free)} free: "
                 "make room, or set CPS_CACHE to a folder on a larger disk"
             )
 

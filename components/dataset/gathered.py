@@ -12,8 +12,9 @@ from components.dataset.classes import KNOWN
 from components.dataset.credentials import credentials_for
 from components.dataset.downloads import folders_for
 from components.dataset.fetch import fetch_source
-from components.dataset.layouts import Layout, read_layout, with_pools
+from components.dataset.layouts import Layout, pool_names, read_layout, with_pools
 from components.dataset.scenes import generate_scenes, is_scenes, parse_scenes
+from components.dataset.scratch import writing
 from components.dataset.sources import Source, is_url, parse_sources, shown, source_name
 from components.dataset.train_ids import with_train_ids
 from components.dataset.unpack import archive_stem, unpack
@@ -23,24 +24,27 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def gathered(dataset: str, sha256: str, store: "Store | None", scratch: Path, downloads: Path) -> Iterator[Layout]:
+def gathered(
+    dataset: str, sha256: str, store: "Store | None", scratch: Path, downloads: Path, pools: str = ""
+) -> Iterator[Layout]:
     """The dataset as it would be stored, without storing it. What is downloaded stays, for a run that follows.
 
     Args:
-        dataset, sha256: as in `prepare`.
+        dataset, sha256, pools: as in `prepare`.
         store: for s3:// alone.
         scratch: takes what is unpacked or generated; the caller removes it.
 
     Raises:
         UserError: a source is not there, or not what it should be.
     """
-    sources = parse_sources(dataset, sha256)
+    sources, wanted = parse_sources(dataset, sha256), pool_names(pools)
     with ExitStack() as stack:
         if is_scenes(sources[0].text):
-            generate_scenes(scratch / "scenes", parse_scenes(sources[0].text))
-            layout = read_layout(scratch / "scenes", "scenes")
+            with writing(scratch):
+                generate_scenes(scratch / "scenes", parse_scenes(sources[0].text))
+            layout = with_pools(read_layout(scratch / "scenes", "scenes"), wanted)
         elif len(sources) == 1 and not is_url(sources[0].text) and Path(sources[0].text).is_dir():
-            layout = read_layout(Path(sources[0].text).resolve())
+            layout = with_pools(read_layout(Path(sources[0].text).resolve()), wanted)
         else:
             kept = folders_for((source.text for source in sources if is_url(source.text)), downloads, stack)
             credentials, unpacked = credentials_for(source.text for source in sources), scratch / "unpacked"
@@ -50,7 +54,7 @@ def gathered(dataset: str, sha256: str, store: "Store | None", scratch: Path, do
                 if is_url(source.text) or not path.is_dir():
                     path, _ = fetch_source(source, kept.get(source.text, scratch), store, STEP, credentials)
                 add_part(source, path, unpacked)
-            layout = layout_of(unpacked, sources)
+            layout = layout_of(unpacked, sources, wanted)
         yield with_train_ids(layout, scratch / "train-ids")
 
 
@@ -64,7 +68,8 @@ def layout_of(unpacked: Path, sources: Sequence[Source], pools: Sequence[str] = 
 
 def add_part(source: Source, path: Path, unpacked: Path) -> None:
     if path.is_dir():
-        _link_all(path.resolve(), unpacked)
+        with writing(unpacked):
+            _link_all(path.resolve(), unpacked)
         return
     progress.say(STEP, f"unpacking {shown(source.text)}")
     replaced = unpack(path, unpacked, STEP)

@@ -4,9 +4,8 @@ A source that was prepared before is known by a small object beside the datasets
 settings, archives by their sha256. Folders have no such name, so their files are hashed anew every time.
 """
 
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from components.dataset.credentials import credentials_for
 from components.dataset.downloads import empty, folders_for
 from components.dataset.fetch import fetch_source
 from components.dataset.gathered import add_part, layout_of
-from components.dataset.layouts import Layout, read_layout, with_pools
+from components.dataset.layouts import Layout, pool_names, pools_text, read_layout, with_pools
 from components.dataset.manifest import Manifest, digest_lines
 from components.dataset.scenes import (
     GENERATOR_VERSION,
@@ -26,6 +25,7 @@ from components.dataset.scenes import (
     is_scenes,
     parse_scenes,
 )
+from components.dataset.scratch import scratch_folder, writing
 from components.dataset.sources import STORED, Source, is_url, parse_sources
 from components.dataset.store import store_dataset, stored_manifest
 from components.dataset.train_ids import with_train_ids
@@ -57,7 +57,7 @@ def prepare(
         UserError: a source is not there, is not what it should be, or its data is wrong.
     """
     sources = parse_sources(dataset, sha256)
-    wanted = sorted({name for name in pools.replace(",", " ").split() if name})
+    wanted = pool_names(pools)
     for source in sources:
         if source.sha256 and not is_url(source.text) and Path(source.text).is_dir():
             raise UserError(f"sha256 was given for the folder {source.text}: it goes with archives only")
@@ -66,9 +66,9 @@ def prepare(
     if is_scenes(sources[0].text):
         return _prepare_scenes(parse_scenes(sources[0].text), wanted, store, work_dir)
     if len(sources) == 1 and not is_url(dataset) and Path(sources[0].text).is_dir():
-        with _scratch(work_dir) as folder:
+        with scratch_folder(work_dir) as folder:
             layout = with_pools(read_layout(Path(sources[0].text).resolve()), wanted)
-            return _store(layout, wanted, folder, store)
+            return _store(layout, folder, store)
     return _Parts(sources, wanted, store, work_dir, cache_dir or work_dir).prepare()
 
 
@@ -88,18 +88,19 @@ def _prepare_scenes(settings: SceneSettings, pools: Sequence[str], store: "Store
     known = _known(source, store)
     if known is not None and not pools:
         return known
-    with _scratch(work_dir) as folder:
-        generate_scenes(folder, settings)
+    with scratch_folder(work_dir) as folder:
+        with writing(folder):
+            generate_scenes(folder, settings)
         layout = with_pools(read_layout(folder, "scenes"), pools)
-        return _remember(source, _store(layout, pools, folder, store), store, "scenes", described)
+        return _remember(source, _store(layout, folder, store), store, "scenes", described)
 
 
-def _store(layout: Layout, pools: Sequence[str], scratch: Path, store: "Store") -> Manifest:
-    _describe(layout, pools)
+def _store(layout: Layout, scratch: Path, store: "Store") -> Manifest:
+    _describe(layout)
     return store_dataset(with_train_ids(layout, scratch / "train-ids"), store)
 
 
-def _describe(layout: Layout, chosen: Sequence[str]) -> None:
+def _describe(layout: Layout) -> None:
     lists = layout.lists
     unlabeled = f", {len(lists.unlabeled)} without a label" if lists.unlabeled else ""
     progress.say(
@@ -109,9 +110,8 @@ def _describe(layout: Layout, chosen: Sequence[str]) -> None:
     )
     for note in layout.notes:
         progress.say(STEP, f"{layout.name}: {note}")
-    left = [f"{name} ({len(images)} images)" for name, images in layout.pools.items() if name not in chosen]
-    if left:
-        progress.say(STEP, f"{layout.name}: further unlabelled pools, not taken: {', '.join(left)}")
+    if layout.pools:
+        progress.say(STEP, f"{layout.name}: further unlabelled pools, not taken: {pools_text(layout.pool_sizes)}")
 
 
 class _Parts:
@@ -139,7 +139,7 @@ class _Parts:
         return manifest
 
     def _prepare(self, kept: dict[str, Path]) -> Manifest:
-        with _scratch(self.work_dir) as scratch:
+        with scratch_folder(self.work_dir) as scratch:
             fetched = [self._fetch(source, kept.get(source.text, scratch)) for source in self.sources]
             digests = [digest for _, digest in fetched]
             known = self._known_by(digests)
@@ -149,7 +149,7 @@ class _Parts:
             unpacked.mkdir()
             for source, (path, _) in zip(self.sources, fetched, strict=True):
                 add_part(source, path, unpacked)
-            manifest = _store(layout_of(unpacked, self.sources, self.pools), self.pools, scratch, self.store)
+            manifest = _store(layout_of(unpacked, self.sources, self.pools), scratch, self.store)
             if not all(digests):
                 return manifest
             return _remember(self._pointer(digests), manifest, self.store, "archive", digests)
@@ -167,13 +167,6 @@ class _Parts:
     def _pointer(self, digests: Sequence[str]) -> str:
         pools = ["pools", *self.pools] if self.pools else []
         return digest_lines(["archive", str(_READING_VERSION), *digests, *pools])
-
-
-@contextmanager
-def _scratch(work_dir: Path) -> Iterator[Path]:
-    work_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="dataset-", dir=work_dir) as folder:
-        yield Path(folder)
 
 
 def _known(source: str, store: "Store") -> Manifest | None:

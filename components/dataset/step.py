@@ -1,8 +1,6 @@
 """What the first two steps of the pipeline do: prepare the dataset, split its labels and name the run."""
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +14,7 @@ from components.dataset.manifest import Manifest
 from components.dataset.prepare import prepare
 from components.dataset.ratio import parse_ratio
 from components.dataset.run import RunRecord, new_record, run_key
+from components.dataset.scratch import work_folder
 from components.dataset.sources import check_source, parse_sources
 from components.dataset.split import Split, split_labels
 from components.dataset.store import stored_manifest
@@ -121,7 +120,7 @@ def prepare_dataset(
         batch_size=batch_size,
     )
     store = open_store()
-    folder = Path(work_dir or os.environ.get("CPS_WORK") or tempfile.gettempdir())
+    folder = Path(work_dir) if work_dir else work_folder()
     manifest = prepare(parameters.source, parameters.sha256, store, folder, pools=pools, cache_dir=default_cache())
     _split(store, manifest, parameters)
     return {

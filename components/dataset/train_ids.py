@@ -14,6 +14,7 @@ from components.dataset.check import STEP, in_threads
 from components.dataset.layouts import Layout
 from components.dataset.layouts.cityscapes import LABEL_IDS, TRAIN_IDS
 from components.dataset.manifest import Lists, Sample
+from components.dataset.scratch import writing
 from components.errors import UserError
 
 Ids = NDArray[np.uint8]
@@ -30,11 +31,19 @@ def with_train_ids(layout: Layout, folder: Path) -> Layout:
 
     Raises:
         UserError: a label is no picture of ids, or holds an id that has no meaning.
+        WorkFailed: the disk is full.
     """
     if layout.label_ids is None and layout.label_colors is None:
         return layout
     labels = {sample.label for part in _labeled(layout.lists) for sample in part if sample.label is not None}
     mapped = {name: _mapped(name) for name in sorted(labels)}
+    with writing(folder):
+        _write(layout, mapped, folder)
+    return replace(layout, folder=folder, lists=_renamed(layout.lists, mapped), label_ids=None, label_colors=None)
+
+
+def _write(layout: Layout, mapped: Mapping[str, str], folder: Path) -> None:
+    """Links to the files as they are, and the mapped labels."""
     for name in layout.lists.file_names():
         place = folder / mapped.get(name, name)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -44,8 +53,7 @@ def with_train_ids(layout: Layout, folder: Path) -> Layout:
     work = in_threads(lambda name: _map(layout.folder / name, folder / mapped[name], ids_of), mapped)
     for done, _ in enumerate(work, start=1):
         if done % 200 == 0 or done == len(mapped):
-            progress.advance(STEP, done, len(mapped), "labels mapped to train ids")
-    return replace(layout, folder=folder, lists=_renamed(layout.lists, mapped), label_ids=None, label_colors=None)
+            progress.advance(STEP, done, len(mapped), "labels mapped to class ids")
 
 
 def _map(source: Path, target: Path, ids_of: Callable[[Path, Image.Image], Ids]) -> None:

@@ -18,6 +18,7 @@ import zstandard
 from components import progress
 from components.dataset.archive_limits import Limits, limits_for
 from components.dataset.archive_names import Names
+from components.dataset.scratch import ADVICE
 from components.errors import UserError, WorkFailed
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip")
@@ -75,7 +76,10 @@ def unpack(archive: Path, folder: Path, step: str = "") -> list[str]:
     ) as error:
         raise UserError(f"archive {archive} is damaged: {error or type(error).__name__}; fetch it again") from None
     except OSError as error:
-        raise WorkFailed(f"archive {archive} cannot be unpacked in {folder}: {error.strerror or error}") from None
+        advice = f"; {ADVICE}" if error.errno in progress.DISK_FULL else ""
+        raise WorkFailed(
+            f"archive {archive} cannot be unpacked in {folder}: {error.strerror or error}{advice}"
+        ) from None
 
 
 def _kind(archive: Path) -> str:

@@ -44,8 +44,9 @@ def photos(tmp_path: Path) -> Path:
 def test_a_fine_dataset_ends_with_0(photos: Path) -> None:
     ended = check(photos)
     assert (ended.returncode, ended.stderr) == (0, "")
-    first, *splits = ended.stdout.splitlines()
+    first, layout, *splits = ended.stdout.splitlines()
     assert first.startswith("photos: fine (16 labelled, 0 unlabelled, 2 val, 0 test images; ")
+    assert layout == "layout   lists, 2 classes"
     assert splits[0] == "1/16     1 labelled, 15 unlabelled"
 
 
@@ -71,6 +72,33 @@ def test_what_is_fatal_ends_with_1_and_one_line(photos: Path, tmp_path: Path) ->
     assert page == str(tmp_path / "report.html")
     assert error.startswith("cps: error: dataset photos cannot be trained on: fatal: files that cannot be read: ")
     assert error.endswith("(and 1 more)")
+
+
+def test_it_says_how_the_folder_was_read_and_which_pools_were_left_out(photos: Path, tmp_path: Path) -> None:
+    """The reference's Cityscapes, with lists of its own for a half and a pool of further images."""
+    (photos / "config_new" / "subset_train").mkdir(parents=True)
+    (photos / "config_new" / "coarse_split").mkdir()
+    for part in ("train", "val"):
+        (photos / f"{part}.txt").rename(photos / "config_new" / f"{part}.txt")
+    lines = (photos / "config_new" / "train.txt").read_text().splitlines(keepends=True)
+    subsets = photos / "config_new" / "subset_train"
+    (subsets / "train_aug_labeled_1-2.txt").write_text("".join(lines[8:]))
+    (subsets / "train_aug_unlabeled_1-2.txt").write_text("".join(lines[:8]))
+    Image.new("RGB", (24, 16), (9, 99, 200)).save(photos / "extra.png")
+    (photos / "config_new" / "coarse_split" / "train_extra_3000.txt").write_text("extra.png\n")
+    page = tmp_path / "report.html"
+    ended = check(photos, "-o", page)
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stdout.splitlines()
+    assert lines[1:3] == [
+        "layout   cityscapes-cps, 2 classes",
+        "         not looked at without --pools: train_extra_3000 (1 image)",
+    ]
+    assert "1/4      4 labelled, 12 unlabelled" in lines
+    assert "1/2      8 labelled, 8 unlabelled by its own list" in lines
+    assert "further unlabelled pools: train_extra_3000 (1 image)" in page.read_text()
+    taken = json.loads(check(photos, "--pools", "train_extra_3000", "--json").stdout)
+    assert (taken["layout"], taken["pools"], taken["images"]["unlabeled"]) == ("cityscapes-cps", {}, 1)
 
 
 def test_an_archive_is_checked_like_its_folder(photos: Path, tmp_path: Path) -> None:
@@ -111,6 +139,11 @@ def test_several_parts_and_an_address_are_checked_as_a_run_takes_them(photos: Pa
         (["photos", "--group-by", "("], "is not a regular expression"),
         (["photos", "--seed", "-1"], "--seed"),
         (["photos", "-o", "photos"], "photos"),
+        (
+            ["photos", "-o", "photos/0.png/out/page.html"],
+            "photos/0.png/out/page.html cannot be written: Not a directory",
+        ),
+        (["photos", "--pools", "more"], "has no unlabelled pool 'more': it has none"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

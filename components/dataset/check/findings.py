@@ -84,6 +84,10 @@ class CheckReport:
     files: int
     bytes: int
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What people should know of how the folder was read."""
+    pools: dict[str, int] = field(default_factory=dict)
+    """Number of images by further unlabelled pool that was not taken, and so not looked at."""
     checks: tuple[str, ...] = field(default=())
     """Titles of all that was looked for."""
 
@@ -95,7 +99,7 @@ class CheckReport:
         """For JSON; names are relative to the dataset's folder."""
         plain: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("dataset", "layout", "folder", "images", "sizes", "files", "bytes", "seed")
+            for name in ("dataset", "layout", "notes", "pools", "folder", "images", "sizes", "files", "bytes", "seed")
         }
         plain |= {
             "format": 1,

@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from components.dataset.check.findings import CheckReport
 from components.dataset.check.pictures import draw_finding
+from components.dataset.layouts import pools_text
 from components.inference.page import render
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -55,7 +56,8 @@ def _facts(report: CheckReport) -> list[tuple[str, str]]:
     more = [f"{len(sizes) - 8} more sizes"] if len(sizes) > 8 else []
     return [
         ("folder", report.folder),
-        ("layout", report.layout),
+        ("layout", "; ".join((report.layout, *report.notes))),
+        *([("not looked at", f"further unlabelled pools: {pools_text(report.pools)}")] if report.pools else []),
         ("image sizes", ", ".join(sizes[:8] + more) or "none could be read"),
         ("files", f"{report.files:,}, {report.bytes / 1e6:,.1f} MB"),
         ("void id", f"{report.ignore_index}; {100 * report.void_share:.1f} % of the training labels' pixels"),

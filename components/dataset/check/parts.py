@@ -131,11 +131,15 @@ def shared_sequences(parts: Mapping[str, Sequence[str]]) -> Finding:
         "sequence", "warning", "Sequences on both sides of training and val",
         "Their frames share the street, the light and the camera: the score says less of other places.",
         tuple(
-            Item(f"sequence {name}: {training[name]:,} training images and {number:,} val images")
+            Item(f"sequence {name}: {_images('training', training[name])} and {_images('val', number)}")
             for name, number in sorted(counts["val"].items())
             if training[name]
         ),
     )  # fmt: skip
+
+
+def _images(part: str, number: int) -> str:
+    return f"{number:,} {part} image{'' if number == 1 else 's'}"
 
 
 def _sequences(images: Sequence[str]) -> Counter[str]:

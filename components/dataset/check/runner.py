@@ -116,6 +116,8 @@ def inspect_dataset(
         files=len(names),
         bytes=sum((layout.folder / name).stat().st_size for name in names),
         seconds=time.perf_counter() - began,
+        notes=layout.notes,
+        pools=layout.pool_sizes,
         checks=tuple(dict.fromkeys(finding.title for finding in findings)),
     )
 

@@ -22,10 +22,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from components.dataset.layouts import camvid, cityscapes, cityscapes_cps, folders, lists, voc
-from components.dataset.layouts.model import Layout
+from components.dataset.layouts.model import Layout, pools_text
 from components.errors import UserError
 
-__all__ = ["Layout", "read_layout", "with_pools"]
+__all__ = ["Layout", "pool_names", "pools_text", "read_layout", "with_pools"]
 
 _DEPTH = 4
 """Levels of folders that are looked into, the one given among them: VOC comes as VOCdevkit/VOC2012."""
@@ -57,8 +57,13 @@ def read_layout(folder: Path, name: str = "") -> Layout:
     return read(root, folder, _slug(name or root.name))
 
 
+def pool_names(text: str) -> list[str]:
+    """The names of pools as a parameter has them, separated by commas; each once."""
+    return sorted(set(text.replace(",", " ").split()))
+
+
 def with_pools(layout: Layout, names: Sequence[str]) -> Layout:
-    """The layout with the images of these pools among its unlabelled ones.
+    """The layout with the images of these pools among its unlabelled ones; its pools are then the others.
 
     Raises:
         UserError: there is no such pool, or an image of it is missing.
@@ -75,7 +80,8 @@ def with_pools(layout: Layout, names: Sequence[str]) -> Layout:
         images |= dict.fromkeys(pool)
     known = {sample.image for part in (layout.lists.train, layout.lists.val, layout.lists.test) for sample in part}
     unlabeled = tuple(image for image in images if image not in known) if names else layout.lists.unlabeled
-    return replace(layout, lists=layout.lists.model_copy(update={"unlabeled": unlabeled}))
+    others = {name: pool for name, pool in layout.pools.items() if name not in names}
+    return replace(layout, lists=layout.lists.model_copy(update={"unlabeled": unlabeled}), pools=others)
 
 
 def _find(folder: Path) -> tuple[Path, Reader]:

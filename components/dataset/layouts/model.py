@@ -23,3 +23,13 @@ class Layout:
     """Where labels are colour masks: what each colour means; mapped like other ids."""
     notes: tuple[str, ...] = ()
     """What people should know of how the folder was read."""
+
+    @property
+    def pool_sizes(self) -> dict[str, int]:
+        """Number of images by pool."""
+        return {name: len(images) for name, images in self.pools.items()}
+
+
+def pools_text(sizes: Mapping[str, int]) -> str:
+    """For people: `train_extra_3000 (3,000 images), train_extra_6000 (6,000 images)`."""
+    return ", ".join(f"{name} ({number:,} image{'' if number == 1 else 's'})" for name, number in sizes.items())

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -245,9 +246,17 @@ with step_guard("prepare-dataset") as step:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objects", [1, 4, 12])
+@pytest.mark.parametrize(
+    ("objects", "told", "code"), [(1, signal.SIGINT, 130), (4, signal.SIGTERM, 143), (12, signal.SIGINT, 130)]
+)
 def test_a_preparation_that_is_interrupted_is_completed_by_the_next(
-    objects: int, make_dataset: MakeDataset, store: Store, store_environment: dict[str, str], tmp_path: Path
+    objects: int,
+    told: int,
+    code: int,
+    make_dataset: MakeDataset,
+    store: Store,
+    store_environment: dict[str, str],
+    tmp_path: Path,
 ) -> None:
     folder = make_dataset(train=120)
     (tmp_path / "work").mkdir()
@@ -257,8 +266,11 @@ def test_a_preparation_that_is_interrupted_is_completed_by_the_next(
     deadline = time.monotonic() + 60
     while len(store.list("datasets/")) < objects and running.poll() is None:
         assert time.monotonic() < deadline
-    running.send_signal(2)
+    running.send_signal(told)
     running.communicate(timeout=60)
+    assert running.returncode == code
+    assert [ref.key for ref in store.list("datasets/") if ref.key.endswith("manifest.json")] == []
+    assert store.unfinished_uploads() == ()
     before = {ref.key: ref.modified for ref in store.list("datasets/") if ref.key.endswith(".tar")}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == 0

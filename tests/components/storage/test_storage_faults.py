@@ -6,8 +6,6 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +15,7 @@ import pytest
 
 from components.errors import WorkFailed
 from components.storage.client import Store
-from tests.object_stores import Server, files_of_at_most, line_to
+from tests.object_stores import Server, files_of_at_most, line_to, small_disk
 
 MB = 1 << 20
 
@@ -174,19 +172,6 @@ def test_a_full_disk_of_the_store_is_said_and_loses_nothing(tmp_path: Path, monk
             assert store.get_bytes("again") == b"there is room"
         finally:
             server.kill()
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A disk of its own in memory; only root may mount one."""
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("a disk cannot be mounted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("single", [256 * MB, MB], ids=["one request", "parts"])
