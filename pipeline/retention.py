@@ -12,8 +12,9 @@ from typing import Any
 from components.dataset.manifest import Manifest, parse_manifest
 from components.errors import UserError, WorkFailed
 from components.storage import keys
-from components.storage.client import MissingObject, ObjectRef, Store, Unfinished
+from components.storage.client import MissingObject, ObjectRef, Store
 from components.storage.lease import Lease, LeaseHeld, held_by
+from components.storage.unfinished import Unfinished
 
 
 @dataclass(frozen=True)

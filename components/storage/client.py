@@ -5,7 +5,6 @@ store.put_file("weights/a/best.safetensors", Path("best.safetensors"))
 store.get_file("weights/a/best.safetensors", Path("copy.safetensors"))
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -24,20 +23,21 @@ from minio import Minio
 from minio.error import S3Error
 
 from components.errors import UserError, WorkFailed
-from components.storage.connection import connect, impatient_pool, patient_pool
+from components.storage import conditional
+from components.storage.connection import SHA256_HEADER, connect, patient_pool
+from components.storage.contact import check_store
 from components.storage.failures import (
-    REFUSED,
     STORE_ERRORS,
     DigestMismatch,
     MissingObject,
     StoreUnreachable,
     explain,
     is_transient,
-    reason,
 )
 from components.storage.settings import StoreSettings, settings_from_environment
 from components.storage.sources import BytesSource, FileSource, Source, SourceFailed
 from components.storage.transfer import Digests, digests, receive, upload
+from components.storage.unfinished import Unfinished, abort_upload, unfinished_uploads
 
 __all__ = [
     "DigestMismatch",
@@ -53,8 +53,6 @@ __all__ = [
 T = TypeVar("T")
 
 ATTEMPTS = 5
-SHA256_HEADER = "x-amz-meta-sha256"
-WRITER_HEADER = "x-amz-meta-writer"
 
 # Its warnings are about retries, which end well or end in an error that we word ourselves.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -69,15 +67,6 @@ class ObjectRef:
     size: int
     sha256: str
     modified: datetime
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """A multipart upload that was begun and is not complete."""
-
-    key: str
-    upload_id: str
-    begun: datetime
 
 
 class Store:
@@ -99,26 +88,7 @@ class Store:
 
         Raises UserError that names the endpoint, the reason and the remedy.
         """
-        client = connect(self.settings, impatient_pool(self.settings))
-        endpoint, bucket = self.settings.endpoint, self.settings.bucket
-        try:
-            _ensure_bucket(client, bucket, self.settings.region)
-        except S3Error as error:
-            remedy = (
-                "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if error.code in REFUSED else "check CPS_BUCKET"
-            )
-            raise UserError(
-                f"the object store at {endpoint} refused bucket {bucket!r} ({error.code}): {remedy}"
-            ) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise UserError(
-                f"the object store at {endpoint} does not answer ({reason(error)}): "
-                "start it or correct AWS_ENDPOINT_URL"
-            ) from error
-        except STORE_ERRORS as error:
-            raise UserError(
-                f"what answers at {endpoint} is not an S3 object store: correct AWS_ENDPOINT_URL"
-            ) from error
+        check_store(self.settings)
 
     def put_file(self, key: str, path: Path, content_type: str = "application/octet-stream") -> ObjectRef:
         """Upload a file, in parallel parts when it is large. It replaces what was at the key, all at once."""
@@ -226,45 +196,17 @@ class Store:
 
     def unfinished_uploads(self) -> tuple[Unfinished, ...]:
         """Uploads that were begun and neither completed nor given up, as a killed process leaves them."""
-
-        def fetch() -> tuple[Unfinished, ...]:
-            found: tuple[Unfinished, ...] = ()
-            marker: dict[str, Any] = {}
-            while True:
-                page = self._client._list_multipart_uploads(self.settings.bucket, **marker)
-                found += tuple(
-                    Unfinished(item.object_name, item.upload_id, item.initiated_time) for item in page.uploads
-                )
-                if not page.is_truncated:
-                    return found
-                marker = {"key_marker": page.next_key_marker, "upload_id_marker": page.next_upload_id_marker}
-
-        return self._retry("listing", self.uri(""), fetch)
+        return self._retry("listing", self.uri(""), lambda: unfinished_uploads(self._client, self.settings.bucket))
 
     def abort_upload(self, unfinished: Unfinished) -> None:
         """Free the parts of an unfinished upload; one that is gone is freed already."""
-
-        def abort() -> None:
-            try:
-                self._client._abort_multipart_upload(self.settings.bucket, unfinished.key, unfinished.upload_id)
-            except S3Error as error:
-                if error.code != "NoSuchUpload":
-                    raise
-
-        self._retry("removing", self.uri(unfinished.key), abort)
+        uri = self.uri(unfinished.key)
+        self._retry("removing", uri, lambda: abort_upload(self._client, self.settings.bucket, unfinished))
 
     def remove_if_match(self, key: str, etag: str) -> None:
         """Remove an object unless it has been replaced since it was read with `etag`."""
-
-        def remove() -> None:
-            try:
-                # The public remove_object takes no condition.
-                self._client._execute("DELETE", self.settings.bucket, key, headers={"If-Match": f'"{etag}"'})
-            except S3Error as error:
-                if error.code not in ("PreconditionFailed", "NoSuchKey"):
-                    raise
-
-        self._retry("removing", self.uri(key), remove)
+        bucket = self.settings.bucket
+        self._retry("removing", self.uri(key), lambda: conditional.remove(self._client, bucket, key, etag))
 
     @property
     def _client(self) -> Minio:
@@ -288,25 +230,9 @@ class Store:
 
     def _put_conditionally(self, key: str, data: bytes, condition: dict[str, str]) -> str | None:
         bucket, writer = self.settings.bucket, secrets.token_hex(16)
-        headers = {
-            **condition,
-            "Content-Type": "application/octet-stream",
-            SHA256_HEADER: hashlib.sha256(data).hexdigest(),
-            WRITER_HEADER: writer,
-        }
-
-        def put() -> str | None:
-            try:
-                # The public put_object would turn the condition into metadata.
-                return str(self._client._put_object(bucket, key, data, dict(headers)).etag)
-            except S3Error as error:
-                if error.code != "PreconditionFailed":
-                    raise
-                # A request that was sent again because its answer got lost finds its own object.
-                head = self._client.stat_object(bucket, key)
-                return str(head.etag) if head.metadata.get(WRITER_HEADER) == writer else None
-
-        return self._retry("writing", self.uri(key), put)
+        return self._retry(
+            "writing", self.uri(key), lambda: conditional.put(self._client, bucket, key, data, condition, writer)
+        )
 
     def _get_file(self, bucket: str, key: str, path: Path, sha256: str | None, *, durable: bool = False) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -372,17 +298,3 @@ def parse_uri(uri: str) -> tuple[str, str]:
     if scheme != "s3" or not separator or not bucket or not key:
         raise UserError(f"{uri!r} is not the address of an object: write it as s3://bucket/key")
     return bucket, key
-
-
-def _ensure_bucket(client: Minio, bucket: str, region: str) -> None:
-    try:
-        # A listing, not a HEAD: only an S3 store answers with the right XML, and says why it refuses.
-        next(iter(client.list_objects(bucket, prefix="weights/")), None)
-    except S3Error as error:
-        if error.code != "NoSuchBucket":
-            raise
-        try:
-            client.make_bucket(bucket, location=region)
-        except S3Error as raced:
-            if raced.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-                raise

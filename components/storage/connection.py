@@ -10,6 +10,7 @@ from minio import Minio
 from components.storage.settings import StoreSettings
 
 CHECKSUM_HEADER = "x-amz-checksum-sha256"
+SHA256_HEADER = "x-amz-meta-sha256"
 BLOCK = 1 << 20  # bytes of a body that are sent at once
 
 
