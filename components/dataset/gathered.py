@@ -29,6 +29,8 @@ def gathered(
 ) -> Iterator[Layout]:
     """The dataset as it would be stored, without storing it. What is downloaded stays, for a run that follows.
 
+    Labels that cannot be mapped to class ids are in the layout's `refused`, for a check to name them all.
+
     Args:
         dataset, sha256, pools: as in `prepare`.
         store: for s3:// alone.
@@ -55,7 +57,7 @@ def gathered(
                     path, _ = fetch_source(source, kept.get(source.text, scratch), store, STEP, credentials)
                 add_part(source, path, unpacked)
             layout = layout_of(unpacked, sources, wanted)
-        yield with_train_ids(layout, scratch / "train-ids")
+        yield with_train_ids(layout, scratch / "train-ids", keep_going=True)
 
 
 def layout_of(unpacked: Path, sources: Sequence[Source], pools: Sequence[str] = ()) -> Layout:

@@ -1,7 +1,7 @@
 """Labels of other ids than the classes', such as Cityscapes' or CamVid's, mapped once when a dataset is stored."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,14 +23,23 @@ _LEVEL = 6
 """Of zlib; a part of what the mapped labels' digests are over, so it stays."""
 
 
-def with_train_ids(layout: Layout, folder: Path) -> Layout:
+class Unmapped(UserError):
+    """A label that cannot be mapped; `kind` is what a check calls that."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+def with_train_ids(layout: Layout, folder: Path, *, keep_going: bool = False) -> Layout:
     """The layout with labels that hold class ids; itself where they do already.
 
     Args:
         folder: is made; gets links to the dataset's files, and the mapped labels. The dataset's own is not touched.
+        keep_going: labels that cannot be mapped stay as they are, and are in `refused`.
 
     Raises:
-        UserError: a label is no picture of ids, or holds an id that has no meaning.
+        Unmapped: a label is no picture of ids, or holds an id that has no meaning.
         WorkFailed: the disk is full.
     """
     if layout.label_ids is None and layout.label_colors is None:
@@ -38,20 +47,35 @@ def with_train_ids(layout: Layout, folder: Path) -> Layout:
     labels = {sample.label for part in _labeled(layout.lists) for sample in part if sample.label is not None}
     mapped = {name: _mapped(name) for name in sorted(labels)}
     with writing(folder):
-        _write(layout, mapped, folder)
-    return replace(layout, folder=folder, lists=_renamed(layout.lists, mapped), label_ids=None, label_colors=None)
+        refused = dict(_write(layout, mapped, folder, keep_going=keep_going))
+    lists = _renamed(layout.lists, mapped)
+    return replace(layout, folder=folder, lists=lists, label_ids=None, label_colors=None, refused=refused)
 
 
-def _write(layout: Layout, mapped: Mapping[str, str], folder: Path) -> None:
-    """Links to the files as they are, and the mapped labels."""
+def _write(
+    layout: Layout, mapped: Mapping[str, str], folder: Path, *, keep_going: bool
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Links to the files as they are, and the mapped labels; yields those that cannot be mapped, and why."""
     for name in layout.lists.file_names():
         place = folder / mapped.get(name, name)
         place.parent.mkdir(parents=True, exist_ok=True)
         if name not in mapped:
             os.symlink((layout.folder / name).absolute(), place)
     ids_of = _by_color(layout.label_colors) if layout.label_colors else _by_id(layout.label_ids or {})
-    work = in_threads(lambda name: _map(layout.folder / name, folder / mapped[name], ids_of), mapped)
-    for done, _ in enumerate(work, start=1):
+
+    def map_one(name: str) -> Unmapped | None:
+        try:
+            _map(layout.folder / name, folder / mapped[name], ids_of)
+        except Unmapped as error:
+            if not keep_going:
+                raise
+            os.symlink((layout.folder / name).absolute(), folder / mapped[name])
+            return error
+        return None
+
+    for done, (name, error) in enumerate(zip(mapped, in_threads(map_one, mapped), strict=True), start=1):
+        if error:
+            yield mapped[name], (error.kind, str(error).replace(f"{layout.folder}/", "", 1))
         if done % 200 == 0 or done == len(mapped):
             progress.advance(STEP, done, len(mapped), "labels mapped to class ids")
 
@@ -62,7 +86,7 @@ def _map(source: Path, target: Path, ids_of: Callable[[Path, Image.Image], Ids])
             ids = ids_of(source, picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not a picture" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
-        raise UserError(f"label {source} cannot be read ({reason}): replace it") from None
+        raise Unmapped("unreadable", f"label {source} cannot be read ({reason}): replace it") from None
     Image.fromarray(ids).save(target, "PNG", compress_level=_LEVEL)
 
 
@@ -71,12 +95,12 @@ def _by_id(label_ids: Mapping[int, int]) -> Callable[[Path, Image.Image], Ids]:
 
     def ids_of(source: Path, picture: Image.Image) -> Ids:
         if picture.mode not in ("L", "P"):
-            raise UserError(f"label {source} is a picture of mode {picture.mode}, and should hold label ids")
+            raise Unmapped("mode", f"label {source} is a picture of mode {picture.mode}, and should hold label ids")
         ids = np.asarray(picture, dtype=np.uint8)
         wrong = np.flatnonzero((np.bincount(ids.ravel(), minlength=256) > 0) & ~known).tolist()
         if wrong:
-            raise UserError(
-                f"label {source} has {', '.join(map(str, wrong[:8]))}, which are no label ids of Cityscapes"
+            raise Unmapped(
+                "ids", f"label {source} has {', '.join(map(str, wrong[:8]))}, which are no label ids of Cityscapes"
             )
         return table[ids]
 
@@ -92,7 +116,7 @@ def _by_color(label_colors: Mapping[tuple[int, int, int], int]) -> Callable[[Pat
         wrong = [color for color in colors.tolist() if color not in numbers]
         if wrong:
             named = ", ".join(f"({color >> 16}, {color >> 8 & 255}, {color & 255})" for color in wrong[:4])
-            raise UserError(f"label {source} has the colours {named}, which no class has")
+            raise Unmapped("ids", f"label {source} has the colours {named}, which no class has")
         return np.array([numbers[color] for color in colors.tolist()], np.uint8)[places].reshape(pixels.shape[:2])
 
     return ids_of

@@ -137,11 +137,15 @@ def gather(
     lists, samples, facts = layout.lists, all_samples(layout.lists), Facts()
 
     def read(sample: Sample) -> tuple[FileFacts, FileFacts | None]:
-        label = label_facts(layout.folder, sample.label) if sample.label else None
-        return image_facts(layout.folder, sample.image), label
+        name = None if sample.label in layout.refused else sample.label
+        return image_facts(layout.folder, sample.image), label_facts(layout.folder, name) if name else None
 
-    for done, (image, label) in enumerate(in_threads(read, samples), start=1):
+    for done, (sample, (image, label)) in enumerate(zip(samples, in_threads(read, samples), strict=True), start=1):
         problems = pair_problems(image, label, classes=len(lists.classes), ignore_index=lists.ignore_index, root=root)
+        if sample.label in layout.refused:
+            kind, text = layout.refused[sample.label]
+            # Without the label: painted as if its ids were classes it would show something else.
+            problems.append((kind, Item(text, image="" if image.problem else image.name)))
         fatal = [item for kind, item in problems if KINDS[kind][0] == "fatal"]
         if fatal and stop_at_fatal:
             raise UserError(fatal[0].text)

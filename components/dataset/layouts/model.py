@@ -21,6 +21,8 @@ class Layout:
     """Where labels hold other ids than the classes': what each means; `components.dataset.train_ids` maps them."""
     label_colors: Mapping[tuple[int, int, int], int] | None = None
     """Where labels are colour masks: what each colour means; mapped like other ids."""
+    refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Labels that could not be mapped to class ids, and lie there as they were: a kind of the check, and why."""
     notes: tuple[str, ...] = ()
     """What people should know of how the folder was read."""
 

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.dataset.check import inspect_dataset
+from components.dataset.check.page import render_check
 from components.dataset.classes import CAMVID, CITYSCAPES, CITYSCAPES_TRAIN_IDS, VOC
+from components.dataset.gathered import gathered
 from components.dataset.layouts import read_layout, with_pools
 from components.dataset.layouts.camvid import CAMVID_COLORS
 from components.dataset.layouts.camvid import _part as frame_part
@@ -121,6 +124,24 @@ def test_a_label_id_without_a_meaning_is_named(cityscapes: Path, tmp_path: Path)
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(UserError, match=r"cannot be read \(.+\): replace it"):
         with_train_ids(read_layout(cityscapes), tmp_path / "again")
+
+
+def test_a_check_names_every_label_that_cannot_be_mapped(cityscapes: Path, tmp_path: Path) -> None:
+    aachen, bremen = (f"gtFine/train/{city}/{city}_000000_000019_gtFine_labelIds.png" for city in ("aachen", "bremen"))
+    label(cityscapes / bremen, [7, 34, 200])
+    (cityscapes / aachen).write_bytes(b"no picture at all")
+    (tmp_path / "scratch").mkdir()
+    with gathered(str(cityscapes), "", None, tmp_path / "scratch", tmp_path) as layout:
+        report = inspect_dataset(layout)
+        page = render_check(report)
+    fatal = [(finding.kind, [item.text for item in finding.items]) for finding in report.findings[:2]]
+    assert fatal == [
+        ("unreadable", [f"label {aachen} cannot be read (not a picture): replace it"]),
+        ("ids", [f"label {bremen} has 34, 200, which are no label ids of Cityscapes"]),
+    ]
+    assert report.verdict == "fatal"
+    assert report.images == {"labeled": 2, "unlabeled": 0, "val": 1, "test": 1}
+    assert bremen in page
 
 
 def test_a_pool_is_taken_on_demand(cityscapes: Path, store: Store, tmp_path: Path) -> None:
