@@ -69,13 +69,15 @@ def check(
       cps dataset check photos.tar --json | jq -r '.findings[].title'
     """
     from components.dataset.check import inspect_dataset
+    from components.dataset.sources import shown
     from components.recipes.loader import load_recipe
 
     overrides = {"split.stratify": stratify, "split.group_by": group_by}
     settings = load_recipe("demo", overrides).split
     with _layout(_joined(sources), sha256, pools) as layout:
         with _progress() as advance:
-            report = inspect_dataset(layout, seed=seed, settings=settings, on_progress=advance)
+            source = " ".join(map(shown, sources))
+            report = inspect_dataset(layout, seed=seed, settings=settings, source=source, on_progress=advance)
         if output:
             from components.dataset.check.page import render_check
 

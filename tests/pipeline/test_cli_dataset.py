@@ -99,6 +99,7 @@ def test_it_says_how_the_folder_was_read_and_which_pools_were_left_out(photos: P
     assert "further unlabelled pools: train_extra_3000 (1 image)" in page.read_text()
     taken = json.loads(check(photos, "--pools", "train_extra_3000", "--json").stdout)
     assert (taken["layout"], taken["pools"], taken["images"]["unlabeled"]) == ("cityscapes-cps", {}, 1)
+    assert taken["source"] == str(photos)
 
 
 def test_an_archive_is_checked_like_its_folder(photos: Path, tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ class CheckReport:
     files: int
     bytes: int
     seconds: float
+    source: str = ""
+    """What the dataset was read from, as its user named it; the folder may be one that it was unpacked to."""
     notes: tuple[str, ...] = ()
     """What people should know of how the folder was read."""
     pools: dict[str, int] = field(default_factory=dict)
@@ -99,7 +101,19 @@ class CheckReport:
         """For JSON; names are relative to the dataset's folder."""
         plain: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("dataset", "layout", "notes", "pools", "folder", "images", "sizes", "files", "bytes", "seed")
+            for name in (
+                "dataset",
+                "source",
+                "layout",
+                "notes",
+                "pools",
+                "folder",
+                "images",
+                "sizes",
+                "files",
+                "bytes",
+                "seed",
+            )
         }
         plain |= {
             "format": 1,

@@ -55,7 +55,7 @@ def _facts(report: CheckReport) -> list[tuple[str, str]]:
     sizes = [f"{size} ({number:,})" for size, number in report.sizes.items()]
     more = [f"{len(sizes) - 8} more sizes"] if len(sizes) > 8 else []
     return [
-        ("folder", report.folder),
+        ("source", report.source),
         ("layout", "; ".join((report.layout, *report.notes))),
         *([("not looked at", f"further unlabelled pools: {pools_text(report.pools)}")] if report.pools else []),
         ("image sizes", ", ".join(sizes[:8] + more) or "none could be read"),

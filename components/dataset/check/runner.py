@@ -81,12 +81,14 @@ def inspect_dataset(
     *,
     seed: int = 0,
     settings: SplitSettings = SplitSettings(),  # noqa: B008 - frozen
+    source: str = "",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Everything that is wrong with the dataset, however much it is.
 
     Args:
         seed, settings: of the splits whose classes are looked at.
+        source: what the dataset was read from, for the report; its folder when not given.
         on_progress: gets the number of images that are checked, and of all, after each.
 
     Raises:
@@ -116,6 +118,7 @@ def inspect_dataset(
         files=len(names),
         bytes=sum((layout.folder / name).stat().st_size for name in names),
         seconds=time.perf_counter() - began,
+        source=source or str(layout.folder),
         notes=layout.notes,
         pools=layout.pool_sizes,
         checks=tuple(dict.fromkeys(finding.title for finding in findings)),
