@@ -201,7 +201,7 @@ class _Transfer:
                     file.write(chunk)
                     done += len(chunk)
                     if time.monotonic() - said > _SAY_EVERY:
-                        note = f"{done / 1e6:.0f} MB of {self.target.name}"
+                        note = f"{progress.size_text(done)} of {self.target.name}"
                         progress.advance(self.step, done, total or done, note)
                         said = time.monotonic()
             finally:

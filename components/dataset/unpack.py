@@ -129,7 +129,7 @@ def _advance(step: str, archive: Path, total: int) -> Advance:
         done += count
         if step and time.monotonic() - said > _SAY_EVERY:
             said = time.monotonic()
-            progress.advance(step, done, total, f"{done / 1e6:.0f} MB unpacked of {archive.name}")
+            progress.advance(step, done, total, f"{progress.size_text(done)} unpacked of {archive.name}")
 
     return advance
 
