@@ -166,7 +166,7 @@ def test_films_that_are_in_training_and_val_are_named(make_dataset: MakeDataset)
         listed = (folder / f"{name}.txt").read_text().replace(f"images/{old}", f"images/{new}")
         (folder / f"{name}.txt").write_text(listed)
     finding = found(inspect(folder))["sequence"]
-    assert [item.text for item in finding.items] == ["sequence 0001TP: 1 training images and 1 val images"]
+    assert [item.text for item in finding.items] == ["sequence 0001TP: 1 training image and 1 val image"]
 
 
 def test_classes_that_the_labelled_part_lacks_are_named_by_ratio(make_dataset: MakeDataset) -> None:
