@@ -145,8 +145,8 @@ def gather(
 
     for done, (sample, (image, label)) in enumerate(zip(samples, in_threads(read, samples), strict=True), start=1):
         problems = pair_problems(image, label, classes=len(lists.classes), ignore_index=lists.ignore_index, root=root)
-        if sample.label in layout.refused:
-            kind, text = layout.refused[sample.label]
+        if refused := layout.refused.get(sample.label or ""):
+            kind, text = refused
             # Without the label: painted as if its ids were classes it would show something else.
             problems.append((kind, Item(text, image="" if image.problem else image.name)))
         fatal = [item for kind, item in problems if KINDS[kind][0] == "fatal"]
