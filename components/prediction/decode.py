@@ -9,12 +9,15 @@ from PIL import Image, UnidentifiedImageError
 
 from components.dataset.pictures import upright_rgb
 from components.metrics.confusion import ClassIds
+from components.prediction.memory import give_back_freed
 
 Pixels = NDArray[np.uint8]
 
 # Pillow warns from this size and refuses from twice as much; by itself at a third of it, which is less than what
 # panoramas and aerial photographs have.
 Image.MAX_IMAGE_PIXELS = 1 << 28
+LARGE = 64 << 20
+"""Bytes of pixels from which on the memory that decoding took is given back at once."""
 LABEL_MODES = frozenset({"L", "P", "1", "I;16"})
 
 
@@ -28,9 +31,12 @@ def decode(data: bytes) -> Pixels:
     Grey, palette, RGBA and CMYK images are converted, 16-bit ones brought to 8. Raises Unreadable.
     """
     try:
-        return upright_rgb(_opened(data))
+        pixels = upright_rgb(_opened(data))
     except ValueError as error:
         raise Unreadable(str(error)) from None
+    if pixels.nbytes >= LARGE:
+        give_back_freed()
+    return pixels
 
 
 def read_file(path: Path) -> bytes:
