@@ -68,9 +68,19 @@ def test_results_and_messages_arrive_and_paths_are_left_as_they_are(compiled: Pa
     ("how", "code", "failure"),
     [
         ("mistake", 2, "[act] label id 77 is none of the classes in a.png"),
-        ("failure", 1, "[act] the store went away"),
-        ("fault", 1, "[act] a fault of this program: ZeroDivisionError: division by zero; the traceback is in the log"),
-        ("killed", 1, "[pipeline] step 'act' was killed before it could say why (out of memory?)"),
+        pytest.param("failure", 1, "[act] the store went away", marks=pytest.mark.slow),
+        pytest.param(
+            "fault",
+            1,
+            "[act] a fault of this program: ZeroDivisionError: division by zero; the traceback is in the log",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "killed",
+            1,
+            "[pipeline] step 'act' was killed before it could say why (out of memory?)",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_failures_are_one_line_are_not_repeated_and_end_in_the_exit_handler(
@@ -96,6 +106,7 @@ def test_a_signal_lets_the_step_save_its_work_and_the_exit_handler_run(
     assert not alive(step)
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_what_does_not_listen(compiled: Path, tmp_path: Path) -> None:
     process, step = start(compiled, tmp_path, "stubborn")
     process.send_signal(signal.SIGINT)

@@ -121,6 +121,7 @@ def test_a_probe_that_dies_or_fails_is_told_from_a_mistake(store, run_key, tmp_p
             probe(parameters(stored(store, run_key)), 1)
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_exit_code_2(store_environment, tmp_path, refusing_tracker):
     for options, named in (
         (["--memory", "lots"], "--memory 'lots' must be an amount"),

@@ -167,6 +167,7 @@ def test_the_outcome_is_written_once(store, record):
     assert load_run(store, record.run_key)[0].outcome == outcome
 
 
+@pytest.mark.slow
 def test_the_command_checks_and_refuses(store, record, store_environment, tmp_path, refusing_tracker):
     def run(*arguments):
         return cps("reproduce", *arguments, folder=tmp_path, environment=store_environment, tracker=refusing_tracker)

@@ -78,6 +78,7 @@ def test_a_run_that_this_version_would_train_otherwise_is_refused(store, run_key
         recorded_run(store, run_key)
 
 
+@pytest.mark.slow
 def test_the_command_refuses_another_dataset_and_other_options(run_key, store_environment, tmp_path, refusing_tracker):
     other = "scenes:train=8,val=2,width=64,height=48,seed=1"
     for options, named in (

@@ -78,6 +78,7 @@ os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
+@pytest.mark.slow
 def test_threads_that_are_the_first_together_do_not_hang() -> None:
     # Only a process's first windows can: two in five such processes did, before one thread went first.
     started = [subprocess.Popen([sys.executable, "-c", SESSION + FIRST_WINDOWS]) for _ in range(6)]
