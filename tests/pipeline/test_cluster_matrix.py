@@ -18,6 +18,8 @@ from components.storage.client import Store
 from pipeline.cli import _run
 from pipeline.cluster import status
 
+pytestmark = pytest.mark.slow
+
 Captured = pytest.CaptureFixture[str]
 SCENES = "scenes:train=16,val=2,width=96,height=64"
 MATRIX = ("matrix", "--cluster", "--dataset", SCENES)
@@ -108,7 +110,6 @@ def test_all_runs_go_on_at_once_and_their_figures_are_gathered(
     ]
 
 
-@pytest.mark.slow
 def test_the_same_again_finds_every_run_and_a_larger_one_adds_to_it(
     capsys: Captured, kfp_server: KfpServer, pipelines: Pipelines
 ) -> None:
@@ -162,7 +163,6 @@ def interrupted(*_arguments: Any, **_named: Any) -> None:
 
 
 @pytest.mark.usefixtures("pipelines")
-@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_tried_again_by_the_same_command(capsys: Captured, kfp_server: KfpServer) -> None:
     assert cps(capsys, *ONE)[0] == 0
     both = (*MATRIX, "--ratios", "1/4", "--seeds", "1,2")

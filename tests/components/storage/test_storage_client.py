@@ -196,6 +196,7 @@ def test_nobody_at_the_address_is_one_line_in_seconds() -> None:
         _refused(f"http://127.0.0.1:{reserved.getsockname()[1]}", "does not answer (connection refused)")
 
 
+@pytest.mark.slow
 def test_a_silent_server_is_one_line_in_seconds() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
