@@ -1,4 +1,4 @@
-"""Other ways to compute a training step on a CPU, each against the way that the product goes. Goal: never slower.
+"""Other ways to compute a training step on a CPU, each against the way that the product goes.
 
 python -m tests.benchmarks.bench_alternatives [environment | operations] …
 

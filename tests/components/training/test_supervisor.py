@@ -2,7 +2,6 @@
 
 import random
 import re
-import subprocess
 import tempfile
 import threading
 import time
@@ -20,6 +19,7 @@ from components.storage import keys
 from components.storage.lease import Lease
 from components.training import step
 from components.training.supervisor import supervise
+from tests.object_stores import small_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -135,18 +135,11 @@ def images(lines: list[dict[str, Any]]) -> dict[int, list[str]]:
 @pytest.fixture
 def full_disk(tmp_path) -> Iterator[Path]:
     """A real file system without a free byte."""
-    folder = tmp_path / "full"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("this user may not mount a file system")
-    try:
+    with small_disk(tmp_path / "full", "64k") as folder:
         with suppress(OSError), (folder / "filling").open("wb", buffering=0) as file:
             while True:
                 file.write(b"x" * 4096)
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_training_goes_on_when_the_disk_for_its_messages_is_full(stored_run: StoredRun, full_disk, monkeypatch):  # noqa: F811
