@@ -18,6 +18,7 @@ from components.dataset.scratch import writing
 from components.dataset.sources import Source, is_url, parse_sources, shown, source_name
 from components.dataset.train_ids import with_train_ids
 from components.dataset.unpack import archive_stem, unpack
+from components.errors import UserError
 
 if TYPE_CHECKING:
     from components.storage.client import Store
@@ -61,11 +62,18 @@ def gathered(
 
 
 def layout_of(unpacked: Path, sources: Sequence[Source], pools: Sequence[str] = ()) -> Layout:
-    """How the unpacked sources lie. The dataset is called as its first one, unless the layout has a name of its own."""
-    name = source_name(sources[0].text)
-    layout = with_pools(read_layout(unpacked, archive_stem(name) or name), pools)
+    """How the unpacked sources lie. The dataset is called as its first one, unless the layout has a name of its own.
+
+    Raises UserError that names the sources, where it would name `unpacked`.
+    """
+    name, origin = source_name(sources[0].text), " + ".join(shown(source.text) for source in sources)
+    try:
+        layout = with_pools(read_layout(unpacked, archive_stem(name) or name), pools)
+    except UserError as error:
+        raise UserError(str(error).replace(str(unpacked), origin)) from None
     # None of several parts has the name of a well-known dataset.
-    return replace(layout, name=layout.kind) if len(sources) > 1 and layout.kind in KNOWN else layout
+    called = layout.kind if len(sources) > 1 and layout.kind in KNOWN else layout.name
+    return replace(layout, name=called, origin=origin)
 
 
 def add_part(source: Source, path: Path, unpacked: Path) -> None:

@@ -49,7 +49,10 @@ def with_train_ids(layout: Layout, folder: Path, *, keep_going: bool = False) ->
     with writing(folder):
         refused = dict(_write(layout, mapped, folder, keep_going=keep_going))
     lists = _renamed(layout.lists, mapped)
-    return replace(layout, folder=folder, lists=lists, label_ids=None, label_colors=None, refused=refused)
+    origin = layout.origin or str(layout.folder)
+    return replace(
+        layout, folder=folder, origin=origin, lists=lists, label_ids=None, label_colors=None, refused=refused
+    )
 
 
 def _write(
@@ -68,7 +71,7 @@ def _write(
             _map(layout.folder / name, folder / mapped[name], ids_of)
         except Unmapped as error:
             if not keep_going:
-                raise
+                raise Unmapped(error.kind, str(error).replace(f"{layout.folder}/", layout.root, 1)) from None
             os.symlink((layout.folder / name).absolute(), folder / mapped[name])
             return error
         return None

@@ -1,4 +1,4 @@
-"""Ctrl-C while `cps dataset check` downloads, unpacks and checks, and a full disk: real processes, real signals."""
+"""Ctrl-C and SIGTERM while `cps dataset check` downloads, unpacks and checks, and a full disk: real processes, real signals."""
 
 import json
 import os
@@ -48,20 +48,21 @@ class Shell:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
         return subprocess.Popen(command, env={**os.environ, **places}, text=True, **streams)  # type: ignore[call-overload]
 
-    def stop(self, running: "subprocess.Popen[str]", when: Callable[[], bool]) -> str:
-        """Send SIGINT as soon as it is `when`; what the command said to its end."""
+    def stop(
+        self, running: "subprocess.Popen[str]", when: Callable[[], bool], number: signal.Signals = signal.SIGINT
+    ) -> None:
+        """Send the signal as soon as it is `when`, and check how the command ends."""
         deadline = time.monotonic() + 60
         while not when():
             assert running.poll() is None, running.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         out, err = running.communicate(timeout=60)
-        self.check_stopped(running.returncode, out, err)
-        return err
+        self.check_stopped(running.returncode, out, err, number)
 
-    def check_stopped(self, code: int, out: str, err: str) -> None:
-        assert (code, out) == (130, ""), err
+    def check_stopped(self, code: int, out: str, err: str, number: signal.Signals = signal.SIGINT) -> None:
+        assert (code, out) == (128 + number, ""), err
         assert err.splitlines()[-1] == STOPPED
         assert "Traceback" not in err
         assert not self.page.exists()
@@ -124,8 +125,9 @@ def test_a_download_goes_on(shell: Shell, archive: Path) -> None:
         assert web.headers("Range") == ["", f"bytes={have}-"]
 
 
-def test_unpacking_begins_again(shell: Shell, archive: Path) -> None:
-    shell.stop(shell.start(archive), lambda: len(list(shell.work.glob("*/unpacked/photos/*"))) > 2)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_unpacking_begins_again(shell: Shell, archive: Path, number: signal.Signals) -> None:
+    shell.stop(shell.start(archive), lambda: len(list(shell.work.glob("*/unpacked/photos/*"))) > 2, number)
     shell.check_completes(archive)
 
 

@@ -1,7 +1,14 @@
 """`cps plan`: what a probe finds becomes a forecast of the whole run, and is held against what is given."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 from small_runs import cps
 
@@ -159,3 +166,36 @@ def test_the_forecast_is_what_the_training_then_does(store, run_key, store_envir
     assert training["recovery_bytes"] > training["checkpoint_bytes"], "weights, and the optimizers' momentum"
     assert training["step_seconds"] > 0
     assert told["probe"]["evaluation"]["images"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_plan_that_is_stopped_leaves_no_file_and_no_process(tmp_path, number):
+    work = tmp_path / "work"
+    work.mkdir()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "CPS_WORK": str(work),
+        "CPS_CACHE": str(tmp_path / "cache"),
+    }
+    command = [sys.executable, "-m", "pipeline.cli", "plan", "--dataset", "scenes", "--recipe", "demo"]
+    said = tmp_path / "stderr"
+    with said.open("w") as stderr:
+        running = psutil.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    deadline = time.monotonic() + 120
+    while not (children := [child for child in running.children(recursive=True) if "probe" in str(child.cmdline())]):
+        assert running.poll() is None, said.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    everything = {*children, *running.children(recursive=True)}
+    running.send_signal(number)
+    out, _ = running.communicate(timeout=60)
+    assert (running.returncode, out) == (128 + number, ""), said.read_text()
+    assert said.read_text().splitlines()[-1] == (
+        "cps: stopped; a plan keeps nothing, and the same command begins again"
+    )
+    assert "Traceback" not in said.read_text()
+    assert list(work.iterdir()) == []
+    assert len(everything) > 1, "the probe and the object store"
+    assert psutil.wait_procs(everything, timeout=10)[1] == []

@@ -66,7 +66,7 @@ def check_files(layout: Layout) -> dict[str, list[int]]:
         UserError: names the file and what is wrong with it; of several, the first in the lists' order.
     """
     _refuse(overlaps(layout.lists))
-    facts = gather(layout, root=f"{layout.folder}/", stop_at_fatal=True, on_progress=_say_progress)
+    facts = gather(layout, root=layout.root, stop_at_fatal=True, on_progress=_say_progress)
     balance, _ = class_balance(layout.lists, facts.labels)
     findings = [*_file_findings(layout, facts), *balance_findings(balance)]
     _refuse(findings)

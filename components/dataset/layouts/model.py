@@ -25,6 +25,13 @@ class Layout:
     """Labels that could not be mapped to class ids, and lie there as they were: a kind of the check, and why."""
     notes: tuple[str, ...] = ()
     """What people should know of how the folder was read."""
+    origin: str = ""
+    """What people call its folder, where that is a temporary one: the archive that was unpacked there."""
+
+    @property
+    def root(self) -> str:
+        """What stands before its files' names in messages."""
+        return f"{self.origin or self.folder}/"
 
     @property
     def pool_sizes(self) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,31 @@ def test_a_check_names_every_label_that_cannot_be_mapped(cityscapes: Path, tmp_p
     assert report.verdict == "fatal"
     assert report.images == {"labeled": 2, "unlabeled": 0, "val": 1, "test": 1}
     assert bremen in page
+
+
+def test_what_is_wrong_in_an_archive_is_named_by_the_archive(
+    cityscapes: Path, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said() -> str:
+        with tarfile.open(archive, "w") as tar:
+            tar.add(cityscapes, ".")
+        with pytest.raises(UserError) as error:
+            prepare(str(archive), "", store, tmp_path / "work")
+        return str(error.value)
+
+    archive = tmp_path / "cityscapes.tar"
+    bremen = "gtFine/train/bremen/bremen_000000_000019_gtFine_labelIds.png"
+    label(cityscapes / bremen, [7, 34, 200])
+    assert said() == f"label {archive}/{bremen} has 34, 200, which are no label ids of Cityscapes"
+    label(cityscapes / bremen, [7])
+    photograph = "leftImg8bit/train/bremen/bremen_000000_000019_leftImg8bit.png"
+    (cityscapes / photograph).write_bytes(b"no picture at all")
+    assert said() == (
+        f"image {archive}/{photograph} cannot be read (not a picture): replace it or take it off the lists"
+    )
+    (cityscapes / "gtFine").rename(cityscapes / "labels-of-another-name")
+    assert said().startswith(f"{archive} ")
+    assert str(tmp_path / "work") not in capsys.readouterr().err
 
 
 def test_a_pool_is_taken_on_demand(cityscapes: Path, store: Store, tmp_path: Path) -> None:
