@@ -25,3 +25,8 @@ def parse_ratio(text: str) -> Fraction:
 def ratio_text(ratio: Fraction) -> str:
     """`Fraction(1, 8)` as `"1/8"`, reduced; 1 is `"1/1"`."""
     return f"{ratio.numerator}/{ratio.denominator}"
+
+
+def labels_text(ratio: str) -> str:
+    """For people: "1/8 of the labels", "all labels"."""
+    return "all labels" if parse_ratio(ratio) == 1 else f"{ratio} of the labels"

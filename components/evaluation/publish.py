@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.dataset.ratio import labels_text
 from components.inference.page import percent
 from components.public import object_link
 
@@ -89,7 +90,7 @@ def summary(result: Mapping[str, Any], tracking_link: str = "") -> str:
         f"## {percent(best['mIoU'])} mIoU",
         "",
         *_intervals(result),
-        f"Epoch {best['epoch']}, {best['variant']}; {result['dataset']['name']} with {result['ratio']} of the labels, "
+        f"Epoch {best['epoch']}, {best['variant']}; {result['dataset']['name']} with {labels_text(result['ratio'])}, "
         f"{result['images']} validation images. Predicting one class everywhere scores "
         f"{percent(result['constant_prediction_mIoU'])}.",
         "",

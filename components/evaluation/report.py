@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from components.dataset.ratio import labels_text
 from components.evaluation.charts import VARIANT_NAMES, band_key, key, miou_by_epoch, shares_by_epoch
 from components.evaluation.examples import Example
 from components.evaluation.scores import VARIANTS, Variant
@@ -48,7 +49,7 @@ def render_report(
     return render(
         TEMPLATE,
         result=result,
-        title=f"{result['dataset']['name']} with {result['ratio']} of the labels",
+        title=f"{result['dataset']['name']} with {labels_text(result['ratio'])}",
         lead=result["lead"],
         rivals=[(VARIANT_NAMES[item["over"]["variant"]], item) for item in result["variants"]],
         columns=[("validation", result["best"]), *([("test", result["test"])] if result["test"] else [])],

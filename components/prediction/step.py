@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
+from components.dataset.ratio import labels_text
 from components.errors import UserError, WorkFailed
 from components.inference.engine import AUTO, EXACT, choose, is_exact
 from components.storage import keys
@@ -158,7 +159,7 @@ def _predict_and_store(
         checkpoint = open_checkpoint(path, threads=usable_cores(), allow_bf16=bf16)
     protocol = result["protocol"]
     window = _window(checkpoint, None, None, protocol["scales"], protocol["flip"])
-    title = f"{result['dataset']['name']} with {result['ratio']} of the labels: predictions"
+    title = f"{result['dataset']['name']} with {labels_text(result['ratio'])}: predictions"
     facts = [("run", run_key), *_facts(checkpoint, window, weights["uri"])]
     page = Page(title, facts, link=False, ignore_index=ignore_index)
     place = StoredFolder(store, keys.prediction(run_key, batch, ""))

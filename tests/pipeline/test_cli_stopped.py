@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while `cps dataset check` downloads, unpacks and checks, and a full disk: real processes, real signals."""
+"""Ctrl-C and SIGTERM while `cps dataset check` downloads, unpacks and checks, and a full disk: real processes."""
 
 import json
 import os

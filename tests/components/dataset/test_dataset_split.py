@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.dataset.manifest import Class, Manifest, RatioLists, Sample
-from components.dataset.ratio import parse_ratio, ratio_text
+from components.dataset.ratio import labels_text, parse_ratio, ratio_text
 from components.dataset.split import split_labels
 from components.errors import UserError
 
@@ -48,6 +48,11 @@ def test_what_is_no_ratio_is_refused_with_an_example(text: str) -> None:
 def test_text_and_ratio_go_both_ways(a: int, b: int) -> None:
     low, high = sorted((a, b))
     assert parse_ratio(ratio_text(Fraction(low, high))) == Fraction(low, high)
+
+
+@pytest.mark.parametrize(("text", "said"), [("1/8", "1/8 of the labels"), ("1/1", "all labels"), ("4/4", "all labels")])
+def test_a_ratio_is_said_to_people(text: str, said: str) -> None:
+    assert labels_text(text) == said
 
 
 def test_the_ranking_is_the_documented_one() -> None:
