@@ -58,6 +58,7 @@ def publish(
         result["weights"]["uri"],
         best["mIoU"],
         {"sha256": result["weights"]["sha256"], "ratio": result["ratio"], "epoch": best["epoch"]},
+        f"{percent(best['mIoU'])} mIoU with {labels_text(result['ratio'])}: epoch {best['epoch']}, {best['variant']}",
     )
 
 

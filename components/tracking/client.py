@@ -94,11 +94,14 @@ class Tracker:
         """What the run learns from: its manifest's address, and how many images it has of what kind."""
         self._add("dataset", name=name, digest=digest, uri=uri, profile=dict(profile))
 
-    def register(self, dataset: str, digest: str, weights: str, miou: float, tags: Mapping[str, Any]) -> None:
+    def register(
+        self, dataset: str, digest: str, weights: str, miou: float, tags: Mapping[str, Any], description: str = ""
+    ) -> None:
         """The run's weights as a version in the registry, and as its dataset's champion where `miou` is the highest."""
         texts = {key: str(value) for key, value in tags.items()}
         tags = {**texts, RUN_KEY_TAG: self._run_key, SCORE_TAG: str(miou)}
-        self._add("version", model=model_name(dataset, digest), weights=weights, tags=tags)
+        model = model_name(dataset, digest)
+        self._add("version", model=model, weights=weights, tags=tags, description=description)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         self._add("tags", tags={key: str(value) for key, value in tags.items()})

@@ -164,7 +164,9 @@ def _log_checkpoint(entry: Entry, run: ServedRun) -> None:
 _OPERATIONS: Mapping[str, Callable[[Entry, ServedRun], Any]] = {
     "checkpoint": _log_checkpoint,
     "dataset": lambda entry, run: run.log_dataset(entry["name"], entry["digest"], entry["uri"], entry["profile"]),
-    "version": lambda entry, run: register(run, entry["model"], entry["weights"], entry["tags"]),
+    "version": lambda entry, run: register(
+        run, entry["model"], entry["weights"], entry["tags"], entry.get("description", "")
+    ),
     "tags": lambda entry, run: run.set_tags(entry["tags"]),
     "artifact": lambda entry, run: run.log_artifact(Path(entry["path"]), entry["folder"]),
     "status": lambda entry, run: run.set_status(entry["status"], entry["time"]),

@@ -23,16 +23,17 @@ def model_name(dataset: str, digest: str) -> str:
     return f"cps-{re.sub(r'[^A-Za-z0-9_.-]+', '-', dataset).strip('-')}-{digest[:8]}"
 
 
-def register(run: ServedRun, model: str, weights: str, tags: Mapping[str, str]) -> None:
+def register(run: ServedRun, model: str, weights: str, tags: Mapping[str, str], description: str = "") -> None:
     """Have the run's weights as a version; make it the champion where its mIoU is higher than the champion's.
 
     Args:
         weights: their URI.
         tags: of the version: its run key, its mIoU in [0, 1], sha256 and so on.
+        description: what MLflow's list of versions shows of it in words.
     """
     client = run.client
     _ensure_model(client, model)
-    version = _version(client, run.run_id, model, weights, tags)
+    version = _version(client, run.run_id, model, weights, tags, description)
     champion = _champion(client, model)
     own = f"{tags[RUN_KEY_TAG]}, {_percent(version)}"
     if champion is None:
@@ -64,12 +65,16 @@ def _ensure_model(client: "MlflowClient", name: str) -> None:
                 raise
 
 
-def _version(client: "MlflowClient", run_id: str, model: str, weights: str, tags: Mapping[str, str]) -> "ModelVersion":
+def _version(
+    client: "MlflowClient", run_id: str, model: str, weights: str, tags: Mapping[str, str], description: str
+) -> "ModelVersion":
     """The version of these very weights and this figure, made where there is none."""
     for version in client.search_model_versions(f"name = '{model}' AND run_id = '{run_id}'"):
         if all(version.tags.get(key) == value for key, value in tags.items()):
             return version
-    return client.create_model_version(model, weights, run_id, dict(tags), await_creation_for=0)
+    return client.create_model_version(
+        model, weights, run_id, dict(tags), description=description, await_creation_for=0
+    )
 
 
 def _champion(client: "MlflowClient", model: str) -> Any | None:

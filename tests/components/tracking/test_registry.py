@@ -16,7 +16,9 @@ MODEL = "cps-scenes-01234567"
 
 def score(run_key: str, miou: float) -> None:
     with open_run(run_key, "scenes", {"seed": 0}) as tracker:
-        tracker.register("scenes", DIGEST, f"s3://cps/weights/{run_key}", miou, {"sha256": run_key * 8})
+        tracker.register(
+            "scenes", DIGEST, f"s3://cps/weights/{run_key}", miou, {"sha256": run_key * 8}, f"run {run_key}"
+        )
         assert tracker.close()
 
 
@@ -39,6 +41,7 @@ def test_the_champion_moves_to_what_is_better_only_and_it_is_said(
     ]
     versions = client.search_model_versions(f"name = '{MODEL}'")
     assert sorted(version.tags["cps.run_key"] for version in versions) == ["a", "b", "c", "d"]
+    assert sorted(version.description for version in versions) == ["run a", "run b", "run c", "run d"]
     run = client.get_run(next(version.run_id for version in versions if version.tags["cps.run_key"] == "c"))
     assert run.data.tags["cps.run_key"] == "c"
 
