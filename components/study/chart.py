@@ -25,6 +25,8 @@ class Theme:
 
 LIGHT = Theme("#ffffff", "#1b1f24", "#5b6470", "#dde1e6", "#0072b2", "#d55e00")
 DARK = Theme("#14171b", "#e8eaed", "#9aa4b1", "#333a43", "#56b4e9", "#e69f00")
+BESIDE = 1.015
+"""How far a method's points stand from the exact number of images on the log axis, so that no bar hides the other's."""
 
 
 def draw(
@@ -55,9 +57,9 @@ def draw(
 def _curve(axes: Any, points: Sequence[Point], method: Method, theme: Theme) -> None:
     if not points:
         return
-    color = theme.cps if method == "cps" else theme.supervised
+    color, beside = (theme.cps, 1 / BESIDE) if method == "cps" else (theme.supervised, BESIDE)
     axes.errorbar(
-        [point.labeled for point in points],
+        [point.labeled * beside for point in points],
         [100 * point.mean for point in points],
         yerr=[100 * (point.spread or 0.0) for point in points],
         label=NAMES[method],
