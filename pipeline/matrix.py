@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.errors import UserError
+from components.running import USERS_MISTAKE
 from components.study.comparison import Cell, Score
 from pipeline.local import Event, JobOutcome, run_locally
 
@@ -39,7 +41,8 @@ def run_matrix(
     """Work through `cells`; `parameters` are the pipeline's but ratio, seed and the twin's weight.
 
     A cell that fails is noted, and the others go on; a signal and a mistake in the parameters end the matrix, as they
-    would end every cell. `on_cell` hears each cell's number, the cell and what becomes of it.
+    would end every cell. Cells that the dataset has no split for are noted as soon as it is known, before hours of
+    others. `on_cell` hears each cell's number, the cell and what becomes of it.
     """
     from components.storage.client import Store
     from components.storage.settings import settings_from_environment
@@ -47,6 +50,8 @@ def run_matrix(
     store = Store(settings_from_environment(environment))
     outcome = MatrixOutcome()
     for number, cell in enumerate(cells, start=1):
+        if cell in outcome.failed:
+            continue
         key = _finished(store, cell, parameters, outcome.dataset)
         if key is None:
             on_cell(number, cell, "runs")
@@ -57,7 +62,13 @@ def run_matrix(
                 if job.exit_code != 1:
                     return outcome
                 continue
-            outcome.dataset = _dataset(job)
+            if not outcome.dataset:
+                outcome.dataset = _dataset(job)
+                refused = impossible(store, cells, parameters, outcome.dataset["digest"])
+                for other, reason in refused.items():
+                    on_cell(cells.index(other) + 1, other, f"cannot be run: {reason}")
+                    outcome.exit_code = outcome.exit_code or USERS_MISTAKE
+                outcome.failed |= refused
             key = job.results["split-labels"]["run_key"]
         score = read_score(store, cell, key)
         outcome.scores.append(score)
@@ -83,25 +94,41 @@ def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
     )
 
 
+def impossible(store: "Store", cells: list[Cell], parameters: Mapping[str, Any], digest: str) -> dict[Cell, str]:
+    """The cells that cannot be run on a stored dataset, and why: it has no such split."""
+    found = {}
+    for cell in cells:
+        try:
+            _planned_key(store, cell, parameters, digest)
+        except UserError as error:
+            found[cell] = str(error)
+    return found
+
+
 def _finished(store: "Store", cell: Cell, parameters: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
     """The cell's run key where its result is in the store; asked without starting the pipeline."""
-    from components.dataset.step import planned_run
     from components.storage import keys
 
     if not dataset:
         return None  # the first cell prepares the dataset, and says which it is
+    key = _planned_key(store, cell, parameters, dataset["digest"])
+    return key if store.stat(keys.run(key, "result.json")) else None
+
+
+def _planned_key(store: "Store", cell: Cell, parameters: Mapping[str, Any], digest: str) -> str:
+    from components.dataset.step import planned_run
+
     own = cell_parameters(cell, parameters)
-    planned = planned_run(
+    return planned_run(
         store,
-        dataset["digest"],
+        digest,
         labeled_ratio=cell.ratio,
         seed=cell.seed,
         recipe=own["recipe"],
         overrides_json=own["overrides"],
         epochs=own["epochs"],
         batch_size=own["batch_size"],
-    )
-    return planned.key if store.stat(keys.run(planned.key, "result.json")) else None
+    ).key
 
 
 def cell_parameters(cell: Cell, parameters: Mapping[str, Any]) -> dict[str, Any]:
