@@ -197,7 +197,7 @@ def _report(study: "Study", folder: Path, tracking: str, *, as_json: bool) -> No
         click.echo(json.dumps(summary(study), indent=2))
         return
     for gain in gains(study.scores):
-        click.echo(f"{gain.ratio:<6} {gain.labeled:g} labelled images: {gain.verdict}")
+        click.echo(f"{gain.ratio:<6} {gain.labeled:,} labelled images: {gain.verdict}")
     for path in files.values():
         click.echo(str(path))
 

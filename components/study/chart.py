@@ -72,7 +72,7 @@ def _curve(axes: Any, points: Sequence[Point], method: Method, theme: Theme) -> 
     )
 
 
-def _reference(axes: Any, reference: Published, labeled: dict[str, float], number: int, theme: Theme) -> None:
+def _reference(axes: Any, reference: Published, labeled: dict[str, int], number: int, theme: Theme) -> None:
     known = [ratio for ratio in labeled if ratio in reference.by_ratio]
     if known:
         axes.plot(
@@ -86,9 +86,9 @@ def _reference(axes: Any, reference: Published, labeled: dict[str, float], numbe
         )
 
 
-def _dress(axes: Any, labeled: dict[str, float], title: str, theme: Theme) -> None:
+def _dress(axes: Any, labeled: dict[str, int], title: str, theme: Theme) -> None:
     axes.set_xscale("log")
-    axes.set_xticks(list(labeled.values()), [f"{count:g}\n{ratio}" for ratio, count in labeled.items()])
+    axes.set_xticks(list(labeled.values()), [f"{count:,}\n{ratio}" for ratio, count in labeled.items()])
     axes.minorticks_off()
     if len(labeled) == 1:
         only = next(iter(labeled.values()))

@@ -43,7 +43,8 @@ class Point:
     """One method at one ratio, over its seeds."""
 
     ratio: str
-    labeled: float
+    labeled: int
+    """Images; where seeds have different numbers of them, as splits by groups do, their mean to a whole one."""
     method: Method
     values: tuple[float, ...]
 
@@ -62,7 +63,8 @@ class Gain:
     """CPS minus its twin of the same seed, in mIoU; the half width is of a Student t interval over seeds."""
 
     ratio: str
-    labeled: float
+    labeled: int
+    """As a point's."""
     differences: tuple[float, ...]
 
     @property
@@ -101,7 +103,7 @@ def points(scores: Iterable[Score]) -> list[Point]:
     found = [
         Point(
             ratio=ratio,
-            labeled=statistics.fmean(score.labeled for score in group),
+            labeled=round(statistics.fmean(score.labeled for score in group)),
             method=method,
             values=tuple(score.mean_iou for score in sorted(group, key=lambda score: score.cell.seed)),
         )
@@ -122,7 +124,7 @@ def gains(scores: Iterable[Score]) -> list[Gain]:
     found = [
         Gain(
             ratio=ratio,
-            labeled=statistics.fmean(labeled for _, _, labeled in entries),
+            labeled=round(statistics.fmean(labeled for _, _, labeled in entries)),
             differences=tuple(difference for _, difference, _ in sorted(entries)),
         )
         for ratio, entries in differences.items()

@@ -47,8 +47,8 @@ def _publish(study: Study, files: Iterable[Path], address: str) -> None:
 
 def _values(study: Study) -> Iterable[Value]:
     for point in points(study.scores):
-        yield Value(f"mIoU/{point.method}", point.mean, round(point.labeled))
+        yield Value(f"mIoU/{point.method}", point.mean, point.labeled)
         if point.spread is not None:
-            yield Value(f"spread/{point.method}", point.spread, round(point.labeled))
+            yield Value(f"spread/{point.method}", point.spread, point.labeled)
     for gain in gains(study.scores):
-        yield Value("gain", gain.mean, round(gain.labeled))
+        yield Value("gain", gain.mean, gain.labeled)

@@ -110,7 +110,7 @@ def _data_uri(png: bytes) -> str:
 
 def _alternative(study: Study, found: Sequence[Gain]) -> str:
     figures = "; ".join(
-        f"{NAMES[point.method]} with {point.labeled:g} labelled images {100 * point.mean:.1f} %"
+        f"{NAMES[point.method]} with {point.labeled:,} labelled images {100 * point.mean:.1f} %"
         for point in points(study.scores)
     )
     verdicts = "; ".join(f"{gain.ratio}: {gain.verdict}" for gain in found)

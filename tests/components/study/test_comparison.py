@@ -20,6 +20,17 @@ def test_points_are_means_and_deviations_over_seeds() -> None:
     assert found[0].spread is None
 
 
+def test_different_numbers_of_labels_are_one_number() -> None:
+    """As splits by groups have them."""
+    scores = [
+        score("1/16", seed, method, 0.5, labeled)
+        for seed, labeled in ((1, 30), (2, 34), (3, 33))
+        for method in ("cps", "supervised")
+    ]
+    assert [point.labeled for point in points(scores)] == [32, 32]
+    assert [gain.labeled for gain in gains(scores)] == [32]
+
+
 def test_a_gain_is_paired_by_seed() -> None:
     """Seeds differ by far more than the methods do, and that cancels."""
     scores = [score("1/8", seed, "supervised", base) for seed, base in ((1, 0.3), (2, 0.5), (3, 0.7))]
