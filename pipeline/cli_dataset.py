@@ -99,6 +99,7 @@ def check(
 @click.option("--width", default=256, show_default=True, type=click.IntRange(64, 4096), help="Pixels.")
 @click.option("--height", default=128, show_default=True, type=click.IntRange(32, 4096), help="Pixels.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another one gives other streets.")
+@quiet_option
 @when_stopped(BEGINS_AGAIN)
 def scenes(folder: Path, unlabeled: int, **counts: int) -> None:
     """Draw street scenes into a new FOLDER, as one's own photographs would lie there: images/, labels/, classes.json.

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -67,10 +68,7 @@ def generate_scenes(folder: Path, settings: SceneSettings) -> None:
         (folder / "images" / part).mkdir(parents=True)
         (folder / "segmentation" / part).mkdir(parents=True)
     _write_lists(folder, settings)
-    scenes = [(part, index) for part, count in counts.items() for index in range(count)]
-    for done, _ in enumerate(in_threads(lambda scene: _draw(folder, settings, *scene, *_names(*scene)), scenes), 1):
-        if done % 20 == 0 or done == len(scenes):
-            progress.advance(STEP, done, len(scenes), "scenes drawn")
+    _draw_all(folder, settings, counts, _names)
 
 
 def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> None:
@@ -91,16 +89,21 @@ def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> N
                 if (kind, part) != ("labels", "unlabeled"):
                     (folder / kind / part).mkdir(parents=True)
         _write_classes(folder)
-        for _ in in_threads(
-            lambda scene: _draw(folder, settings, *scene, *_own_names(*scene)),
-            [(part, index) for part, count in counts.items() for index in range(count)],
-        ):
-            pass
+        _draw_all(folder, settings, counts, _own_names)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)  # it was made here, and half of it is of no use
         if isinstance(error, OSError):
             raise UserError(f"{folder} cannot be written: {error.strerror}") from None
         raise
+
+
+def _draw_all(
+    folder: Path, settings: SceneSettings, counts: dict[str, int], names: Callable[[str, int], tuple[str, str]]
+) -> None:
+    scenes = [(part, index) for part, count in counts.items() for index in range(count)]
+    for done, _ in enumerate(in_threads(lambda scene: _draw(folder, settings, *scene, *names(*scene)), scenes), 1):
+        if done % 20 == 0 or done == len(scenes):
+            progress.advance(STEP, done, len(scenes), "scenes drawn")
 
 
 def _own_names(part: str, index: int) -> tuple[str, str]:

@@ -67,7 +67,8 @@ def message(document: dict[str, Any]) -> str:
     if document.get("failure"):
         lines[0] += f": {document['failure']}"
     if "recipe" in document:
-        lines.append("{dataset}, {ratio} of the labels, recipe {recipe}, seed {seed}".format(**document))
+        labels = "all labels" if document["ratio"] == "1/1" else f"{document['ratio']} of the labels"
+        lines.append("{dataset}, {labels}, recipe {recipe}, seed {seed}".format(labels=labels, **document))
     lines += [f"{title}: {document[key]}" for title, key in _PLACES if document.get(key)]
     text = "\n".join(lines)
     # The three characters that mean something in Slack's text.

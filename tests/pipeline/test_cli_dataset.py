@@ -1,4 +1,4 @@
-"""`cps dataset check` as a shell sees it."""
+"""`cps dataset check` and `scenes` as a shell sees them."""
 
 import json
 import os
@@ -16,8 +16,12 @@ CLASSES = '{"classes": [{"id": 0, "name": "road"}, {"id": 1, "name": "car"}]}'
 
 
 def check(*arguments: str | Path, cache: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    return dataset("check", *arguments, cache=cache)
+
+
+def dataset(*arguments: str | Path, cache: Path | None = None) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "dataset", "check", *map(str, arguments)],
+        [sys.executable, "-m", "pipeline.cli", "dataset", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(ROOT), **({"CPS_CACHE": str(cache)} if cache else {})},
         capture_output=True,
         text=True,
@@ -172,3 +176,11 @@ def test_camvid_is_trainable_and_one_film_is_on_both_sides(camvid: Path) -> None
     stated = json.loads((camvid / "classes.json").read_text())["stats"]
     for part in ("train", "val"):
         assert {row["name"]: row[f"{part}_pixels"] for row in report["classes"]} == stated[part]["pixels"]
+
+
+@pytest.mark.parametrize(("options", "progress"), [((), "[prepare-dataset] 100% scenes drawn\n"), (("--quiet",), "")])
+def test_scenes_are_drawn_and_their_folder_is_said(options: tuple[str, ...], progress: str, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    ended = dataset("scenes", folder, "--train", "2", "--val", "1", "--unlabeled", "1", *options)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{folder}\n", progress)
+    assert len(list((folder / "images").rglob("*.jpg"))) == 4

@@ -118,3 +118,9 @@ def test_without_an_address_nothing_is_said(
 def test_what_slack_would_read_as_markup_is_escaped() -> None:
     document = {"status": "FAILED", "job_id": "1", "failure": "<!channel> a & b > c"}
     assert message(document) == "CPS job 1 failed: &lt;!channel&gt; a &amp; b &gt; c"
+
+
+@pytest.mark.parametrize(("ratio", "labels"), [("1/4", "1/4 of the labels"), ("1/1", "all labels")])
+def test_the_share_of_the_labels_reads_as_words(ratio: str, labels: str) -> None:
+    run = {"run_key": RUN, "dataset": "photos", "recipe": "demo", "ratio": ratio, "seed": 0}
+    assert message({"status": "KILLED", **run}).splitlines()[1] == f"photos, {labels}, recipe demo, seed 0"
