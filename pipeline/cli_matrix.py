@@ -203,7 +203,7 @@ def _report(study: "Study", folder: Path, tracking: str, *, as_json: bool) -> No
 
 
 def _cells(ratios: str, seeds: str, *, baseline: bool) -> "list[Cell]":
-    from components.dataset.ratio import parse_ratio, ratio_text
+    from components.ratio import parse_ratio, ratio_text
     from components.study.comparison import cells
 
     try:

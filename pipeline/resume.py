@@ -12,11 +12,11 @@ import yaml
 
 from components.dataset.backbone import pin_pretrained
 from components.dataset.prepare import prepare
-from components.dataset.ratio import parse_ratio, ratio_text
 from components.dataset.run import METHOD_VERSION, RunRecord, load_run, run_key
 from components.dataset.sources import STORED
 from components.errors import UserError
 from components.local_cache import default_cache
+from components.ratio import parse_ratio, ratio_text
 from components.recipes import load_recipe
 from components.recipes.loader import nearest, parse_recipe
 from components.storage import keys

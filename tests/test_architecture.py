@@ -23,7 +23,7 @@ LAYERS = (
     {"recipes", "tracking"},
     {"notification"},
     {"storage"},
-    {"running", "parameters", "public", "local_cache"},
+    {"running", "parameters", "public", "local_cache", "ratio"},
     {"errors", "progress"},
 )
 LEVEL = {part: level for level, parts in enumerate(reversed(LAYERS)) for part in parts}

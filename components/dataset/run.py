@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from components.dataset.environment import Environment, installed_versions
 from components.dataset.manifest import Frozen, Manifest, canonical_json
-from components.dataset.ratio import ratio_text
 from components.dataset.split import Split
 from components.errors import WorkFailed
+from components.ratio import ratio_text
 from components.recipes.model import Recipe
 from components.storage import keys
 

@@ -14,8 +14,8 @@ from typing import Literal
 
 from components.dataset.manifest import Frozen, Manifest, Sample, canonical_json
 from components.dataset.ranking import prefix_length, ranked_groups
-from components.dataset.ratio import parse_ratio, ratio_text
 from components.errors import UserError
+from components.ratio import parse_ratio, ratio_text
 from components.recipes.model import Split as SplitSettings
 
 

@@ -9,6 +9,7 @@ from components import progress
 from components.errors import UserError, WorkFailed
 from components.notification.webhook import post
 from components.public import object_link
+from components.ratio import labels_text
 from components.running import stopping
 from components.storage import keys
 from components.storage.client import MissingObject, Store, open_store
@@ -67,7 +68,7 @@ def message(document: dict[str, Any]) -> str:
     if document.get("failure"):
         lines[0] += f": {document['failure']}"
     if "recipe" in document:
-        labels = "all labels" if document["ratio"] == "1/1" else f"{document['ratio']} of the labels"
+        labels = labels_text(document["ratio"])
         lines.append("{dataset}, {labels}, recipe {recipe}, seed {seed}".format(labels=labels, **document))
     lines += [f"{title}: {document[key]}" for title, key in _PLACES if document.get(key)]
     text = "\n".join(lines)

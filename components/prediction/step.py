@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
-from components.dataset.ratio import labels_text
 from components.errors import UserError, WorkFailed
 from components.inference.engine import AUTO, EXACT, choose, is_exact
+from components.ratio import labels_text
 from components.storage import keys
 
 if TYPE_CHECKING:

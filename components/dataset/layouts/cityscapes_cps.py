@@ -8,8 +8,8 @@ from components.dataset.classes import CITYSCAPES, read_classes
 from components.dataset.layouts.lists import all_labeled, inside, list_lines, read_list
 from components.dataset.layouts.model import Layout
 from components.dataset.manifest import Lists, RatioLists, Sample
-from components.dataset.ratio import parse_ratio, ratio_text
 from components.errors import UserError
+from components.ratio import parse_ratio, ratio_text
 
 _CONFIG = "config_new"
 _LABELED = re.compile(r"train_aug_labeled_([0-9]+)-([0-9]+)\.txt")

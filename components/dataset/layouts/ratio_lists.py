@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from components.dataset.manifest import RatioLists, Sample
-from components.dataset.ratio import parse_ratio, ratio_text
 from components.errors import UserError
+from components.ratio import parse_ratio, ratio_text
 
 _RATIO = re.compile(r"([0-9]{1,9})[_-]([0-9]{1,9})")
 
