@@ -7,6 +7,7 @@ everything else of it, so an interrupted removal leaves what the next one finds.
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from components.dataset.manifest import Manifest, parse_manifest
@@ -15,6 +16,7 @@ from components.storage import keys
 from components.storage.client import MissingObject, ObjectRef, Store
 from components.storage.lease import Lease, LeaseHeld, held_by
 from components.storage.unfinished import Unfinished
+from components.training.step import finished_index
 
 
 @dataclass(frozen=True)
@@ -111,16 +113,21 @@ def find_garbage(store: Store, grace: timedelta) -> Collection:
     garbage = [*_of_runs(store, runs), *_of_weights(store, runs), *_of_jobs(store, runs), *_of_datasets(store, runs)]
     chosen = []
     for part in garbage:
-        holder = held_by(store, part.lease) if part.lease else None
-        if holder is not None:
-            who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-            kept.append(f"{_place(part)} ({part.why}): {who} works on it")
+        holder = _holder(store, part.lease)
+        if holder:
+            kept.append(f"{_place(part)} ({part.why}): {holder} works on it")
         elif any(now - ref.modified < grace for ref in part.objects):
             kept.append(f"{_place(part)} ({part.why}): younger than the grace period")
         else:
             chosen.append(part)
-    uploads = tuple(upload for upload in store.unfinished_uploads() if now - upload.begun >= grace)
-    return Collection(tuple(chosen), uploads, tuple(kept))
+    uploads = []
+    for upload in store.unfinished_uploads():
+        holder = _holder(store, keys.lease_of(upload.key))
+        if holder:
+            kept.append(f"{upload.key} (an unfinished upload): {holder} works on it")
+        elif now - upload.begun >= grace:
+            uploads.append(upload)
+    return Collection(tuple(chosen), tuple(uploads), tuple(kept))
 
 
 def collect(store: Store, collection: Collection) -> tuple[int, tuple[str, ...]]:
@@ -132,7 +139,10 @@ def collect(store: Store, collection: Collection) -> tuple[int, tuple[str, ...]]
         except LeaseHeld as error:
             left.append(f"{_place(part)}: {error}")
     for upload in collection.uploads:
-        store.abort_upload(upload)
+        if holder := _holder(store, keys.lease_of(upload.key)):
+            left.append(f"{upload.key}: {holder} works on it")
+        else:
+            store.abort_upload(upload)
     return removed, tuple(left)
 
 
@@ -149,6 +159,12 @@ def _remove(store: Store, refs: Iterable[ObjectRef]) -> int:
         store.remove(ref.key)
         size += ref.size
     return size
+
+
+def _holder(store: Store, lease: str) -> str:
+    """Return who holds a lease, for people; empty where nobody does, or there is no lease."""
+    holder = held_by(store, lease) if lease else None
+    return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}" if holder is not None else ""
 
 
 def _runs(store: Store) -> dict[str, list[ObjectRef]]:
@@ -206,8 +222,10 @@ def _of_runs(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]:
             found.append(Garbage("its run is gone", tuple(refs), lease, still))
         elif "checkpoints/index.json" in names:
             recoveries = tuple(ref for ref in refs if ref.key.startswith(keys.run(run_key, "recovery.")))
-            if recoveries:
-                found.append(Garbage("its training is complete", recoveries, lease))
+            # An index can outlive a checkpoint that it lists; the run then trains again, from its recovery.
+            if recoveries and _is_trained(store, run_key):
+                still = partial(_is_trained, store, run_key)
+                found.append(Garbage("its training is complete", recoveries, lease, still))
     return found
 
 
@@ -242,8 +260,8 @@ def _of_datasets(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage
         if refs and digest not in used:
             found.append(Garbage("no run uses this dataset", tuple(refs), lease, _unused(store, digest)))
             gone.add(digest)
-        elif strays := _strays(store, digest, refs):
-            found.append(Garbage("not in the dataset's manifest", strays, lease))
+        elif shards := _unlisted_shards(store, digest, refs):
+            found.append(Garbage("not in the dataset's manifest", shards, lease))
     for ref in store.list(keys.SOURCES):
         digest = str(_json(store, ref.key).get("digest", ""))
         if digest in gone or digest not in stored:
@@ -251,15 +269,18 @@ def _of_datasets(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage
     return found
 
 
-def _strays(store: Store, digest: str, refs: Iterable[ObjectRef]) -> tuple[ObjectRef, ...]:
-    """Shards that a dataset in use does not have: as another version packed them, or an interrupted run."""
+def _unlisted_shards(store: Store, digest: str, refs: Iterable[ObjectRef]) -> tuple[ObjectRef, ...]:
+    """Return the shards that a dataset in use does not list, such as those of an interrupted run.
+
+    Only shards: an object whose purpose is unknown here may have been written by a newer version.
+    """
     key = keys.dataset_manifest(digest)
     try:
         manifest: Manifest = parse_manifest(store.get_json(key), store.uri(key))
     except MissingObject:
         return ()  # it is being stored, or was cut off: storing it again uses what is there
-    known = {key, *(shard.key for shard in manifest.shards)}
-    return tuple(ref for ref in refs if ref.key not in known)
+    listed = {shard.key for shard in manifest.shards}
+    return tuple(ref for ref in refs if keys.is_dataset_shard(ref.key) and ref.key not in listed)
 
 
 def _datasets_in_use(store: Store, runs: dict[str, list[ObjectRef]]) -> set[str]:
@@ -277,6 +298,10 @@ def _datasets_in_use(store: Store, runs: dict[str, list[ObjectRef]]) -> set[str]
                 f"{store.uri(key)} does not say which dataset it uses: nothing is removed until it is gone or mended"
             ) from error
     return used
+
+
+def _is_trained(store: Store, run_key: str) -> bool:
+    return finished_index(store, run_key) is not None
 
 
 def _unused(store: Store, digest: str) -> Callable[[], bool]:

@@ -16,6 +16,10 @@ def dataset_shard(digest: str, number: int, sha256: str) -> str:
     return f"datasets/{digest}/shard-{number:05d}-{sha256[:12]}.tar"
 
 
+def is_dataset_shard(key: str) -> bool:
+    return key.startswith(DATASETS) and key.rsplit("/", 1)[1].startswith("shard-")
+
+
 def dataset_lease(digest: str) -> str:
     return f"datasets/{digest}/lease.json"
 
@@ -33,6 +37,17 @@ def dataset_source(source_digest: str) -> str:
 def run(run_key: str, name: str) -> str:
     """An object of a run: run.json, split.json, result.json, report.html, lease.json."""
     return f"runs/{run_key}/{name}"
+
+
+def lease_of(key: str) -> str:
+    """The lease that is held while somebody writes the object at `key`; empty where there is none."""
+    kind, _, rest = key.partition("/")
+    name, separator, _ = rest.partition("/")
+    if not separator or key.startswith(SOURCES):
+        return ""
+    if f"{kind}/" in (RUNS, WEIGHTS):
+        return run(name, "lease.json")
+    return dataset_lease(name) if f"{kind}/" == DATASETS else ""
 
 
 def checkpoint(run_key: str, epoch: int) -> str:

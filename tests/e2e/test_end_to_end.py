@@ -114,6 +114,13 @@ class TestEndToEnd:
             assert weights.metadata()["run_key"] == first["run_key"]
         assert shell.run("weights", "pull", "nothing")[0] == 2
 
+    def test_gc_leaves_what_is_in_use_as_it_is(self, first: Any, shell: Shell) -> None:  # noqa: ARG002
+        store = Store(settings_from_environment(exported(shell)))
+        before = {ref.key: (ref.size, ref.modified) for ref in store.list("")}
+        assert len(before) > 15
+        assert shell.run("gc", "--grace", "0s", "--yes")[0] == 0
+        assert {ref.key: (ref.size, ref.modified) for ref in store.list("")} == before
+
     def test_a_link_needs_no_keys(self, first: Any, shell: Shell) -> None:
         import urllib.request
 

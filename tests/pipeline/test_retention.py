@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from small_runs import make_run
 
 from components.errors import UserError, WorkFailed
 from components.storage import keys
@@ -28,7 +29,7 @@ def put_run(store: Store, run_key: str, digest: str = USED, *, finished: bool = 
     store.put_bytes(keys.run(run_key, "recovery.0.safetensors"), b"state")
     store.put_json(keys.job(f"job-{run_key}"), {"run_key": run_key})
     if finished:
-        store.put_json(keys.checkpoint_index(run_key), {})
+        store.put_json(keys.checkpoint_index(run_key), {"run_key": run_key, "checkpoints": []})
         store.put_json(keys.run(run_key, "result.json"), {"best": {"mIoU": 0.625}})
         store.put_bytes(keys.best_weights(run_key, pair=False), b"weights")
 
@@ -150,6 +151,45 @@ def test_a_run_that_cannot_be_read_stops_the_collection(store: Store) -> None:
     store.put_json(keys.run("a", "run.json"), {"recipe": "demo"})
     with pytest.raises(WorkFailed, match=r"runs/a/run\.json does not say which dataset it uses"):
         find_garbage(store, NOW)
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_what_is_in_use_stays_as_it_is(store: Store) -> None:
+    run_key = make_run()
+    digest = store.get_json(keys.run(run_key, "run.json"))["dataset"]["digest"]
+    store.put_bytes(f"datasets/{digest}/of-a-newer-version.json", b"{}")
+    store.put_json(keys.job("job"), {"run_key": run_key})
+    store.put_json(keys.job_told("job"), {"run_key": run_key})
+    for name in ("recovery.0.safetensors", "checkpoints/epoch-0001.safetensors", "scores/epoch-0001.npz"):
+        store.put_bytes(keys.run(run_key, name), b"content")
+    before = {ref.key: (ref.size, ref.modified) for ref in store.list("")}
+    assert keys.dataset_label_classes(digest) in before
+    assert CliRunner().invoke(cli, ["gc", "--grace", "0s", "--yes"]).exit_code == 0
+    assert {ref.key: (ref.size, ref.modified) for ref in store.list("")} == before
+
+
+def test_the_recovery_of_a_run_that_lost_a_checkpoint_is_kept(store: Store) -> None:
+    put_dataset(store, USED)
+    put_run(store, "a")
+    lost = {"epoch": 1, "step": 2, "key": keys.checkpoint("a", 1), "sha256": "0" * 64, "size": 4}
+    store.put_json(keys.checkpoint_index("a"), {"run_key": "a", "checkpoints": [lost]})
+    assert garbage_keys(store) == set()
+    store.put_bytes(lost["key"], b"four")  # type: ignore[arg-type]
+    assert garbage_keys(store) == {keys.run("a", "recovery.0.safetensors")}
+
+
+def test_the_upload_of_somebody_at_work_is_kept(store: Store) -> None:
+    client, bucket = store._client, store.settings.bucket
+    for key in ("runs/a/big", "weights/a/best.safetensors", f"datasets/{USED}/shard-00000-aa.tar"):
+        client._create_multipart_upload(bucket, key, {})
+    found = find_garbage(store, NOW)
+    assert len(found.uploads) == 3
+    with Lease(store, keys.run("a", "lease.json"), {}), Lease(store, keys.dataset_lease(USED), {}):
+        assert find_garbage(store, NOW).uploads == ()
+        _, left = collect(store, found)
+        assert len(left) == 3
+    collect(store, find_garbage(store, NOW))
+    assert find_garbage(store, NOW).uploads == ()
 
 
 def test_unfinished_uploads_are_found_and_freed(store: Store) -> None:
