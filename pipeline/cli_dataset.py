@@ -121,7 +121,7 @@ def _joined(sources: tuple[str, ...]) -> str:
 
 
 def _lines(report: "CheckReport") -> Iterator[str]:
-    from components.dataset.layouts import pools_text
+    from components.dataset.layouts import account_lines, pools_text
 
     images = report.images
     yield (
@@ -130,7 +130,7 @@ def _lines(report: "CheckReport") -> Iterator[str]:
         f"{images['test']:,} test images; {report.seconds:.1f} s)"
     )
     yield f"layout   {report.layout}, {len(report.classes)} classes"
-    yield from (f"         {note}" for note in report.notes)
+    yield from (f"         {note}" for note in (*report.notes, *account_lines(report.account)))
     if report.pools:
         yield f"         not looked at without --pools: {pools_text(report.pools)}"
     for finding in report.findings:

@@ -1,12 +1,18 @@
 """A dataset's classes: from its classes.json or classes.yaml, or the well-known ones of its layout."""
 
+import difflib
 import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from components.dataset.class_files import RGB, Entry, is_class_file, read_entries
+from components.dataset.layouts.files import read_text, subfolders
 from components.dataset.manifest import Class
 from components.errors import UserError
 
@@ -68,43 +74,91 @@ _VOC_NAMES = (
 )
 
 _Id = Annotated[int, Field(ge=0, le=255)]
+_Color = tuple[_Id, _Id, _Id]
 
 
 class _ClassLine(BaseModel):
     id: _Id
     name: Annotated[str, Field(min_length=1)]
-    color: tuple[_Id, _Id, _Id] | None = None
+    color: _Color | None = None
+    values: list[_Id | _Color] = []
 
 
 class _KnownFile(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
     classes: str
     ignore_index: _Id | None = None
 
 
 class _ClassesFile(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    classes: Annotated[list[_ClassLine], Field(min_length=2, max_length=255)]
+    ignore_index: _Id | None = None
+    ignore_values: list[_Id | _Color] = []
 
-    classes: Annotated[list[_ClassLine], Field(min_length=2)]
-    ignore_index: _Id = 255
+
+@dataclass(frozen=True)
+class Declared:
+    """What a dataset says of its classes, and of what in its label files stands for each.
+
+    An id is a place in `classes`. Void is `ignore_index`.
+    """
+
+    classes: tuple[Class, ...]
+    ignore_index: int
+    values: Mapping[int, int]
+    """The id, or the ignore index, that each value of a label file stands for."""
+    colors: Mapping[RGB, int] = field(default_factory=dict)
+    """The same for colours; empty where the dataset does not say them."""
+    ignores_255: bool = False
+    """The dataset itself says that 255 is void, which otherwise is a convention."""
+    is_known: bool = False
+    """The classes are those of a well-known dataset, and not this one's own word."""
+    files: tuple[str, ...] = ()
+    """Which files say it, from the dataset's folder."""
+    notes: tuple[str, ...] = ()
+
+    def meanings(self) -> dict[str, Any]:
+        """All that decides how labels are read, as JSON."""
+        colors = sorted([*color, number] for color, number in self.colors.items())
+        return {
+            "values": sorted(self.values.items()),
+            "colors": colors,
+            "ignores_255": self.ignores_255,
+            "is_known": self.is_known,
+        }
 
 
-def read_classes(folder: Path) -> tuple[tuple[Class, ...], int] | None:
-    """The classes in the order of their ids, and the ignore index; None where no file says them.
+def known_classes(name: str, ignore_index: int | None = None) -> Declared:
+    """The classes of a well-known dataset, one of KNOWN."""
+    classes, usual = KNOWN[name]
+    ignored = usual if ignore_index is None else ignore_index
+    return Declared(
+        classes,
+        ignored,
+        {number: number for number in (*range(len(classes)), ignored)},
+        {entry.color: number for number, entry in enumerate(classes)},
+        ignores_255=ignored == 255,
+        is_known=True,
+    )
+
+
+def read_classes(folder: Path) -> Declared | None:
+    """What the dataset in `folder` says of its classes; None where no file says it.
+
+    classes.json and classes.yaml are our own; files of labelling tools are read where there is neither.
 
     Raises:
-        UserError: the file is malformed, or its ids are not 0, 1, 2, …
+        UserError: the file is malformed, or contradicts itself.
     """
     path = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if path is None:
-        return None
+        return _of_a_tool(folder)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
         if isinstance(value, dict) and isinstance(value.get("classes"), str):
+            _check_keys(path, value, _KnownFile)
             return _known(path, _KnownFile.model_validate(value))
-        listed = _ClassesFile.model_validate(value)
+        listed = _ClassesFile.model_validate(_with_ids(path, value))
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "the file"
@@ -112,28 +166,168 @@ def read_classes(folder: Path) -> tuple[tuple[Class, ...], int] | None:
         raise UserError(f"{path}: {where}: {message}; write {_EXAMPLE}") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; write {_EXAMPLE}") from None
-    return _in_order(path, listed), listed.ignore_index
+    return _declared(path, listed)
 
 
-def _known(path: Path, named: _KnownFile) -> tuple[tuple[Class, ...], int]:
+def _known(path: Path, named: _KnownFile) -> Declared:
     if named.classes not in KNOWN:
         raise UserError(f"{path}: classes {named.classes!r} are not known; there are {', '.join(KNOWN)}")
-    classes, ignore_index = KNOWN[named.classes]
-    return classes, ignore_index if named.ignore_index is None else named.ignore_index
+    return replace(known_classes(named.classes, named.ignore_index), files=(path.name,))
 
 
 _EXAMPLE = '{"classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, …], "ignore_index": 255}'
 
 
-def _in_order(path: Path, listed: _ClassesFile) -> tuple[Class, ...]:
+def _with_ids(path: Path, value: Any) -> Any:
+    """The file's content in our form: names alone, by id or by name, get their ids and hex colours their numbers.
+
+    Raises UserError for unknown keys that look like known ones.
+    """
+    if isinstance(value, list):
+        value = {"classes": value}
+    elif isinstance(value, dict) and "classes" not in value and value:
+        if all(str(key).isdigit() and isinstance(name, str) for key, name in value.items()):
+            value = {"classes": [{"id": int(key), "name": name} for key, name in value.items()]}
+        elif all(isinstance(number, int) for number in value.values()):
+            value = {"classes": [{"id": number, "name": str(name)} for name, number in value.items()]}
+    if not isinstance(value, dict) or not isinstance(value.get("classes"), list):
+        return value
+    _check_keys(path, value, _ClassesFile)
+    lines: list[Any] = [
+        {"id": number, "name": line} if isinstance(line, str) else line for number, line in enumerate(value["classes"])
+    ]
+    for line in lines:
+        if isinstance(line, dict):
+            _check_keys(path, line, _ClassLine)
+            if isinstance(line.get("color"), str) and re.fullmatch("#[0-9a-fA-F]{6}", line["color"]):
+                line["color"] = list(bytes.fromhex(line["color"][1:]))
+    return {**value, "classes": lines}
+
+
+def _check_keys(path: Path, given: Mapping[Any, Any], model: type[BaseModel]) -> None:
+    for key in given:
+        if key in model.model_fields:
+            continue
+        near = difflib.get_close_matches(str(key).lower(), model.model_fields, 1, 0.85)
+        near = near or [name for name in model.model_fields if str(key).startswith("ignore") and "ignore" in name]
+        if near:
+            raise UserError(f"{path}: {key!r} is not a key that is read; write {' or '.join(map(repr, near))}")
+
+
+def _declared(path: Path, listed: _ClassesFile) -> Declared:
     lines = sorted(listed.classes, key=lambda line: line.id)
     ids = [line.id for line in lines]
-    if ids != list(range(len(ids))):
-        raise UserError(f"{path}: class ids are {ids}, and should be 0 to {len(ids) - 1}, each once")
-    if listed.ignore_index < len(ids):
-        raise UserError(f"{path}: ignore_index {listed.ignore_index} is also a class id; 255 is usual")
+    twice = next((number for number in ids if ids.count(number) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: class id {twice} is there twice; give each class an id of its own")
     # Shifted by one: the first of the colours is black.
-    return tuple(Class(name=line.name, color=line.color or _voc_color(line.id + 1)) for line in lines)
+    classes = tuple(Class(name=line.name, color=line.color or _voc_color(line.id + 1)) for line in lines)
+    ignored = listed.ignore_index
+    if ignored is not None and ignored in ids:
+        raise UserError(f"{path}: ignore_index {ignored} is also a class id; 255 is usual")
+    ignore_index = ignored if ignored is not None and ignored >= len(classes) else 255
+    found = _Meanings(path, classes)
+    for number, line in enumerate(lines):
+        found.add(line.color, number)
+        for value in line.values or [line.id]:
+            found.add(value, number)
+    for value in listed.ignore_values:
+        found.add(value, ignore_index)
+    if ignored is not None:
+        found.add(ignored, ignore_index)
+    if ignored is None:
+        found.values.setdefault(255, ignore_index)
+    notes: tuple[str, ...] = ()
+    if ids != list(range(len(ids))):
+        notes = (f"class ids {_span(ids)} of the labels are 0 to {len(ids) - 1} here, in their order",)
+    return Declared(
+        classes,
+        ignore_index,
+        found.values,
+        found.colors,
+        ignores_255=ignored == 255 or 255 in listed.ignore_values,
+        files=(path.name,),
+        notes=notes,
+    )
+
+
+class _Meanings:
+    """What each value and colour stands for; raises UserError where one stands for two."""
+
+    def __init__(self, path: Path, classes: Sequence[Class]) -> None:
+        self.path, self.names = path, [entry.name for entry in classes]
+        self.values: dict[int, int] = {}
+        self.colors: dict[RGB, int] = {}
+
+    def add(self, value: int | RGB | None, meaning: int) -> None:
+        if value is None:
+            return
+        before = (
+            self.values.setdefault(value, meaning) if isinstance(value, int) else self.colors.setdefault(value, meaning)
+        )
+        if before != meaning:
+            what = f"value {value}" if isinstance(value, int) else f"colour {list(value)}"
+            raise UserError(
+                f"{self.path}: {what} stands for {self._name(before)} and for {self._name(meaning)}; take one out"
+            )
+
+    def _name(self, meaning: int) -> str:
+        return repr(self.names[meaning]) if meaning < len(self.names) else "void"
+
+
+def _span(ids: Sequence[int]) -> str:
+    whole = list(range(ids[0], ids[-1] + 1))
+    return f"{ids[0]} to {ids[-1]}" if list(ids) == whole else ", ".join(map(str, ids))
+
+
+def _of_a_tool(folder: Path) -> Declared | None:
+    """The classes as a labelling tool or another trainer wrote them, in the dataset's folder or one in it."""
+    by_name: dict[str, list[Path]] = {}
+    for place in (folder, *subfolders(folder)):
+        for path in sorted(place.iterdir()):
+            if is_class_file(path.name) and path.is_file():
+                by_name.setdefault(path.name, []).append(path)
+    found: dict[str, list[Entry]] = {}
+    for name, paths in by_name.items():
+        texts = {path: read_text(path) for path in paths}
+        if len({text.strip() for text in texts.values()}) > 1:
+            one, other, *_ = (path.relative_to(folder).as_posix() for path in paths)
+            raise UserError(f"{folder}: {one} and {other} differ: the classes must be the same in all parts")
+        found[name] = read_entries(paths[0], texts[paths[0]])
+    names = sorted((name for name, entries in found.items() if entries), key=lambda name: _rank(found[name]))
+    if not names:
+        return None
+    said = {tuple(entry.name for entry in found[name] if not entry.is_void) for name in names}
+    if len(said) > 1:
+        raise UserError(f"{folder}: {names[0]} and {names[1]} name other classes: remove one, or add {FILES[0]}")
+    files = tuple(path.relative_to(folder).as_posix() for path in by_name[names[0]])
+    return _from_entries(folder, files, found[names[0]])
+
+
+def _rank(entries: Sequence[Entry]) -> int:
+    """Of several files, the one that says most counts: colours, then values, then names."""
+    return 0 if any(entry.color for entry in entries) else 1
+
+
+def _from_entries(folder: Path, files: tuple[str, ...], entries: Sequence[Entry]) -> Declared:
+    named = [entry for entry in entries if not entry.is_void]
+    path = folder / files[0]
+    if not 2 <= len(named) <= 255:
+        raise UserError(
+            f"{path} has {len(named)} classes, and between 2 and 255 are needed: correct it, or add {FILES[0]}"
+        )
+    classes = tuple(
+        Class(name=entry.name, color=entry.color or _voc_color(number + 1)) for number, entry in enumerate(named)
+    )
+    found = _Meanings(path, classes)
+    for entry in entries:
+        meaning = 255 if entry.is_void else named.index(entry)
+        found.add(entry.value, meaning)
+        found.add(entry.color, meaning)
+    found.values.setdefault(255, 255)
+    void = [entry.name for entry in entries if entry.is_void and (entry.value is not None or entry.color)]
+    notes = (f"classes from {files[0]}", *(f"{name!r} is void, by its name" for name in void))
+    return Declared(classes, 255, found.values, found.colors, files=files, notes=notes)
 
 
 def _voc_color(value: int) -> tuple[int, int, int]:

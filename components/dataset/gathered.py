@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from components import progress
 from components.dataset.check import STEP
+from components.dataset.class_ids import with_class_ids
 from components.dataset.classes import KNOWN
 from components.dataset.credentials import credentials_for
 from components.dataset.downloads import folders_for
@@ -16,7 +17,6 @@ from components.dataset.layouts import Layout, pool_names, read_layout, with_poo
 from components.dataset.scenes import generate_scenes, is_scenes, parse_scenes
 from components.dataset.scratch import writing
 from components.dataset.sources import Source, is_url, parse_sources, shown, source_name
-from components.dataset.train_ids import with_train_ids
 from components.dataset.unpack import archive_stem, unpack
 from components.errors import UserError
 
@@ -45,7 +45,7 @@ def gathered(
         if is_scenes(sources[0].text):
             with writing(scratch):
                 generate_scenes(scratch / "scenes", parse_scenes(sources[0].text))
-            layout = with_pools(read_layout(scratch / "scenes", "scenes"), wanted)
+            layout = with_pools(generated_layout(scratch / "scenes"), wanted)
         elif len(sources) == 1 and not is_url(sources[0].text) and Path(sources[0].text).is_dir():
             layout = with_pools(read_layout(Path(sources[0].text).resolve()), wanted)
         else:
@@ -58,7 +58,13 @@ def gathered(
                     path, _ = fetch_source(source, kept.get(source.text, scratch), store, STEP, credentials)
                 add_part(source, path, unpacked)
             layout = layout_of(unpacked, sources, wanted)
-        yield with_train_ids(layout, scratch / "train-ids", keep_going=True)
+        yield with_class_ids(layout, scratch / "class-ids", keep_going=True)
+
+
+def generated_layout(folder: Path) -> Layout:
+    """The layout of generated scenes, whose few labels need not show every class."""
+    layout = read_layout(folder, "scenes")
+    return replace(layout, declared=replace(layout.declared, is_known=True))
 
 
 def layout_of(unpacked: Path, sources: Sequence[Source], pools: Sequence[str] = ()) -> Layout:

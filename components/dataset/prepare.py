@@ -4,20 +4,29 @@ A source that was prepared before is known by a small object beside the datasets
 settings, archives by their sha256. Folders have no such name, so their files are hashed anew every time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
-from components.dataset.check import STEP
+from components.dataset.check import STEP, hash_files
+from components.dataset.class_ids import with_class_ids
 from components.dataset.credentials import credentials_for
 from components.dataset.downloads import empty, folders_for
 from components.dataset.fetch import fetch_source
-from components.dataset.gathered import add_part, layout_of
-from components.dataset.layouts import Layout, pool_names, pools_text, read_layout, with_pools
-from components.dataset.manifest import Manifest, digest_lines
+from components.dataset.gathered import add_part, generated_layout, layout_of
+from components.dataset.layouts import (
+    Layout,
+    account_lines,
+    pool_names,
+    pools_text,
+    read_layout,
+    refuse_unused,
+    with_pools,
+)
+from components.dataset.manifest import Manifest, canonical_json, content_digest, digest_lines
 from components.dataset.scenes import (
     GENERATOR_VERSION,
     SceneSettings,
@@ -28,15 +37,14 @@ from components.dataset.scenes import (
 from components.dataset.scratch import scratch_folder, writing
 from components.dataset.sources import STORED, Source, is_url, parse_sources
 from components.dataset.store import store_dataset, stored_manifest
-from components.dataset.train_ids import with_train_ids
 from components.errors import UserError
 from components.storage import keys
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-_READING_VERSION = 3
-"""Raised by hand when archives of the same bytes are read into another dataset than before."""
+_READING_VERSION = 4
+"""Raised by hand when the same files are read into another dataset than before."""
 
 
 def prepare(
@@ -66,9 +74,8 @@ def prepare(
     if is_scenes(sources[0].text):
         return _prepare_scenes(parse_scenes(sources[0].text), wanted, store, work_dir)
     if len(sources) == 1 and not is_url(dataset) and Path(sources[0].text).is_dir():
-        with scratch_folder(work_dir) as folder:
-            layout = with_pools(read_layout(Path(sources[0].text).resolve()), wanted)
-            return _store(layout, folder, store)
+        layout = with_pools(read_layout(Path(sources[0].text).resolve()), wanted)
+        return _prepare_folder(layout, store, work_dir)
     return _Parts(sources, wanted, store, work_dir, cache_dir or work_dir).prepare()
 
 
@@ -91,13 +98,36 @@ def _prepare_scenes(settings: SceneSettings, pools: Sequence[str], store: "Store
     with scratch_folder(work_dir) as folder:
         with writing(folder):
             generate_scenes(folder, settings)
-        layout = with_pools(read_layout(folder, "scenes"), pools)
+        layout = with_pools(generated_layout(folder), pools)
         return _remember(source, _store(layout, folder, store), store, "scenes", described)
+
+
+def _prepare_folder(layout: Layout, store: "Store", work_dir: Path) -> Manifest:
+    """Store a folder's dataset. Files that were stored before are known by their digests, without decoding a label."""
+    _describe(layout)
+    refuse_unused(layout)
+    hashes = hash_files(layout)
+    described = [content_digest(hashes, layout.lists), canonical_json(layout.declared.meanings()).decode(), layout.kind]
+    source = digest_lines(["folder", str(_READING_VERSION), *described])
+    known = _known(source, store)
+    if known is not None:
+        return known
+    with scratch_folder(work_dir) as scratch:
+        return _remember(source, _store_read(layout, scratch, store, hashes), store, "folder", described[:1])
 
 
 def _store(layout: Layout, scratch: Path, store: "Store") -> Manifest:
     _describe(layout)
-    return store_dataset(with_train_ids(layout, scratch / "train-ids"), store)
+    refuse_unused(layout)
+    return _store_read(layout, scratch, store)
+
+
+def _store_read(layout: Layout, scratch: Path, store: "Store", hashes: Mapping[str, str] | None = None) -> Manifest:
+    """Read the labels and store the dataset; `hashes` are those of the layout's files, where they are known."""
+    read = with_class_ids(layout, scratch / "class-ids")
+    for note in read.notes[len(layout.notes) :]:
+        progress.say(STEP, f"{layout.name}: {note}")
+    return store_dataset(read, store, hashes if read.folder == layout.folder else None)
 
 
 def _describe(layout: Layout) -> None:
@@ -108,7 +138,7 @@ def _describe(layout: Layout) -> None:
         f"{layout.name}: layout {layout.kind}, {len(lists.classes)} classes, {len(lists.train)} train, "
         f"{len(lists.val)} val, {len(lists.test)} test images{unlabeled}",
     )
-    for note in layout.notes:
+    for note in (*layout.notes, *account_lines(layout.account)):
         progress.say(STEP, f"{layout.name}: {note}")
     if layout.pools:
         progress.say(STEP, f"{layout.name}: further unlabelled pools, not taken: {pools_text(layout.pool_sizes)}")

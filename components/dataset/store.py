@@ -22,15 +22,18 @@ LEASE_SECONDS = 60.0
 _LOOK_AGAIN = 1.0  # seconds
 
 
-def store_dataset(layout: Layout, store: "Store") -> Manifest:
+def store_dataset(layout: Layout, store: "Store", hashes: Mapping[str, str] | None = None) -> Manifest:
     """Check the dataset, store it, and return its manifest; at once where the same files are stored already.
 
     Of several runs that store the same files at once, one does, and the others wait for it.
 
+    Args:
+        hashes: sha256 of its files by name, where they are known.
+
     Raises:
         UserError: a file is not what it should be; nothing is stored then.
     """
-    hashes = hash_files(layout)
+    hashes = hashes or hash_files(layout)
     digest = content_digest(hashes, layout.lists)
     manifest = stored_manifest(store, digest)
     if manifest is None:

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from components.dataset.layouts.lists import list_lines
+from components.dataset.layouts.files import SUFFIXES
+from components.dataset.layouts.lists import line_names, list_lines
 from components.errors import UserError
 from components.metrics.confusion import ClassIds
 from components.prediction.decode import Pixels, Unreadable, decode, read_file, read_label
@@ -17,7 +18,6 @@ from components.prediction.decode import Pixels, Unreadable, decode, read_file, 
 if TYPE_CHECKING:
     from components.storage.client import ObjectRef, Store
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
 LISTS = frozenset({".txt", ".lst"})
 """A line is `image` or `image label`, from where the list lies."""
 S3 = "s3://"
@@ -130,7 +130,8 @@ def _expand(text: str) -> list[tuple[Path, Path, Path | None]]:
 
 def _listed(path: Path) -> list[tuple[Path, Path, Path | None]]:
     found = []
-    for where, fields in list_lines(path.parent, path.name):
+    for where, line in list_lines(path.parent, path.name):
+        fields = line_names(line, where, lambda name: (path.parent / name).is_file())
         files = [path.parent / field for field in fields]
         for file, field in zip(files, fields, strict=True):
             if not file.is_file():

@@ -48,9 +48,12 @@ def photos(tmp_path: Path) -> Path:
 def test_a_fine_dataset_ends_with_0(photos: Path) -> None:
     ended = check(photos)
     assert (ended.returncode, ended.stderr) == (0, "")
-    first, layout, *splits = ended.stdout.splitlines()
+    first, layout, used, *splits = ended.stdout.splitlines()
     assert first.startswith("photos: fine (16 labelled, 0 unlabelled, 2 val, 0 test images; ")
     assert layout == "layout   lists, 2 classes"
+    assert used == (
+        "         used: 16 train images, 16 train labels, 2 val images, 2 val labels, 2 lists, classes (classes.json)"
+    )
     assert splits[0] == "1/16     1 labelled, 15 unlabelled"
 
 
@@ -94,8 +97,11 @@ def test_it_says_how_the_folder_was_read_and_which_pools_were_left_out(photos: P
     ended = check(photos, "-o", page)
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
-    assert lines[1:3] == [
+    assert lines[1:5] == [
         "layout   cityscapes-cps, 2 classes",
+        "         used: 16 train images, 16 train labels, 2 val images, 2 val labels, classes (classes.json)",
+        "         not used: 5 files (config_new): the reference's lists; 1 image (extra.png): unlabelled pool "
+        "train_extra_3000, taken with --pools",
         "         not looked at without --pools: train_extra_3000 (1 image)",
     ]
     assert "1/4      4 labelled, 12 unlabelled" in lines

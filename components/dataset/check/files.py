@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from components.dataset.check.perceptual import Hashes, perceptual_hash
-from components.dataset.pictures import is_turned
+from components.dataset.label_pixels import LabelPixels, label_pixels
+from components.dataset.pictures import check_range, is_turned
 from components.errors import UserError
 
+_POINTER = b"version https://git-lfs"
 ID_MODES = ("L", "P")
 """PIL's names for 8-bit grey and for palette pictures, whose pixels are read as ids."""
 
@@ -34,6 +36,8 @@ class FileFacts:
     """An image's perceptual hash."""
     ids: NDArray[np.int64] | None = None
     """(256,) pixels of each id, of a label whose pixels are ids."""
+    pixels: LabelPixels | None = None
+    """What a label holds, before anything is made of it."""
 
 
 def image_facts(folder: Path, name: str) -> FileFacts:
@@ -58,18 +62,33 @@ def _facts(folder: Path, name: str, *, label: bool) -> FileFacts:
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-            if not label:
-                turned = is_turned(picture)
-                upright = ImageOps.exif_transpose(picture) if turned else picture
-                if upright.mode == "F":
-                    raise ValueError("its pixels are floating-point numbers")
-                return FileFacts(
-                    name, sha256, upright.size, upright.mode, turned=turned, looks=perceptual_hash(upright)
-                )
-            ids = np.array(picture.histogram(), np.int64) if picture.mode in ID_MODES else None
-            return FileFacts(name, sha256, picture.size, picture.mode, ids=ids)
+            if label:
+                return _label(name, sha256, picture, data)
+            check_range(picture)
+            turned = is_turned(picture)
+            upright = ImageOps.exif_transpose(picture) if turned else picture
+            upright.load()
+            if upright.mode == "F":
+                raise ValueError("its pixels are floating-point numbers")
+            return FileFacts(name, sha256, upright.size, upright.mode, turned=turned, looks=perceptual_hash(upright))
     except UnidentifiedImageError:
-        return FileFacts(name, sha256, problem="not a picture")
+        return FileFacts(name, sha256, problem=_no_picture(data))
     except Exception as error:  # a decoder may raise anything for broken bytes
         return FileFacts(name, sha256, problem=" ".join(str(error).split()) or type(error).__name__)
+
+
+def _label(name: str, sha256: str, picture: Image.Image, data: bytes) -> FileFacts:
+    pixels = label_pixels(picture, data)
+    ids = None
+    if pixels.plain:
+        ids = np.zeros(256, np.int64)
+        ids[list(pixels.counts)] = list(pixels.counts.values())
+    return FileFacts(name, sha256, picture.size, pixels.mode, ids=ids, pixels=pixels)
+
+
+def _no_picture(data: bytes) -> str:
+    if not data:
+        return "empty"
+    if data.startswith(_POINTER):
+        return "a Git LFS pointer instead of the file; fetch it with `git lfs pull`"
+    return "not a picture"

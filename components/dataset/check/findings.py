@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from components.dataset.layouts.model import Use
 from components.dataset.manifest import Class
 
 Level = Literal["fatal", "warning", "fine"]
@@ -88,6 +89,8 @@ class CheckReport:
     """What the dataset was read from, as its user named it; the folder may be one that it was unpacked to."""
     notes: tuple[str, ...] = ()
     """What people should know of how the folder was read."""
+    account: tuple[Use, ...] = ()
+    """What every file of the dataset's folder is used for."""
     pools: dict[str, int] = field(default_factory=dict)
     """Number of images by further unlabelled pool that was not taken, and so not looked at."""
     checks: tuple[str, ...] = field(default=())
@@ -128,6 +131,7 @@ class CheckReport:
             }
             for finding in self.findings
         ]  # fmt: skip
+        plain["account"] = [_without_empty(use) for use in self.account]
         plain["classes"] = [vars(entry) for entry in self.balance]
         plain["ratios"] = [_without_empty(row) for row in self.ratios]
         return plain

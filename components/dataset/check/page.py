@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from components.dataset.check.findings import CheckReport
 from components.dataset.check.pictures import draw_finding
-from components.dataset.layouts import pools_text
+from components.dataset.layouts import account_lines, pools_text
 from components.inference.page import render
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -57,6 +57,7 @@ def _facts(report: CheckReport) -> list[tuple[str, str]]:
     return [
         ("source", report.source),
         ("layout", "; ".join((report.layout, *report.notes))),
+        ("files", "; ".join(account_lines(report.account))),
         *([("not looked at", f"further unlabelled pools: {pools_text(report.pools)}")] if report.pools else []),
         ("image sizes", ", ".join(sizes[:8] + more) or "none could be read"),
         ("files", f"{report.files:,}, {report.bytes / 1e6:,.1f} MB"),

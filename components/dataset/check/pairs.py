@@ -13,14 +13,27 @@ KINDS: dict[str, tuple[Level, str, str]] = {
         "fatal", "Labels and images of different sizes",
         "Pixels and classes would not belong together. Give both the same size; labels without interpolation.",
     ),
+    "lossy": (
+        "fatal", "Labels in a format that changes values",
+        "JPEG and its kind smooth edges, which makes pixels of other classes. Save labels as PNG.",
+    ),
     "mode": (
         "fatal", "Labels that do not hold class ids",
-        "A colour mask has a colour where a class id is expected. Write each pixel's id as 8-bit grey or palette PNG.",
+        'Write each pixel\'s id as 8-bit grey or palette PNG, or give each class its "color" in classes.json.',
+    ),
+    "palette": (
+        "fatal", "Labels whose palettes contradict",
+        'An index stands for one class in some labels and for another elsewhere. Give each class its "color" in '
+        "classes.json, or save ids as 8-bit grey.",
+    ),
+    "classes": (
+        "fatal", "Labels of other classes than the layout's",
+        "The dataset lies as PASCAL VOC does, and its classes were taken for granted. Name your own.",
     ),
     "ids": (
         "fatal", "Label ids outside the classes",
-        "Correct the labels, add the missing classes to classes.json, or map such ids to the void id. "
-        "In the pictures these pixels are orange.",
+        'Correct the labels, add the missing classes to classes.json, or give the values to a class as its "values" or '
+        'to void in "ignore_values". In the pictures these pixels are orange.',
     ),
     "turned": (
         "warning", "Labelled images that their EXIF data turns",
@@ -82,7 +95,8 @@ def _id_problems(label: FileFacts, name: str, image: str, classes: int, ignore_i
     if wrong:
         text = (
             f"label {name} has ids outside the {classes} classes: {_values(wrong)}; "
-            f"ids are 0 to {classes - 1}, and {ignore_index} for void"
+            f"ids are 0 to {classes - 1}, and {ignore_index} for void; give others to a class as its "
+            '"values" in classes.json, or to void in "ignore_values"'
         )
         return [("ids", Item(text, image=image, label=label.name, ids=wrong))]
     if present == [ignore_index]:

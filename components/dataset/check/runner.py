@@ -19,6 +19,7 @@ from components.dataset.check.balance import (
 )
 from components.dataset.check.files import FileFacts, image_facts, label_facts
 from components.dataset.check.findings import CheckReport, Finding, Item, in_order
+from components.dataset.check.layout import account_findings, unshown_classes
 from components.dataset.check.pairs import KINDS, pair_findings, pair_problems, size_text
 from components.dataset.check.parts import all_samples, copies, look_alikes, overlaps, parts_of, shared_sequences
 from components.dataset.layouts import Layout
@@ -68,7 +69,7 @@ def check_files(layout: Layout) -> dict[str, list[int]]:
     _refuse(overlaps(layout.lists))
     facts = gather(layout, root=layout.root, stop_at_fatal=True, on_progress=_say_progress)
     balance, _ = class_balance(layout.lists, facts.labels)
-    findings = [*_file_findings(layout, facts), *balance_findings(balance)]
+    findings = [*_file_findings(layout, facts), *(balance_findings(balance) if facts.labels else [])]
     _refuse(findings)
     for finding in in_order(findings):
         if finding.level == "warning":
@@ -100,7 +101,11 @@ def inspect_dataset(
     balance, void_share = class_balance(lists, facts.labels)
     classes = classes_by_label(facts.labels, len(lists.classes))
     ratios = ratio_rows(lists, layout.name, classes, seed, settings)
-    findings = [*_file_findings(layout, facts), *balance_findings(balance), ratio_finding(ratios, seed)]
+    findings = [
+        *_file_findings(layout, facts),
+        *(balance_findings(balance) if facts.labels else []),
+        ratio_finding(ratios, seed),
+    ]
     names = lists.file_names()
     return CheckReport(
         dataset=layout.name,
@@ -120,6 +125,7 @@ def inspect_dataset(
         seconds=time.perf_counter() - began,
         source=source or str(layout.folder),
         notes=layout.notes,
+        account=layout.account,
         pools=layout.pool_sizes,
         checks=tuple(dict.fromkeys(finding.title for finding in findings)),
     )
@@ -141,7 +147,9 @@ def gather(
 
     def read(sample: Sample) -> tuple[FileFacts, FileFacts | None]:
         name = None if sample.label in layout.refused else sample.label
-        return image_facts(layout.folder, sample.image), label_facts(layout.folder, name) if name else None
+        known = layout.label_facts.get(name or "")
+        label = known or (label_facts(layout.folder, name) if name else None)
+        return image_facts(layout.folder, sample.image), label
 
     for done, (sample, (image, label)) in enumerate(zip(samples, in_threads(read, samples), strict=True), start=1):
         problems = pair_problems(image, label, classes=len(lists.classes), ignore_index=lists.ignore_index, root=root)
@@ -179,7 +187,9 @@ def in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iter
 def _file_findings(layout: Layout, facts: Facts) -> list[Finding]:
     parts = parts_of(layout.lists)
     return [
+        *account_findings(layout),
         *pair_findings(facts.problems),
+        unshown_classes(layout, facts.labels),
         *overlaps(layout.lists),
         copies(parts, facts.images),
         *look_alikes(parts, facts.images),

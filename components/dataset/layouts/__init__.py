@@ -8,7 +8,8 @@
     cityscapes      leftImg8bit and gtFine with *_labelIds.png or *_labelTrainIds.png, as downloaded
     camvid          701_StillsRaw_full and LabeledApproved_full, colour masks, as downloaded; or, as SegNet has it,
                     train.txt, val.txt, test.txt with train/, trainannot/ …
-    folders         images/ and labels/ side by side, with train/ and val/ in them or without; or train/, train_labels/
+    folders         images/ and labels/ side by side, with train/ and val/ in them or without; or train/, train_labels/;
+                    or labels beside their images, as x_mask.png; under many spellings
 
 Lists and VOC may bring their own split for a ratio: 1_16/labeled.txt and, where not all others are meant,
 1_16/unlabeled.txt, beside the lists or in splits/.
@@ -17,15 +18,27 @@ A line of a list is `image label`, or `image` alone where there is no label. Nam
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from components.dataset.layouts import camvid, cityscapes, cityscapes_cps, folders, lists, voc
-from components.dataset.layouts.model import Layout, pools_text
+from components.dataset.layouts.account import account_lines, refuse_unused, unused, with_account
+from components.dataset.layouts.files import subfolders
+from components.dataset.layouts.model import Layout, Use, pools_text
 from components.errors import UserError
 
-__all__ = ["Layout", "pool_names", "pools_text", "read_layout", "with_pools"]
+__all__ = [
+    "Layout",
+    "Use",
+    "account_lines",
+    "pool_names",
+    "pools_text",
+    "read_layout",
+    "refuse_unused",
+    "unused",
+    "with_pools",
+]
 
 _DEPTH = 4
 """Levels of folders that are looked into, the one given among them: VOC comes as VOCdevkit/VOC2012."""
@@ -54,7 +67,7 @@ def read_layout(folder: Path, name: str = "") -> Layout:
         UserError: no known layout, several, or a list that is missing, malformed, or names a missing file.
     """
     root, read = _find(folder)
-    return read(root, folder, _slug(name or root.name))
+    return with_account(replace(read(root, folder, _slug(name or root.name)), top=folder))
 
 
 def pool_names(text: str) -> list[str]:
@@ -68,6 +81,8 @@ def with_pools(layout: Layout, names: Sequence[str]) -> Layout:
     Raises:
         UserError: there is no such pool, or an image of it is missing.
     """
+    if not names:
+        return layout
     images = dict.fromkeys(layout.lists.unlabeled)
     for name in names:
         pool = layout.pools.get(name)
@@ -79,9 +94,10 @@ def with_pools(layout: Layout, names: Sequence[str]) -> Layout:
                 raise UserError(f"pool {name} of dataset {layout.name}: {image} does not exist in {layout.folder}")
         images |= dict.fromkeys(pool)
     known = {sample.image for part in (layout.lists.train, layout.lists.val, layout.lists.test) for sample in part}
-    unlabeled = tuple(image for image in images if image not in known) if names else layout.lists.unlabeled
+    unlabeled = tuple(image for image in images if image not in known)
     others = {name: pool for name, pool in layout.pools.items() if name not in names}
-    return replace(layout, lists=layout.lists.model_copy(update={"unlabeled": unlabeled}), pools=others)
+    lists = layout.lists.model_copy(update={"unlabeled": unlabeled})
+    return with_account(replace(layout, lists=lists, pools=others))
 
 
 def _find(folder: Path) -> tuple[Path, Reader]:
@@ -97,17 +113,11 @@ def _find(folder: Path) -> tuple[Path, Reader]:
             )
         if found:
             return found[0]
-        level = [inside for path in level for inside in _folders(path)]
+        level = [inside for path in level for inside in subfolders(path)]
     raise UserError(
         f"{folder} is no dataset that is known: add train.txt and val.txt (a line is `image label`), or folders "
         "images/ and labels/; Cityscapes, Cityscapes for CPS (config_new/), PASCAL VOC and CamVid are taken as they are"
     )
-
-
-def _folders(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.name.startswith((".", "__")):
-            yield path
 
 
 def _slug(name: str) -> str:

@@ -7,7 +7,7 @@ and 233 frames; its 11 classes join the makers' 31, and what has no class is voi
 import re
 from pathlib import Path
 
-from components.dataset.classes import CAMVID
+from components.dataset.classes import CAMVID, known_classes
 from components.dataset.layouts.files import pictures
 from components.dataset.layouts.model import Layout
 from components.dataset.manifest import Lists, Sample
@@ -64,7 +64,8 @@ def read(root: Path, _top: Path, name: str) -> Layout:
         test=tuple(parts["test"]),
     )
     notes = ("colour masks, mapped to the 11 classes; the parts are SegNet's",)
-    return Layout(root, name, "camvid", lists, label_colors=CAMVID_COLORS, notes=notes)
+    declared, explained = known_classes("camvid"), (("*", "not needed"),)
+    return Layout(root, name, "camvid", lists, declared, explained=explained, label_colors=CAMVID_COLORS, notes=notes)
 
 
 def _part(root: Path, image: str) -> str:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from components.dataset.classes import CITYSCAPES, CITYSCAPES_TRAIN_IDS, read_classes
+from components.dataset.classes import CITYSCAPES_TRAIN_IDS, known_classes, read_classes
 from components.dataset.layouts.files import pictures
 from components.dataset.layouts.model import Layout
 from components.dataset.manifest import Lists, Sample
@@ -17,7 +17,7 @@ def is_there(root: Path) -> bool:
 
 
 def read(root: Path, _top: Path, name: str) -> Layout:
-    classes, ignore_index = read_classes(root) or (CITYSCAPES, 255)
+    declared = read_classes(root) or known_classes("cityscapes")
     parts = {part: pictures(root, f"{_IMAGES}/{part}") for part in ("train", "val", "test", "train_extra")}
     for part in ("train", "val"):
         if not parts[part]:
@@ -29,8 +29,8 @@ def read(root: Path, _top: Path, name: str) -> Layout:
     if missing:
         raise UserError(f"{root}: {missing} has no label {_label(missing, ending)}: unpack gtFine_trainvaltest.zip")
     lists = Lists(
-        classes=classes,
-        ignore_index=ignore_index,
+        classes=declared.classes,
+        ignore_index=declared.ignore_index,
         train=tuple(sample for sample in train if sample.label),
         val=tuple(val),
         # Their labels are void: the truth of the test images is not given away.
@@ -43,8 +43,10 @@ def read(root: Path, _top: Path, name: str) -> Layout:
         name,
         "cityscapes",
         lists,
+        declared,
+        explained=(("*", "not needed: instances, polygons, coarse labels or labels of the test images"),),
         pools={"train_extra": parts["train_extra"]} if parts["train_extra"] else {},
-        label_ids={label: CITYSCAPES_TRAIN_IDS.get(label, ignore_index) for label in (*range(34), 255)}
+        label_ids={label: CITYSCAPES_TRAIN_IDS.get(label, declared.ignore_index) for label in (*range(34), 255)}
         if mapped
         else None,
         notes=(f"labels are {'label ids, mapped to the 19 train ids' if mapped else 'train ids'}",),

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.dataset.classes import CITYSCAPES, read_classes
-from components.dataset.layouts.lists import all_labeled, inside, list_lines, read_list
+from components.dataset.classes import known_classes, read_classes
+from components.dataset.layouts.lists import all_labeled, first_names, inside, read_list
 from components.dataset.layouts.model import Layout
 from components.dataset.manifest import Lists, RatioLists, Sample
 from components.errors import UserError
@@ -20,7 +20,7 @@ def is_there(root: Path) -> bool:
 
 
 def read(root: Path, _top: Path, name: str) -> Layout:
-    classes, ignore_index = read_classes(root) or (CITYSCAPES, 255)
+    declared = read_classes(root) or known_classes("cityscapes")
     ratio_lists = dict(_ratio_lists(root))
     if (root / _CONFIG / "train.txt").is_file():
         train = all_labeled(root, f"{_CONFIG}/train.txt")
@@ -30,14 +30,15 @@ def read(root: Path, _top: Path, name: str) -> Layout:
     else:
         raise UserError(f"dataset {root} has no {_CONFIG}/train.txt and no lists in {_CONFIG}/subset_train")
     lists = Lists(
-        classes=classes,
-        ignore_index=ignore_index,
+        classes=declared.classes,
+        ignore_index=declared.ignore_index,
         train=train,
         val=all_labeled(root, f"{_CONFIG}/val.txt"),
         test=_test(root),
         ratio_lists=ratio_lists,
     )
-    return Layout(root, name, "cityscapes-cps", lists, pools=dict(_pools(root)))
+    explained = ((f"{_CONFIG}/*", "the reference's lists"), ("*", f"not in the lists of {_CONFIG}/"))
+    return Layout(root, name, "cityscapes-cps", lists, declared, explained=explained, pools=dict(_pools(root)))
 
 
 def _test(root: Path) -> tuple[Sample, ...]:
@@ -50,8 +51,8 @@ def _test(root: Path) -> tuple[Sample, ...]:
 def _pools(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     # The lists come with every copy of the dataset, their images with few: nobody misses them until they are asked for.
     for path in sorted((root / _CONFIG / "coarse_split").glob("*.txt")):
-        lines = list_lines(root, f"{_CONFIG}/coarse_split/{path.name}")
-        yield path.stem, tuple(dict.fromkeys(str(inside(fields[0], where)) for where, fields in lines))
+        names = first_names(root, f"{_CONFIG}/coarse_split/{path.name}")
+        yield path.stem, tuple(dict.fromkeys(str(inside(name, where)) for where, name in names))
 
 
 def _ratio_lists(root: Path) -> Iterator[tuple[str, RatioLists]]:

@@ -1,117 +1,150 @@
-"""Images in one folder, labels of the same names in another beside it.
+"""Images and labels that folders and names tell apart, and that belong together by their names.
 
 images/train/…, images/val/…    labels/train/…, labels/val/…      also test/ and unlabeled/
 images/…                        labels/…                          a tenth is held out as val
 train/images/…, train/labels/…  val/images/…, val/labels/…
 train/…, val/…                  train_labels/…, val_labels/…      or trainannot/, train_masks/ …
+train/x.jpg, train/x_mask.png   valid/…
+
+`components.dataset.layouts.names` has the spellings. Sub-folders may lie below these, the same for images and labels.
 """
 
 import hashlib
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from components.dataset.classes import FILES, read_classes
-from components.dataset.layouts.files import pictures
+from components.dataset.layouts.files import CONVERT, files_below, is_picture, subfolders
 from components.dataset.layouts.model import Layout
+from components.dataset.layouts.names import (
+    PARTS,
+    Part,
+    Role,
+    image_stems,
+    is_other,
+    label_stems,
+    part_of,
+    residue,
+    role_of,
+    words,
+)
 from components.dataset.manifest import Lists, Sample
 from components.errors import UserError
 
-_IMAGES = ("images", "image", "imgs", "img")
-_LABELS = ("labels", "label", "masks", "mask", "annotations", "annotation", "segmentation", "gt")
-_ENDINGS = ("annot", *(mark + word for word in (*_LABELS, "annot", "L") for mark in ("_", "-")))
-_PARTS = ("train", "val", "test", "unlabeled")
+_ANNOTATIONS = frozenset({".json", ".xml", ".txt", ".npy", ".mat"})
 _HELD_OUT = 10
 """One in so many images is for validation where the dataset does not say which."""
+Key = tuple[str, str]
+"""A folder's name without what says role and part, and a stem."""
 
-Pairs = dict[str, tuple[str, str]]
+
+@dataclass
+class Pairs:
+    """What was found, by name; a label may have no image, and an image none."""
+
+    images: dict[str, Part | None] = field(default_factory=dict)
+    """Every image and its part; None where no folder says one."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """The label of each image that has one."""
+    label_folders: bool = False
+    """Some folder is named after labels."""
 
 
 def is_there(root: Path) -> bool:
-    return bool(_parts(root)) or _beside(root) is not None
+    return _is_flat(root) or any(_says_part(path) for path in subfolders(root))
 
 
 def read(root: Path, _top: Path, name: str) -> Layout:
-    classes = read_classes(root)
-    if classes is None:
+    declared = read_classes(root)
+    if declared is None:
         raise UserError(f"dataset {root} does not say its classes: add {FILES[0]} or {FILES[1]} to it")
-    parts = _parts(root)
+    pairs = find_pairs(root)
+    if not pairs.images:
+        raise UserError(f"dataset {root} has no images{_unread(root)}")
     notes: list[str] = []
-    if parts:
-        samples = {part: _samples(root, images, labels, notes) for part, (images, labels) in parts.items()}
-        if not samples.get("val"):
-            raise UserError(f"dataset {root} has no val folder beside {parts['train'][0]}: add images and labels there")
-    else:
-        images, labels = _beside(root) or ("", "")
-        samples = _held_out(_samples(root, images, labels, notes))
-        notes.append(f"no val folder: {len(samples['val'])} images are held out for it, by their names")
-    bare = next((sample.image for sample in samples["val"] if sample.label is None), None)
+    if not any(pairs.images.values()) and (by_name := parts_by_name(pairs.images)):
+        pairs.images.update(by_name)
+        notes.append("parts are those that the names of the images begin with")
+    parts = in_parts(pairs)
+    _check_train(root, parts, pairs)
+    if not parts["val"] and (all(pairs.images.values()) or not any(pairs.images.values())):
+        parts |= held_out(parts["train"])
+        notes.append(f"no val folder: {len(parts['val'])} images are held out for it, by their names")
+    _check_val(root, parts)
+    lists = Lists(
+        classes=declared.classes,
+        ignore_index=declared.ignore_index,
+        train=tuple(sample for sample in parts["train"] if sample.label is not None),
+        val=parts["val"],
+        test=parts["test"],
+        unlabeled=(
+            *(sample.image for sample in parts["train"] if sample.label is None),
+            *(sample.image for sample in parts["unlabeled"]),
+        ),
+    )
+    hidden = {PurePosixPath(sample.label).parent for sample in parts["unlabeled"] if sample.label}
+    explained = tuple((f"{folder}/*", "labels of images that are taken without") for folder in sorted(hidden))
+    return Layout(root, name, "folders", lists, declared, explained=explained, notes=(*declared.notes, *notes))
+
+
+def find_pairs(root: Path) -> Pairs:
+    """Every image below the root, its part and its label.
+
+    Raises UserError where two images have one label, or an image has two.
+    """
+    files = [PurePosixPath(name) for name in files_below(root) if is_picture(name)]
+    places = {folder: _place(folder) for folder in {path.parent for path in files}}
+    roles = _roles(files, places)
+    pairs = Pairs(label_folders=any(role == "label" for role, _, _ in places.values()))
+    by_key: dict[tuple[Part | None, Key], list[PurePosixPath]] = {}
+    for path in files:
+        if roles[path] != "image":
+            continue
+        _, part, rest = places[path.parent]
+        pairs.images[str(path)] = part
+        for stem in image_stems(path):
+            by_key.setdefault((part, (rest, stem)), []).append(path)
+    for path in files:
+        if roles[path] == "label":
+            _, part, rest = places[path.parent]
+            _pair(root, path, part, rest, by_key, pairs)
+    return pairs
+
+
+def in_parts(pairs: Pairs) -> dict[Part, tuple[Sample, ...]]:
+    """Samples by part, in the order of their names. Without any part all are `train`."""
+    has_parts = any(pairs.images.values())
+    found: dict[Part, list[Sample]] = {part: [] for part in PARTS}
+    for image, part in sorted(pairs.images.items()):
+        chosen = part if has_parts else "train"
+        if chosen is not None:
+            found[chosen].append(Sample(image=image, label=pairs.labels.get(image)))
+    return {part: tuple(samples) for part, samples in found.items()}
+
+
+def _check_train(root: Path, parts: dict[Part, tuple[Sample, ...]], pairs: Pairs) -> None:
+    """Raise UserError where there is nothing to train on."""
+    if not parts["train"]:
+        raise UserError(f"dataset {root} has no training images{_unread(root)}: there are {_counts(parts)}")
+    if not any(sample.label for sample in parts["train"]):
+        image, hint = parts["train"][0].image, _hint(root, pairs)
+        raise UserError(f"dataset {root}: no training image has a label of its name; {image} has none{hint}")
+
+
+def _check_val(root: Path, parts: dict[Part, tuple[Sample, ...]]) -> None:
+    """Raise UserError where there is nothing to measure by."""
+    if not parts["val"]:
+        raise UserError(
+            f"dataset {root} has no validation images beside {_counts(parts)}: add a val folder with images and labels"
+        )
+    bare = next((sample.image for sample in parts["val"] if sample.label is None), None)
     if bare:
         raise UserError(f"dataset {root}: {bare} has no label, and every validation image needs one")
-    train = samples["train"]
-    if not any(sample.label for sample in train):
-        raise UserError(f"dataset {root}: no training image has a label of its name; {train[0].image} has none")
-    unlabeled = [sample.image for sample in train if sample.label is None]
-    lists = Lists(
-        classes=classes[0],
-        ignore_index=classes[1],
-        train=tuple(sample for sample in train if sample.label is not None),
-        val=samples["val"],
-        test=samples.get("test", ()),
-        unlabeled=(*unlabeled, *(sample.image for sample in samples.get("unlabeled", ()))),
-    )
-    return Layout(root, name, "folders", lists, notes=tuple(notes))
 
 
-def _beside(root: Path) -> tuple[str, str] | None:
-    """images and labels in this folder."""
-    images = next((name for name in _IMAGES if (root / name).is_dir()), None)
-    labels = next((name for name in _LABELS if (root / name).is_dir()), None)
-    return (images, labels) if images and labels else None
-
-
-def _parts(root: Path) -> Pairs:
-    """The folders of images and of labels by part; none where there is no train."""
-    found: Pairs = {}
-    pair = _beside(root)
-    for part in _PARTS:
-        inner = _beside(root / part)
-        ending = next((ending for ending in _ENDINGS if (root / f"{part}{ending}").is_dir()), None)
-        if pair and (root / pair[0] / part).is_dir():
-            found[part] = (f"{pair[0]}/{part}", f"{pair[1]}/{part}")
-        elif inner:
-            found[part] = (f"{part}/{inner[0]}", f"{part}/{inner[1]}")
-        elif (root / part).is_dir() and (ending or (part == "unlabeled" and found)):
-            found[part] = (part, f"{part}{ending}" if ending else "")
-    return found if "train" in found else {}
-
-
-def _samples(root: Path, images: str, labels: str, notes: list[str]) -> tuple[Sample, ...]:
-    by_stem: dict[str, str] = {}
-    for label in pictures(root, labels) if labels else ():
-        stem = _stem(label, labels)
-        if stem in by_stem:
-            raise UserError(f"dataset {root}: {by_stem[stem]} and {label} are labels of one image; remove one")
-        by_stem[stem] = label
-    samples, used = [], set()
-    for image in pictures(root, images):
-        stem = _stem(image, images)
-        stems = (stem, *(f"{stem}{ending}" for ending in _ENDINGS))
-        match = next((stem for stem in stems if stem in by_stem), None)
-        used.add(match)
-        samples.append(Sample(image=image, label=by_stem[match] if match else None))
-    if not samples:
-        raise UserError(f"dataset {root} has no images in {images}")
-    left = [label for stem, label in by_stem.items() if stem not in used]
-    if left:
-        notes.append(f"{len(left)} labels in {labels} have no image and are left out, {left[0]} first")
-    return tuple(samples)
-
-
-def _stem(name: str, folder: str) -> str:
-    return PurePosixPath(name).relative_to(folder).with_suffix("").as_posix()
-
-
-def _held_out(samples: tuple[Sample, ...]) -> dict[str, tuple[Sample, ...]]:
+def held_out(samples: tuple[Sample, ...]) -> dict[Part, tuple[Sample, ...]]:
     """The tenth of the labelled images whose names have the smallest sha256: the same on every machine."""
     labeled = [sample.image for sample in samples if sample.label]
     ranked = sorted(labeled, key=lambda image: hashlib.sha256(image.encode()).digest())
@@ -122,3 +155,129 @@ def _held_out(samples: tuple[Sample, ...]) -> dict[str, tuple[Sample, ...]]:
         "train": tuple(sample for sample in samples if sample.image not in val),
         "val": tuple(sample for sample in samples if sample.image in val),
     }
+
+
+def parts_by_name(images: Iterable[str]) -> dict[str, Part]:
+    """The parts that the names of all images begin or end with, as train_000.jpg and 000_val.jpg; else none."""
+    found: dict[str, Part] = {}
+    for image in images:
+        stem = PurePosixPath(image).stem
+        part = next((part for word in (words(stem)[:1] + words(stem)[-1:]) if (part := part_of(word))), None)
+        if part is None:
+            return {}
+        found[image] = part
+    return found if {"train", "val"} <= set(found.values()) else {}
+
+
+def _is_flat(root: Path) -> bool:
+    """Whether images and labels lie in this folder, or in folders of it."""
+    inside = [(role_of(path.name), path) for path in subfolders(root) if part_of(path.name) is None]
+    roles = {role for role, _ in inside}
+    if "label" in roles and ("image" in roles or any(is_picture(path.name) for path in root.iterdir())):
+        return True
+    described = any((root / name).is_file() for name in FILES)  # or a folder photos/ would be no dataset of its own
+    return _has_both(root) or (described and any(_has_both(path) for role, path in inside if role == "image"))
+
+
+def _says_part(folder: Path) -> bool:
+    """Whether a folder is one part of a dataset: `train` with labels in it or beside it, or `train_labels`."""
+    if part_of(folder.name) is None:
+        return False
+    inside = {role_of(path.name) for path in subfolders(folder)}
+    beside = any(role_of(path.name) == "label" for path in subfolders(folder.parent))
+    return beside or "label" in inside or _has_both(folder)
+
+
+def _has_both(folder: Path) -> bool:
+    """Whether a folder itself has an image and its label, as x.jpg and x_mask.png."""
+    paths = [PurePosixPath(path.name) for path in folder.iterdir() if is_picture(path.name) and path.is_file()]
+    stems = {stem for path in paths for stem in image_stems(path)}
+    return bool(_png_labels(paths)) or any(stem in stems for path in paths for stem in label_stems(path)[1:])
+
+
+def _png_labels(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
+    """The .png files that lie beside a .jpg of the same stem, which then is the photograph."""
+    listed = set(paths)
+    photographs = {path.with_suffix("") for path in listed if path.suffix.lower() in (".jpg", ".jpeg", ".jfif")}
+    return {path for path in listed if path.suffix.lower() == ".png" and path.with_suffix("") in photographs}
+
+
+def _place(folder: PurePosixPath) -> tuple[Role | None, Part | None, str]:
+    """The role and the part that the innermost folder that says one gives, and what else the names say."""
+    role: Role | None = None
+    part: Part | None = None
+    rest = []
+    for name in folder.parts:
+        role = role_of(name) or role
+        part = part_of(name) or part
+        rest.append(residue(name))
+    return role, part, "/".join(filter(None, rest))
+
+
+def _roles(
+    files: Iterable[PurePosixPath], places: dict[PurePosixPath, tuple[Role | None, Part | None, str]]
+) -> dict[PurePosixPath, Role]:
+    """What each picture is. Its name counts where the folder says nothing else, and its image is beside it."""
+    listed = list(files)
+    stems = {(path.parent, stem) for path in listed for stem in image_stems(path)}
+    found: dict[PurePosixPath, Role] = {}
+    for path in listed:
+        role = places[path.parent][0]
+        if role == "other" or is_other(path):
+            found[path] = "other"
+        elif role == "label":
+            found[path] = "label"
+        else:
+            beside = any((path.parent, stem) in stems for stem in label_stems(path)[1:])
+            found[path] = "label" if beside else "image"
+    if "label" not in found.values():
+        found |= dict.fromkeys(_png_labels(path for path, role in found.items() if role == "image"), "label")
+    return found
+
+
+def _pair(
+    root: Path,
+    label: PurePosixPath,
+    part: Part | None,
+    rest: str,
+    by_key: dict[tuple[Part | None, Key], list[PurePosixPath]],
+    pairs: Pairs,
+) -> None:
+    """Give a label its image: the one of its name in its part, or in any where only one of the two is in a part."""
+    for stem in label_stems(label):
+        parts: tuple[Part | None, ...] = (part, None) if part is not None else (None, *PARTS)
+        found = list(dict.fromkeys(image for each in parts for image in by_key.get((each, (rest, stem)), ())))
+        if len(found) > 1:
+            raise UserError(f"dataset {root}: {found[0]} and {found[1]} have one label, {label}; keep one of them")
+        if found:
+            image = str(found[0])
+            other = pairs.labels.setdefault(image, str(label))
+            if other != str(label):
+                raise UserError(f"dataset {root}: {other} and {label} are labels of one image; remove one")
+            pairs.images[image] = pairs.images[image] or part
+            return
+
+
+def _unread(root: Path) -> str:
+    """Why there may seem to be no photographs, and what to do."""
+    found = [name for name in files_below(root) if PurePosixPath(name).suffix.lower() in CONVERT]
+    if not found:
+        return ""
+    ending = PurePosixPath(found[0]).suffix
+    return f" that can be read ({found[0]} is {ending[1:].upper()}): {CONVERT[ending.lower()]}"
+
+
+def _hint(root: Path, pairs: Pairs) -> str:
+    """Why no label may be found: annotations that are no pictures, or a folder of another name."""
+    stems = {PurePosixPath(image).stem for image in pairs.images}
+    for name in files_below(root):
+        path = PurePosixPath(name)
+        if path.suffix.lower() in _ANNOTATIONS and (
+            path.stem in stems or "coco" in path.stem or "instances" in path.stem
+        ):
+            return f"; {name} is an annotation that is no picture: export masks as PNG from the tool that wrote it"
+    return "" if pairs.label_folders else "; labels lie in a folder labels/ or masks/, or are named like x_mask.png"
+
+
+def _counts(parts: dict[Part, tuple[Sample, ...]]) -> str:
+    return ", ".join(f"{len(samples)} {part}" for part, samples in parts.items() if samples) or "no images in any part"

@@ -1,10 +1,45 @@
 """A dataset that was found in a folder."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from components.dataset.classes import Declared
 from components.dataset.manifest import Lists
+
+_PLURAL = re.compile(r"(?<=image)s|(?<=label)s|(?<=picture)s|(?<=file)s|(?<=list)s")
+
+if TYPE_CHECKING:
+    from components.dataset.check.files import FileFacts
+
+
+def counted(number: int, what: str) -> str:
+    """`1 train image`, `2 train images`"""
+    return f"{number:,} {what if number != 1 else _PLURAL.sub('', what, 1)}"
+
+
+@dataclass(frozen=True)
+class Use:
+    """What files of one folder are used for, or why they are not."""
+
+    place: str
+    """The folder, or the one file, from the dataset's folder."""
+    files: int
+    what: str
+    """`train images`, `val labels`, `images`, `list`, `classes`, `other files` …"""
+    state: Literal["used", "explained", "unused", "refused"]
+    """Unused is worth a warning; refused is fatal; explained is neither."""
+    first: str = ""
+    """The first file, by name."""
+    why: str = ""
+    """Why it is not used, and what to do."""
+
+    def text(self) -> str:
+        """For people: `images/extra/: 12 images (000.jpg first) are not used: …`"""
+        more = f" ({self.first} first) are" if self.files > 1 else " is"
+        return f"{self.place}: {counted(self.files, self.what)}{more} not used: {self.why}"
 
 
 @dataclass(frozen=True)
@@ -15,14 +50,26 @@ class Layout:
     name: str
     kind: str
     lists: Lists
+    declared: Declared
+    """The classes, and what in a label file stands for each."""
+    read: tuple[str, ...] = ()
+    """The lists that were read, from the folder."""
+    explained: tuple[tuple[str, str], ...] = ()
+    """Files that such a dataset has and that are not needed, as a pattern of their names and why."""
+    top: Path | None = None
+    """The folder that was given, where the dataset may lie deeper."""
+    account: tuple[Use, ...] = ()
+    """What every file below the dataset's folder is used for."""
     pools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Further images without labels, by the name of their pool. Taken on demand, and looked for only then."""
     label_ids: Mapping[int, int] | None = None
-    """Where labels hold other ids than the classes': what each means; `components.dataset.train_ids` maps them."""
+    """Where labels hold the ids of a well-known dataset: what each means."""
     label_colors: Mapping[tuple[int, int, int], int] | None = None
-    """Where labels are colour masks: what each colour means; mapped like other ids."""
+    """Where labels are a well-known dataset's colour masks: what each colour means."""
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Labels that could not be mapped to class ids, and lie there as they were: a kind of the check, and why."""
+    """Labels whose class ids cannot be read, and that lie there as they were: a kind of the check, and why."""
+    label_facts: Mapping[str, "FileFacts"] = field(default_factory=dict)
+    """What was learned of labels when they were read, by name: a check need not decode them again."""
     notes: tuple[str, ...] = ()
     """What people should know of how the folder was read."""
     origin: str = ""

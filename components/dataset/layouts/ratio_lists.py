@@ -13,6 +13,12 @@ _RATIO = re.compile(r"([0-9]{1,9})[_-]([0-9]{1,9})")
 ReadList = Callable[[str], tuple[Sample, ...]]
 
 
+def ratio_list_files(root: Path, places: Sequence[str]) -> tuple[str, ...]:
+    """The names of the lists that `own_ratio_lists` reads."""
+    found = (path for place in places for path in (root / place).glob("*/*labeled.txt"))
+    return tuple(path.relative_to(root).as_posix() for path in found if _RATIO.fullmatch(path.parent.name))
+
+
 def own_ratio_lists(
     root: Path, places: Sequence[str], train: Sequence[Sample], labeled: ReadList, images: ReadList
 ) -> dict[str, RatioLists]:

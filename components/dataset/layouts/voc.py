@@ -1,24 +1,37 @@
-"""PASCAL VOC: JPEGImages/<id>.jpg, SegmentationClass/<id>.png, lists of ids in ImageSets/Segmentation.
+"""PASCAL VOC's folders: JPEGImages/<id>.jpg, SegmentationClass/<id>.png, lists of ids in ImageSets/Segmentation.
 
 SegmentationClassAug, where it is there, has the labels of the Semantic Boundaries Dataset on top: with it the
 training images are those of train_aug.txt, or all it has but the validation images.
+
+Converters and labelling tools write people's own classes into the same folders: they come with a file that names them,
+images may be of any kind, and there may be one list of everything, of which a tenth is held out as val.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from components.dataset.classes import VOC, read_classes
-from components.dataset.layouts.files import pictures
-from components.dataset.layouts.lists import list_lines
+from components.dataset.classes import Declared, known_classes, read_classes
+from components.dataset.layouts.files import SUFFIXES, pictures
+from components.dataset.layouts.folders import held_out
+from components.dataset.layouts.lists import first_names
 from components.dataset.layouts.model import Layout
-from components.dataset.layouts.ratio_lists import own_ratio_lists
+from components.dataset.layouts.ratio_lists import own_ratio_lists, ratio_list_files
 from components.dataset.manifest import Lists, Sample
 from components.errors import UserError
 
 _IMAGES, _LABELS, _MORE_LABELS, _SETS = "JPEGImages", "SegmentationClass", "SegmentationClassAug", "ImageSets"
+_OWN = f"{_SETS}/Segmentation"
 _MORE_TRAIN = ("SegmentationAug/train_aug.txt", "Segmentation/train_aug.txt", "Segmentation/trainaug.txt")
-
-_SPLITS = ("splits", f"{_SETS}/Segmentation", f"{_SETS}/SegmentationAug")
+_ALL = ("trainval", "default", "all")
+"""Lists of everything that is labelled."""
+_SPLITS = ("splits", _OWN, f"{_SETS}/SegmentationAug")
+_EXPLAINED = (
+    ("*Annotations/*", "boxes"),
+    ("*SegmentationObject/*", "instances"),
+    ("*SegmentationClassVisualization/*", "pictures for people"),
+    *((f"*{_SETS}/{task}/*", "lists of another task") for task in ("Main", "Layout", "Action")),
+)
 
 
 def is_there(root: Path) -> bool:
@@ -28,20 +41,39 @@ def is_there(root: Path) -> bool:
 
 def read(root: Path, top: Path, name: str) -> Layout:
     found = _Voc(root, top)
-    classes, ignore_index = read_classes(root) or (VOC, 255)
+    declared = read_classes(root) or known_classes("voc")
     train, val, test = found.train(), found.val(), found.test()
+    note = f"training labels from {_MORE_LABELS}" if found.more else f"training labels from {_LABELS}"
+    notes = [*declared.notes, note]
+    if not val:
+        parts = held_out(train)
+        train, val = parts["train"], parts["val"]
+        notes.append(f"no list of val: {len(val)} images are held out for it, by their names")
     known = {sample.image for part in (train, val, test) for sample in part}
     lists = Lists(
-        classes=classes,
-        ignore_index=ignore_index,
+        classes=declared.classes,
+        ignore_index=declared.ignore_index,
         train=train,
         val=val,
         test=test,
         ratio_lists=own_ratio_lists(root, _SPLITS, train, found.labeled, found.images),
     )
     rest = tuple(image for image in pictures(found.base, found.name(_IMAGES)) if image not in known)
-    note = f"training labels from {_MORE_LABELS}" if found.more else f"training labels from {_LABELS}"
-    return Layout(found.base, name, "voc", lists, pools={_IMAGES: rest} if rest else {}, notes=(note,))
+    return Layout(
+        found.base,
+        name,
+        "voc",
+        lists,
+        replace(declared, files=tuple(map(found.name, declared.files))),
+        read=(*found.read, *map(found.name, ratio_list_files(root, _SPLITS))),
+        explained=(("*", "not needed"),) if _is_pascals(declared) else _EXPLAINED,
+        pools={_IMAGES: rest} if rest else {},
+        notes=tuple(notes),
+    )
+
+
+def _is_pascals(declared: Declared) -> bool:
+    return declared.classes == known_classes("voc").classes
 
 
 class _Voc:
@@ -54,6 +86,11 @@ class _Voc:
         beside = next((path for path in above if (path / _MORE_LABELS).is_dir()), None)
         self.base = beside or root
         self.more = beside is not None
+        self.read: set[str] = set()
+        """Lists, from the base."""
+        self._by_id: dict[str, list[str]] = {}
+        for image in pictures(root, _IMAGES):
+            self._by_id.setdefault(PurePosixPath(image).stem, []).append(image)
 
     def name(self, *parts: str) -> str:
         return PurePosixPath(self.root.relative_to(self.base).as_posix(), *parts).as_posix()
@@ -63,45 +100,56 @@ class _Voc:
         return self._labeled(self._ids(name), _MORE_LABELS if self.more else self.name(_LABELS))
 
     def images(self, name: str) -> tuple[Sample, ...]:
-        return tuple(Sample(image=self._there(self._image(identity), where)) for where, identity in self._ids(name))
+        return tuple(Sample(image=self._image(identity, where)) for where, identity in self._ids(name))
 
     def train(self) -> tuple[Sample, ...]:
         if not self.more:
-            return self._labeled(self._ids(f"{_SETS}/Segmentation/train.txt"), self.name(_LABELS))
+            return self._labeled(self._ids(self._train_list()), self.name(_LABELS))
         listed = next((path for path in _MORE_TRAIN if (self.root / _SETS / path).is_file()), None)
         if listed:
             return self._labeled(self._ids(f"{_SETS}/{listed}"), _MORE_LABELS)
-        val = {identity for _, identity in self._ids(f"{_SETS}/Segmentation/val.txt")}
+        val = {identity for _, identity in self._ids(f"{_OWN}/val.txt")}
         all_of_it = [(label, PurePosixPath(label).stem) for label in pictures(self.base, _MORE_LABELS)]
         return self._labeled([(where, each) for where, each in all_of_it if each not in val], _MORE_LABELS)
 
     def val(self) -> tuple[Sample, ...]:
+        """Empty where the only list is one of everything."""
+        if self._train_list() != f"{_OWN}/train.txt":
+            return ()
         own = (self.root / _LABELS).is_dir()
-        return self._labeled(self._ids(f"{_SETS}/Segmentation/val.txt"), self.name(_LABELS) if own else _MORE_LABELS)
+        return self._labeled(self._ids(f"{_OWN}/val.txt"), self.name(_LABELS) if own else _MORE_LABELS)
 
     def test(self) -> tuple[Sample, ...]:
-        if not (self.root / _SETS / "Segmentation/test.txt").is_file():
-            return ()
-        return self.images(f"{_SETS}/Segmentation/test.txt")
+        return self.images(f"{_OWN}/test.txt") if (self.root / _OWN / "test.txt").is_file() else ()
+
+    def _train_list(self) -> str:
+        there = {name for name in ("train", "val", *_ALL) if (self.root / _OWN / f"{name}.txt").is_file()}
+        everything = next((name for name in _ALL if name in there), None)
+        return f"{_OWN}/{everything}.txt" if everything and not there & {"train", "val"} else f"{_OWN}/train.txt"
 
     def _labeled(self, ids: Iterable[tuple[str, str]], labels: str) -> tuple[Sample, ...]:
         return tuple(
-            Sample(
-                image=self._there(self._image(identity), where),
-                label=self._there(f"{labels}/{identity}.png", where),
-            )
+            Sample(image=self._image(identity, where), label=self._there(f"{labels}/{identity}.png", where))
             for where, identity in ids
         )
 
     def _ids(self, name: str) -> list[tuple[str, str]]:
         """Where each line is, and its id; some lists have `/JPEGImages/<id>.jpg /SegmentationClassAug/<id>.png`."""
-        lines = list_lines(self.root, name)
+        lines = first_names(self.root, name)
+        self.read.add(self.name(name))
         if not lines:
             raise UserError(f"{self.root / name} is empty: a line is the id of an image")
-        return [(where, PurePosixPath(fields[0]).name.removesuffix(".jpg")) for where, fields in lines]
+        return [(where, self._id(PurePosixPath(first.replace("\\", "/")).name)) for where, first in lines]
 
-    def _image(self, identity: str) -> str:
-        return self.name(_IMAGES, f"{identity}.jpg")
+    def _id(self, name: str) -> str:
+        stem, ending, suffix = name.rpartition(".")
+        return stem if ending and f".{suffix.lower()}" in SUFFIXES else name
+
+    def _image(self, identity: str, where: str) -> str:
+        found = self._by_id.get(identity, [])
+        if len(found) > 1:
+            raise UserError(f"{where}: {found[0]} and {found[1]} have one label; keep one of them")
+        return self.name(found[0]) if found else self._there(self.name(_IMAGES, f"{identity}.jpg"), where)
 
     def _there(self, name: str, where: str) -> str:
         if not (self.base / name).is_file():

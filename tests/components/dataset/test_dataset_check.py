@@ -39,7 +39,10 @@ def test_label_ids_outside_the_classes_are_named(make_dataset: MakeDataset) -> N
     ids = np.zeros((8, 12), np.uint8)
     ids[2, 3], ids[4, 5], ids[0, 0] = 3, 200, 255
     Image.fromarray(ids).save(label)
-    assert refusal(folder) == (f"label {label} has ids outside the 3 classes: 3, 200; ids are 0 to 2, and 255 for void")
+    assert refusal(folder) == (
+        f"label {label} has ids outside the 3 classes: 3, 200; ids are 0 to 2, and 255 for void; give others to a "
+        'class as its "values" in classes.json, or to void in "ignore_values"'
+    )
 
 
 def test_many_wrong_ids_are_cut_short(make_dataset: MakeDataset) -> None:

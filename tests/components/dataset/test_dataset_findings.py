@@ -76,7 +76,8 @@ def test_labels_that_do_not_fit_are_fatal_with_their_values(make_dataset: MakeDa
     kinds = found(report)
     assert kinds["ids"].items[0].ids == (7, 200)
     assert kinds["ids"].items[0].text == (
-        "label labels/train/00.png has ids outside the 3 classes: 7, 200; ids are 0 to 2, and 255 for void"
+        "label labels/train/00.png has ids outside the 3 classes: 7, 200; ids are 0 to 2, and 255 for void; give "
+        'others to a class as its "values" in classes.json, or to void in "ignore_values"'
     )
     assert kinds["mode"].items[0].label == "labels/train/01.png"
     assert kinds["size"].items[0].text.startswith("label labels/train/02.png is 6x4 and its image")

@@ -12,15 +12,15 @@ from PIL import Image
 
 from components.dataset.check import inspect_dataset
 from components.dataset.check.page import render_check
+from components.dataset.class_ids import with_class_ids
 from components.dataset.classes import CAMVID, CITYSCAPES, CITYSCAPES_TRAIN_IDS, VOC
 from components.dataset.gathered import gathered
-from components.dataset.layouts import read_layout, with_pools
+from components.dataset.layouts import read_layout, unused, with_pools
 from components.dataset.layouts.camvid import CAMVID_COLORS
 from components.dataset.layouts.camvid import _part as frame_part
 from components.dataset.manifest import Sample
 from components.dataset.prepare import prepare
 from components.dataset.reader import DatasetReader
-from components.dataset.train_ids import with_train_ids
 from components.errors import UserError
 from components.storage.client import Store
 from tests.components.dataset.conftest import MakeDataset
@@ -96,7 +96,7 @@ def test_cityscapes_train_ids_are_taken_as_they_are(cityscapes: Path, tmp_path: 
         label(path.with_name(path.name.replace("labelIds", "labelTrainIds")), [0, 18, 255])
     layout = read_layout(cityscapes)
     assert layout.notes == ("labels are train ids",)
-    assert with_train_ids(layout, tmp_path / "mapped") is layout
+    assert with_class_ids(layout, tmp_path / "mapped").folder == layout.folder
     # One without is enough to take the others, which are whole.
     next(iter((cityscapes / "gtFine/val").rglob("*TrainIds*"))).unlink()
     assert read_layout(cityscapes).lists.train[0].label == (
@@ -120,11 +120,11 @@ def test_a_label_id_without_a_meaning_is_named(cityscapes: Path, tmp_path: Path)
     path = cityscapes / "gtFine/train/bremen/bremen_000000_000019_gtFine_labelIds.png"
     label(path, [7, 34, 200])
     with pytest.raises(UserError) as error:
-        with_train_ids(read_layout(cityscapes), tmp_path / "mapped")
+        with_class_ids(read_layout(cityscapes), tmp_path / "mapped")
     assert str(error.value) == f"label {path} has 34, 200, which are no label ids of Cityscapes"
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(UserError, match=r"cannot be read \(.+\): replace it"):
-        with_train_ids(read_layout(cityscapes), tmp_path / "again")
+        with_class_ids(read_layout(cityscapes), tmp_path / "again")
 
 
 def test_a_check_names_every_label_that_cannot_be_mapped(cityscapes: Path, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_what_is_wrong_in_an_archive_is_named_by_the_archive(
         f"image {archive}/{photograph} cannot be read (not a picture): replace it or take it off the lists"
     )
     (cityscapes / "gtFine").rename(cityscapes / "labels-of-another-name")
-    assert said().startswith(f"{archive} ")
+    assert said().startswith(f"dataset {archive} does not say its classes")
     assert str(tmp_path / "work") not in capsys.readouterr().err
 
 
@@ -332,10 +332,9 @@ def test_two_folders_hold_some_out(tmp_path: Path) -> None:
     layout = read_layout(tmp_path)
     assert [sample.image for sample in layout.lists.val] == ["images/06.jpg", "images/15.jpg"]
     assert (len(layout.lists.train), layout.lists.unlabeled) == (18, ("images/20.jpg",))
-    assert layout.notes == (
-        "1 labels in labels have no image and are left out, labels/99.png first",
-        "no val folder: 2 images are held out for it, by their names",
-    )
+    assert layout.notes == ("no val folder: 2 images are held out for it, by their names",)
+    [left] = unused(layout, "unused")
+    assert left.text() == "labels/99.png: 1 label is not used: no image that is used has such a name"
 
 
 def test_folders_that_lack_something_are_told_what(tmp_path: Path) -> None:
@@ -347,9 +346,7 @@ def test_folders_that_lack_something_are_told_what(tmp_path: Path) -> None:
         f"{tmp_path}/classes.yaml: classes 'nonsense' are not known; there are cityscapes, voc, camvid"
     )
     (tmp_path / "classes.yaml").write_text("classes: voc\n")
-    assert refusal(tmp_path) == (
-        f"dataset {tmp_path} has no val folder beside images/train: add images and labels there"
-    )
+    assert refusal(tmp_path) == ("the images are too few to hold some out for validation: at least two need a label")
     image(tmp_path / "images/val/0.png")
     assert refusal(tmp_path) == (
         f"dataset {tmp_path}: images/val/0.png has no label, and every validation image needs one"
@@ -401,8 +398,8 @@ def test_camvid_as_downloaded_is_mapped_to_11_classes(original_camvid: Path, sto
 def test_a_colour_that_camvid_has_not_is_named(original_camvid: Path, tmp_path: Path) -> None:
     path = original_camvid / "LabeledApproved_full/0006R0_f00930_L.png"
     Image.new("RGB", (8, 4), (1, 2, 3)).save(path)
-    with pytest.raises(UserError, match=r"0006R0_f00930_L.png has the colours \(1, 2, 3\), which no class has"):
-        with_train_ids(read_layout(original_camvid), tmp_path / "mapped")
+    with pytest.raises(UserError, match=r"0006R0_f00930_L.png has the colour \(1, 2, 3\), which no class has"):
+        with_class_ids(read_layout(original_camvid), tmp_path / "mapped")
 
 
 @pytest.mark.camvid

@@ -76,13 +76,18 @@ def test_the_references_lists_are_read(make_dataset: MakeDataset) -> None:
     assert read_layout(folder).lists.classes == CITYSCAPES
 
 
-def test_names_with_spaces_need_tabs(make_dataset: MakeDataset) -> None:
+def test_names_with_spaces_are_parted_where_both_files_are_there(make_dataset: MakeDataset) -> None:
     folder = make_dataset(train=1)
     (folder / "images/train/00.png").rename(folder / "images/train/a b.png")
     (folder / "train.txt").write_text("images/train/a b.png\tlabels/train/00.png\n")
     assert read_layout(folder).lists.train[0].image == "images/train/a b.png"
     (folder / "train.txt").write_text("images/train/a b.png labels/train/00.png\n")
-    assert refusal(folder) == f"{folder}/train.txt:1: 3 names on a line; write `image label` or `image`"
+    assert read_layout(folder).lists.train[0].image == "images/train/a b.png"
+    (folder / "train.txt").write_text("images/train/a c.png labels/train/00.png\n")
+    assert refusal(folder) == (
+        f"{folder}/train.txt:1: 3 names on a line; write `image label` or `image`, with a tab between them where a "
+        "name has spaces"
+    )
 
 
 def test_a_folder_without_lists_is_told_what_to_add(tmp_path: Path) -> None:
@@ -151,7 +156,12 @@ def test_classes_may_be_yaml_without_colours(make_dataset: MakeDataset) -> None:
 @pytest.mark.parametrize(
     ("classes", "expected"),
     [
-        ([{"id": 0, "name": "a"}, {"id": 2, "name": "b"}], "class ids are [0, 2], and should be 0 to 1, each once"),
+        (
+            [{"id": 2, "name": "a"}, {"id": 2, "name": "b"}],
+            "class id 2 is there twice; give each class an id of its own",
+        ),
+        ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "colour": [0, 0, 9]}], "'colour' is not a key that is read; "),
+        ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "values": [0]}], "value 0 stands for 'a' and for 'b'"),
         ([{"id": 0, "name": "a"}], "classes: list should have at least 2 items"),
         ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "color": [1, 2, 300]}], "classes.1.color.2: input should be"),
     ],

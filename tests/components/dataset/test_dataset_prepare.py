@@ -70,7 +70,7 @@ def test_folder_archive_url_and_object_are_one_dataset(
         )
     }
     assert len(digests) == 1
-    assert len(sources(store)) == 1
+    assert len(sources(store)) == 2  # the folder's files, and the archive
     assert list(work.iterdir()) == []
 
 

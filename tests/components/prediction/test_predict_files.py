@@ -15,11 +15,12 @@ from components.inference.sliding import normalize, sliding_logits
 from components.networks.structures import build
 from components.networks.weights import checkpoint_meta, extract_branch, pack, state_arrays
 from components.prediction import predict
-from components.prediction.decode import Unreadable, decode
+from components.prediction.decode import Unreadable, decode, read_label
 from components.prediction.photographs import find_photographs, unique_names
 from components.prediction.places import LEDGER
 from components.prediction.step import predict_files, spaced
 from components.storage.client import Store
+from tests.components.dataset.scenes_on_disk import grey_png
 
 CLASSES = [{"name": "road", "color": [128, 64, 128]}, {"name": "sky", "color": [70, 130, 180]}]
 
@@ -152,6 +153,22 @@ def test_other_kinds_of_image_are_converted(mode: str) -> None:
     assert (pixels.shape, pixels.dtype) == ((40, 50, 3), np.uint8)
 
 
+def test_16_bits_of_which_12_are_used_are_refused() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(buffer, "PNG")
+    with pytest.raises(Unreadable, match="its 16-bit pixels use 12 bits or fewer and would look black"):
+        decode(buffer.getvalue())
+
+
+def test_labels_are_read_as_stored(tmp_path: Path) -> None:
+    ids = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    grey_png(tmp_path / "grey.png", ids % np.uint8(4), 2)
+    assert (read_label(tmp_path / "grey.png") == ids % 4).all()
+    Image.fromarray(ids).save(tmp_path / "label.jpg")
+    with pytest.raises(Unreadable, match="it is saved as JPEG, which changes class ids: save it as PNG"):
+        read_label(tmp_path / "label.jpg")
+
+
 def test_16_bits_are_brought_to_8() -> None:
     grey = np.array([[0, 257, 65535]], np.uint16)
     assert decode(encoded(Image.fromarray(grey), "PNG"))[0].tolist() == [[0] * 3, [1] * 3, [255] * 3]
@@ -280,7 +297,7 @@ def test_labels_that_do_not_fit_are_refused(weights: Path, tmp_path: Path) -> No
     refused = predict_files(tmp_path / "list.txt", weights, tmp_path / "out")
     assert "small.png: its label is 49x40 pixels, the image 50x40" in refused[0]
     assert "id.png: its label has id 7, outside the 2 classes, and not 255" in refused[1]
-    assert "color-label.png has mode RGB" in refused[2]
+    assert "color-label.png: it has mode RGB" in refused[2]
     assert len(refused) == 3
     assert (tmp_path / "out" / "masks" / "good.png").exists()
 

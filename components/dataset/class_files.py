@@ -1,0 +1,121 @@
+"""Classes as labelling tools and other trainers write them down: names, and the value or the colour of each.
+
+A file is known by its name (classes.txt, labelmap.txt, class_dict.csv, data.yaml …) and read by what its lines look
+like: `road`, `0 road`, `128 64 128 road`, `0,road,128,64,128`, `road:128,64,128::`, `road,#804080`; with a header or
+without.
+"""
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.errors import UserError
+
+RGB = tuple[int, int, int]
+
+_VOID = frozenset({"__ignore__", "ignore", "ignored", "void", "unlabeled", "unlabelled"})
+_STEMS = re.compile(
+    r"_?(label_?)?class(es)?(_?(names?|dict|map|list|colou?rs|labels))?"
+    r"|labels?_?(map|names?|list|colou?rs|classes)?|colou?r_?map|palette|categories|names",
+    re.IGNORECASE,
+)
+_SUFFIXES = (".txt", ".csv", ".tsv", ".names")
+_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_HEX = re.compile(r"#?([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", re.IGNORECASE)
+_NUMBERS = re.compile(r"[0-9]+(\s+[0-9]+)*")
+_HEADER = re.compile(
+    r"#?\s*(name|class|classes|label|category|title|id|index|value|pixel value|class_?(id|name)|colou?r|colou?r_rgb|"
+    r"hex|r|g|b|red|green|blue|parts|actions)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A class, or what is void. `value` and `color` are those of its pixels in label files, where they are known."""
+
+    name: str
+    value: int | None = None
+    color: RGB | None = None
+
+    @property
+    def is_void(self) -> bool:
+        return self.name.lower() in _VOID
+
+
+def is_class_file(name: str) -> bool:
+    """Whether a file of this name says the classes, as a tool would call it."""
+    path = Path(name)
+    return name.lower() in _YAML or bool(path.suffix.lower() in _SUFFIXES and _STEMS.fullmatch(path.stem))
+
+
+def read_entries(path: Path, text: str) -> list[Entry]:
+    """The classes that a tool's file says; none where it says none.
+
+    Raises UserError that names the line which is no class.
+    """
+    if path.name.lower() in _YAML:
+        return _of_yaml(path, text)
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    if lines and all(_HEADER.fullmatch(field) for field in _fields(lines[0][1])) and len(lines) > 1:
+        del lines[0]
+    lines = [(number, line) for number, line in lines if not line.startswith("#")]
+    entries = [_entry(path, number, line) for number, line in lines]
+    if any(entry.value is None and entry.color is None for entry in entries):
+        # Names alone, one of which may begin with a number: the line is the name, and its place the value. labelme's
+        # __ignore__ stands for -1, which is 255 in a file of bytes, and takes no place.
+        names = [line for _, line in lines if line != "__ignore__"]
+        return [Entry(name, value=value) for value, name in enumerate(names)]
+    return entries
+
+
+def _entry(path: Path, number: int, line: str) -> Entry:
+    """A line's name, and its value or colour where it has numbers."""
+    fields = _fields(line)
+    numbers = [int(field) for field in fields if field.isdigit()]
+    words = [field for field in fields if not field.isdigit()]
+    color: RGB | None = None
+    hexes = [match for field in words if field.startswith("#") and (match := _HEX.fullmatch(field))]
+    if hexes:
+        red, green, blue = (int(part, 16) for part in hexes[0].groups())
+        color = red, green, blue
+        words = [field for field in words if not field.startswith("#")]
+    if len(numbers) in (3, 4) and color is None:
+        color = numbers[-3], numbers[-2], numbers[-1]
+        numbers = numbers[:-3]
+    if not words or len(numbers) > 1 or any(value > 255 for value in (*numbers, *(color or ()))):
+        raise UserError(f"{path}:{number}: {line!r} is not the name of a class with a value or a colour of 0 to 255")
+    return Entry(" ".join(words), numbers[0] if numbers else None, color)
+
+
+def _fields(line: str) -> list[str]:
+    """The parts of a line, as its separator says; spaces part numbers from a name."""
+    separator = next((each for each in (":", ";", ",", "\t") if each in line), None)
+    if separator is None:
+        return line.split()
+    if separator == ":":
+        # CVAT writes name:r,g,b:parts:actions.
+        name, _, rest = line.partition(":")
+        return [name.strip(), *re.split(r"[,\s]+", rest.split(":")[0].strip())] if rest.strip(": ") else [name.strip()]
+    fields = [field.strip() for field in next(csv.reader([line], delimiter=separator)) if field.strip()]
+    return [part for field in fields for part in (field.split() if _NUMBERS.fullmatch(field) else [field])]
+
+
+def _of_yaml(path: Path, text: str) -> list[Entry]:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    names: Any = value.get("names") if isinstance(value, dict) else None
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, Mapping) or not all(str(number).isdigit() for number in names):
+        return []
+    return [
+        Entry(str(name), value=int(number)) for number, name in sorted(names.items(), key=lambda item: int(item[0]))
+    ]

@@ -1,0 +1,102 @@
+"""What a label file holds, before anything is made of it: values, indices into a palette, or colours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from components.dataset.class_files import RGB
+from components.dataset.pictures import raw_mode
+
+MAX_COLORS = 1024
+"""A mask has one colour a class; a picture of more is a photograph, or lost its edges to smoothing."""
+
+_SCALE = {"L;2": 85, "L;4": 17}
+"""By what Pillow multiplies grey samples of fewer than 8 bits."""
+_LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "PPM", "GIF", "TGA", "DIB", "PCX"})
+
+
+@dataclass(frozen=True)
+class LabelPixels:
+    """A summary of a label file; `counts`, `palette` and `colors` as far as `kind` has them."""
+
+    kind: Literal["values", "palette", "colors", "unknown"]
+    mode: str
+    """Pillow's name for how pixels are stored."""
+    lossy: str = ""
+    """The format, where it does not keep values as they are."""
+    transparent: bool = False
+    counts: Mapping[int, int] = field(default_factory=dict)
+    """Pixels by value, or by index; a value as it is stored, whatever the number of bits."""
+    palette: Mapping[int, RGB] = field(default_factory=dict)
+    """The colour of each index that occurs."""
+    colors: Mapping[RGB, int] | None = field(default_factory=dict)
+    """Pixels by colour; None where there are more than MAX_COLORS."""
+    plain: bool = False
+    """Pixels are read as they are stored by whoever takes them for bytes: 8-bit grey or palette."""
+
+    @property
+    def is_grey(self) -> bool:
+        """A colour picture whose three channels are equal: values that were saved as colours."""
+        return self.kind == "colors" and bool(self.colors) and all(r == g == b for r, g, b in self.colors or ())
+
+
+def label_pixels(picture: Image.Image, data: bytes) -> LabelPixels:
+    """Summarise a label.
+
+    Args:
+        picture: not loaded yet, since Pillow then forgets how many bits a pixel had.
+        data: the file.
+    """
+    lossy = "" if is_lossless(picture, data) else str(picture.format)
+    scale = _SCALE.get(raw_mode(picture), 1)
+    if picture.mode == "P":
+        picture.load()
+        counts = _nonzero(picture.histogram())
+        return LabelPixels("palette", "P", lossy, counts=counts, palette=_palette(picture, counts), plain=not lossy)
+    if picture.mode == "L" and scale == 1:
+        return LabelPixels("values", "L", lossy, counts=_nonzero(picture.histogram()), plain=not lossy)
+    if (values := stored_values(picture)) is not None:
+        found, pixels = np.unique(values, return_counts=True)
+        return LabelPixels(
+            "values", picture.mode, lossy, counts=dict(zip(found.tolist(), pixels.tolist(), strict=True))
+        )
+    if picture.mode in ("RGB", "RGBA", "LA", "PA"):
+        transparent = picture.mode != "RGB" and picture.getchannel("A").getextrema() != (255, 255)
+        listed = picture.convert("RGB").getcolors(MAX_COLORS)
+        colors = None if listed is None else {color: pixels for pixels, color in listed}
+        return LabelPixels("colors", picture.mode, lossy, transparent, colors=colors)  # type: ignore[arg-type]
+    return LabelPixels("unknown", picture.mode, lossy)
+
+
+def stored_values(picture: Image.Image) -> NDArray[np.integer[Any]] | None:
+    """(H, W) samples of a grey picture as they are stored: 0 to 3 for one of 2 bits. None for other pictures."""
+    scale = _SCALE.get(raw_mode(picture), 1)
+    if picture.mode == "1":
+        return np.asarray(picture).astype(np.uint8)
+    if picture.mode != "L" and not picture.mode.startswith("I"):
+        return None
+    samples = np.asarray(picture)
+    return samples if scale == 1 else samples // scale
+
+
+def _palette(picture: Image.Image, counts: Mapping[int, int]) -> dict[int, RGB]:
+    flat = picture.getpalette("RGB") or []
+    colors = {index: tuple(flat[3 * index : 3 * index + 3]) for index in counts}
+    return {index: (color[0], color[1], color[2]) for index, color in colors.items() if len(color) == 3}
+
+
+def _nonzero(histogram: list[int]) -> dict[int, int]:
+    return {value: pixels for value, pixels in enumerate(histogram) if pixels}
+
+
+def is_lossless(picture: Image.Image, data: bytes) -> bool:
+    """Whether a file keeps values as they were."""
+    if picture.format == "WEBP":
+        return b"VP8L" in data[:4096]
+    if picture.format == "TIFF":
+        return picture.info.get("compression") != "jpeg"
+    return picture.format in _LOSSLESS

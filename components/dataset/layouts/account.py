@@ -1,0 +1,255 @@
+"""Account for every file below a dataset's folder: used as what, or not used and why.
+
+Files that a dataset consists of (images, labels, lists) and that nothing uses are worth a warning. Where their folder
+or list is named like a part, they are refused: somebody's validation images were to be kept apart, and were not read.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from components.dataset.class_files import is_class_file
+from components.dataset.classes import FILES
+from components.dataset.layouts.files import CONVERT, files_below, is_hidden, is_picture, looping_links, read_text
+from components.dataset.layouts.lists import SUFFIXES as LIST_SUFFIXES
+from components.dataset.layouts.model import Layout, Use, counted
+from components.dataset.layouts.names import is_named_like_a_part, is_other, part_of, role_of
+from components.errors import UserError
+
+_TEXTS = (*LIST_SUFFIXES, ".json")
+_RATIO = re.compile(r"[0-9]{1,9}[_-][0-9]{1,9}")
+_PART_FIELD = re.compile(r"(?<![\w./-])(train|val|valid|validation|test|training|testing)(?![\w./-])", re.IGNORECASE)
+"""A part as a field of a line, as in `000.jpg,train`."""
+_LIST_BYTES = 20 << 20
+"""Of the largest text that may be a list."""
+_READ_AS_LISTS = "it says the parts of images; write them as train.txt and val.txt, a line is `image label`"
+_ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".zst", ".7z", ".rar"})
+_ANNOTATIONS = frozenset({".json", ".xml", ".npy", ".npz", ".mat"})
+_UNREAD = frozenset(CONVERT) | {".jp2", ".tga"}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a file is, and how its folder is named in the account."""
+
+    what: str
+    state: Literal["used", "explained", "unused", "refused"]
+    why: str = ""
+    place: str = ""
+
+
+def with_account(layout: Layout) -> Layout:
+    """The layout with the account of every file below the folder that was given."""
+    return replace(layout, account=tuple(_account(layout, layout.top or layout.folder)))
+
+
+def unused(layout: Layout, state: str) -> list[Use]:
+    """What is not used: the `unused`, worth a warning, or the `refused`, which must not be dropped."""
+    return [use for use in layout.account if use.state == state]
+
+
+def refuse_unused(layout: Layout) -> None:
+    """Raise UserError for files that are named like a part of the dataset and are not used."""
+    for use in unused(layout, "refused"):
+        raise UserError(f"dataset {layout.origin or layout.folder}: {use.text()}")
+
+
+def account_lines(account: Sequence[Use]) -> list[str]:
+    """The account in a few lines: what is used by kind, then what is not and why; the unused are findings."""
+    used, explained = (_grouped(account, state) for state in ("used", "explained"))
+    lines = [f"used: {', '.join(_line(what, uses) for (what, _), uses in sorted(used.items(), key=_order))}"]
+    if explained:
+        texts = [_line(what, uses) + (f": {why}" if why else "") for (what, why), uses in explained.items()]
+        lines.append(f"not used: {'; '.join(texts)}")
+    return lines
+
+
+def _grouped(account: Sequence[Use], state: str) -> dict[tuple[str, str], list[Use]]:
+    groups: dict[tuple[str, str], list[Use]] = {}
+    for use in account:
+        if use.state == state:
+            groups.setdefault((use.what, use.why), []).append(use)
+    return groups
+
+
+def _order(group: tuple[tuple[str, str], list[Use]]) -> tuple[int, str]:
+    what = group[0][0]
+    parts = ("train", "val", "test", "unlabelled", "list", "class")
+    return next((place for place, part in enumerate(parts) if what.startswith(part)), len(parts)), what
+
+
+def _line(what: str, uses: Sequence[Use]) -> str:
+    """`2,975 train images (leftImg8bit/train/)`"""
+    number = sum(use.files for use in uses)
+    places = [use.place for use in uses]
+    place = places[0] if len(places) == 1 else os.path.commonpath([os.path.dirname(each) or "." for each in places])
+    text = what if what == "classes" else counted(number, what)
+    return text + (f" ({place})" if place not in ("", ".", "./") else "")
+
+
+def _account(layout: Layout, top: Path) -> Iterator[Use]:
+    prefix = layout.folder.relative_to(top).as_posix()
+    names = _Names(layout, top, "" if prefix == "." else f"{prefix}/")
+    files = list(files_below(top, hidden=True))
+    names.find_used_folders(files)
+    groups: dict[_Kind, list[str]] = {}
+    for name in files:
+        kind = names.kind(PurePosixPath(name))
+        groups.setdefault(replace(kind, place=kind.place or str(PurePosixPath(name).parent)), []).append(name)
+    order = ("refused", "unused", "used", "explained")
+    for kind, found in sorted(groups.items(), key=lambda item: order.index(item[0].state)):
+        if len(found) == 1 and not kind.place.endswith(PurePosixPath(found[0]).name):
+            place = found[0]
+        else:
+            place = kind.place if kind.place == found[0] else f"{kind.place}/"
+        yield Use(place, len(found), kind.what, kind.state, PurePosixPath(found[0]).name, kind.why)
+    for link in looping_links(top):
+        yield Use(link, 1, "link", "explained", why="to a folder that it lies in, which has no end")
+
+
+class _Names:
+    """What the layout's lists make of each name."""
+
+    def __init__(self, layout: Layout, top: Path, prefix: str) -> None:
+        self.layout, self.top, self.prefix = layout, top, prefix
+        self.uses: dict[str, str] = {}
+        lists = layout.lists
+        for part, samples in (("train", lists.train), ("val", lists.val), ("test", lists.test)):
+            for sample in samples:
+                bare = part == "test" and sample.label is None
+                self._add(sample.image, "test images without labels, for prediction" if bare else f"{part} images")
+                if sample.label:
+                    self._add(sample.label, f"{part} labels")
+        for own in lists.ratio_lists.values():
+            for sample in own.labeled:
+                self._add(sample.image, "train images")
+                if sample.label:
+                    self._add(sample.label, "train labels")
+            for image in own.unlabeled:
+                self._add(image, "unlabelled images")
+        for image in lists.unlabeled:
+            self._add(image, "unlabelled images")
+        self.pools = {self.prefix + image: name for name, images in layout.pools.items() for image in images}
+        self.stems = {PurePosixPath(name).stem for name in self.uses}
+        self.folders: set[PurePosixPath] = set()
+
+    def _add(self, name: str, use: str) -> None:
+        self.uses.setdefault(self.prefix + name, use)
+
+    def find_used_folders(self, files: Iterable[str]) -> None:
+        """Note every folder that some used picture lies below."""
+        for name in files:
+            if name in self.uses or name in self.pools:
+                self.folders.update(PurePosixPath(name).parents)
+
+    def kind(self, path: PurePosixPath) -> _Kind:
+        name = str(path)
+        if name in self.uses:
+            return _Kind(self.uses[name], "used")
+        if name in self.pools:
+            return _Kind("images", "explained", f"unlabelled pool {self.pools[name]}, taken with --pools")
+        own = name.removeprefix(self.prefix)
+        if own in self.layout.read:
+            return _Kind("lists", "used")
+        if own in self.layout.declared.files:
+            return _Kind("classes", "used")
+        if any(is_hidden(part) for part in path.parts):
+            return _Kind("hidden files", "explained", place=".")
+        why = next((why for pattern, why in self.layout.explained if fnmatchcase(own, pattern)), None)
+        if why is not None:
+            return _Kind("files", "explained", why)
+        return self._unused(path)
+
+    def _unused(self, path: PurePosixPath) -> _Kind:
+        if is_picture(path.name):
+            return self._unused_picture(path)
+        if path.name in FILES or is_class_file(path.name):
+            return _Kind("classes", "explained", f"not needed beside {self._classes()}")
+        if path.suffix.lower() in _TEXTS and (kind := self._unread_list(path)):
+            return kind
+        if path.suffix.lower() in _UNREAD:
+            return _Kind(
+                f"{path.suffix[1:].upper()} files", "unused", CONVERT.get(path.suffix.lower(), "convert them to PNG")
+            )
+        if path.suffix.lower() in _ARCHIVES:
+            return _Kind("archives", "unused", "unpack them, or give them as sources beside the folder")
+        if path.suffix.lower() in _ANNOTATIONS:
+            return _Kind(f"{path.suffix[1:].upper()} files", "explained", "labels are read from pictures alone")
+        return _Kind("other files", "explained")
+
+    def _unused_picture(self, path: PurePosixPath) -> _Kind:
+        roles = [role for part in path.parts[:-1] if (role := role_of(part))]
+        if is_other(path) or (roles and roles[-1] == "other"):
+            return _Kind("pictures", "explained", "instances, or pictures for people")
+        what = "labels" if roles and roles[-1] == "label" else "images"
+        dropped = [
+            folder for folder in path.parents if is_named_like_a_part(folder.name) and folder not in self.folders
+        ]
+        if dropped:
+            return _Kind(what, "refused", self._folder_advice(dropped[-1]), str(dropped[-1]))
+        if what == "labels":
+            return _Kind(what, "unused", "no image that is used has such a name")
+        if self.layout.kind == "folders":
+            return _Kind(what, "unused", "they are in no part; move them to a folder train, val, test or unlabeled")
+        return _Kind(what, "unused", "no list names them; unlabeled.txt may list those without labels")
+
+    def _unread_list(self, path: PurePosixPath) -> _Kind | None:
+        """A text that says which images are in which part, and that nothing reads; None for other texts."""
+        try:
+            text = read_text(self.top / path) if (self.top / path).stat().st_size <= _LIST_BYTES else ""
+        except (OSError, UserError):
+            text = ""
+        if path.suffix.lower() == ".json":
+            names_parts = _names_parts(text)
+            return _Kind("list", "refused", _READ_AS_LISTS, str(path)) if names_parts else None
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        by_ratio = _RATIO.fullmatch(path.parent.name) and path.stem.lower() in ("labeled", "unlabeled")
+        listed = sum(map(self._lists_used, lines))
+        if listed and sum(bool(_PART_FIELD.search(line)) for line in lines) > len(lines) // 2:
+            return _Kind("list", "refused", _READ_AS_LISTS, str(path))
+        if by_ratio:
+            return _Kind("list", "refused", "lists of ratios go with train.txt and val.txt; add these", str(path))
+        if listed == len(lines) or path.suffix.lower() not in LIST_SUFFIXES:
+            return None
+        if is_named_like_a_part(path.stem):
+            return _Kind("list", "refused", self._list_advice(), str(path))
+        return _Kind("list", "unused", self._list_advice(), str(path)) if all(map(self._lists_image, lines)) else None
+
+    def _lists_used(self, line: str) -> bool:
+        return any(self._is_used(line.split(separator)[0].strip()) for separator in ("\n", "\t", ",", "|", " "))
+
+    def _lists_image(self, line: str) -> bool:
+        return is_picture(line.replace(",", " ").split()[0]) or self._lists_used(line)
+
+    def _is_used(self, name: str) -> bool:
+        """Whether a list's name for an image is that of one that is used."""
+        path = PurePosixPath(name.replace("\\", "/").lstrip("/"))
+        return self.prefix + str(path) in self.uses or (len(path.parts) == 1 and path.stem in self.stems)
+
+    def _folder_advice(self, folder: PurePosixPath) -> str:
+        away = "or move it out of the dataset"
+        if self.layout.kind == "folders":
+            return f"rename {folder.name} to train, val, test or unlabeled, {away}"
+        return f"name its images in a list of their part, such as unlabeled.txt, {away}"
+
+    def _list_advice(self) -> str:
+        listed = ", ".join(self.layout.read)
+        return f"the dataset is read by {listed or 'its folders'}; remove the list, or merge it into one of these"
+
+    def _classes(self) -> str:
+        files = self.layout.declared.files
+        return files[0] if files else "the layout's own classes"
+
+
+def _names_parts(text: str) -> bool:
+    """Whether a JSON text has parts as its keys, with lists of files."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and any(part_of(str(key)) and isinstance(each, list) for key, each in value.items())

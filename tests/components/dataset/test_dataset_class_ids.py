@@ -1,0 +1,313 @@
+"""What label files hold becomes class ids, or is refused in one line that says how to put it right."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.dataset.check import inspect_dataset
+from components.dataset.gathered import gathered
+from components.dataset.prepare import prepare
+from components.dataset.reader import DatasetReader
+from components.errors import UserError
+from components.storage.client import Store
+from tests.components.dataset.scenes_on_disk import (
+    PAINT,
+    Ids,
+    WriteLabel,
+    grey,
+    grey_png,
+    ids_of,
+    painted,
+    photograph,
+    pixels_of,
+    with_palette,
+    write_classes,
+    write_dataset,
+)
+
+NAMES = ("background", "cat", "dog", "bird", "cow", "horse")
+
+
+def stored_pixels(folder: Path, store: Store) -> list[int]:
+    """Pixels of each class in the labels that training reads, void last."""
+    manifest = prepare(str(folder), "", store, folder.parent / "work")
+    with DatasetReader(store, manifest.digest, folder.parent / "cache") as reader:
+        labels = [reader.label(sample.label) for sample in (*manifest.train, *manifest.val) if sample.label]
+    counts = np.bincount(np.concatenate(labels).ravel(), minlength=256)
+    known = counts[: len(manifest.classes)]
+    assert known.sum() + counts[manifest.ignore_index] == counts.sum()
+    return [*known.tolist(), int(counts[manifest.ignore_index])]
+
+
+def refusal(folder: Path, store: Store, *, stored: int = 0) -> str:
+    """What is said of a dataset that is refused; `stored` objects were in the store before."""
+    with pytest.raises(UserError) as error:
+        prepare(str(folder), "", store, folder.parent / "work")
+    assert "\n" not in str(error.value)
+    assert len(store.list("datasets/")) == stored
+    # The check names the same, and does not stop at the first.
+    with gathered(str(folder), "", None, folder.parent / "scratch", folder.parent / "downloads") as layout:
+        assert inspect_dataset(layout).verdict == "fatal"
+    return str(error.value)
+
+
+def scaled(factor: int) -> WriteLabel:
+    return lambda path, ids: grey(path, ids * np.uint8(factor))
+
+
+def as_16_bits(path: Path, ids: Ids) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(ids.astype(np.uint16)).save(path)
+
+
+def as_grey_rgb(path: Path, ids: Ids) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.repeat(ids[..., None], 3, axis=2)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("high", [255, 128, 200])
+def test_two_values_of_two_classes_are_these_in_order(
+    folder: Path, store: Store, capsys: pytest.CaptureFixture[str], high: int
+) -> None:
+    write_dataset(folder, write=scaled(high))
+    write_classes(folder, "background", "lane")
+    assert stored_pixels(folder, store) == [*pixels_of(2), 0]
+    assert f"labels hold 0 and {high} alone: {high} is read as class 1 (lane)" in capsys.readouterr().err
+
+
+def test_255_stays_void_where_the_classes_say_so(folder: Path, store: Store) -> None:
+    write_dataset(folder, write=scaled(255))
+    write_classes(folder, "background", "lane", ignore_index=255)
+    assert "no label shows class 1 (lane)" in refusal(folder, store)
+
+
+def test_0_and_255_of_more_classes_are_refused(folder: Path, store: Store) -> None:
+    write_dataset(folder, write=scaled(255))
+    write_classes(folder, *NAMES[:3])
+    assert "no label shows class 1 (cat)" in refusal(folder, store)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_grey_of_few_bits_is_read_by_its_samples(folder: Path, store: Store, bits: int) -> None:
+    classes = {1: 2, 2: 4, 4: 6}[bits]
+    write_dataset(folder, classes=classes, write=lambda path, ids: grey_png(path, ids, bits))
+    write_classes(folder, *NAMES[:classes])
+    assert stored_pixels(folder, store) == [*pixels_of(classes), 0]
+
+
+@pytest.mark.parametrize("write", [as_16_bits, as_grey_rgb], ids=["16 bits", "grey as RGB"])
+def test_ids_in_wider_pixels_are_read(folder: Path, store: Store, write: WriteLabel) -> None:
+    write_dataset(folder, classes=3, write=write)
+    write_classes(folder, *NAMES[:3])
+    assert stored_pixels(folder, store) == [*pixels_of(3), 0]
+
+
+def test_ids_from_1_with_0_for_void(folder: Path, store: Store) -> None:
+    def write(path: Path, ids: Ids) -> None:
+        shifted = ids + np.uint8(1)
+        shifted[:1] = 0
+        grey(path, shifted)
+
+    write_dataset(folder, classes=3, write=write)
+    write_classes(folder, *NAMES[:3], first=1, ignore_index=0)
+    void = 6 * ids_of(0).shape[1]
+    background, *others = pixels_of(3)
+    assert stored_pixels(folder, store) == [background - void, *others, void]
+
+
+def test_ids_with_gaps_are_classes_in_their_order(folder: Path, store: Store) -> None:
+    write_dataset(folder, classes=3, write=lambda path, ids: grey(path, np.array([3, 7, 20], np.uint8)[ids]))
+    lines = [{"id": number, "name": name} for number, name in ((7, "cat"), (20, "dog"), (3, "ground"))]
+    (folder / "classes.json").write_text(json.dumps({"classes": lines}))
+    assert stored_pixels(folder, store) == [*pixels_of(3), 0]
+
+
+def test_values_merge_classes_and_ignore_some(folder: Path, store: Store) -> None:
+    write_dataset(folder, classes=5)
+    lines = [{"id": 0, "name": "ground", "values": [0, 4]}, {"id": 1, "name": "animal", "values": [1, 2]}]
+    (folder / "classes.json").write_text(json.dumps({"classes": lines, "ignore_values": [3]}))
+    ground, cat, dog, bird, cow = pixels_of(5)
+    assert stored_pixels(folder, store) == [ground + cow, cat + dog, bird]
+
+
+def test_a_value_without_a_meaning_is_refused_and_the_advice_leads_on(folder: Path, store: Store) -> None:
+    write_dataset(folder, classes=3)
+    write_classes(folder, "ground", "cat")
+    text = refusal(folder, store)
+    assert "has ids outside the 2 classes: 2" in text
+    assert 'as its "values" in classes.json, or to void in "ignore_values"' in text
+    write_classes(folder, "ground", "cat", ignore_values=[2])
+    assert stored_pixels(folder, store) == pixels_of(3)
+
+
+def test_painted_masks_are_read_by_the_colours_of_the_classes(folder: Path, store: Store) -> None:
+    write_dataset(folder, classes=3, write=painted)
+    write_classes(folder, *NAMES[:3])
+    assert 'give each class its "color" in classes.json' in refusal(folder, store)
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    assert stored_pixels(folder, store) == [*pixels_of(3), 0]
+
+
+def test_a_colour_of_no_class_is_named_and_may_be_void(folder: Path, store: Store) -> None:
+    write_dataset(folder, classes=3, write=painted)
+    write_classes(folder, *NAMES[:2], paint=PAINT[:2])
+    text = refusal(folder, store)
+    assert 'has the colour (0, 0, 142), which no class has: give it to a class as its "color"' in text
+    write_classes(folder, *NAMES[:2], paint=PAINT[:2], ignore_values=[[0, 0, 142]])
+    assert stored_pixels(folder, store) == pixels_of(3)
+
+
+def test_smoothed_edges_are_refused(folder: Path, store: Store) -> None:
+    write_dataset(folder, classes=3, write=painted)
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    label = folder / "labels/train/00.png"
+    noise = np.random.default_rng(0).integers(0, 256, (16 * 24, 3), dtype=np.uint8)
+    Image.fromarray(np.tile(noise, (4, 1)).reshape(64, 24, 3)).resize((240, 160), Image.Resampling.BILINEAR).save(label)
+    assert "labels/train/00.png has more than 1,024 colours, and a mask has one for each class" in refusal(
+        folder, store
+    )
+
+
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+def test_lossy_labels_are_refused(folder: Path, store: Store, ending: str) -> None:
+    def write(path: Path, ids: Ids) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ids * np.uint8(4)).save(path, quality=90)
+
+    write_dataset(folder, label=f"labels/{{part}}/{{name}}.{ending}", classes=6, write=write)
+    write_classes(folder, *(f"kind {number}" for number in range(40)))
+    said = {"jpg": "JPEG", "webp": "WEBP"}[ending]
+    assert f"labels/train/00.{ending} is saved as {said}, which changes class ids" in refusal(folder, store)
+
+
+def test_lossless_webp_is_read(folder: Path, store: Store) -> None:
+    def write(path: Path, ids: Ids) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(PAINT[ids]).save(path, lossless=True, quality=100)
+
+    write_dataset(folder, label="labels/{part}/{name}.webp", classes=3, write=write)
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    assert stored_pixels(folder, store) == [*pixels_of(3), 0]
+
+
+def test_a_palette_in_another_order_is_read_by_its_colours(folder: Path, store: Store) -> None:
+    write_dataset(folder, classes=3, write=lambda path, ids: with_palette(path, np.uint8(2) - ids, PAINT[::-1]))
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    assert stored_pixels(folder, store) == [*pixels_of(3), 0]
+
+
+def test_a_palette_that_differs_by_file_is_read_by_its_colours(folder: Path, store: Store) -> None:
+    def write(path: Path, ids: Ids) -> None:
+        turned = int(path.stem) % 2
+        with_palette(path, np.uint8(2) - ids if turned else ids, PAINT[::-1] if turned else PAINT)
+
+    write_dataset(folder, classes=3, write=write)
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    assert stored_pixels(folder, store) == [*pixels_of(3), 0]
+    write_classes(folder, *NAMES[:3])
+    text = refusal(folder.parent / "photos", store, stored=4)
+    assert "labels/train/01.png has (0, 0, 0) at index 2 of its palette, and label labels/train/00.png has" in text
+
+
+def test_a_palette_of_other_colours_goes_by_its_indices(folder: Path, store: Store) -> None:
+    write_dataset(folder, classes=3, write=lambda path, ids: with_palette(path, ids, PAINT + np.uint8(7)))
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    assert stored_pixels(folder, store) == [*pixels_of(3), 0]
+
+
+def test_a_palette_that_is_half_the_classes_is_refused(folder: Path, store: Store) -> None:
+    colors = np.array([[0, 0, 142], [9, 9, 200], [0, 0, 0]], np.uint8)
+    write_dataset(folder, classes=3, write=lambda path, ids: with_palette(path, ids, colors))
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    text = refusal(folder, store)
+    assert "has the colour (0, 0, 142) of 'dog' at index 0 of its palette, and (9, 9, 200), which no class has" in text
+
+
+def test_transparent_labels_are_refused(folder: Path, store: Store) -> None:
+    def write(path: Path, ids: Ids) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.dstack([PAINT[ids], np.where(ids, 255, 0).astype(np.uint8)])).save(path)
+
+    write_dataset(folder, classes=3, write=write)
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    assert "has transparent pixels, whose class it does not say" in refusal(folder, store)
+
+
+def test_a_class_that_no_label_shows_is_refused(folder: Path, store: Store) -> None:
+    write_dataset(folder, classes=2)
+    write_classes(folder, *NAMES[:3])
+    assert "no label shows class 2 (dog): correct the labels, or take the class out" in refusal(folder, store)
+    write_classes(folder, *NAMES[:2])
+    assert stored_pixels(folder, store) == [*pixels_of(2), 0]
+
+
+def test_a_dataset_that_was_stored_misread_is_read_again(folder: Path, store: Store) -> None:
+    """An earlier version took 255 for void, and stored it under the digest of these very files."""
+    write_dataset(folder, write=scaled(255))
+    write_classes(folder, "background", "lane")
+    right = prepare(str(folder), "", store, folder.parent / "work")
+    again = prepare(str(folder), "", store, folder.parent / "work")
+    assert again == right
+    assert right.train[0].label == "labels/train/00_trainIds.png"
+    # Other classes are another reading of the same files.
+    write_classes(folder, "lane", "background")
+    assert prepare(str(folder), "", store, folder.parent / "work").digest != right.digest
+
+
+@pytest.mark.parametrize("color", [False, True], ids=["grey", "colour"])
+@pytest.mark.parametrize("bits", [10, 12])
+def test_photographs_of_few_bits_in_16_are_refused(folder: Path, store: Store, bits: int, *, color: bool) -> None:
+    write_dataset(folder)
+    write_classes(folder, "ground", "cat")
+    rng = np.random.default_rng(0)
+    path = folder / "images/train/00.png"
+    (folder / "images/train/00.jpg").unlink()
+    if color:
+        import cv2
+
+        cv2.imwrite(str(path), rng.integers(0, 1 << bits, (16, 24, 3), dtype=np.uint16))
+    else:
+        Image.fromarray(rng.integers(0, 1 << bits, (16, 24), dtype=np.uint16)).save(path)
+    text = refusal(folder, store)
+    assert "images/train/00.png cannot be read (its 16-bit pixels use 12 bits or fewer and would look black" in text
+
+
+def test_a_photograph_of_16_bits_is_read(folder: Path, store: Store) -> None:
+    write_dataset(folder)
+    write_classes(folder, "ground", "cat")
+    (folder / "images/train/00.jpg").unlink()
+    pixels = np.linspace(0, 65535, 16 * 24).astype(np.uint16).reshape(16, 24)
+    Image.fromarray(pixels).save(folder / "images/train/00.png")
+    assert stored_pixels(folder, store) == [*pixels_of(2), 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "empty"), (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a Git LFS pointer")],
+)
+def test_files_that_are_not_there_yet_are_named(folder: Path, store: Store, content: bytes, said: str) -> None:
+    write_dataset(folder)
+    write_classes(folder, "ground", "cat")
+    (folder / "images/train/01.jpg").write_bytes(content)
+    assert f"images/train/01.jpg cannot be read ({said}" in refusal(folder, store)
+
+
+def test_a_run_reads_what_a_photograph_is_worth(folder: Path, store: Store) -> None:
+    """Reading twice, the second time known by the files' digests, gives the same dataset without decoding a label."""
+    write_dataset(folder, classes=3, write=painted)
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    first = prepare(str(folder), "", store, folder.parent / "work")
+    photograph(folder / "images/train/00.jpg", 999)
+    second = prepare(str(folder), "", store, folder.parent / "work")
+    assert second.digest != first.digest
+    assert second.files["labels/train/00_trainIds.png"].sha256 == first.files["labels/train/00_trainIds.png"].sha256
