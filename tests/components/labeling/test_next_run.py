@@ -1,4 +1,4 @@
-"""What the README says of the next run: labelled images leave the unlabelled ones, and a list of one's own is used."""
+"""The next run after label-next: labelled images leave the unlabelled ones, and a list of one's own is used."""
 
 import json
 from pathlib import Path
