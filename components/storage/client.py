@@ -100,10 +100,10 @@ class Store:
         return self._put(key, BytesSource(data), len(data), None, content_type)
 
     def put_source(
-        self, key: str, source: Source, size: int, sha256: str, content_type: str = "application/octet-stream"
+        self, key: str, source: Source, size: int, sha256: str = "", content_type: str = "application/octet-stream"
     ) -> ObjectRef:
-        """Store what need not be in memory or in one file. `sha256` must be that of its `size` bytes."""
-        return self._put(key, source, size, Digests(sha256), content_type)
+        """Store what need not be in memory or in one file. `sha256`, where given, must be that of its `size` bytes."""
+        return self._put(key, source, size, Digests(sha256) if sha256 else None, content_type)
 
     def put_json(self, key: str, value: Any) -> ObjectRef:
         """Store a value as JSON. NaN and infinities are refused (ValueError): they are no JSON."""

@@ -11,7 +11,9 @@ from components.storage.settings import StoreSettings
 
 CHECKSUM_HEADER = "x-amz-checksum-sha256"
 SHA256_HEADER = "x-amz-meta-sha256"
-BLOCK = 1 << 20  # bytes of a body that are sent at once
+BLOCK = 256 << 10
+"""Bytes of a body that are sent at once. The connect timeout applies to each such piece, so it bounds how slow a
+connection may be: about 50 kB/s."""
 
 
 class Client(Minio):

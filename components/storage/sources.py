@@ -37,10 +37,10 @@ class BytesSource:
 
 
 class Body:
-    """A source as the body of one request: sent piece by piece, and from its beginning again where it must be."""
+    """`size` bytes of a source as the body of one request: sent piece by piece, and again from the first on a retry."""
 
-    def __init__(self, source: Source, size: int) -> None:
-        self._source, self._size, self._at = source, size, 0
+    def __init__(self, source: Source, offset: int, size: int) -> None:
+        self._source, self._offset, self._size, self._at = source, offset, size, 0
 
     def __len__(self) -> int:
         return self._size
@@ -53,7 +53,7 @@ class Body:
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes; none at the end. Raises SourceFailed."""
-        data = exactly(self._source, self._at, min(size, self._size - self._at))
+        data = exactly(self._source, self._offset + self._at, min(size, self._size - self._at))
         self._at += len(data)
         return data
 

@@ -64,8 +64,7 @@ def upload(
     """
     if size <= SINGLE:
         checksum = _header_value(bytes.fromhex(digests.whole))
-        in_memory = size <= BLOCK or isinstance(source, BytesSource)
-        body = exactly(source, 0, size) if in_memory else Body(source, size)
+        body = exactly(source, 0, size) if size <= BLOCK else Body(source, 0, size)
         client._put_object(bucket, key, body, {**headers, CHECKSUM_HEADER: checksum})
         return
     upload_id = client._create_multipart_upload(bucket, key, {**headers, "x-amz-checksum-algorithm": "SHA256"})
@@ -84,9 +83,13 @@ def _upload_parts(
 
     def put(number: int) -> _Part:
         offset = (number - 1) * each
-        data = exactly(source, offset, min(each, size - offset))
-        checksum = _header_value(known[number - 1] if known else hashlib.sha256(data).digest())
-        etag = client._upload_part(bucket, key, data, {CHECKSUM_HEADER: checksum}, upload_id, number)
+        length = min(each, size - offset)
+        if known:
+            checksum, body = _header_value(known[number - 1]), Body(source, offset, length)
+        else:
+            data = exactly(source, offset, length)  # once: a source may have to make its bytes
+            checksum, body = _header_value(hashlib.sha256(data).digest()), Body(BytesSource(data), 0, length)
+        etag = client._upload_part(bucket, key, body, {CHECKSUM_HEADER: checksum}, upload_id, number)
         return _Part(number, etag, checksum)
 
     with ThreadPoolExecutor(PARALLEL, "upload") as pool:
