@@ -35,6 +35,7 @@ from components.training.recovery import (
     pack_recovery,
     rank_prefix,
     recovery_key,
+    unplaced_key,
 )
 from components.training.resources import Resources
 from components.training.schedule import Plan, cps_weight, learning_rate
@@ -44,15 +45,15 @@ from components.training.watchdog import Watchdog
 LOG_STEPS = 10
 LOADER_THREADS = 2
 LOADER_DEPTH = 4
-PREEMPTION_PATIENCE = 17.0
-"""Seconds from SIGTERM to finish the step and get the state into the store; what is not there then stays on disk."""
+SETTLE_SECONDS = 5.0
+"""After the last step, for a store that keeps up; a slow one takes long enough for the final state to be saved."""
 CURVES = ("loss", "loss_supervised", "loss_cross")
 STATISTICS = ("._mean", "._variance")
 """Batch normalisation's running statistics: all that differs between processes, which see different images."""
 
 
 class Preempted(Exception):
-    """The training was told to stop, and has saved its state."""
+    """The training was told to stop, and its state is among the uploads, which are to be finished."""
 
 
 @dataclass
@@ -72,6 +73,7 @@ class Training:
     early_stop: EarlyStop | None = None
     audit: Audit | None = None
     recovery_slot: int = 0
+    """Of the next recovery that is stored; the newest that is in the store has the other."""
     saved: list[dict[str, Any]] = field(default_factory=list)
     """The checkpoints in the store so far, as the index lists them."""
     sums: dict[str, float] = field(default_factory=dict)
@@ -107,7 +109,7 @@ class Pace:
 def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Watchdog) -> list[dict[str, Any]]:
     """Train from `first_step` to the plan's end, or to where it stops early; returns the index's entries.
 
-    Raises Preempted, with the state saved, after `stop` was set, and WorkFailed when the loss is not finite.
+    Raises Preempted after `stop` was set, here or in another process, and WorkFailed when the loss is not finite.
     """
     plan, pace = training.plan, Pace()
     loaded = ahead(training.data.batch, first_step, plan.steps, workers=LOADER_THREADS, depth=LOADER_DEPTH)
@@ -117,17 +119,20 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
         epoch = plan.epoch_ended(step)
         ends = epoch is not None and _ends_early(training, epoch, step)
         if epoch is not None and training.audit is not None:
-            _log_audit(training, training.audit, epoch, last=ends or epoch == plan.epochs)
+            _log_audit(training, training.audit, epoch)
         if epoch is not None and (epoch in plan.checkpoint_epochs or ends):
             _save_checkpoint(training, epoch, step)
         if ends:
             break
         if told_to_stop or (step + 1) % training.recipe.training.recovery_steps == 0:
-            _save_recovery(training, step + 1, last=told_to_stop)
+            _save_recovery(training, step + 1)
         if told_to_stop:
-            training.uploads.finish(stop.left(PREEMPTION_PATIENCE))
-            raise Preempted(f"stopped after step {step + 1} of {plan.steps}, state saved")
+            stop.set()
+            raise Preempted(f"stopped after step {step + 1} of {plan.steps}")
         watchdog.alive()
+    else:
+        if first_step < plan.steps:
+            _save_end(training)
     return training.saved
 
 
@@ -183,13 +188,13 @@ def _ends_early(training: Training, epoch: int, step: int) -> bool:
     return float(group.mean(paddle.to_tensor(float(ends)))) > 0
 
 
-def _log_audit(training: Training, audit: Audit, epoch: int, *, last: bool) -> None:
+def _log_audit(training: Training, audit: Audit, epoch: int) -> None:
     found = audit.close_epoch(epoch, training.group)
     if not training.group.leads:
         return
     training.tracker.log(epoch, audit.metrics(found))
     record = json.dumps(audit.record()).encode()
-    training.uploads.add(keys.pseudo_labels(training.record.run_key), lambda: record, replaceable=not last)
+    training.uploads.add(keys.pseudo_labels(training.record.run_key), lambda: record, replaceable=True)
 
 
 def _below(arrays: Arrays, prefix: str) -> Arrays:
@@ -242,11 +247,8 @@ def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
     training.uploads.add(entry["key"], packed, stored)
 
 
-def _save_recovery(training: Training, next_step: int, *, last: bool) -> None:
-    """Copy the state, and have it stored. Nothing of it is changed: a training is the same however often it saves.
-
-    `last` says that no later recovery will replace this one.
-    """
+def _save_recovery(training: Training, next_step: int) -> None:
+    """Copy the state, and have it stored. Nothing of it is changed: a training is the same however often it saves."""
     group, branches = training.group, training.pair.branches
     arrays = {f"{name}.{key}": array for name, branch in branches.items() for key, array in branch.state().items()}
     for rank, statistics in enumerate([] if group.alone else group.gather(_statistics(arrays))):
@@ -254,19 +256,33 @@ def _save_recovery(training: Training, next_step: int, *, last: bool) -> None:
     audit = training.audit.state(group) if training.audit else None
     if not group.leads:
         return
-    slot, training.recovery_slot = training.recovery_slot, 1 - training.recovery_slot
-    key, sums = recovery_key(training.record.run_key, slot), dict(training.sums)
+    run_key, sums = training.record.run_key, dict(training.sums)
     stopping = training.early_stop.state() if training.early_stop else None
 
     def make() -> bytes:
-        # Uploads keep their order: every checkpoint noted here is in the store, with its digest, by now.
-        state = {"checkpoints": training.saved, "sums": sums, "processes": group.processes}
+        # Uploads keep their order: every checkpoint noted here is in the store, with its digest, by now, or on disk.
+        checkpoints = [dict(entry) for entry in list(training.saved) if entry["step"] <= next_step]
+        state = {"checkpoints": checkpoints, "sums": sums, "processes": group.processes}
         state |= {"early_stop": stopping, "audit": audit}
-        notes = json.loads(json.dumps(state))
-        notes["checkpoints"] = [entry for entry in notes["checkpoints"] if entry["step"] <= next_step]
-        return pack_recovery(Recovery(next_step, arrays, notes), training.record.run_key)
+        return pack_recovery(Recovery(next_step, arrays, json.loads(json.dumps(state))), run_key)
 
-    training.uploads.add(key, make, replaceable=not last)
+    def stored(_reference: ObjectRef) -> None:
+        training.recovery_slot = 1 - training.recovery_slot
+
+    def slot() -> str:
+        return recovery_key(run_key, training.recovery_slot)
+
+    training.uploads.add(unplaced_key(run_key), make, stored, replaceable=True, place=slot)
+
+
+def _save_end(training: Training) -> None:
+    """Save the state after the last step where uploads take long: if their wait is cut short, no step is made again."""
+    steps = training.plan.steps
+    if steps % training.recipe.training.recovery_steps == 0:
+        return  # it has just been saved
+    [behind] = training.group.means([float(not training.uploads.settled(SETTLE_SECONDS))])
+    if behind > 0:
+        _save_recovery(training, steps)
 
 
 def _log(training: Training, step: int, pace: Pace) -> None:

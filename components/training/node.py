@@ -5,7 +5,7 @@
 Kubernetes gives JOB_COMPLETION_INDEX and POD_IP. A pod in which processes die ends with code 75, and so does each of
 its peers, which lose their connections to it; whoever watches the pods starts all of them anew, and they go on from
 the newest recovery. Other codes are final: 0 done, 1 failed, 2 the user's mistake; and 143 after SIGTERM, with the
-state saved.
+state saved where the log says.
 """
 
 import argparse
@@ -84,7 +84,9 @@ def train_on_node(store: Store, job: Job, rank: int, address: str) -> None:
         supervise(store, job.run_key, job.processes, follower.lost, node=node, restarts=0)
     except SystemExit:
         if follower.orphaned.is_set():
-            raise WorkFailed(f"no step has followed this job for {ORPHANED_SECONDS:g} s; the state is saved") from None
+            raise WorkFailed(
+                f"no step has followed this job for {ORPHANED_SECONDS:g} s; its log says where the state is"
+            ) from None
         raise
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+PREEMPTION_PATIENCE = 17.0
+"""Seconds from SIGTERM to finish the step and get the state into the store; what is not there then stays on disk."""
+
 
 class Termination:
     """Whether, and since when, the process is told to stop."""
@@ -15,13 +18,17 @@ class Termination:
 
     def note(self, _number: int, _frame: FrameType | None) -> None:
         """The handler of the signal."""
+        self.set()
+
+    def set(self) -> None:
+        """Stop, as another process of the training was told; the first call counts."""
         self._since = self._since or time.monotonic()
 
     def is_set(self) -> bool:
         return self._since is not None
 
     def left(self, seconds: float) -> float:
-        """What is left of `seconds` since the first signal, 0 at least; all of them where there was none here."""
+        """What is left of `seconds` since the process was told, 0 at least; all of them where it was not."""
         return max(0.0, seconds - (time.monotonic() - self._since)) if self._since is not None else seconds
 
 

@@ -27,6 +27,7 @@ from components.recipes.loader import parse_recipe
 from components.running import step_guard
 from components.storage.client import ObjectRef, Store
 from components.storage.settings import StoreSettings, settings_from_environment
+from components.storage.sources import Source
 from components.training.watchdog import Watchdog
 
 WARM_UP = 3
@@ -42,11 +43,11 @@ class Unwritten(Store):
         super().__init__(settings)
         self.folder, self.sizes = folder, dict[str, int]()
 
-    def put_bytes(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> ObjectRef:  # noqa: ARG002
-        self.sizes[key] = len(data)
+    def _put(self, key: str, source: Source, size: int, *_: object) -> ObjectRef:
+        self.sizes[key] = size
         if "/checkpoints/" in key:
-            (self.folder / "checkpoint.safetensors").write_bytes(data)
-        return ObjectRef(key, self.uri(key), len(data), "", datetime.now(UTC))
+            (self.folder / "checkpoint.safetensors").write_bytes(source.read_at(0, size))
+        return ObjectRef(key, self.uri(key), size, "", datetime.now(UTC))
 
 
 class StepClock(Watchdog):

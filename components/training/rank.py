@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from components.training.group import Group
     from components.training.loop import Training
     from components.training.pair import Pair
+    from components.training.preemption import Termination
+    from components.training.uploads import Uploads
 
 
 def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stacks: Path) -> None:
@@ -54,17 +56,36 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
         first = 0 if recovery is None else restore(training, recovery)
         if first:
             progress.say("train", f"going on from step {first} of {training.plan.steps}")
+        checkpoints, stopped = [], ""
         try:
             with Watchdog(limit, stacks) as watchdog:
                 checkpoints = fit(training, first, stop=stop, watchdog=watchdog)
-            training.uploads.finish()
-        except Preempted as stopped:
-            progress.say("train", str(stopped))
-            sys.exit(TERMINATED)
+        except Preempted as preempted:
+            stopped = str(preempted)
+        _finish_uploads(training.uploads, stop, stopped)
     if training.group.leads:
         described = [_described(store, entry) for entry in checkpoints]
         store.put_json(keys.checkpoint_index(run_key), {"run_key": run_key, "checkpoints": described})
         remove_recovery(store, run_key)
+
+
+def _finish_uploads(uploads: "Uploads", stop: "Termination", stopped: str) -> None:
+    """Wait for the store. Ends the process where it was told to stop, unless after the last step all is stored.
+
+    `stopped` says after which step the training stopped; it is empty after the last one.
+    """
+    from components.training.uploads import NotStored
+
+    try:
+        uploads.finish(stop=stop)
+    except NotStored as error:
+        if not stop.is_set():
+            raise
+        progress.say("train", f"{stopped or 'stopped after the last step'}: {error}")
+        sys.exit(TERMINATED)
+    if stopped:
+        progress.say("train", f"{stopped}, state saved in the object store")
+        sys.exit(TERMINATED)
 
 
 def _environment(group: "Group") -> Environment:
@@ -93,12 +114,13 @@ def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Reci
     from components.training.data import TrainingData
     from components.training.group import Group
     from components.training.holdout import EarlyStop, hold_out
+    from components.training.kept import kept_folder
     from components.training.loop import Training
     from components.training.losses import Criterion, min_kept_pixels, root_median_frequency
     from components.training.pair import Pair
     from components.training.precision import check_precision
     from components.training.schedule import plan
-    from components.training.uploads import Uploads, kept_folder
+    from components.training.uploads import Uploads
 
     check_precision(recipe.training.precision)
     group = Group()

@@ -1,6 +1,8 @@
 """The complete training state in the store: a training that was killed goes on from the newest.
 
-Two objects are written in turn, so while one is written, or found damaged, the other is whole.
+Two objects, the slots, are written in turn, so while one is written, or found damaged, the other is whole. A recovery
+gets its slot when its upload begins, the one that the newest stored recovery is not in: of those that wait, some are
+replaced and never stored.
 """
 
 import json
@@ -68,6 +70,11 @@ def recovery_key(run_key: str, slot: int) -> str:
     return keys.run(run_key, f"recovery.{slot}.safetensors")
 
 
+def unplaced_key(run_key: str) -> str:
+    """Names a recovery that has no slot yet: one that waits in memory or on local disk."""
+    return keys.run(run_key, "recovery.safetensors")
+
+
 def newest_recovery(store: Store, run_key: str) -> Recovery | None:
     """The newest state that is whole, and whose checkpoints are in the store; the other is left aside, and named."""
     found = []
@@ -76,7 +83,7 @@ def newest_recovery(store: Store, run_key: str) -> Recovery | None:
         if store.stat(key) is None:
             continue
         try:
-            found.append(_parse(store.get_bytes(key), run_key, slot, store.uri(key)))
+            found.append(parse_recovery(store.get_bytes(key), run_key, store.uri(key), slot))
         except WorkFailed as error:
             progress.say("train", f"a damaged recovery is left aside: {error}")
     stored = {item.key for item in store.list(keys.run(run_key, "checkpoints/"))}
@@ -93,13 +100,14 @@ def remove_recovery(store: Store, run_key: str) -> None:
         store.remove(recovery_key(run_key, slot))
 
 
-def _parse(data: bytes, run_key: str, slot: int, uri: str) -> Recovery:
+def parse_recovery(data: bytes, run_key: str, origin: str, slot: int = 0) -> Recovery:
+    """The recovery in `data`, which `origin` names. Raises WorkFailed where it is damaged or of another run."""
     try:
         header = int.from_bytes(data[:8], "little")
         meta = json.loads(data[8 : 8 + header])["__metadata__"]
         arrays = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise WorkFailed(f"{uri} cannot be read: {error}") from None
+        raise WorkFailed(f"{origin} cannot be read: {error}") from None
     if meta.get("format") != FORMAT or meta.get("run_key") != run_key:
-        raise WorkFailed(f"{uri} is not a recovery of run {run_key}")
+        raise WorkFailed(f"{origin} is not a recovery of run {run_key}")
     return Recovery(int(meta["step"]), arrays, json.loads(meta["notes"]), slot)

@@ -23,7 +23,7 @@ from components.running import PARENT_VARIABLE, TERMINATED
 from components.storage.client import Store
 from components.training import launcher, worker
 from components.training.ending import FAILURE, MISTAKE, disk_full, endings
-from components.training.uploads import deliver_kept, kept_folder
+from components.training.kept import deliver_kept, kept_folder
 from components.training.watchdog import VARIABLE, step_timeout
 
 RESTARTS = 3
@@ -85,20 +85,17 @@ def supervise(
 def _supervise(
     store: Store, run_key: str, processes: int, lost: threading.Event, node: Node | None, restarts: int
 ) -> None:
-    with _termination() as told:
-        for attempt in range(restarts + 1):
-            deliver_kept(store, kept_folder(run_key))
-            with tempfile.TemporaryDirectory(prefix="cps-ranks-") as name:
-                code = _attempt(run_key, processes, Path(name), told, lost, node)
-                if code == 0:
-                    return
-                if node and code == TERMINATED:
-                    sys.exit(TERMINATED)  # another node was told to stop, and all have saved
-                reason = _reason(Path(name), code, told, alone=processes == 1 and node is None)
-            if attempt < restarts:
-                progress.say(
-                    "train", f"{reason}: starting again from the newest recovery ({attempt + 1} of {restarts})"
-                )
+    for attempt in range(restarts + 1):
+        deliver_kept(store, kept_folder(run_key), run_key)  # SIGTERM ends it at once, since nothing is lost by that
+        with _termination() as told, tempfile.TemporaryDirectory(prefix="cps-ranks-") as name:
+            code = _attempt(run_key, processes, Path(name), told, lost, node)
+            if code == 0:
+                return
+            if node and code == TERMINATED:
+                sys.exit(TERMINATED)  # another node was told to stop, and all have saved
+            reason = _reason(Path(name), code, told, alone=processes == 1 and node is None)
+        if attempt < restarts:
+            progress.say("train", f"{reason}: starting again from the newest recovery ({attempt + 1} of {restarts})")
     if node is not None:
         raise TrainingDied(reason)
     raise TrainingDied(

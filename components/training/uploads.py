@@ -1,30 +1,34 @@
 """Uploads in the background and in order, so that a step waits neither for the network nor for a store that is away.
 
-What the store does not take is kept on local disk, and offered again until it does. What it has not taken when the
-training ends is named with its local path, and delivered first when the run goes on.
+Memory stays bounded also where the store is slow: a newer recovery replaces the one that waits, and checkpoints wait on
+local disk. What the store has not taken when the training ends is named with its local path, and delivered first when
+the run goes on.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from urllib.parse import quote, unquote
 
 from components import progress
 from components.errors import WorkFailed
-from components.local_cache import default_cache
 from components.storage.client import ObjectRef, Store
+from components.storage.sources import BytesSource, SourceFailed
+from components.training.kept import kept_path, write_whole
+from components.training.preemption import PREEMPTION_PATIENCE, Termination
 
 PATIENCE = 600.0
-"""Seconds that the end of a training waits for a store that is away."""
+"""Seconds that the end of a training waits for the store."""
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 LAST_SECONDS = 1.0
 """For an upload that is under way when it is given up."""
-PARTIAL = ".part"
+POLL_SECONDS = 0.1
 
 Make = Callable[[], bytes]
+Place = Callable[[], str]
 Done = Callable[[ObjectRef], None]
 
 
@@ -32,11 +36,37 @@ def _nothing(_reference: ObjectRef) -> None:
     return
 
 
-@dataclass(frozen=True)
+class NotStored(WorkFailed):
+    """Not everything is in the store; the text says where the rest is."""
+
+
+@dataclass(eq=False)
 class _Item:
     key: str
     make: Make
     done: Done
+    place: Place
+    replaceable: bool
+    stored: bool = False
+
+    def pack(self) -> bytes:
+        """The bytes, which take the place of what they were made from: the state is in memory once."""
+        data = self.make()
+        self.make = lambda: data
+        return data
+
+
+class _Abandonable(BytesSource):
+    """Bytes whose upload ends soon after it is given up: the process may have to end."""
+
+    def __init__(self, data: bytes, gave_up: threading.Event) -> None:
+        super().__init__(data)
+        self._gave_up = gave_up
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        if self._gave_up.is_set():
+            raise SourceFailed("the upload was given up")
+        return super().read_at(offset, size)
 
 
 class Uploads:
@@ -50,73 +80,114 @@ class Uploads:
         self._failed: Exception | None = None
         self._away = threading.Event()
         self._gave_up = threading.Event()
-        self._writing = threading.Lock()
+        self._packing = threading.Lock()  # both threads pack, and write to and remove from the folder
+        self._on_disk: dict[str, _Item] = {}  # whose bytes the file of a key has
         self._thread = threading.Thread(target=self._work, name="upload", daemon=True)
         self._thread.start()
 
-    def add(self, key: str, make: Make, done: Done = _nothing, *, replaceable: bool = False) -> None:
+    def add(
+        self,
+        key: str,
+        make: Make,
+        done: Done = _nothing,
+        *,
+        replaceable: bool = False,
+        place: Place | None = None,
+    ) -> None:
         """Have `make()` stored at `key`, then call `done` with what was stored; both in the thread, in order.
 
-        While the store is away, what is `replaceable` by a later upload is left out, and the rest goes to disk at once,
-        so that memory does not fill. Raises what an earlier upload failed with for good, such as refused credentials.
+        While the store is away, or something that must be kept waits already, it goes to disk at once, so that memory
+        does not fill. Raises what an earlier upload failed with for good, such as refused credentials.
+
+        Args:
+            replaceable: a later upload of `key` takes the place of this one while this one waits.
+            place: called when the upload begins, says which key to store it at; `key` is then its name until that.
         """
         self._raise_failed()
-        if self._away.is_set():
-            if replaceable:
-                return
-            make = self._on_disk(key, make())
+        item = _Item(key, make, done, place or (lambda: key), replaceable)
+        if not replaceable and (self._away.is_set() or any(not other.replaceable for other in self._waiting())):
+            self._keep_or_say(item)
         with self._changed:
-            self._items.append(_Item(key, make, done))
+            if replaceable:
+                # To the end of the queue: a recovery may only be stored after every checkpoint that it lists.
+                kept = [other for number, other in enumerate(self._items) if number == 0 or other.key != key]
+                self._items = deque(kept)
+            self._items.append(item)
             self._changed.notify()
 
-    def finish(self, patience: float = PATIENCE) -> None:
+    def settled(self, seconds: float) -> bool:
+        """Wait until everything added so far is in the store, for `seconds` at most; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._items, seconds)
+
+    def finish(self, patience: float = PATIENCE, stop: Termination | None = None) -> None:
         """Wait until everything is in the store, for about `patience` seconds at most.
 
-        Raises WorkFailed that names where on this machine the rest lies.
+        When `stop` is set, what is not in the store is first written to disk, since the process may be killed any
+        moment; the store then has what is left of PREEMPTION_PATIENCE. Raises NotStored.
         """
+        stop = stop or Termination()
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join(patience)
-        if self._thread.is_alive():
-            self._gave_up.set()
-            self._thread.join(LAST_SECONDS)  # it may be in the middle of a request that takes long to fail
+        self._join(patience, stop)
+        if stop.is_set() and self._thread.is_alive():
+            self._keep_all()
+            self._thread.join(stop.left(PREEMPTION_PATIENCE))
+        self._gave_up.set()
+        self._thread.join(LAST_SECONDS)  # it may be in the middle of a request that takes long to fail
         self._raise_failed()
-        with self._changed:
-            left = list(self._items)
-        if left:
-            raise WorkFailed(self._leave(left))
+        if lacking := self._keep_all():
+            raise NotStored(self._where(lacking))
 
-    def _leave(self, items: list[_Item]) -> str:
-        """Write to disk what was not stored; says where it is."""
-        kept, without_room = [], []
-        for item in items:
+    def _join(self, patience: float, stop: Termination) -> None:
+        deadline = time.monotonic() + patience
+        while self._thread.is_alive() and time.monotonic() < deadline and not stop.is_set():
+            self._thread.join(POLL_SECONDS)
+
+    def _waiting(self) -> list[_Item]:
+        """What waits behind the first, whose upload is under way."""
+        with self._changed:
+            return list(self._items)[1:]
+
+    def _keep_all(self) -> list[_Item]:
+        """Write to disk what is not in the store, the newest of each key; returns these, also where no room was."""
+        with self._changed:
+            items = [item for item in self._items if not item.stored]
+        newest = {item.key: item for item in items}
+        # In the order of the queue: a recovery takes digests that packing a checkpoint finds.
+        lacking = [item for item in items if newest[item.key] is item]
+        for item in lacking:
             try:
-                self._write(item.key, item.make())
-                kept.append(item.key)
+                self._keep(item)
             except OSError:
-                without_room.append(item.key)
+                continue  # it is said where the process ends without having stored it
+        return [item for item in lacking if not item.stored]
+
+    def _where(self, lacking: list[_Item]) -> str:
+        kept = [item.key for item in lacking if self._on_disk.get(item.key) is item]
+        without_room = [item.key for item in lacking if item.key not in kept]
         parts = []
         if kept:
             names = kept[0] if len(kept) == 1 else f"{kept[0]} and {len(kept) - 1} more"
             parts.append(f"{names} wait in {self._folder}, and the same command on this machine delivers them")
         if without_room:
-            names = ", ".join(without_room)
-            parts.append(f"{names} found no room on this machine's disk, and the same command makes them again")
-        return f"the object store stayed away: {'; '.join(parts)}"
+            parts.append(
+                f"{', '.join(without_room)} found no room on this machine's disk: what they have more than the newest "
+                "stored recovery is lost, and the same command makes it again"
+            )
+        return f"the object store did not take everything in time: {'; '.join(parts)}"
 
     def _work(self) -> None:
         while (item := self._next()) is not None:
             try:
-                if self._failed is None:
-                    reference = self._insist(item.key, item.make())
-                    if reference is None:
-                        return
-                    item.done(reference)
+                if self._failed is None and not self._insist(item):
+                    return
             except Exception as error:  # it is raised in the training's thread
                 self._failed = self._failed or error
             with self._changed:
                 self._items.popleft()
+                self._changed.notify_all()
 
     def _next(self) -> _Item | None:
         """The first item, which stays where it is; None when there is and will be none."""
@@ -124,72 +195,53 @@ class Uploads:
             self._changed.wait_for(lambda: self._items or self._closed)
             return self._items[0] if self._items and not self._gave_up.is_set() else None
 
-    def _insist(self, key: str, data: bytes) -> ObjectRef | None:
-        """What was stored; None where the store stayed away until it was given up."""
+    def _insist(self, item: _Item) -> bool:
+        """Whether the item was stored; False where the store did not take it until it was given up."""
+        with self._packing:
+            data = item.pack()
+        key, source = item.place(), _Abandonable(data, self._gave_up)
         for attempt in count():
             try:
-                reference = self._store.put_bytes(key, data)
+                reference = self._store.put_source(key, source, len(data))
             except WorkFailed as error:
-                if attempt == 0:
+                if attempt == 0 and not self._gave_up.is_set():
                     self._away.set()
-                    self._on_disk(key, data)
+                    self._keep_or_say(item)
                     progress.say("train", f"{error}; training goes on, and what it saves waits in {self._folder}")
                 if self._gave_up.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]):
-                    return None
+                    return False
             else:
-                self._path(key).unlink(missing_ok=True)
+                self._stored(item, reference)
                 if attempt > 0:
                     self._away.clear()
                     progress.say("train", f"the object store is back: {reference.uri} is stored")
-                return reference
+                return True
         raise AssertionError("the loop has no end of its own")
 
-    def _on_disk(self, key: str, data: bytes) -> Make:
-        """What gives the bytes back: from disk, or from memory where the disk has no room."""
-        path = self._path(key)
+    def _stored(self, item: _Item, reference: ObjectRef) -> None:
+        item.done(reference)
+        with self._packing:
+            item.stored = True
+            if self._on_disk.get(item.key) is item:  # and not a newer one, written when the training was stopped
+                kept_path(self._folder, item.key).unlink(missing_ok=True)
+
+    def _keep_or_say(self, item: _Item) -> None:
+        """Have an item wait on disk, or in memory where the disk has no room."""
         try:
-            self._write(key, data)
+            self._keep(item)
         except OSError as error:
-            progress.say("train", f"{key} waits in memory, since {path} cannot be written: {error.strerror}")
-            return lambda: data
-        return path.read_bytes
+            path = kept_path(self._folder, item.key)
+            progress.say("train", f"{item.key} waits in memory, since {path} cannot be written: {error.strerror}")
 
-    def _write(self, key: str, data: bytes) -> None:
-        with self._writing:
-            write_whole(self._path(key), data)
-
-    def _path(self, key: str) -> Path:
-        return self._folder / quote(key, safe="")
+    def _keep(self, item: _Item) -> None:
+        path = kept_path(self._folder, item.key)
+        with self._packing:
+            if item.stored or self._on_disk.get(item.key) is item:
+                return
+            write_whole(path, item.pack())
+            self._on_disk[item.key] = item
+            item.make = path.read_bytes
 
     def _raise_failed(self) -> None:
         if self._failed is not None:
             raise self._failed
-
-
-def kept_folder(run_key: str) -> Path:
-    """Where a training leaves what the object store could not take."""
-    return default_cache() / "waiting" / run_key
-
-
-def deliver_kept(store: Store, folder: Path) -> None:
-    """Store what an earlier training of the run had to leave on this machine's disk."""
-    if not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir(), key=lambda item: item.stat().st_mtime):
-        if path.suffix == PARTIAL:
-            path.unlink()
-            continue
-        reference = store.put_bytes(unquote(path.name), path.read_bytes())
-        path.unlink()
-        progress.say("train", f"delivered what waited on disk: {reference.uri}")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """The file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

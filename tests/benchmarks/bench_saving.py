@@ -55,9 +55,10 @@ def main() -> None:
 def stretch(training: "Training", steps: int, *, saving: bool, computing: bool = True) -> tuple[float, float]:
     """Seconds for the steps, until all that was saved is stored; and seconds in which nothing was computed for it."""
     from components.training import loop
+    from components.training.kept import kept_folder
     from components.training.loader import ahead
     from components.training.preemption import Termination
-    from components.training.uploads import Uploads, kept_folder
+    from components.training.uploads import Uploads
 
     held = 0.0
 
@@ -82,7 +83,7 @@ def stretch(training: "Training", steps: int, *, saving: bool, computing: bool =
             continue
         timed(loop._log, training, step, pace)
         if step == steps // 2:
-            timed(loop._save_recovery, training, step + 1, last=True)
+            timed(loop._save_recovery, training, step + 1)
             timed(loop._save_checkpoint, training, 1, step)
     training.uploads.finish()
     return time.perf_counter() - began, held

@@ -173,7 +173,9 @@ def test_a_job_that_no_step_follows_saves_its_state_and_ends(store, monkeypatch)
     monkeypatch.setattr(node, "_own_address", lambda address: address)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with pytest.raises(WorkFailed, match=r"no step has followed this job for 0\.3 s; the state is saved"):
+        with pytest.raises(
+            WorkFailed, match=r"no step has followed this job for 0\.3 s; its log says where the state is"
+        ):
             node.train_on_node(store, JOB_OF_RUN, 0, "203.0.113.9")
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -8,7 +8,8 @@ import pytest
 
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
-from components.training.uploads import Uploads, deliver_kept
+from components.training.kept import deliver_kept
+from components.training.uploads import Uploads
 from pipeline.services import services_down, services_up
 
 
@@ -51,13 +52,14 @@ def test_a_store_that_goes_away_and_comes_back_misses_nothing(home, tmp_path, ca
         time.sleep(0.1)
     assert [path.read_bytes() for path in kept.iterdir()] == [b"first"]
     uploads.add("runs/x/checkpoints/epoch-0002", lambda: b"second")
+    uploads.add("runs/x/recovery.0", lambda: b"old state", replaceable=True)
     uploads.add("runs/x/recovery.0", lambda: b"state", replaceable=True)
     assert sorted(path.read_bytes() for path in kept.iterdir()) == [b"first", b"second"]
     services_up(home, tracking=False)
     uploads.finish(120)
     assert store.get_bytes("runs/x/checkpoints/epoch-0001") == b"first"
     assert store.get_bytes("runs/x/checkpoints/epoch-0002") == b"second"
-    assert store.stat("runs/x/recovery.0") is None, "a later one will replace it"
+    assert store.get_bytes("runs/x/recovery.0") == b"state"
     assert list(kept.iterdir()) == []
     said = capsys.readouterr().err
     assert "training goes on, and what it saves waits in" in said
@@ -75,7 +77,7 @@ def test_what_could_not_be_stored_is_named_and_delivered_by_the_next_training(ho
     with pytest.raises(WorkFailed, match=r"runs/x/recovery.0 and 1 more wait in .*kept, and the same command"):
         uploads.finish(0.5)
     services_up(home, tracking=False)
-    deliver_kept(store, kept)
+    deliver_kept(store, kept, "x")
     assert store.get_bytes("runs/x/recovery.0") == b"state"
     assert store.get_bytes("runs/x/checkpoints/epoch-0001") == b"first"
     assert list(kept.iterdir()) == []
@@ -118,5 +120,5 @@ def test_refused_credentials_are_said_at_the_next_upload(store, tmp_path):
 
 
 def test_nothing_kept_is_nothing_to_deliver(store, tmp_path):
-    deliver_kept(store, tmp_path / "none")
+    deliver_kept(store, tmp_path / "none", "x")
     assert store.list("") == []

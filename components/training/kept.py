@@ -1,0 +1,72 @@
+"""The local folder for what the object store has not taken, and its delivery when the run goes on."""
+
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from components import progress
+from components.errors import WorkFailed
+from components.local_cache import default_cache
+from components.storage.client import Store
+from components.training.recovery import newest_recovery, parse_recovery, recovery_key, unplaced_key
+
+PARTIAL = ".part"
+
+
+def kept_folder(run_key: str) -> Path:
+    """Where a training leaves what the object store has not taken."""
+    return default_cache() / "waiting" / run_key
+
+
+def kept_path(folder: Path, key: str) -> Path:
+    return folder / quote(key, safe="")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def deliver_kept(store: Store, folder: Path, run_key: str) -> None:
+    """Store what an earlier training of the run had to leave on this machine's disk.
+
+    The recovery goes last, since it lists the checkpoints. Each file is removed after it is stored, so a delivery that
+    is killed starts again with what is left.
+    """
+    if not folder.is_dir():
+        return
+    recovery = kept_path(folder, unplaced_key(run_key))
+    for path in sorted(folder.iterdir(), key=lambda item: item.stat().st_mtime):
+        if path.suffix == PARTIAL:
+            path.unlink()
+        elif path != recovery:
+            _deliver(store, path, unquote(path.name))
+    if recovery.exists():
+        _deliver_recovery(store, recovery, run_key)
+
+
+def _deliver_recovery(store: Store, path: Path, run_key: str) -> None:
+    """Store the recovery in the slot that the newest complete one is not in, unless that one is as new."""
+    try:
+        step = parse_recovery(path.read_bytes(), run_key, str(path)).step
+    except WorkFailed as error:
+        progress.say("train", f"a damaged recovery is left aside: {error}")
+        path.unlink()
+        return
+    newest = newest_recovery(store, run_key)
+    if newest is not None and newest.step >= step:
+        progress.say("train", f"{path} is not needed: the store has the recovery of step {newest.step}")
+        path.unlink()
+        return
+    _deliver(store, path, recovery_key(run_key, 1 - newest.slot if newest else 0))
+
+
+def _deliver(store: Store, path: Path, key: str) -> None:
+    reference = store.put_file(key, path)
+    path.unlink()
+    progress.say("train", f"delivered what waited on disk: {reference.uri}")
