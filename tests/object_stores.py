@@ -1,6 +1,7 @@
 """A real object store that tests kill and bring back, a line to it that tests cut, and a disk that fills up."""
 
 import contextlib
+import math
 import resource
 import secrets
 import select
@@ -20,6 +21,8 @@ from components.storage.settings import StoreSettings
 from pipeline.services import object_store
 from pipeline.services.ports import LOOPBACK, answers, free_internal_ports
 from pipeline.services.state import write_identities
+
+PIECE = 1 << 16  # bytes that a line carries at once
 
 
 class Server:
@@ -60,13 +63,20 @@ class Server:
 
 
 class Line:
-    """Forwards a port to another; each entry of `cuts` ends a connection after so many bytes of the direction."""
+    """Forwards a port to another; each entry of `cuts` ends a connection after so many bytes of the direction.
 
-    def __init__(self, port: int, cuts: list[int], *, upstream: bool, host: str = LOOPBACK) -> None:
-        self.port, self.cuts, self.upstream = port, cuts, upstream
+    `rate`, which may be changed at any time, is how many bytes a second it carries to that port, over all connections.
+    """
+
+    def __init__(
+        self, port: int, cuts: list[int], *, upstream: bool, host: str = LOOPBACK, rate: float = math.inf
+    ) -> None:
+        self.port, self.cuts, self.upstream, self.rate = port, cuts, upstream, rate
         self.carried = 0
-        self._lock = threading.Lock()
+        self._lock, self._slot = threading.Lock(), threading.Lock()
         self._listener = socket.create_server((host, 0))
+        if rate < math.inf:  # else the kernel takes megabytes at once
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE)
         self.address = f"http://{host}:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -80,16 +90,19 @@ class Line:
                 threading.Thread(target=self._forward, args=(client,), daemon=True).start()
 
     def _forward(self, client: socket.socket) -> None:
-        with client, socket.create_connection((LOOPBACK, self.port)) as server, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), client, socket.create_connection((LOOPBACK, self.port)) as server:
             other, done = {client: server, server: client}, 0
             while True:
                 for end in select.select(list(other), [], [])[0]:
-                    data = end.recv(1 << 16)
+                    data = end.recv(PIECE)
                     if not data:
                         return
                     if end is (client if self.upstream else server):
                         done += len(data)
                         self.carried += len(data)
+                    if end is client and self.rate < math.inf:
+                        with self._slot:
+                            time.sleep(len(data) / self.rate)
                     other[end].sendall(data)
                 if self._cut(done):
                     return
@@ -103,9 +116,11 @@ class Line:
 
 
 @contextmanager
-def line_to(settings: StoreSettings, cuts: list[int], *, upstream: bool, host: str = LOOPBACK) -> Iterator[Line]:
+def line_to(
+    settings: StoreSettings, cuts: list[int], *, upstream: bool, host: str = LOOPBACK, rate: float = math.inf
+) -> Iterator[Line]:
     """`host` is the address that the line is reached at, of this machine."""
-    line = Line(int(settings.host.rpartition(":")[2]), cuts, upstream=upstream, host=host)
+    line = Line(int(settings.host.rpartition(":")[2]), cuts, upstream=upstream, host=host, rate=rate)
     try:
         yield line
     finally:

@@ -1,7 +1,9 @@
 """The train step in processes of its own, on a real store: stopped, killed, damaged, and bit-equal all the same."""
 
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +14,11 @@ import pytest
 
 from components.dataset.step import prepare_dataset, split_step
 from components.storage import keys
-from components.training.recovery import recovery_key
+from components.training.kept import kept_folder, kept_path
+from components.training.loop import SETTLE_SECONDS
+from components.training.recovery import recovery_key, unplaced_key
 from components.training.step import finished_index
+from tests.object_stores import line_to
 
 pytestmark = pytest.mark.slow
 
@@ -187,3 +192,36 @@ def test_two_processes_die_with_the_one_that_watches_them_and_go_on(store, run_k
     assert code == 0, text
     assert "going on from step" in text
     assert len(digests(store, run_key)) == 3
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("percent", "killed"), [("28%", False), ("100%", False), ("100%", True)])
+def test_told_to_stop_by_a_slow_store_the_state_is_on_disk(store, run_key, environment, undisturbed, percent, killed):
+    waiting = kept_folder(run_key)
+    with line_to(store.settings, [], upstream=True, rate=30_000) as line:
+        environment = {**environment, "AWS_ENDPOINT_URL": line.address}
+        stopped = start(run_key, environment)
+        while percent not in (seen := stopped.stderr.readline()):
+            assert seen
+        if percent == "100%":  # until it waits for its last uploads
+            time.sleep(SETTLE_SECONDS + 2)
+        stopped.send_signal(signal.SIGTERM)
+        if killed:
+            while not kept_path(waiting, unplaced_key(run_key)).exists():
+                assert stopped.poll() is None
+                time.sleep(0.02)
+            kill_with_all_below(stopped, 1)
+        else:
+            code, text = finish(stopped)
+            assert code == 143, text
+            after = "the last step" if percent == "100%" else r"step \d+ of 36"
+            assert re.search(rf"stopped after {after}: the object store .* wait in {waiting}, and the same", text)
+            assert "state saved" not in text
+        assert kept_path(waiting, unplaced_key(run_key)).exists()
+        line.rate = math.inf
+        code, text = finish(start(run_key, environment))
+        assert code == 0, text
+        assert re.search(r"going on from step \d+ of 36", text)
+        assert percent != "100%" or "going on from step 36" in text, "nothing is computed twice"
+    assert digests(store, run_key) == undisturbed
+    assert list(waiting.iterdir()) == []
