@@ -127,7 +127,8 @@ def test_a_bit_that_flips_on_the_way_is_refused_and_sent_again(
         body = arguments.get("body")
         if method == "PUT" and not damaged:
             damaged.append(url)
-            arguments["body"] = body[:100] + bytes([body[100] ^ 1]) + body[101:]
+            data = body.read(len(body))
+            arguments["body"] = data[:100] + bytes([data[100] ^ 1]) + data[101:]
         return send(method, url, **arguments)
 
     store._client._http.urlopen = flip_once
@@ -135,6 +136,19 @@ def test_a_bit_that_flips_on_the_way_is_refused_and_sent_again(
     assert len(damaged) == 1
     assert store.get_bytes("a") == data
     assert store.unfinished_uploads() == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("single", [64 * MB, MB], ids=["one request", "parts"])
+def test_a_slow_line_carries_what_takes_longer_than_a_timeout(
+    store: Store, monkeypatch: pytest.MonkeyPatch, single: int
+) -> None:
+    monkeypatch.setattr("components.storage.transfer.SINGLE", single)
+    data = os.urandom(20 * MB)
+    with line_to(store.settings, [], upstream=True, rate=2 * MB) as line:
+        Store(replace(store.settings, endpoint=line.address)).put_bytes("a", data)
+        assert line.carried < 21 * MB, "sent once"
+    assert store.get_bytes("a") == data
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
