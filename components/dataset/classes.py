@@ -185,6 +185,8 @@ def _with_ids(path: Path, value: Any) -> Any:
     """
     if isinstance(value, list):
         value = {"classes": value}
+    elif isinstance(value, dict) and isinstance(value.get("categories"), list) and "classes" not in value:
+        value = {"classes": value["categories"]}  # as COCO calls them
     elif isinstance(value, dict) and "classes" not in value and value:
         if all(str(key).isdigit() and isinstance(name, str) for key, name in value.items()):
             value = {"classes": [{"id": int(key), "name": name} for key, name in value.items()]}
@@ -313,9 +315,7 @@ def _from_entries(folder: Path, files: tuple[str, ...], entries: Sequence[Entry]
     named = [entry for entry in entries if not entry.is_void]
     path = folder / files[0]
     if not 2 <= len(named) <= 255:
-        raise UserError(
-            f"{path} has {len(named)} classes, and between 2 and 255 are needed: correct it, or add {FILES[0]}"
-        )
+        raise UserError(f"{path} names {len(named)} of 2 to 255 classes: name them all, the background too")
     classes = tuple(
         Class(name=entry.name, color=entry.color or _voc_color(number + 1)) for number, entry in enumerate(named)
     )

@@ -21,6 +21,8 @@ from components.dataset.archive_names import Names
 from components.dataset.scratch import ADVICE
 from components.errors import UserError, WorkFailed
 
+_WINDOWS = 0
+"""Of a zip, the system that its files are from: MS-DOS and what came of it."""
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip")
 
 _CHUNK = 1 << 20
@@ -229,10 +231,12 @@ def _read_zip(archive: Path, _kind: str, limits: Limits) -> Iterator[tuple[str, 
             if mode not in (0, stat.S_IFREG, stat.S_IFDIR):
                 names.add_file(name)
                 raise _not_plain(archive, name, link=mode == stat.S_IFLNK)
-            if member.is_dir():
-                names.add_folder(name)
+            # Some programs of Windows part names by backslashes.
+            parted = name.replace("\\", "/") if member.create_system == _WINDOWS else name
+            if parted.endswith("/"):
+                names.add_folder(parted)
             else:
-                place = names.add_file(name)
+                place = names.add_file(parted)
                 limits.add(member.file_size)
                 yield place, lambda member=member: zipped.open(member)  # type: ignore[misc]
 

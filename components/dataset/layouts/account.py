@@ -13,6 +13,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+import yaml
+
 from components.dataset.class_files import is_class_file
 from components.dataset.classes import FILES
 from components.dataset.layouts.files import CONVERT, files_below, is_hidden, is_picture, looping_links, read_text
@@ -21,7 +23,8 @@ from components.dataset.layouts.model import Layout, Use, counted
 from components.dataset.layouts.names import is_named_like_a_part, is_other, part_of, role_of
 from components.errors import UserError
 
-_TEXTS = (*LIST_SUFFIXES, ".json")
+_STRUCTURED = (".json", ".yaml", ".yml")
+_TEXTS = (*LIST_SUFFIXES, *_STRUCTURED)
 _RATIO = re.compile(r"[0-9]{1,9}[_-][0-9]{1,9}")
 _PART_FIELD = re.compile(r"(?<![\w./-])(train|val|valid|validation|test|training|testing)(?![\w./-])", re.IGNORECASE)
 """A part as a field of a line, as in `000.jpg,train`."""
@@ -204,7 +207,7 @@ class _Names:
             text = read_text(self.top / path) if (self.top / path).stat().st_size <= _LIST_BYTES else ""
         except (OSError, UserError):
             text = ""
-        if path.suffix.lower() == ".json":
+        if path.suffix.lower() in _STRUCTURED:
             names_parts = _names_parts(text)
             return _Kind("list", "refused", _READ_AS_LISTS, str(path)) if names_parts else None
         lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -247,9 +250,15 @@ class _Names:
 
 
 def _names_parts(text: str) -> bool:
-    """Whether a JSON text has parts as its keys, with lists of files."""
+    """Whether a text of JSON or YAML has parts as its keys, with lists of files, at its top or one level below."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = json.loads(text) if text.lstrip().startswith(("{", "[")) else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
         return False
-    return isinstance(value, dict) and any(part_of(str(key)) and isinstance(each, list) for key, each in value.items())
+    levels = [value, *value.values()] if isinstance(value, dict) else []
+    return any(
+        part_of(str(key)) and isinstance(each, list)
+        for level in levels
+        if isinstance(level, dict)
+        for key, each in level.items()
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.dataset.classes import known_classes, read_classes
-from components.dataset.layouts.lists import all_labeled, first_names, inside, read_list
+from components.dataset.layouts.lists import all_labeled, first_name, inside, list_lines, read_list
 from components.dataset.layouts.model import Layout
 from components.dataset.manifest import Lists, RatioLists, Sample
 from components.errors import UserError
@@ -51,8 +51,8 @@ def _test(root: Path) -> tuple[Sample, ...]:
 def _pools(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     # The lists come with every copy of the dataset, their images with few: nobody misses them until they are asked for.
     for path in sorted((root / _CONFIG / "coarse_split").glob("*.txt")):
-        names = first_names(root, f"{_CONFIG}/coarse_split/{path.name}")
-        yield path.stem, tuple(dict.fromkeys(str(inside(name, where)) for where, name in names))
+        lines = list_lines(root, f"{_CONFIG}/coarse_split/{path.name}")
+        yield path.stem, tuple(dict.fromkeys(str(inside(first_name(line), where)) for where, line in lines))
 
 
 def _ratio_lists(root: Path) -> Iterator[tuple[str, RatioLists]]:

@@ -72,7 +72,7 @@ def read(root: Path, _top: Path, name: str) -> Layout:
     if not parts["val"] and (all(pairs.images.values()) or not any(pairs.images.values())):
         parts |= held_out(parts["train"])
         notes.append(f"no val folder: {len(parts['val'])} images are held out for it, by their names")
-    _check_val(root, parts)
+    _check_val(root, parts, pairs)
     lists = Lists(
         classes=declared.classes,
         ignore_index=declared.ignore_index,
@@ -133,11 +133,13 @@ def _check_train(root: Path, parts: dict[Part, tuple[Sample, ...]], pairs: Pairs
         raise UserError(f"dataset {root}: no training image has a label of its name; {image} has none{hint}")
 
 
-def _check_val(root: Path, parts: dict[Part, tuple[Sample, ...]]) -> None:
+def _check_val(root: Path, parts: dict[Part, tuple[Sample, ...]], pairs: Pairs) -> None:
     """Raise UserError where there is nothing to measure by."""
     if not parts["val"]:
+        other = next((f"; {image} is in no part" for image, part in pairs.images.items() if part is None), "")
         raise UserError(
-            f"dataset {root} has no validation images beside {_counts(parts)}: add a val folder with images and labels"
+            f"dataset {root} has no validation images beside {_counts(parts)}{other}: "
+            "add a folder val with images and labels, or rename one"
         )
     bare = next((sample.image for sample in parts["val"] if sample.label is None), None)
     if bare:

@@ -4,7 +4,9 @@ A list is called by its part: train.txt, val_list.txt, validation.txt, unlabelle
 labels' folders, or in lists/ or splits/. Tabs, commas, | or spaces separate the two names of a line.
 """
 
+import posixpath
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -129,6 +131,7 @@ class _Finder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._elsewhere = ""
+        self._list_folder = ""
         self._paired = False
         self._by_stem: dict[str, list[str]] | None = None
         self._found: Pairs | None = None
@@ -147,7 +150,7 @@ class _Finder:
 
         An absolute name may be that of another machine: its end counts, unless `whole` asks for all of it.
         """
-        for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
+        for spelled in self._spellings(name):
             parts = PurePosixPath(self._below(spelled).lstrip("/")).parts
             if not parts or ".." in parts:
                 continue
@@ -161,8 +164,17 @@ class _Finder:
                     return str(PurePosixPath(*parts[start:]))
         return None
 
+    def _spellings(self, name: str) -> Iterator[str]:
+        """A name as it is, and as it may be meant: with other slashes, in Unicode's forms, from the list's folder."""
+        forward = name.replace("\\", "/")
+        beside = posixpath.normpath(posixpath.join(self._list_folder, forward))
+        yield from dict.fromkeys((name, forward, *(unicodedata.normalize(form, forward) for form in ("NFC", "NFD"))))
+        if self._list_folder and not beside.startswith(".."):
+            yield beside
+
     def samples(self, name: str, *, labels: bool) -> tuple[Sample, ...]:
         """The images of a list, with their labels."""
+        self._list_folder = posixpath.dirname(name)
         return read_list(self.root, name, labels=labels, find=self)
 
     def paired(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
@@ -248,7 +260,7 @@ def read_list(root: Path, name: str, *, labels: bool = True, find: Existing = ex
 
 
 def list_lines(root: Path, name: str) -> list[tuple[str, str]]:
-    """Where each line is, and what it says."""
+    """Where each line is, and what it says; comments, which begin with #, left out."""
     path = root / name
     try:
         lines = read_text(path).splitlines()
@@ -256,12 +268,16 @@ def list_lines(root: Path, name: str) -> list[tuple[str, str]]:
         raise UserError(f"dataset {root} has no {name}: add it, a line is `image label`") from None
     except OSError as error:
         raise UserError(f"list {path} cannot be read: {error.strerror}") from None
-    return [(f"{path}:{number}", line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    return [
+        (f"{path}:{number}", line.strip())
+        for number, line in enumerate(lines, start=1)
+        if line.strip() and not line.startswith("#")
+    ]
 
 
-def first_names(root: Path, name: str) -> list[tuple[str, str]]:
-    """Where each line is, and the first of its names, for lists of known files or ids."""
-    return [(where, fields[0]) for where, line in list_lines(root, name) if (fields := next(_splits(line)))]
+def first_name(line: str) -> str:
+    """The first of a line's names."""
+    return next(_splits(line))[0]
 
 
 def line_names(line: str, where: str, *there: Callable[[str], object]) -> list[str]:
@@ -294,7 +310,7 @@ def _splits(line: str) -> Iterator[list[str]]:
     """The ways to part a line, the likeliest first; two names each from the second on."""
     separator = next((each for each in _SEPARATORS if each in line), None)
     if separator is not None:
-        yield [field.strip() for field in line.split(separator) if field.strip()]
+        yield [field.strip().strip("\"'") for field in line.split(separator) if field.strip()]
     else:
         yield line.split()
     spaces = [match.span() for match in re.finditer(r"\s+", line)]

@@ -5,6 +5,7 @@ Datasets spell the same things differently: `val`, `Valid` or `validation_images
 """
 
 import re
+import unicodedata
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -96,7 +97,7 @@ def residue(name: str) -> str:
 
 def label_stems(path: PurePosixPath) -> list[str]:
     """The stems that the image of a label may have, the likeliest first: `x` for x_mask.png, mask_x.png, x.jpg.png."""
-    stem = path.stem
+    stem = unicodedata.normalize("NFC", path.stem)  # a Mac writes accents apart from their letters
     found = [stem]
     for text in (stem, _PICTURE_SUFFIX.sub("", stem)):
         found.append(text)
@@ -108,8 +109,9 @@ def label_stems(path: PurePosixPath) -> list[str]:
 
 def image_stems(path: PurePosixPath) -> list[str]:
     """The stems by which labels may name an image: its own, and that without `_image`, `_leftImg8bit` …"""
-    match = _IMAGE_ENDING.fullmatch(path.stem)
-    return [path.stem, match["stem"]] if match else [path.stem]
+    stem = unicodedata.normalize("NFC", path.stem)
+    match = _IMAGE_ENDING.fullmatch(stem)
+    return [stem, match["stem"]] if match else [stem]
 
 
 def is_other(path: PurePosixPath) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from components.dataset.classes import Declared, known_classes, read_classes
 from components.dataset.layouts.files import SUFFIXES, pictures
 from components.dataset.layouts.folders import held_out
-from components.dataset.layouts.lists import first_names
+from components.dataset.layouts.lists import first_name, list_lines
 from components.dataset.layouts.model import Layout
 from components.dataset.layouts.ratio_lists import own_ratio_lists, ratio_list_files
 from components.dataset.manifest import Lists, Sample
@@ -135,13 +135,17 @@ class _Voc:
 
     def _ids(self, name: str) -> list[tuple[str, str]]:
         """Where each line is, and its id; some lists have `/JPEGImages/<id>.jpg /SegmentationClassAug/<id>.png`."""
-        lines = first_names(self.root, name)
+        lines = list_lines(self.root, name)
         self.read.add(self.name(name))
         if not lines:
             raise UserError(f"{self.root / name} is empty: a line is the id of an image")
-        return [(where, self._id(PurePosixPath(first.replace("\\", "/")).name)) for where, first in lines]
+        return [(where, self._id(line)) for where, line in lines]
 
-    def _id(self, name: str) -> str:
+    def _id(self, line: str) -> str:
+        """The whole line, where there is an image of this name, or else what its first name says."""
+        if line in self._by_id:
+            return line
+        name = PurePosixPath(first_name(line).replace("\\", "/")).name
         stem, ending, suffix = name.rpartition(".")
         return stem if ending and f".{suffix.lower()}" in SUFFIXES else name
 

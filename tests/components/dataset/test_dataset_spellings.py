@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -262,7 +263,8 @@ CLASS_FILES = {
     "label_colors.txt": "0 0 0\tbackground\n220 20 60\tcat\n0 0 142\tdog\n",
     "data.yaml": "nc: 3\nnames: [background, cat, dog]\n",
     "classes.yaml": "classes: [background, cat, dog]\n",
-    "classes.json": '["background", "cat", "dog"]',
+    "classes.json": '{"categories": [{"id": 0, "name": "background"}, {"id": 1, "name": "cat"}, '
+    '{"id": 2, "name": "dog"}]}',
     "classes.yml": "{0: background, 1: cat, 2: dog}\n",
     "classes.csv": "id;name;r;g;b\n0;background;0;0;0\n1;cat;220;20;60\n2;dog;0;0;142\n",
     "labels.csv": "background,#000000\ncat,#dc143c\ndog,#00008e\n",
@@ -315,7 +317,7 @@ def test_a_name_that_says_void_is_void(tmp_path: Path) -> None:
     assert layout.notes == ("classes from class_dict.csv", "'Void' is void, by its name")
 
 
-@pytest.mark.parametrize("ending", ["csv", "json"])
+@pytest.mark.parametrize("ending", ["csv", "json", "yaml"])
 def test_a_split_that_is_not_read_is_refused(tmp_path: Path, ending: str) -> None:
     pairs = write_dataset(tmp_path, "images/{part}{name}x.jpg", "labels/{part}{name}x.png")
     write_classes(tmp_path, *NAMES[:2])
@@ -345,7 +347,7 @@ def test_val_is_held_out_of_train_where_there_is_test_alone(tmp_path: Path) -> N
     assert counts(layout) == (18, 2, 3, 0)
     assert layout.notes == ("no val folder: 2 images are held out for it, by their names",)
     photograph(tmp_path / "check/00.jpg", 1)
-    assert "has no validation images beside 20 train, 3 test" in refusal(tmp_path)
+    assert "has no validation images beside 20 train, 3 test; check/00.jpg is in no part" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["labels/train/00.json", "labels/train/00.txt", "annotations/instances_train.json"])
@@ -377,6 +379,50 @@ def test_lists_under_any_name_and_separator(tmp_path: Path, names: tuple[str, st
     layout = read_layout(tmp_path)
     assert (layout.kind, counts(layout)) == ("lists", (4, 2, 0, 0))
     assert layout.lists.train[1].label == "masks/train_01.png"
+
+
+def test_lists_with_comments_quotes_and_names_from_their_own_folder(tmp_path: Path) -> None:
+    pairs = write_dataset(tmp_path)
+    write_classes(tmp_path, *NAMES[:2])
+    (tmp_path / "lists").mkdir()
+    for part, names in pairs.items():
+        lines = "".join(f'"../{image}", "../{label}"\n' for image, label in names)
+        (tmp_path / f"lists/{part}.csv").write_text(f"# made by hand\nimage,mask\n{lines}")
+    assert counts(read_layout(tmp_path)) == (4, 2, 0, 0)
+    (tmp_path / "lists/val.csv").write_text("../../etc/passwd\n")
+    assert "leads out of the dataset's folder" in refusal(tmp_path)
+
+
+def test_accents_are_one_letter_or_two(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    pairs = write_dataset(tmp_path, f"images/{{part}}/{composed}{{name}}.jpg", f"labels/{{part}}/{apart}{{name}}.png")
+    write_classes(tmp_path, *NAMES[:2])
+    assert counts(read_layout(tmp_path)) == (4, 2, 0, 0)
+    for part, names in pairs.items():
+        lines = "".join(f"{image} {label}\n" for image, label in names)
+        (tmp_path / f"{part}.txt").write_text(unicodedata.normalize("NFC", lines))
+    layout = read_layout(tmp_path)
+    assert (layout.kind, counts(layout)) == ("lists", (4, 2, 0, 0))
+
+
+def test_a_folder_of_no_part_is_named_where_val_is_missed(tmp_path: Path) -> None:
+    write_dataset(tmp_path, parts={"train": 4, "holdout": 2})
+    write_classes(tmp_path, *NAMES[:2])
+    assert refusal(tmp_path) == (
+        f"dataset {tmp_path} has no validation images beside 4 train; images/holdout/00.jpg is in no part: add a "
+        "folder val with images and labels, or rename one"
+    )
+
+
+def test_ids_of_voc_may_have_spaces(tmp_path: Path) -> None:
+    pairs = write_dataset(tmp_path, "JPEGImages/{part} ({name}).jpg", "SegmentationClass/{part} ({name}).png")
+    write_classes(tmp_path, *NAMES[:2])
+    sets = tmp_path / "ImageSets/Segmentation"
+    sets.mkdir(parents=True)
+    for part, names in pairs.items():
+        (sets / f"{part}.txt").write_text("".join(f"{Path(image).stem}\n" for image, _ in names))
+    layout = read_layout(tmp_path)
+    assert (layout.kind, counts(layout)) == ("voc", (4, 2, 0, 0))
 
 
 def test_lists_of_stems_and_a_header(tmp_path: Path) -> None:

@@ -117,3 +117,16 @@ def test_stems() -> None:
     assert [archive_stem(name) for name in ("camvid.tar.gz", "A.ZIP", "b.tgz", "c.tar", "d.png")] == [
         "camvid", "A", "b", "c", None,
     ]  # fmt: skip
+
+
+def test_a_zip_made_on_windows_has_folders(tmp_path: Path) -> None:
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for name in ("images\\", "images\\a.txt", "labels\\b\\c.txt"):
+            member = zipfile.ZipInfo(name)
+            member.create_system = 0
+            zipped.writestr(member, b"" if name.endswith("\\") else b"text")
+    (tmp_path / "out").mkdir()
+    unpack(archive, tmp_path / "out", "test")
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
+    assert found == {"images", "images/a.txt", "labels", "labels/b", "labels/b/c.txt"}
