@@ -279,5 +279,6 @@ def test_a_preparation_that_is_interrupted_is_completed_by_the_next(
         assert len(reader.manifest.train) == 120
     after = {ref.key: ref.modified for ref in store.list("datasets/")}
     assert before.items() <= after.items()  # what was there is not uploaded again
-    assert len(after) == len(reader.manifest.shards) + 2  # the manifest, and which classes each label shows
+    # The manifest, which classes each label shows, and which dataset these files are.
+    assert len(after) == len(reader.manifest.shards) + 3
     assert list((tmp_path / "work").iterdir()) == []
