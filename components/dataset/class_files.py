@@ -62,7 +62,8 @@ def read_entries(path: Path, text: str) -> list[Entry]:
     if path.name.lower() in _YAML:
         return _of_yaml(path, text)
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if lines and all(_HEADER.fullmatch(field) for field in _fields(lines[0][1])) and len(lines) > 1:
+    header = _fields(lines[0][1]) if lines else []
+    if len(header) > 1 and all(map(_HEADER.fullmatch, header)) and len(lines) > 1:
         del lines[0]
     lines = [(number, line) for number, line in lines if not line.startswith("#")]
     entries = [_entry(path, number, line) for number, line in lines]
@@ -77,6 +78,8 @@ def read_entries(path: Path, text: str) -> list[Entry]:
 def _entry(path: Path, number: int, line: str) -> Entry:
     """A line's name, and its value or colour where it has numbers."""
     fields = _fields(line)
+    if len(fields) == len(line.split()) and not fields[0].isdigit() and sum(map(str.isdigit, fields)) < 3:
+        return Entry(line)  # `level 2` is a name
     numbers = [int(field) for field in fields if field.isdigit()]
     words = [field for field in fields if not field.isdigit()]
     color: RGB | None = None
@@ -108,7 +111,7 @@ def _fields(line: str) -> list[str]:
 
 def _of_yaml(path: Path, text: str) -> list[Entry]:
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=yaml.BaseLoader)  # as text: `off` is a name
     except yaml.YAMLError as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     names: Any = value.get("names") if isinstance(value, dict) else None

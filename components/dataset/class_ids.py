@@ -92,7 +92,8 @@ def with_class_ids(layout: Layout, folder: Path, *, keep_going: bool = False) ->
         if reading.is_plain:
             return replace(layout, refused=reading.refused, label_facts=facts)
     labels = {sample.label for sample in _samples(layout.lists) if sample.label is not None}
-    mapped = {name: name if name in reading.refused else _mapped_name(name) for name in sorted(labels)}
+    ending = "_L" if layout.label_colors is not None else ""
+    mapped = {name: name if name in reading.refused else _mapped_name(name, ending) for name in sorted(labels)}
     with writing(folder):
         refused = dict(_write(layout, mapped, folder, reading, keep_going=keep_going))
     return replace(
@@ -113,7 +114,7 @@ def read_as(declared: Declared, facts: Mapping[str, FileFacts], kind: str = "") 
         facts: of every label, by name. Those that cannot be decoded are left to the checks.
         kind: of the layout, which says whose classes it takes for granted.
     """
-    pixels = {name: each.pixels for name, each in facts.items() if each.pixels is not None}
+    pixels = _grey_by_color({name: each.pixels for name, each in facts.items() if each.pixels is not None})
     refused = {name: problem for name, each in pixels.items() if (problem := _unfit(name, each, declared))}
     fit = {name: each for name, each in pixels.items() if name not in refused}
     by_color, conflicts = _palettes({name: each for name, each in fit.items() if each.kind == "palette"}, declared)
@@ -124,6 +125,7 @@ def read_as(declared: Declared, facts: Mapping[str, FileFacts], kind: str = "") 
         if name not in refused and name not in by_color and _has_values(each, declared)
     ]
     values, notes = _values({value for each in by_value for value in _value_counts(each)}, declared)
+    refused |= _mixed_binary(fit, values, declared)
     notes += _notes(fit.values(), declared, by_color=bool(by_color))
     shown = {values[value] for each in by_value for value in _value_counts(each) if value in values}
     # PASCAL's own names say whose classes a few of its images show.
@@ -140,6 +142,27 @@ def read_as(declared: Declared, facts: Mapping[str, FileFacts], kind: str = "") 
         refused=refused,
         notes=tuple(notes),
     )
+
+
+def _grey_by_color(pixels: Mapping[str, LabelPixels]) -> dict[str, LabelPixels]:
+    """The same labels, where a black one among painted ones is painted, too."""
+    painted = any(each.kind == "colors" and not each.is_grey for each in pixels.values())
+    return {name: replace(each, painted=painted) if each.kind == "colors" else each for name, each in pixels.items()}
+
+
+def _mixed_binary(
+    fit: Mapping[str, LabelPixels], values: Mapping[int, int], declared: Declared
+) -> dict[str, tuple[str, str]]:
+    """Two classes of which some labels have 1 and others 255, and none has both: 255 may be class 1 or void."""
+    if len(declared.classes) != 2 or declared.ignores_255 or values.get(255) != declared.ignore_index:
+        return {}
+    counts = {name: set(_value_counts(each)) for name, each in fit.items()}
+    ones = [name for name, found in counts.items() if 1 in found and 255 not in found]
+    highs = [name for name, found in counts.items() if 255 in found and 1 not in found and 0 in found]
+    if not ones or not highs or any({1, 255} <= found for found in counts.values()):
+        return {}
+    text = f"label {highs[0]} has 0 and 255, and label {ones[0]} has 1: say in classes.json whether 255 is void"
+    return {highs[0]: ("ids", f'{text} ("ignore_index": 255) or class 1 ("values": [1, 255])')}
 
 
 def _notes(labels: Iterable[LabelPixels], declared: Declared, *, by_color: bool) -> Iterator[str]:
@@ -197,6 +220,13 @@ def _palettes(pixels: Mapping[str, LabelPixels], declared: Declared) -> tuple[se
         used = {index: color for index, color in each.palette.items() if not _is_void(index, declared)}
         if all(color == (index, index, index) for index, color in used.items()):
             continue  # a ramp of greys says nothing of classes
+        if not declared.colors and _is_shuffled_grey(used):
+            refused[name] = (
+                "palette",
+                f"label {name} has a palette of greys in another order than its indices, and either may count: "
+                "save ids as 8-bit grey",
+            )
+            continue
         known = {index: color for index, color in used.items() if color in declared.colors}
         at_home = all(declared.values.get(index) == declared.colors[color] for index, color in known.items())
         if len(known) == len(used) and not at_home:
@@ -220,6 +250,11 @@ def _palettes(pixels: Mapping[str, LabelPixels], declared: Declared) -> tuple[se
                         'save ids as 8-bit grey, or give each class its "color" in classes.json',
                     )
     return by_color, refused
+
+
+def _is_shuffled_grey(used: Mapping[int, RGB]) -> bool:
+    greys = [color[0] for _, color in sorted(used.items()) if len(set(color)) == 1]
+    return len(greys) == len(used) > 1 and greys != sorted(greys)
 
 
 def _values(found: set[int], declared: Declared) -> tuple[dict[int, int], list[str]]:
@@ -248,7 +283,9 @@ def _has_values(pixels: LabelPixels, declared: Declared) -> bool:
     """Whether a label goes by values: a grey one, a palette's indices, or colours that are greys and no class's."""
     if pixels.kind != "colors":
         return pixels.kind in ("values", "palette")
-    return pixels.is_grey and not all(color in declared.colors for color in pixels.colors or ())
+    if pixels.painted or not pixels.is_grey:
+        return False
+    return not all(color in declared.colors for color in pixels.colors or ())
 
 
 def _value_counts(pixels: LabelPixels) -> Iterable[int]:
@@ -360,10 +397,9 @@ def _looked_up(source: Path, values: NDArray[np.integer[Any]], reading: Reading)
     if wrong:
         listed = ", ".join(map(str, wrong[:8]))
         raise Unmapped("ids", f"label {source} has {listed}, {reading.unknown}")
-    table: Ids = np.zeros(256, np.uint8)
-    for value, number in reading.values.items():
-        table[value] = number
-    return np.asarray(table[values])
+    known = np.array(sorted(reading.values))
+    table: Ids = np.array([reading.values[value] for value in known.tolist()], np.uint8)
+    return np.asarray(table[np.searchsorted(known, values)])
 
 
 def _samples(lists: Lists) -> Iterator[Sample]:
@@ -390,8 +426,8 @@ def _renamed(lists: Lists, mapped: Mapping[str, str]) -> Lists:
     )
 
 
-def _mapped_name(name: str) -> str:
-    """Where a mapped label lies: by Cityscapes' name for labels of class ids."""
+def _mapped_name(name: str, ending: str) -> str:
+    """Where a mapped label lies: by Cityscapes' name for labels of class ids, without an ending such as CamVid's."""
     if name.endswith(LABEL_IDS):
         return f"{name.removesuffix(LABEL_IDS)}{TRAIN_IDS}"
-    return f"{name.removesuffix('.png').removesuffix('_L')}_trainIds.png"
+    return f"{name.removesuffix('.png').removesuffix(ending)}_trainIds.png"

@@ -320,9 +320,10 @@ def _from_entries(folder: Path, files: tuple[str, ...], entries: Sequence[Entry]
         Class(name=entry.name, color=entry.color or _voc_color(number + 1)) for number, entry in enumerate(named)
     )
     found = _Meanings(path, classes)
-    for entry in entries:
+    for row, entry in enumerate(entries):
         meaning = 255 if entry.is_void else named.index(entry)
-        found.add(entry.value, meaning)
+        # Colours alone: grey labels, if there are any, have the rows' numbers.
+        found.add(row if entry.value is None else entry.value, meaning)
         found.add(entry.color, meaning)
     found.values.setdefault(255, 255)
     void = [entry.name for entry in entries if entry.is_void and (entry.value is not None or entry.color)]

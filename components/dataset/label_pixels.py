@@ -29,6 +29,8 @@ class LabelPixels:
     lossy: str = ""
     """The format, where it does not keep values as they are."""
     transparent: bool = False
+    painted: bool = False
+    """Another label of the dataset has colours, so this one does not hold values."""
     counts: Mapping[int, int] = field(default_factory=dict)
     """Pixels by value, or by index; a value as it is stored, whatever the number of bits."""
     palette: Mapping[int, RGB] = field(default_factory=dict)
@@ -53,6 +55,8 @@ def label_pixels(picture: Image.Image, data: bytes) -> LabelPixels:
     """
     lossy = "" if is_lossless(picture, data) else str(picture.format)
     scale = _SCALE.get(raw_mode(picture), 1)
+    if getattr(picture, "n_frames", 1) > 1:
+        return LabelPixels("unknown", f"{picture.mode} with several pages")
     if picture.mode == "P":
         picture.load()
         counts = _nonzero(picture.histogram())

@@ -32,13 +32,19 @@ def unshown_classes(layout: Layout, labels: Mapping[str, FileFacts]) -> Finding:
     understood = len(counts) == len(labels) > 0 and not layout.refused
     shown = np.sum(counts, axis=0) if understood else np.ones(256, np.int64)
     wrong = any(shown[number] for number in range(len(classes), 256) if number != ignored)
+    hint = (
+        f"correct the labels, or take the class out; where their {ignored} is this class and not void, give it to "
+        'the class as its "values" in classes.json'
+        if shown[ignored]
+        else "correct the labels, or take the class out"
+    )
     missing = [] if wrong or layout.declared.is_known else np.flatnonzero(shown[: len(classes)] == 0).tolist()
     return Finding(
         "unshown", "fatal", "Classes that no label shows",
         "The labels may not hold what the classes say: values that stand for other classes would be learned as these.",
         tuple(
             Item(
-                f"no label shows class {number} ({classes[number].name}): correct the labels, or take the class out"
+                f"no label shows class {number} ({classes[number].name}): {hint}"
             )
             for number in missing
         ),

@@ -4,7 +4,6 @@ Files that a dataset consists of (images, labels, lists) and that nothing uses a
 or list is named like a part, they are refused: somebody's validation images were to be kept apart, and were not read.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,21 +12,20 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-import yaml
-
 from components.dataset.class_files import is_class_file
 from components.dataset.classes import FILES
 from components.dataset.layouts.files import CONVERT, files_below, is_hidden, is_picture, looping_links, read_text
 from components.dataset.layouts.lists import SUFFIXES as LIST_SUFFIXES
 from components.dataset.layouts.model import Layout, Use, counted
-from components.dataset.layouts.names import is_named_like_a_part, is_other, part_of, role_of
+from components.dataset.layouts.names import Part, is_named_like_a_part, is_other, part_of, parts_in, role_of
 from components.errors import UserError
 
-_STRUCTURED = (".json", ".yaml", ".yml")
-_TEXTS = (*LIST_SUFFIXES, *_STRUCTURED)
+_STRUCTURED = (".json", ".jsonl", ".yaml", ".yml")
+_TEXTS = (*LIST_SUFFIXES, *_STRUCTURED, "")
+_TOKEN = re.compile(r"[^\s\"'\[\]{},:]+")
+"""A word of a structured text: a name, a key or a value."""
+_COLUMN = re.compile(r"is_?(val|valid|validation|train|test)|split|fold|subset|partition")
 _RATIO = re.compile(r"[0-9]{1,9}[_-][0-9]{1,9}")
-_PART_FIELD = re.compile(r"(?<![\w./-])(train|val|valid|validation|test|training|testing)(?![\w./-])", re.IGNORECASE)
-"""A part as a field of a line, as in `000.jpg,train`."""
 _LIST_BYTES = 20 << 20
 """Of the largest text that may be a list."""
 _READ_AS_LISTS = "it says the parts of images; write them as train.txt and val.txt, a line is `image label`"
@@ -138,7 +136,10 @@ class _Names:
         for image in lists.unlabeled:
             self._add(image, "unlabelled images")
         self.pools = {self.prefix + image: name for name, images in layout.pools.items() for image in images}
-        self.stems = {PurePosixPath(name).stem for name in self.uses}
+        self.stems: dict[str, set[str]] = {}
+        for name, use in self.uses.items():
+            if "labels" not in use:
+                self.stems.setdefault(PurePosixPath(name).stem, set()).add(use)
         self.folders: set[PurePosixPath] = set()
 
     def _add(self, name: str, use: str) -> None:
@@ -202,37 +203,44 @@ class _Names:
         return _Kind(what, "unused", "no list names them; unlabeled.txt may list those without labels")
 
     def _unread_list(self, path: PurePosixPath) -> _Kind | None:
-        """A text that says which images are in which part, and that nothing reads; None for other texts."""
+        """A text that says which images are in which part, and that nothing reads; None for other texts.
+
+        A list of images that are all used in the part it is named after says nothing new.
+        """
         try:
             text = read_text(self.top / path) if (self.top / path).stat().st_size <= _LIST_BYTES else ""
         except (OSError, UserError):
             text = ""
-        if path.suffix.lower() in _STRUCTURED:
-            names_parts = _names_parts(text)
-            return _Kind("list", "refused", _READ_AS_LISTS, str(path)) if names_parts else None
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        by_ratio = _RATIO.fullmatch(path.parent.name) and path.stem.lower() in ("labeled", "unlabeled")
-        listed = sum(map(self._lists_used, lines))
-        if listed and sum(bool(_PART_FIELD.search(line)) for line in lines) > len(lines) // 2:
-            return _Kind("list", "refused", _READ_AS_LISTS, str(path))
-        if by_ratio:
-            return _Kind("list", "refused", "lists of ratios go with train.txt and val.txt; add these", str(path))
-        if listed == len(lines) or path.suffix.lower() not in LIST_SUFFIXES:
-            return None
-        if is_named_like_a_part(path.stem):
+        structured = path.suffix.lower() in _STRUCTURED
+        lines = _TOKEN.findall(text) if structured else [line.strip() for line in text.splitlines() if line.strip()]
+        used = [use for line in lines if (use := self._use_of(line, whole=structured))]
+        said = parts_in(path.stem)
+        if said and used and not all(self._is_of(use, said) for use in used):
             return _Kind("list", "refused", self._list_advice(), str(path))
-        return _Kind("list", "unused", self._list_advice(), str(path)) if all(map(self._lists_image, lines)) else None
+        if len(used) > 1 and (structured or path.suffix.lower() in LIST_SUFFIXES) and _says_parts(lines):
+            return _Kind("list", "refused", _READ_AS_LISTS, str(path))
+        if _RATIO.fullmatch(path.parent.name) and path.stem.lower() in ("labeled", "unlabeled"):
+            return _Kind("list", "refused", "lists of ratios go with train.txt and val.txt; add these", str(path))
+        if structured or path.suffix.lower() not in LIST_SUFFIXES or len(used) == len(lines):
+            return None
+        if said and (used or any(map(_names_picture, lines)) or all(len(line.split()) == 1 for line in lines)):
+            return _Kind("list", "refused", self._list_advice(), str(path))
+        listed = all(_names_picture(line) or self._use_of(line) for line in lines)
+        return _Kind("list", "unused", self._list_advice(), str(path)) if listed else None
 
-    def _lists_used(self, line: str) -> bool:
-        return any(self._is_used(line.split(separator)[0].strip()) for separator in ("\n", "\t", ",", "|", " "))
+    def _use_of(self, line: str, *, whole: bool = False) -> set[str]:
+        """What the image that a line names is used as; of a stem alone, what any image of it is."""
+        names = [line] if whole else [line, *re.split(r"[\t,;| ]+", line)]
+        return next((use for name in names if (use := self._used_as(name.strip().strip("\"'")))), set())
 
-    def _lists_image(self, line: str) -> bool:
-        return is_picture(line.replace(",", " ").split()[0]) or self._lists_used(line)
-
-    def _is_used(self, name: str) -> bool:
-        """Whether a list's name for an image is that of one that is used."""
+    def _used_as(self, name: str) -> set[str]:
         path = PurePosixPath(name.replace("\\", "/").lstrip("/"))
-        return self.prefix + str(path) in self.uses or (len(path.parts) == 1 and path.stem in self.stems)
+        use = self.uses.get(self.prefix + str(path))
+        return {use} if use else self.stems.get(path.stem, set()) if len(path.parts) == 1 else set()
+
+    def _is_of(self, uses: set[str], parts: set[Part]) -> bool:
+        words = tuple("unlabelled" if part == "unlabeled" else part for part in parts)
+        return any(use.startswith(words) for use in uses)
 
     def _folder_advice(self, folder: PurePosixPath) -> str:
         away = "or move it out of the dataset"
@@ -242,23 +250,21 @@ class _Names:
 
     def _list_advice(self) -> str:
         listed = ", ".join(self.layout.read)
-        return f"the dataset is read by {listed or 'its folders'}; remove the list, or merge it into one of these"
+        if listed:
+            return f"the dataset is read by {listed}; remove the list, or merge it into one of these"
+        return "the dataset is read by its folders; move the lists of all parts beside them as train.txt and val.txt"
 
     def _classes(self) -> str:
         files = self.layout.declared.files
         return files[0] if files else "the layout's own classes"
 
 
-def _names_parts(text: str) -> bool:
-    """Whether a text of JSON or YAML has parts as its keys, with lists of files, at its top or one level below."""
-    try:
-        value = json.loads(text) if text.lstrip().startswith(("{", "[")) else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError):
-        return False
-    levels = [value, *value.values()] if isinstance(value, dict) else []
-    return any(
-        part_of(str(key)) and isinstance(each, list)
-        for level in levels
-        if isinstance(level, dict)
-        for key, each in level.items()
-    )
+def _says_parts(lines: Sequence[str]) -> bool:
+    """Whether lines or words are of images and of parts, as `000.jpg,train` or a column `is_valid` says."""
+    fields = [field.strip("\"' ").lower() for line in lines for field in re.split(r"[\t,;| ]+", line)]
+    parts = {part for field in fields if field.isalpha() and (part := part_of(field))}
+    return len(parts) > 1 or any(map(_COLUMN.fullmatch, fields))
+
+
+def _names_picture(line: str) -> bool:
+    return any(is_picture(field.strip("\"' ")) for field in re.split(r"[\t,;| ]+", line))

@@ -38,6 +38,7 @@ def read(root: Path, _top: Path, name: str) -> Layout:
         unlabeled=tuple(sample.image for sample in train if not sample.label),
     )
     mapped = ending == LABEL_IDS
+    notes = (f"labels are {'label ids, mapped to the 19 train ids' if mapped else 'train ids'}",)
     return Layout(
         root,
         name,
@@ -47,9 +48,9 @@ def read(root: Path, _top: Path, name: str) -> Layout:
         explained=(("*", "not needed: instances, polygons, coarse labels or labels of the test images"),),
         pools={"train_extra": parts["train_extra"]} if parts["train_extra"] else {},
         label_ids={label: CITYSCAPES_TRAIN_IDS.get(label, declared.ignore_index) for label in (*range(34), 255)}
-        if mapped
+        if mapped and declared.is_known
         else None,
-        notes=(f"labels are {'label ids, mapped to the 19 train ids' if mapped else 'train ids'}",),
+        notes=notes if declared.is_known else declared.notes,
     )
 
 

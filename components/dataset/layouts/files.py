@@ -29,7 +29,7 @@ def is_picture(name: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether an operating system or a tool left it for itself, as a Mac leaves ._name.png beside name.png."""
-    return name.startswith((".", "__")) or name.lower() in ("thumbs.db", "desktop.ini")
+    return name.startswith((".", "__", "@ea", "$RECYCLE", "#recycle")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 
 def files_below(root: Path, folder: str = "", *, hidden: bool = False) -> Iterator[str]:

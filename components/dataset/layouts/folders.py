@@ -26,6 +26,7 @@ from components.dataset.layouts.names import (
     is_other,
     label_stems,
     part_of,
+    parts_in,
     residue,
     role_of,
     words,
@@ -70,6 +71,7 @@ def read(root: Path, _top: Path, name: str) -> Layout:
     parts = in_parts(pairs)
     _check_train(root, parts, pairs)
     if not parts["val"] and (all(pairs.images.values()) or not any(pairs.images.values())):
+        _check_unnamed(root, parts["train"])
         parts |= held_out(parts["train"])
         notes.append(f"no val folder: {len(parts['val'])} images are held out for it, by their names")
     _check_val(root, parts, pairs)
@@ -131,6 +133,21 @@ def _check_train(root: Path, parts: dict[Part, tuple[Sample, ...]], pairs: Pairs
     if not any(sample.label for sample in parts["train"]):
         image, hint = parts["train"][0].image, _hint(root, pairs)
         raise UserError(f"dataset {root}: no training image has a label of its name; {image} has none{hint}")
+
+
+def _check_unnamed(root: Path, samples: tuple[Sample, ...]) -> None:
+    """Raise UserError where the names of some images say val or test in a way that is not read."""
+    said: dict[frozenset[Part], str] = {}
+    for sample in samples:
+        path = PurePosixPath(sample.image)
+        names = (*(name for name in path.parts[:-1] if part_of(name) is None), path.stem)
+        said.setdefault(frozenset(part for name in names for part in parts_in(name)), sample.image)
+    image = next((image for parts, image in said.items() if parts & {"val", "test"}), "")
+    if image and len(said) > 1:
+        raise UserError(
+            f"dataset {root}: {image} is named like another part than the rest, and no folder or list says the parts: "
+            "put images into folders train and val, or write train.txt and val.txt"
+        )
 
 
 def _check_val(root: Path, parts: dict[Part, tuple[Sample, ...]], pairs: Pairs) -> None:
@@ -223,9 +240,12 @@ def _roles(
     listed = list(files)
     stems = {(path.parent, stem) for path in listed for stem in image_stems(path)}
     found: dict[PurePosixPath, Role] = {}
+    has_folders = any(role == "image" for role, _, _ in places.values())
     for path in listed:
-        role = places[path.parent][0]
-        if role == "other" or is_other(path):
+        role, part, _ = places[path.parent]
+        if role is None and has_folders and part not in ("test", "unlabeled"):
+            found[path] = "other"  # beside the folders of images: depth maps, predictions, a legend
+        elif role == "other" or is_other(path):
             found[path] = "other"
         elif role == "label":
             found[path] = "label"

@@ -95,6 +95,8 @@ def _read(root: Path, name: str, kind: str, found: dict[Part, str], declared: De
     if not any(sample.label for sample in (*train, *val)):
         train, val = finder.paired(train), finder.paired(val)
     _check_labeled(root / found.get("val", "val.txt"), val)
+    train = _once(root, train)
+    _once(root, (*train, *val))
     labeled = [sample for sample in train if sample.label is not None]
     unlabeled = [sample.image for sample in (*train, *parts.get("unlabeled", ())) if sample.label is None]
     lists = Lists(
@@ -237,6 +239,24 @@ def all_labeled(root: Path, name: str, *, find: Existing = existing) -> tuple[Sa
     samples = read_list(root, name, find=find)
     _check_labeled(root / name, samples)
     return samples
+
+
+def _once(root: Path, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """The samples without repeated lines. Raises UserError for an image with two labels, or a label of two images."""
+    labels: dict[str, str] = {}
+    images: dict[str, str] = {}
+    for sample in samples:
+        if sample.label is None:
+            continue
+        if labels.setdefault(sample.image, sample.label) != sample.label:
+            raise UserError(
+                f"dataset {root}: lists give {sample.image} two labels, {labels[sample.image]} and {sample.label}"
+            )
+        if images.setdefault(sample.label, sample.image) != sample.image:
+            raise UserError(
+                f"dataset {root}: lists give {images[sample.label]} and {sample.image} one label, {sample.label}"
+            )
+    return tuple(dict.fromkeys(samples))
 
 
 def _check_labeled(path: Path, samples: Sequence[Sample]) -> None:

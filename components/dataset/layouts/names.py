@@ -38,7 +38,8 @@ _LABEL_WORDS = _words(
 )
 _OTHER_WORDS = _words(
     "instance instances instanceids panoptic segmentationobject visualization visualizations visualisation "
-    "visualisations viz vis overlay overlays preview previews segmentationclassvisualization segmentationclassnpy"
+    "visualisations viz vis overlay overlays preview previews thumb thumbs thumbnail thumbnails "
+    "segmentationclassvisualization segmentationclassnpy"
 )
 """Folders of what is neither a photograph nor a label of classes."""
 _FILLERS = _words("dir folder set split data dataset png jpg semantic class classes ids list lists txt files")
@@ -75,6 +76,11 @@ def part_of(name: str) -> Part | None:
 def is_named_like_a_part(name: str) -> bool:
     """Whether some word of the name is a part's, as in `val_hard`: a folder that must not be dropped in silence."""
     return any(word in _PART_WORDS for word in _spoken(name))
+
+
+def parts_in(name: str) -> set[Part]:
+    """The parts that some word of a name says: train and val for trainval."""
+    return {_PART_WORDS[word] for word in _spoken(name) if word in _PART_WORDS}
 
 
 def role_of(name: str) -> Role | None:

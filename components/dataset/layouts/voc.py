@@ -16,6 +16,7 @@ from components.dataset.layouts.files import SUFFIXES, pictures
 from components.dataset.layouts.folders import held_out
 from components.dataset.layouts.lists import first_name, list_lines
 from components.dataset.layouts.model import Layout
+from components.dataset.layouts.names import Part, part_of
 from components.dataset.layouts.ratio_lists import own_ratio_lists, ratio_list_files
 from components.dataset.manifest import Lists, Sample
 from components.errors import UserError
@@ -114,18 +115,30 @@ class _Voc:
 
     def val(self) -> tuple[Sample, ...]:
         """Empty where the only list is one of everything."""
-        if self._train_list() != f"{_OWN}/train.txt":
+        if self._list("val") is None and self._everything():
             return ()
         own = (self.root / _LABELS).is_dir()
-        return self._labeled(self._ids(f"{_OWN}/val.txt"), self.name(_LABELS) if own else _MORE_LABELS)
+        return self._labeled(
+            self._ids(self._list("val") or f"{_OWN}/val.txt"), self.name(_LABELS) if own else _MORE_LABELS
+        )
 
     def test(self) -> tuple[Sample, ...]:
-        return self.images(f"{_OWN}/test.txt") if (self.root / _OWN / "test.txt").is_file() else ()
+        listed = self._list("test")
+        return self.images(listed) if listed else ()
 
     def _train_list(self) -> str:
-        there = {name for name in ("train", "val", *_ALL) if (self.root / _OWN / f"{name}.txt").is_file()}
-        everything = next((name for name in _ALL if name in there), None)
-        return f"{_OWN}/{everything}.txt" if everything and not there & {"train", "val"} else f"{_OWN}/train.txt"
+        return self._list("train") or (not self._list("val") and self._everything()) or f"{_OWN}/train.txt"
+
+    def _list(self, part: Part) -> str | None:
+        """The list of a part, however it is spelled."""
+        found = [path for path in sorted((self.root / _OWN).glob("*.txt")) if part_of(path.stem) == part]
+        if len(found) > 1:
+            raise UserError(f"dataset {self.root} has two lists of {part} images, {found[0].name} and {found[1].name}")
+        return f"{_OWN}/{found[0].name}" if found else None
+
+    def _everything(self) -> str | None:
+        """A list of everything that is labelled."""
+        return next((f"{_OWN}/{name}.txt" for name in _ALL if (self.root / _OWN / f"{name}.txt").is_file()), None)
 
     def _labeled(self, ids: Iterable[tuple[str, str]], labels: str) -> tuple[Sample, ...]:
         return tuple(

@@ -311,3 +311,72 @@ def test_a_run_reads_what_a_photograph_is_worth(folder: Path, store: Store) -> N
     second = prepare(str(folder), "", store, folder.parent / "work")
     assert second.digest != first.digest
     assert second.files["labels/train/00_trainIds.png"].sha256 == first.files["labels/train/00_trainIds.png"].sha256
+
+
+def test_0_and_65535_of_two_classes_are_read(folder: Path, store: Store) -> None:
+    write_dataset(folder, write=lambda path, ids: as_16_bits(path, ids.astype(np.uint16) * np.uint16(65535)))
+    write_classes(folder, "background", "salt")
+    assert stored_pixels(folder, store) == [*pixels_of(2), 0]
+
+
+def test_255_for_1_in_some_labels_only_is_refused(folder: Path, store: Store) -> None:
+    write_dataset(folder, write=lambda path, ids: grey(path, ids * np.uint8(255 if path.stem == "01" else 1)))
+    write_classes(folder, "background", "lane")
+    text = refusal(folder, store)
+    assert "labels/train/01.png has 0 and 255, and label" in text
+    assert 'say in classes.json whether 255 is void ("ignore_index": 255) or class 1 ("values": [1, 255])' in text
+    lines = [{"id": 0, "name": "background"}, {"id": 1, "name": "lane", "values": [1, 255]}]
+    (folder / "classes.json").write_text(json.dumps({"classes": lines}))
+    assert stored_pixels(folder, store) == [*pixels_of(2), 0]
+
+
+def test_labels_whose_names_differ_by_an_ending_stay_apart(folder: Path, store: Store) -> None:
+    pairs = write_dataset(
+        folder, "{part}/{name}.jpg", "masks/{part}{name}.png", write=scaled(255), parts={"train": 1, "val": 1}
+    )
+    photograph(folder / "train/more.jpg", 9)
+    grey(folder / "masks/train00_L.png", np.zeros((16, 24), np.uint8))
+    write_classes(folder, "background", "lane")
+    for part, names in pairs.items():
+        more = "train/more.jpg masks/train00_L.png\n" if part == "train" else ""
+        (folder / f"{part}.txt").write_text("".join(f"{image} {label}\n" for image, label in names) + more)
+    background, lane = pixels_of(2, {"train": 1, "val": 1})
+    assert stored_pixels(folder, store) == [background + 16 * 24, lane, 0]
+
+
+def test_a_palette_of_greys_in_another_order_is_refused(folder: Path, store: Store) -> None:
+    greys = np.array([[255] * 3, [0] * 3], np.uint8)
+    write_dataset(folder, write=lambda path, ids: with_palette(path, ids, greys))
+    write_classes(folder, "background", "lane")
+    assert "has a palette of greys in another order than its indices" in refusal(folder, store)
+
+
+def test_a_black_mask_among_painted_ones_is_painted(folder: Path, store: Store) -> None:
+    paint = np.array([[9, 9, 200], [220, 20, 60]], np.uint8)
+    write_dataset(folder, write=lambda path, ids: painted(path, ids, paint))
+    painted(folder / "labels/train/03.png", np.zeros((16, 24), np.uint8))
+    write_classes(folder, "background", "lane", paint=paint)
+    assert "labels/train/03.png has the colour (0, 0, 0), which no class has" in refusal(folder, store)
+
+
+def test_grey_labels_beside_a_table_of_colours_go_by_its_rows(folder: Path, store: Store) -> None:
+    write_dataset(folder, classes=3)
+    (folder / "class_dict.csv").write_text("name,r,g,b\nVoid,0,0,0\ncat,220,20,60\ndog,0,0,142\n")
+    void, cat, dog = pixels_of(3)
+    assert stored_pixels(folder, store) == [cat, dog, void]
+
+
+def test_labels_of_several_pages_are_refused(folder: Path, store: Store) -> None:
+    def write(path: Path, ids: Ids) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ids).save(path, save_all=True, append_images=[Image.fromarray(ids)])
+
+    write_dataset(folder, label="labels/{part}/{name}.tif", write=write)
+    write_classes(folder, "background", "lane")
+    assert "is a picture of mode L with several pages" in refusal(folder, store)
+
+
+def test_an_ignore_index_that_hides_a_class_is_named(folder: Path, store: Store) -> None:
+    write_dataset(folder, write=scaled(255))
+    write_classes(folder, "background", "lane", ignore_index=255)
+    assert "where their 255 is this class and not void, give it to the class as its" in refusal(folder, store)

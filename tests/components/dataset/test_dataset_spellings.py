@@ -347,7 +347,8 @@ def test_val_is_held_out_of_train_where_there_is_test_alone(tmp_path: Path) -> N
     assert counts(layout) == (18, 2, 3, 0)
     assert layout.notes == ("no val folder: 2 images are held out for it, by their names",)
     photograph(tmp_path / "check/00.jpg", 1)
-    assert "has no validation images beside 20 train, 3 test; check/00.jpg is in no part" in refusal(tmp_path)
+    [left] = unused(read_layout(tmp_path), "unused")
+    assert left.text().startswith("check/00.jpg: 1 image is not used: ")
 
 
 @pytest.mark.parametrize("name", ["labels/train/00.json", "labels/train/00.txt", "annotations/instances_train.json"])
@@ -541,3 +542,102 @@ def test_lists_of_ratios_are_used_where_there_are_lists_and_refused_elsewhere(tm
         (tmp_path / f"{part}.txt").write_text("".join(f"{image} {label}\n" for image, label in names))
     assert list(read_layout(tmp_path).lists.ratio_lists) == ["1/2"]
     assert fatal(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["meta", "masks", "splits/fold0"])
+@pytest.mark.parametrize("stems", [False, True])
+def test_lists_that_are_not_found_are_refused(tmp_path: Path, place: str, *, stems: bool) -> None:
+    pairs = write_dataset(tmp_path, "images/{name}q.jpg", "masks/{name}q.png", parts={"all": 12})["all"]
+    write_classes(tmp_path, *NAMES[:2])
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    for part, chosen in (("train", pairs[:8]), ("val", pairs[8:])):
+        lines = (Path(image).stem if stems else f"{image} {label}" for image, label in chosen)
+        (tmp_path / place / f"{part}.txt").write_text("".join(f"{line}\n" for line in lines))
+    texts = fatal(tmp_path)
+    assert len(texts) == 2
+    assert all("move the lists of all parts beside them as train.txt and val.txt" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"train": ["00q", "01q"], "val": ["02q"]}],
+        {"00q.jpg": "train", "01q.jpg": "val", "02q.jpg": "val"},
+        [{"image": "00q.jpg", "split": "train"}, {"image": "01q.jpg", "split": "val"}],
+    ],
+)
+def test_a_split_in_any_json_is_refused(tmp_path: Path, content: object) -> None:
+    write_dataset(tmp_path, "images/{name}q.jpg", "masks/{name}q.png", parts={"all": 12})
+    write_classes(tmp_path, *NAMES[:2])
+    (tmp_path / "splits_final.json").write_text(json.dumps(content))
+    [text] = fatal(tmp_path)
+    assert text.startswith("splits_final.json: 1 list is not used: it says the parts of images")
+
+
+def test_annotations_that_name_images_are_no_split(tmp_path: Path) -> None:
+    pairs = write_dataset(tmp_path)
+    write_classes(tmp_path, *NAMES[:2])
+    (tmp_path / "annotations").mkdir()
+    for part, each in pairs.items():
+        images = [{"id": number, "file_name": Path(image).name} for number, (image, _) in enumerate(each)]
+        text = json.dumps({"images": images, "categories": [{"id": 1, "name": "train"}], "annotations": []})
+        (tmp_path / f"annotations/instances_{part}.json").write_text(text)
+    assert fatal(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["{part}_day/{name}", "kyoto_{part}/{name}", "img_{part}{name}_x"])
+def test_parts_in_the_middle_of_names_are_not_held_out_over(tmp_path: Path, name: str) -> None:
+    write_dataset(tmp_path, f"images/{name}.jpg", f"labels/{name}.png")
+    write_classes(tmp_path, *NAMES[:2])
+    assert "is named like another part than the rest, and no folder or list says the parts" in refusal(tmp_path)
+
+
+def test_pictures_beside_the_images_folder_are_no_photographs(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "images/{name}.jpg", "masks/{name}.png", parts={"all": 20})
+    for place in ("depth", "images/@eaDir/00.jpg", "images/thumbnails"):
+        photograph(tmp_path / place / "00.jpg", 7)
+    write_classes(tmp_path, *NAMES[:2])
+    layout = read_layout(tmp_path)
+    assert counts(layout) == (18, 2, 0, 0)
+    assert [use.place for use in unused(layout, "unused")] == ["depth/00.jpg"]
+
+
+def test_subsets_of_cvat_are_its_parts(tmp_path: Path) -> None:
+    pairs = write_dataset(tmp_path, "JPEGImages/{part}_{name}.jpg", "SegmentationClass/{part}_{name}.png")
+    write_classes(tmp_path, *NAMES[:2])
+    sets = tmp_path / "ImageSets/Segmentation"
+    sets.mkdir(parents=True)
+    everything = ""
+    for name, each in zip(("Train", "Validation"), pairs.values(), strict=True):
+        text = "".join(f"{Path(image).stem}\n" for image, _ in each)
+        (sets / f"{name}.txt").write_text(text)
+        everything += text
+    (sets / "default.txt").write_text(everything)
+    assert counts(read_layout(tmp_path)) == (4, 2, 0, 0)
+    assert fatal(tmp_path) == []
+
+
+def test_lists_with_lines_twice_or_labels_twice(tmp_path: Path) -> None:
+    pairs = write_dataset(tmp_path)
+    write_classes(tmp_path, *NAMES[:2])
+    for part, names in pairs.items():
+        (tmp_path / f"{part}.txt").write_text(2 * "".join(f"{image} {label}\n" for image, label in names))
+    assert len(read_layout(tmp_path).lists.train) == 4
+    (tmp_path / "train.txt").write_text(
+        f"{pairs['train'][0][0]} {pairs['train'][1][1]}\n" + "{} {}\n".format(*pairs["train"][0])
+    )
+    assert "lists give images/train/00.jpg two labels" in refusal(tmp_path)
+    (tmp_path / "train.txt").write_text("{} {}\n".format(*pairs["train"][0]))
+    (tmp_path / "val.txt").write_text(f"{pairs['val'][0][0]} {pairs['train'][0][1]}\n")
+    assert "lists give images/train/00.jpg and images/val/00.jpg one label" in refusal(tmp_path)
+
+
+def test_names_of_classes_with_numbers_and_words_that_yaml_knows(tmp_path: Path) -> None:
+    write_dataset(tmp_path, classes=3)
+    (tmp_path / "labels.txt").write_text("level 2\nlevel 1\nlevel 0\n")
+    assert [entry.name for entry in read_layout(tmp_path).lists.classes] == ["level 2", "level 1", "level 0"]
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    assert [entry.name for entry in read_layout(tmp_path).lists.classes] == ["red", "green", "blue"]
+    (tmp_path / "labels.txt").unlink()
+    (tmp_path / "data.yaml").write_text("names: [background, off, on]\n")
+    assert [entry.name for entry in read_layout(tmp_path).lists.classes] == ["background", "off", "on"]
