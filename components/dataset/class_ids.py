@@ -56,7 +56,7 @@ class Reading:
     unknown: str = (
         'which no class has: give the values to one as its "values" in classes.json, or to void in "ignore_values"'
     )
-    """What is said of other values."""
+    """The message for any other value."""
     by_color: frozenset[str] = frozenset()
     """Labels with a palette that are read by its colours; the others go by their indices."""
     is_plain: bool = False

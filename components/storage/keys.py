@@ -40,7 +40,7 @@ def run(run_key: str, name: str) -> str:
 
 
 def lease_of(key: str) -> str:
-    """The lease that is held while somebody writes the object at `key`; empty where there is none."""
+    """The lease that is held while somebody writes the object at `key`, or an empty string."""
     kind, _, rest = key.partition("/")
     name, separator, _ = rest.partition("/")
     if not separator or key.startswith(SOURCES):

@@ -146,7 +146,7 @@ class Uploads:
             self._thread.join(POLL_SECONDS)
 
     def _waiting(self) -> list[_Item]:
-        """What waits behind the first, whose upload is under way."""
+        """Return the queued items behind the first, whose upload has begun."""
         with self._changed:
             return list(self._items)[1:]
 
@@ -161,7 +161,7 @@ class Uploads:
             try:
                 self._keep(item)
             except OSError:
-                continue  # it is said where the process ends without having stored it
+                continue  # finish() reports it if the store does not take it either
         return [item for item in lacking if not item.stored]
 
     def _where(self, lacking: list[_Item]) -> str:

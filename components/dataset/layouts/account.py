@@ -14,7 +14,7 @@ from typing import Literal
 
 from components.dataset.class_files import is_class_file
 from components.dataset.classes import FILES
-from components.dataset.layouts.files import CONVERT, files_below, is_hidden, is_picture, looping_links, read_text
+from components.dataset.layouts.files import CONVERT, files_below, is_hidden, is_picture, read_text
 from components.dataset.layouts.lists import SUFFIXES as LIST_SUFFIXES
 from components.dataset.layouts.model import Layout, Use, counted
 from components.dataset.layouts.names import Part, is_named_like_a_part, is_other, part_of, parts_in, role_of
@@ -96,7 +96,8 @@ def _line(what: str, uses: Sequence[Use]) -> str:
 def _account(layout: Layout, top: Path) -> Iterator[Use]:
     prefix = layout.folder.relative_to(top).as_posix()
     names = _Names(layout, top, "" if prefix == "." else f"{prefix}/")
-    files = list(files_below(top, hidden=True))
+    loops: list[str] = []
+    files = list(files_below(top, hidden=True, loops=loops))
     names.find_used_folders(files)
     groups: dict[_Kind, list[str]] = {}
     for name in files:
@@ -109,7 +110,7 @@ def _account(layout: Layout, top: Path) -> Iterator[Use]:
         else:
             place = kind.place if kind.place == found[0] else f"{kind.place}/"
         yield Use(place, len(found), kind.what, kind.state, PurePosixPath(found[0]).name, kind.why)
-    for link in looping_links(top):
+    for link in loops:
         yield Use(link, 1, "link", "explained", why="to a folder that it lies in, which has no end")
 
 

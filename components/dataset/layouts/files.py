@@ -32,12 +32,12 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__", "@ea", "$RECYCLE", "#recycle")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 
-def files_below(root: Path, folder: str = "", *, hidden: bool = False) -> Iterator[str]:
+def files_below(root: Path, folder: str = "", *, hidden: bool = False, loops: list[str] | None = None) -> Iterator[str]:
     """Yield the names, from the root, of all files below one of its folders, in the order of their names.
 
-    Links to folders are followed, except one to a folder that the link lies in, which would have no end.
+    Links to folders are followed, except one to a folder that contains the link; these are added to `loops`.
     """
-    yield from _walk(root / folder, root, (), hidden=hidden)
+    yield from _walk(root / folder, root, (), hidden=hidden, loops=loops)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -48,17 +48,7 @@ def subfolders(folder: Path) -> list[Path]:
         raise UserError(f"{folder} cannot be read: {error.strerror}") from None
 
 
-def looping_links(root: Path) -> list[str]:
-    """The links that `files_below` does not follow."""
-    loops: list[str] = []
-    for _ in _walk(root, root, (), hidden=False, loops=loops):
-        pass
-    return loops
-
-
-def _walk(
-    folder: Path, root: Path, above: tuple[str, ...], *, hidden: bool, loops: list[str] | None = None
-) -> Iterator[str]:
+def _walk(folder: Path, root: Path, above: tuple[str, ...], *, hidden: bool, loops: list[str] | None) -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in above:
         if loops is not None:

@@ -95,7 +95,7 @@ def _read(root: Path, name: str, kind: str, found: dict[Part, str], declared: De
     if not any(sample.label for sample in (*train, *val)):
         train, val = finder.paired(train), finder.paired(val)
     _check_labeled(root / found.get("val", "val.txt"), val)
-    train = _once(root, train)
+    train, val = _once(root, train), _once(root, val)
     _once(root, (*train, *val))
     labeled = [sample for sample in train if sample.label is not None]
     unlabeled = [sample.image for sample in (*train, *parts.get("unlabeled", ())) if sample.label is None]
@@ -148,7 +148,7 @@ class _Finder:
         return partial(self.found, whole=True), self.found
 
     def found(self, name: str, *, whole: bool = False) -> str | None:
-        """The name of an existing file below the root; None where there is none.
+        """The name of an existing file below the root, or None.
 
         An absolute name may be that of another machine: its end counts, unless `whole` asks for all of it.
         """
@@ -186,7 +186,7 @@ class _Finder:
         return tuple(Sample(image=sample.image, label=labels.get(sample.image)) for sample in samples)
 
     def stem(self, name: str) -> str | None:
-        """The image of a name that is a stem alone; None where there is none, or several."""
+        """The image of a name that is a stem alone; None unless exactly one image has it."""
         if _SUFFIX.search(name):
             return None
         if self._by_stem is None:

@@ -43,7 +43,7 @@ def stored_pixels(folder: Path, store: Store) -> list[int]:
 
 
 def refusal(folder: Path, store: Store, *, stored: int = 0) -> str:
-    """What is said of a dataset that is refused; `stored` objects were in the store before."""
+    """Return the error of a refused dataset; `stored` objects were in the store before."""
     with pytest.raises(UserError) as error:
         prepare(str(folder), "", store, folder.parent / "work")
     assert "\n" not in str(error.value)

@@ -622,7 +622,7 @@ def test_lists_with_lines_twice_or_labels_twice(tmp_path: Path) -> None:
     write_classes(tmp_path, *NAMES[:2])
     for part, names in pairs.items():
         (tmp_path / f"{part}.txt").write_text(2 * "".join(f"{image} {label}\n" for image, label in names))
-    assert len(read_layout(tmp_path).lists.train) == 4
+    assert counts(read_layout(tmp_path)) == (4, 2, 0, 0)
     (tmp_path / "train.txt").write_text(
         f"{pairs['train'][0][0]} {pairs['train'][1][1]}\n" + "{} {}\n".format(*pairs["train"][0])
     )
