@@ -4,6 +4,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+# Every environment takes what it needs of pyproject.toml at the versions of requirements.lock.
+INSTALL := $(UV) pip install --quiet --require-hashes -c requirements.lock
 # `make setup PYTHON=/path/to/python3.11` names one; otherwise the first Python 3.11 on the PATH is taken.
 PYTHON ?=
 PYTHONS := $(or $(PYTHON),python3.11 python3 python)
@@ -24,7 +26,7 @@ help: ## List the targets
 
 setup: $(VENV)/.installed ## Install everything into .venv (again only when a lock or pyproject.toml changed)
 
-$(VENV)/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml
+$(VENV)/.installed: requirements.lock pyproject.toml
 	@set -e; \
 	if ! $(BIN)/python -c '$(IS_PYTHON_311)' 2>/dev/null; then \
 		for python in $(PYTHONS); do \
@@ -38,8 +40,9 @@ $(VENV)/.installed: requirements.lock requirements-bootstrap.lock pyproject.toml
 		"$$python" -m venv --clear $(VENV); \
 	fi
 	@echo "setup: installing requirements.lock"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
-	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock | \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r /dev/stdin
+	@$(INSTALL) --exact --python $(BIN)/python -r pyproject.toml --all-extras --group dev --group paddleseg
 # A plain path entry (compat) instead of setuptools' import hook: every Python start is some 10 ms faster.
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -C editable_mode=compat --editable .
 	@cd "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" && \
@@ -77,29 +80,17 @@ images-test: build/ci-tools/.installed ## Lint, build and run the images here, o
 manifests: build/ci-tools/.installed ## Build every overlay of manifests/ and check what comes out
 	scripts/manifests-check $(ARGS)
 
-build/ci-tools/.installed: requirements-ci.lock $(VENV)/.installed
+build/ci-tools/.installed: $(VENV)/.installed
 	@$(UV) venv --quiet --clear --python $(BIN)/python build/ci-tools
-	@$(UV) pip sync --quiet --python build/ci-tools/bin/python --require-hashes requirements-ci.lock
+	@$(INSTALL) --python build/ci-tools/bin/python --group ci
 	@touch $@
-
-# The subsets take their versions from requirements.lock, so that one set of versions is tested.
-COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes
-SUBSET = $(COMPILE) --no-header --no-annotate --override overrides.txt --constraint requirements.lock
-define write_image_lock
-	@{ echo "# Made by make lock from requirements-$(1).in; versions as in requirements.lock."; \
-	   $(SUBSET) requirements-$(1).in; \
-	   echo kfp | $(SUBSET) --no-deps -; } > requirements-$(1).lock
-endef
 
 commands: setup ## Write COMMANDS.md from what `--help` says
 	$(BIN)/python -m pipeline.manual > COMMANDS.md
 
-lock: setup ## Resolve the requirements again (ARGS=--upgrade takes newer versions)
-	$(COMPILE) --override overrides.txt requirements.in -o requirements.lock $(ARGS)
-	@{ echo "# Made by make lock: what pip installs so that uv can install the rest."; echo uv | $(SUBSET) -; } > requirements-bootstrap.lock
-	$(call write_image_lock,data)
-	$(call write_image_lock,cps)
-	$(COMPILE) --no-header requirements-ci.in -o requirements-ci.lock $(ARGS)
+lock: setup ## Resolve pyproject.toml into requirements.lock again (ARGS=--upgrade takes newer versions)
+	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--all-extras --group dev --group ci --group paddleseg pyproject.toml -o requirements.lock $(ARGS)
 
 clean: ## Remove what was built and cached; .venv and .cps (your runs and data) stay
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from components import progress
 from components.errors import UserError, WorkFailed
+from components.extras import missing_package
 
 STOPPING_VARIABLE = "CPS_STOPPING"
 """Set in the environment of steps that start after the whole job was told to stop: only the exit handler runs."""
@@ -89,6 +90,9 @@ def step_guard(name: str, *, even_when_stopping: bool = False) -> Iterator[StepR
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:
+        missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+        if missing:
+            _fail(name, one_line(missing), USERS_MISTAKE)
         traceback.print_exc(file=sys.stderr)
         text = f"a fault of this program: {type(error).__name__}: {one_line(error)}; the traceback is in the log"
         _fail(name, text, FAILED)

@@ -1,24 +1,28 @@
 # Every step, with paddle; also the MLflow server of manifests/components/mlflow.
-#   docker build -f docker/cps.Dockerfile -t cps-pipeline/cps:0.1.0 .
+#   docker build -f docker/cps.Dockerfile -t cps-pipeline/cps:VERSION .
 # For GPUs start from an image of Paddle's own that has Python 3.11 and paddlepaddle-gpu 3.3.1 (not tested by us):
-#   docker build -f docker/cps.Dockerfile -t cps-pipeline/cps:0.1.0-gpu --build-arg BASE=paddlepaddle/paddle:TAG --build-arg PADDLE=base .
+#   docker build -f docker/cps.Dockerfile -t cps-pipeline/cps:VERSION-gpu --build-arg BASE=paddlepaddle/paddle:TAG --build-arg PADDLE=base .
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
-# lock: paddlepaddle (CPU) from requirements-cps.lock.  base: the one that the base image brings.
+# lock: paddlepaddle (CPU) from requirements.lock.  base: the one that the base image brings.
 ARG PADDLE=lock
 WORKDIR /build
-COPY requirements-bootstrap.lock requirements-cps.lock ./
-RUN python3 -m venv /opt/uv \
- && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
+COPY pyproject.toml requirements.lock ./
+RUN awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > uv.lock \
+ && python3 -m venv /opt/uv \
+ && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r uv.lock
+# kfp without its dependencies: a step's own process imports no more of it.
 RUN case "${PADDLE}" in \
-      lock) cp requirements-cps.lock image.lock; packages= ;; \
-      base) awk '/^[a-z0-9]/ {keep = !/^paddlepaddle==/} keep' requirements-cps.lock > image.lock; \
-            packages=--system-site-packages ;; \
+      lock) touch excluded.txt; site= ;; \
+      base) echo paddlepaddle > excluded.txt; site=--system-site-packages ;; \
       *) echo "PADDLE is ${PADDLE}; it must be lock or base" >&2; exit 2 ;; \
     esac \
- && /opt/uv/bin/uv venv --no-cache --python "$(command -v python3)" ${packages} /opt/cps \
- && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --no-deps --require-hashes -r image.lock \
+ && /opt/uv/bin/uv venv --no-cache --python "$(command -v python3)" ${site} /opt/cps \
+ && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --require-hashes -c requirements.lock \
+      --excludes excluded.txt -r pyproject.toml --extra train --extra tracking --extra mlflow-server --group paddleseg \
+ && awk '/^[a-z0-9]/ {keep = /^kfp==/} keep' requirements.lock > kfp.lock \
+ && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --no-deps --require-hashes -r kfp.lock \
  && libraries=$(/opt/cps/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
  && for package in kfp minio mlflow numpy paddle paddleseg pandas pydantic sklearn; do \
       if [ -d "${libraries}/${package}" ]; then /opt/cps/bin/python -m compileall -q -j 0 "${libraries}/${package}"; fi; \
@@ -44,7 +48,7 @@ ENV PATH=/opt/cps/bin:$PATH \
 WORKDIR /tmp
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
-ARG VERSION=0.1.0
+ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="cps-pipeline/cps" \
       org.opencontainers.image.description="Cross Pseudo Supervision: training, evaluation and prediction steps" \

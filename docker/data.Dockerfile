@@ -1,15 +1,20 @@
 # The slim image: prepare-dataset, split-labels, finish. No paddle.
-#   docker build -f docker/data.Dockerfile -t cps-pipeline/data:0.1.0 .
+#   docker build -f docker/data.Dockerfile -t cps-pipeline/data:VERSION .
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
 WORKDIR /build
-COPY requirements-bootstrap.lock requirements-data.lock ./
-RUN python3 -m venv /opt/uv \
- && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock \
+COPY pyproject.toml requirements.lock ./
+# kfp without its dependencies: a step's own process imports no more of it.
+RUN awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > uv.lock \
+ && awk '/^[a-z0-9]/ {keep = /^kfp==/} keep' requirements.lock > kfp.lock \
+ && python3 -m venv /opt/uv \
+ && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r uv.lock \
  && /opt/uv/bin/uv venv --no-cache --python "$(command -v python3)" /opt/cps \
  && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --compile-bytecode \
-      --no-deps --require-hashes -r requirements-data.lock
+      --require-hashes -c requirements.lock -r pyproject.toml --extra tracking \
+ && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --compile-bytecode \
+      --no-deps --require-hashes -r kfp.lock
 COPY components /opt/cps/app/components
 RUN /opt/cps/bin/python -m compileall -q /opt/cps/app
 
@@ -26,7 +31,7 @@ ENV PATH=/opt/cps/bin:$PATH \
 WORKDIR /tmp
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
-ARG VERSION=0.1.0
+ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="cps-pipeline/data" \
       org.opencontainers.image.description="Dataset steps of the Cross Pseudo Supervision pipeline" \

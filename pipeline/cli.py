@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from components.errors import UserError, WorkFailed
+from components.extras import missing_package
 from components.running import FAILED, INTERRUPTED, USERS_MISTAKE, one_line
 from pipeline.cli_cluster import submit
 from pipeline.cli_completion import completion
@@ -102,6 +103,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
+        missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+        if missing:
+            return _say(missing, USERS_MISTAKE)
         traceback.print_exc()
         return _say(error, FAILED)
 

@@ -128,7 +128,7 @@ def submit(watch: bool, as_json: bool, **options: Any) -> None:
     \b
     Examples:
       cps submit --dataset s3://data/photos.tar --recipe camvid-mobilenetv2 --ratio 1/4 --watch
-      cps submit --gpus 4 --cpu 16 --memory 64Gi --toleration nvidia.com/gpu --image registry/cps:0.1.0-gpu
+      cps submit --gpus 4 --cpu 16 --memory 64Gi --toleration nvidia.com/gpu --image registry/cps:0.2.0-gpu
       cps submit --store-secret mlpipeline-minio-artifact --secret-fields accesskey,secretkey
       cps submit --json | jq -r .run_id
     """

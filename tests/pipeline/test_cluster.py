@@ -32,7 +32,7 @@ class TestSubmission:
         again = submission.find_or_upload(server)
         assert (first.uploaded, again.uploaded) == (True, False)
         assert again.version_id == first.version_id
-        assert first.name.startswith("0.1.0-")
+        assert first.name.startswith("0.2.0-")
         other = submission.find_or_upload(server, ("accesskey", "secretkey"))
         assert other.uploaded
         assert other.name != first.name
