@@ -86,7 +86,7 @@ build/ci-tools/.installed: $(VENV)/.installed
 	@touch $@
 
 commands: setup ## Write COMMANDS.md from what `--help` says
-	$(BIN)/python -m pipeline.manual > COMMANDS.md
+	$(BIN)/python -m pipeline.cli.manual > COMMANDS.md
 
 lock: setup ## Resolve pyproject.toml into requirements.lock again (ARGS=--upgrade takes newer versions)
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate \

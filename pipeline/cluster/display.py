@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from pipeline.cli.progress import seconds_text
 from pipeline.cluster.status import RunStatus, StepStatus
-from pipeline.display import seconds_text
 
 WORDS = {
     "": "",

@@ -8,10 +8,10 @@ from components.storage import keys
 from components.study.comparison import Cell
 from pipeline.cluster.client import Server
 from pipeline.cluster.display import WORDS
-from pipeline.cluster.parameters import run_name
 from pipeline.cluster.status import RunStatus, failure, follow_all, list_runs
 from pipeline.cluster.submission import Version, submit
-from pipeline.matrix import MatrixOutcome, cell_parameters, read_score
+from pipeline.local.matrix import MatrixOutcome, cell_parameters, read_score
+from pipeline.parameters import run_name
 
 if TYPE_CHECKING:
     from components.storage.client import Store

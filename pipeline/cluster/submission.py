@@ -10,7 +10,7 @@ from typing import Any
 from components.errors import WorkFailed
 from components.training.pods import KEYS
 from pipeline.cluster.client import Conflict, Server
-from pipeline.cluster.compiled import compile_pipeline, version_name
+from pipeline.compile import compile_pipeline, version_name
 
 PIPELINE = "cross-pseudo-supervision"
 DESCRIPTION = "Semi-supervised semantic segmentation by Cross Pseudo Supervision"

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.local import run_locally
+from pipeline.local.run import run_locally
 from tests.benchmarks.measure import object_store, show
 
 STEPS = ("prepare-dataset", "split-labels", "train", "evaluate", "select", "predict", "finish")

@@ -13,7 +13,7 @@ from components.dataset.step import prepare_dataset, split_step
 from components.networks import processor
 from components.recipes.loader import parse_recipe
 from components.storage.client import open_store
-from pipeline.services import services_down, services_up, wait_tracking
+from pipeline.local.services import services_down, services_up, wait_tracking
 
 if TYPE_CHECKING:
     from components.training.loop import Training

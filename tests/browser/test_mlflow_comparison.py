@@ -14,7 +14,7 @@ from test_pages import PICTURES, browser
 
 from components.tracking.client import open_run
 from components.tracking.server import connect
-from pipeline.services import services_down, services_up, wait_tracking
+from pipeline.local.services import services_down, services_up, wait_tracking
 
 RUNS = {"demo-1-16-s0-0123456789ab": ("1/16", 0.3125), "demo-1-2-s0-ba9876543210": ("1/2", 0.4375)}
 NAMES = ("1/16 s0 cps demo 012345", "1/2 s0 cps demo ba9876")

@@ -15,7 +15,7 @@ import yaml
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.settings import StoreSettings
-from pipeline.cluster import compile_pipeline
+from pipeline.compile import compile_pipeline
 from tests.images.containers import DATA_IMAGE, ENGINE, IMAGE, USER, in_container
 
 BUCKET_ROOT = Path("minio/pipeline-artifacts")  # KFP reads minio://x/y as the mounted path /minio/x/y

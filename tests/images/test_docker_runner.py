@@ -17,8 +17,8 @@ from kfp import components, local
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.settings import StoreSettings
-from pipeline.cluster import compile_pipeline
-from pipeline.local_child import _without_retries
+from pipeline.compile import compile_pipeline
+from pipeline.local.child import _without_retries
 from tests.images.containers import DATA_IMAGE, ENGINE, IMAGE, USER, store_environment
 
 PARAMETERS = {

@@ -26,7 +26,7 @@ import yaml
 from components.errors import UserError
 from components.storage.client import Store
 from components.storage.settings import StoreSettings
-from pipeline.services.object_store import weed
+from pipeline.local.object_store import weed
 from tests.images.containers import DATA_IMAGE, IMAGE, USER, container, in_container, logs, store_environment
 
 COMPONENTS = Path(__file__).parents[2] / "manifests" / "components"

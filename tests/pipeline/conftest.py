@@ -10,7 +10,8 @@ import pytest
 from kfp_server import KfpServer, running
 from small_runs import make_run
 
-from pipeline.cluster import compile_pipeline, submission
+from pipeline.cluster import submission
+from pipeline.compile import compile_pipeline
 from pipeline.placement import KEYS
 
 FOREIGN = ("KF_PIPELINES_", "KFP_", "AWS_", "MLFLOW_")

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from components.errors import UserError
-from pipeline.cli import cli
-from pipeline.cli_results import parse_duration
-from pipeline.cli_run import parse_settings
+from pipeline.cli.main import cli
+from pipeline.cli.results import parse_duration
+from pipeline.parameters import parse_settings
 from pipeline.version import VERSION
 
 ROOT = Path(__file__).parents[2]
@@ -61,11 +61,11 @@ def test_every_command_has_an_example_that_begins_with_its_name(path: tuple[str,
 
 
 def test_nothing_heavy_is_imported_for_the_help() -> None:
-    code = "import sys, pipeline.cli; print(*sorted(sys.modules))"
+    code = "import sys, pipeline.cli.main; print(*sorted(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     ).stdout.split()
-    assert "pipeline.cli_run" in loaded
+    assert "pipeline.cli.run" in loaded
     assert not {"paddle", "kfp", "mlflow", "minio", "rich", "pydantic", "numpy", "yaml", "urllib3"} & set(loaded)
 
 
@@ -166,7 +166,7 @@ def test_durations() -> None:
 
 
 def test_every_part_of_a_dataset_is_given_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.cli_run import _absolute_sources
+    from pipeline.parameters import _absolute_sources
 
     monkeypatch.chdir(tmp_path)
     for name in ("a.zip", "b c.tar"):

@@ -8,7 +8,7 @@ import pytest
 from kfp_server import BASE, KfpServer
 
 from components.errors import UserError
-from pipeline.cli import _run
+from pipeline.cli.main import _run
 from pipeline.cluster import status
 from pipeline.cluster.schedules import cron_with_seconds, interval_seconds
 

@@ -10,7 +10,7 @@ from PIL import Image
 from components.errors import UserError
 from components.networks.structures import build
 from components.networks.weights import checkpoint_meta, pack, state_arrays
-from pipeline.cli import cli
+from pipeline.cli.main import cli
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import pytest
 from kfp_server import BASE, KfpServer
 
 from components.errors import UserError, WorkFailed
-from pipeline.cluster import compile_pipeline, status, submission
+from pipeline.cluster import status, submission
 from pipeline.cluster.client import Connection, Server, Unreachable
 from pipeline.cluster.status import RunStatus, StepStatus
+from pipeline.compile import compile_pipeline
 
 
 @pytest.fixture

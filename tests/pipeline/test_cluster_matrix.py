@@ -15,7 +15,7 @@ from kfp_server import KfpServer
 from components.dataset.step import prepare_dataset, split_step
 from components.storage import keys
 from components.storage.client import Store
-from pipeline.cli import _run
+from pipeline.cli.main import _run
 from pipeline.cluster import status
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from components import progress
-from pipeline.display import display, percent, seconds_text
+from pipeline.cli.progress import display, percent, seconds_text
 
 EVENTS: list[dict[str, Any]] = [
     {"kind": "say", "step": "prepare-dataset", "text": "40 files [stored]"},
@@ -54,7 +54,7 @@ def test_a_terminal_gets_bars_and_keeps_brackets(monkeypatch: pytest.MonkeyPatch
 
 def test_plain_lines_say_how_long_still(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 1000, 20))
-    monkeypatch.setattr("pipeline.display.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("pipeline.cli.progress.time.monotonic", lambda: next(clock))
     stream = io.StringIO()
     with display(stream) as draw:
         for done in (1, 2, 3, 4):

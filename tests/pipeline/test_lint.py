@@ -9,7 +9,7 @@ import pytest
 import yaml
 from kfp import compiler, dsl, local
 
-from pipeline.cluster import compile_pipeline
+from pipeline.compile import compile_pipeline
 from pipeline.lint import sibling_inputs_of_loops
 
 

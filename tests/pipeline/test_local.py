@@ -15,12 +15,12 @@ import pytest
 from kfp import compiler
 from local_pipelines import acting
 
-from pipeline.local import JobOutcome, run_locally
+from pipeline.local.run import JobOutcome, run_locally
 
 RUN = """
 import json, sys
 from pathlib import Path
-from pipeline.local import run_locally
+from pipeline.local.run import run_locally
 compiled, folder, how = sys.argv[1:]
 outcome = run_locally(
     {"how": how, "folder": folder}, home=Path(folder, "home"), environment={},
@@ -153,7 +153,7 @@ def alive(pid: int) -> bool:
 
 
 def test_a_line_that_is_half_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
-    from pipeline.local import EventFile
+    from pipeline.local.run import EventFile
 
     events = EventFile(tmp_path / "events.jsonl")
     line = json.dumps({"kind": "say", "step": "a", "text": "b"}) + "\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import cli
-from pipeline.manual import manual
+from pipeline.cli.main import cli
+from pipeline.cli.manual import manual
 
 ROOT = Path(__file__).parents[2]
 

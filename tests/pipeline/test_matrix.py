@@ -8,7 +8,7 @@ from small_runs import cps
 from components.dataset.prepare import prepare
 from components.dataset.scenes import SceneSettings, draw_photographs
 from components.study.comparison import cells
-from pipeline.matrix import impossible
+from pipeline.local.matrix import impossible
 
 GROUPS = {"split.group_by": "street_000000|street_00000(?=[1-7])"}
 """One image and seven: shares of 1/8 and of 7/8 exist."""

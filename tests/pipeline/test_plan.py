@@ -15,9 +15,9 @@ from small_runs import cps
 from components.dataset.run import load_run
 from components.errors import UserError, WorkFailed
 from components.training.step import train
-from pipeline import plan
-from pipeline.cli_plan import parse_size
-from pipeline.plan import Limits, forecast, probe, size_text, slower, too_much
+from pipeline.cli.plan import parse_size
+from pipeline.local import forecast as forecasting
+from pipeline.local.forecast import Limits, forecast, probe, size_text, slower, too_much
 
 GIB = 1 << 30
 FOUND = {
@@ -123,7 +123,7 @@ def test_a_probe_that_dies_or_fails_is_told_from_a_mistake(store, run_key, tmp_p
         ("breaks", WorkFailed, "exit code 3"),
         ("mistake", UserError, "^the crop is too large$"),
     ):
-        monkeypatch.setattr(plan, "PROBES", {"training": module})
+        monkeypatch.setattr(forecasting, "PROBES", {"training": module})
         with pytest.raises(error, match=text):
             probe(parameters(stored(store, run_key)), 1)
 

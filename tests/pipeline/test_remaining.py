@@ -1,6 +1,6 @@
 """What is said to be left, against what it then was."""
 
-from pipeline.remaining import Remaining
+from pipeline.cli.progress import Remaining
 
 
 def after(reports: list[tuple[float, float]], total: float, now: float) -> float | None:

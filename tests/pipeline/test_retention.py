@@ -12,8 +12,8 @@ from components.errors import UserError, WorkFailed
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.lease import Lease
-from pipeline.cli import cli
-from pipeline.cli_runs import parse_grace
+from pipeline.cli.main import cli
+from pipeline.cli.runs import parse_grace
 from pipeline.retention import collect, delete_run, find_garbage, find_run, run_objects, stored_runs
 
 NOW = timedelta(0)

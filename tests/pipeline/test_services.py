@@ -16,17 +16,10 @@ import pytest
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
-from pipeline.services import (
-    Endpoints,
-    object_store,
-    processes,
-    services_down,
-    services_status,
-    services_up,
-    wait_tracking,
-)
-from pipeline.services.ports import free_internal_ports
-from pipeline.services.state import Home, ServiceState, State
+from pipeline.local import object_store, processes
+from pipeline.local.ports import free_internal_ports
+from pipeline.local.services import Endpoints, services_down, services_status, services_up, wait_tracking
+from pipeline.local.state import Home, ServiceState, State
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -90,7 +83,7 @@ def test_a_killed_store_comes_back_with_its_data(home: Path) -> None:
 def test_two_commands_at_once_start_one_store_that_outlives_them(home: Path) -> None:
     program = f"""
 from pathlib import Path
-from pipeline.services import services_up
+from pipeline.local.services import services_up
 print(services_up(Path({str(home)!r}), tracking=False).s3)
 """
     commands = [

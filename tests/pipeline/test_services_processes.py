@@ -4,8 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.services.ports import Reservation, is_free, reserve, reserve_from
-from pipeline.services.processes import ProcessRecord, is_running, start, stop
+from pipeline.local.ports import Reservation, is_free, reserve, reserve_from
+from pipeline.local.processes import ProcessRecord, is_running, start, stop
 
 
 def test_a_server_is_known_again_and_stopped(tmp_path: Path) -> None:

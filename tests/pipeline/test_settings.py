@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
-from pipeline.services import services_status
-from pipeline.services.lifecycle import _past_proxies
-from pipeline.settings import SERVICE_VARIABLES, resolve_environment, state_home, tracking_environment
+from pipeline.local.environment import SERVICE_VARIABLES, resolve_environment, state_home, tracking_environment
+from pipeline.local.services import _past_proxies, services_status
 
 
 @pytest.fixture(autouse=True)

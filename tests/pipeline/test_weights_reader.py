@@ -13,8 +13,9 @@ from components.errors import UserError
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
-from pipeline.services import processes, services_up, weights_reader
-from pipeline.services.state import Home, write_identities
+from pipeline.local import processes
+from pipeline.local.services import services_up, weights_reader
+from pipeline.local.state import Home, write_identities
 from pipeline.weights import find_weights, presigned_link
 
 Two = tuple[Store, Store]

@@ -12,7 +12,7 @@ from components.progress import EVENTS_VARIABLE, failure
 from components.storage import keys
 from components.storage.client import Store
 from components.tracking.step import finish_job
-from pipeline.services.ports import LOOPBACK, free_internal_ports
+from pipeline.local.ports import LOOPBACK, free_internal_ports
 
 RUN = "demo-1-8-s0-0123456789ab"
 BEST = {"mIoU": 0.4531, "mIoU_low": 0.43, "mIoU_high": 0.47, "epoch": 6, "variant": "mean"}

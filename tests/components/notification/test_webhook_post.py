@@ -5,7 +5,7 @@ from webhook_server import SECRET, Webhook
 
 from components.errors import WorkFailed
 from components.notification.webhook import post
-from pipeline.services.ports import LOOPBACK, free_internal_ports
+from pipeline.local.ports import LOOPBACK, free_internal_ports
 
 
 def test_the_document_arrives_as_json(webhook: Webhook) -> None:

@@ -14,9 +14,9 @@ import pytest
 from components.errors import UserError
 from components.storage.client import Store
 from components.storage.settings import StoreSettings
-from pipeline.services import object_store
-from pipeline.services.ports import LOOPBACK, answers, free_internal_ports
-from pipeline.services.state import write_identities
+from pipeline.local import object_store
+from pipeline.local.ports import LOOPBACK, answers, free_internal_ports
+from pipeline.local.state import write_identities
 
 DOMAIN = "store.test"
 

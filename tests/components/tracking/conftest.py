@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.services.ports import LOOPBACK, free_internal_ports
+from pipeline.local.ports import LOOPBACK, free_internal_ports
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 

@@ -8,7 +8,7 @@ import pytest
 from components.errors import UserError
 from components.tracking.client import open_run
 from components.tracking.compare import compare_runs
-from pipeline.services.ports import LOOPBACK, free_internal_ports
+from pipeline.local.ports import LOOPBACK, free_internal_ports
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")

@@ -10,7 +10,7 @@ from components.errors import UserError, WorkFailed
 from components.storage.client import Store
 from components.training.kept import deliver_kept
 from components.training.uploads import Uploads
-from pipeline.services import services_down, services_up
+from pipeline.local.services import services_down, services_up
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command line's manual, from the commands themselves: python -m pipeline.manual > COMMANDS.md"""
+"""The command line's manual, from the commands themselves: python -m pipeline.cli.manual > COMMANDS.md"""
 
 from collections.abc import Iterator
 
@@ -27,6 +27,6 @@ def _sections(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    from pipeline.cli import cli
+    from pipeline.cli.main import cli
 
     print(manual(cli, "cps"), end="")

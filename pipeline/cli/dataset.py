@@ -12,8 +12,8 @@ import click
 
 from components import progress
 from components.errors import UserError, WorkFailed
-from pipeline.cli_completion import files
-from pipeline.cli_manners import BEGINS_AGAIN, quiet_option, when_stopped
+from pipeline.cli.options import complete_file, quiet_option
+from pipeline.cli.signals import BEGINS_AGAIN, when_stopped
 
 if TYPE_CHECKING:
     from components.dataset.check.findings import CheckReport
@@ -35,7 +35,7 @@ def dataset() -> None:
 
 
 @dataset.command(short_help="Find what is wrong with a dataset.")
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=files)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=complete_file)
 @click.option("--sha256", default="", help="Of the archives, in hex, in their order; - for one that is not known.")
 @click.option("--pools", default="", help="Further unlabelled pools of the dataset to take, separated by commas.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Page to write, with pictures.")
@@ -153,7 +153,7 @@ def _layout(source: str, sha256: str, pools: str) -> "Iterator[Layout]":
     from components.dataset.scratch import scratch_folder, work_folder
     from components.dataset.sources import check_source, parse_sources
     from components.local_cache import default_cache
-    from pipeline.cli_results import open_store
+    from pipeline.local.environment import open_store
 
     sources = parse_sources(source, sha256)
     for part in sources:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components.errors import UserError, WorkFailed
-from pipeline.cli_manners import GOES_ON, quiet_option, when_stopped
+from pipeline.cli.options import quiet_option
+from pipeline.cli.signals import GOES_ON, when_stopped
 
 if TYPE_CHECKING:
     from components.dataset.run import RunRecord
@@ -53,8 +54,8 @@ def reproduce(
     from components.dataset.environment import this_environment
     from components.storage.client import Store
     from components.storage.settings import settings_from_environment
+    from pipeline.local.environment import resolve_environment, state_home
     from pipeline.reproduce import read_record, reproduction, take_dataset
-    from pipeline.settings import resolve_environment, state_home
 
     home = state_home()
     environment = resolve_environment(home, tracking=not check)
@@ -94,10 +95,10 @@ def _run(
     planned: "Reproduction", store: "Store", home: Path, environment: dict[str, str], processes: int, *, as_json: bool
 ) -> None:
     from components.dataset.run import load_run
-    from pipeline.cli_run import ending
-    from pipeline.display import display
-    from pipeline.local import run_locally
-    from pipeline.outcome import collect_outcome, print_outcome
+    from pipeline.cli.progress import display
+    from pipeline.cli.run import ending
+    from pipeline.cli.tables import collect_outcome, print_outcome
+    from pipeline.local.run import run_locally
     from pipeline.reproduce import comparison, comparison_lines, environment_differences
 
     others: dict[str, Any] = {"processes": processes, "eval_shards": 1, "predict_images": "val", "predict_limit": 24}

@@ -8,7 +8,7 @@ import click
 
 from components.errors import UserError
 from components.progress import size_text
-from pipeline.cli_cluster import check_succeeded, connected, connection_options, followed
+from pipeline.cli.submit import check_succeeded, connected, connection_options, followed
 
 if TYPE_CHECKING:
     from pipeline.cluster.client import Server
@@ -46,7 +46,7 @@ def list_runs(as_json: bool, cluster: bool, **connection: str) -> None:
     if cluster:
         _list_on_server(connected(**connection), as_json=as_json)
         return
-    from pipeline.cli_results import open_store
+    from pipeline.local.environment import open_store
     from pipeline.retention import stored_runs
 
     found = stored_runs(open_store())
@@ -74,7 +74,7 @@ def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
     if cluster:
         _show_on_server(connected(**connection), run, as_json=as_json)
         return
-    from pipeline.cli_results import open_store
+    from pipeline.local.environment import open_store
     from pipeline.retention import find_run, run_objects
 
     store = open_store()
@@ -101,7 +101,7 @@ def delete(run: str, yes: bool) -> None:
     Example:
       cps runs delete demo-1-8-s0
     """
-    from pipeline.cli_results import open_store
+    from pipeline.local.environment import open_store
     from pipeline.retention import delete_run, find_run
 
     store = open_store()
@@ -192,7 +192,7 @@ def gc(yes: bool, grace: str, as_json: bool) -> None:
       cps gc
       cps gc --yes --grace 7d
     """
-    from pipeline.cli_results import open_store
+    from pipeline.local.environment import open_store
     from pipeline.retention import collect, find_garbage
 
     store = open_store()

@@ -1,14 +1,13 @@
-"""Draws the events of a run: progress bars with the time that is left on a terminal, plain lines elsewhere."""
+"""Draw the events of a run: progress bars with the time left on a terminal, plain lines elsewhere."""
 
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from components import progress
-from pipeline.remaining import Remaining
 
 Event = dict[str, Any]
 
@@ -119,3 +118,47 @@ def seconds_text(seconds: float) -> str:
 def percent(share: float | None) -> str:
     """0.4567 as 45.7 %; what is undefined as a dash."""
     return "–" if share is None else f"{100 * share:.1f} %"
+
+
+_LATELY = 30.0
+"""Seconds that the estimate looks back over: a first slow step, or work found done, is soon forgotten."""
+
+
+_LEAST = 3
+"""Reports that an estimate needs, and that it keeps however long ago they were."""
+
+
+class Remaining:
+    """Takes each report of how far a step is; tells the seconds that are left, or None while nobody can know.
+
+    What was done before the first report took no time here, so it does not count as speed: a step that goes on where it
+    was is not promised to end at once. Where a step turns to other units or falls back, the estimate begins anew.
+    Silence counts: while a step stands still, what is left grows.
+    """
+
+    def __init__(self) -> None:
+        self._reports: deque[tuple[float, float]] = deque()
+        self._total = 0.0
+
+    def report(self, done: float, total: float, now: float | None = None) -> None:
+        """`done` of `total` units; `now` in seconds of a monotonic clock."""
+        now = time.monotonic() if now is None else now
+        if total != self._total or (self._reports and done < self._reports[-1][1]):
+            self._reports.clear()
+            self._total = total
+        self._reports.append((now, done))
+        while len(self._reports) > _LEAST and now - self._reports[1][0] > _LATELY:
+            self._reports.popleft()
+
+    def seconds(self, now: float | None = None) -> float | None:
+        if len(self._reports) < _LEAST:
+            return None
+        now = time.monotonic() if now is None else now
+        (began, before), (last, done) = self._reports[0], self._reports[-1]
+        usual = (last - began) / (len(self._reports) - 1)
+        silent = now - last
+        took = last - began + max(0.0, silent - usual)
+        if done <= before or took <= 0:
+            return None
+        left = (self._total - done) * took / (done - before)
+        return max(0.0, left - min(silent, usual))

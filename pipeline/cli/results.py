@@ -1,4 +1,4 @@
-"""`cps compare`, `cps weights`, `cps predict`: what came out of the runs."""
+"""`cps compare`, `cps weights`, `cps predict`, `cps label-next`: what comes out of the runs."""
 
 import json
 import re
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from components.errors import UserError
-from pipeline.cli_completion import files
-from pipeline.cli_manners import BEGINS_AGAIN, GOES_ON, quiet_option, when_stopped
+from pipeline.cli.options import complete_file, quiet_option
+from pipeline.cli.signals import BEGINS_AGAIN, GOES_ON, when_stopped
+from pipeline.local.environment import open_store
 
 if TYPE_CHECKING:
-    from components.storage.client import Store
     from pipeline.weights import StoredWeights
 
 
@@ -31,8 +31,8 @@ def compare(dataset: str, limit: int, as_json: bool) -> None:
     """
     from components.tracking.compare import compare_runs
     from components.tracking.delivery import deliver_waiting
-    from pipeline.outcome import print_comparison
-    from pipeline.settings import tracking_environment
+    from pipeline.cli.tables import print_comparison
+    from pipeline.local.environment import tracking_environment
 
     environment = tracking_environment()
     address = environment["MLFLOW_TRACKING_URI"]
@@ -67,7 +67,7 @@ def list_weights(as_json: bool) -> None:
     Example:
       cps weights list
     """
-    from pipeline.outcome import print_weights
+    from pipeline.cli.tables import print_weights
     from pipeline.weights import stored_weights
 
     found = stored_weights(open_store())
@@ -140,13 +140,13 @@ def link(run: str, expires: str) -> None:
 
 
 @click.command(short_help="Segment photographs.")
-@click.argument("images", nargs=-1, required=True, shell_complete=files)
+@click.argument("images", nargs=-1, required=True, shell_complete=complete_file)
 @click.option(
     "--weights",
     "source",
     required=True,
     metavar="FILE|RUN",
-    shell_complete=files,
+    shell_complete=complete_file,
     help="A weights file, or a run whose best is taken.",
 )
 @click.option(
@@ -256,7 +256,7 @@ def _weights_file(source: str) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    from pipeline.settings import state_home
+    from pipeline.local.environment import state_home
     from pipeline.weights import find_weights
 
     if path.suffix or "/" in source:
@@ -266,14 +266,41 @@ def _weights_file(source: str) -> Path:
     return store.get_file(found.key, state_home() / "runs" / found.run_key / "best.safetensors", found.sha256 or None)
 
 
-def open_store() -> "Store":
-    """The object store that the environment names, else the embedded one, which is started."""
-    import os
+@click.command("label-next", short_help="Which images to label for the next run.")
+@click.argument("run")
+@click.option("-n", "--count", default=50, show_default=True, type=click.IntRange(1), help="Images to suggest.")
+@click.option(
+    "-o",
+    "--output",
+    default="label-next",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the result.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@quiet_option
+@when_stopped(GOES_ON)
+def label_next(run: str, count: int, output: Path, as_json: bool) -> None:
+    """Suggest which of a run's unlabelled images to label next, most useful first.
 
-    from components.storage.client import Store
-    from components.storage.settings import settings_from_environment
-    from pipeline.settings import resolve_environment, state_home
+    Those on which its two networks disagree and are unsure come first, and images that look like one that is labelled
+    or already suggested come late. OUTPUT gets label-next.csv, label-next.html with maps of the disagreement and,
+    where the dataset has labels for them that the run did not use, labeled.txt: a list for the next run. RUN is a run
+    key, or enough of it to be the only one. What is measured is kept, so the same again is quick.
 
-    store = Store(settings_from_environment({**os.environ, **resolve_environment(state_home(), tracking=False)}))
-    store.check()
-    return store
+    \b
+    Examples:
+      cps label-next demo-1-8-s0
+      cps label-next camvid-mobilenetv2-1-16-s1 -n 23 -o suggested --json | jq -r '.suggestions[].image'
+    """
+    from components.labeling.step import label_next as suggest
+    from pipeline.local.environment import open_store
+    from pipeline.retention import find_run
+
+    store = open_store()
+    found = suggest(store, find_run(store, run).run_key, count, output)
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=2))
+        return
+    for path in found.files.values():
+        click.echo(str(path))

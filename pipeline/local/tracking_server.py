@@ -3,7 +3,7 @@
 import sys
 
 from components.storage.settings import StoreSettings
-from pipeline.services.ports import LOOPBACK
+from pipeline.local.ports import LOOPBACK
 
 PORT = 5000
 BUCKET = "mlflow"

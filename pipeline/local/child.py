@@ -1,4 +1,4 @@
-"""The process that runs the compiled pipeline on this machine: `python -m pipeline.local_child JOB_FOLDER`.
+"""The process that runs the compiled pipeline on this machine: `python -m pipeline.local.child JOB_FOLDER`.
 
 It is a process of its own because KFP's local runs change the process they are in (a patched print, a singleton),
 and because a whole process group can be stopped together. The job folder has job.json; everything KFP writes goes
@@ -46,7 +46,7 @@ def _run(folder: Path, parameters: dict[str, Any], compiled: str | None) -> None
     from kfp import components, local
 
     if compiled is None:
-        from pipeline.cluster import compile_pipeline
+        from pipeline.compile import compile_pipeline
 
         compiled = str(compile_pipeline(folder / "pipeline.yaml"))
     # KFP writes the interpreter's path over the text "python3" wherever it stands, in people's paths too. With

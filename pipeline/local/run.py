@@ -14,9 +14,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pipeline
 from components.progress import EVENTS_VARIABLE
 from components.running import FAILED, STOPPING_VARIABLE
-from pipeline.local_child import GRACE_SECONDS
+from pipeline.local.child import GRACE_SECONDS
 
 Event = dict[str, Any]
 _POLL_SECONDS = 0.1
@@ -58,7 +59,7 @@ def run_locally(
         events = EventFile(folder / "events.jsonl")
         with _SignalWatch() as watch, log.open("wb") as output:
             child = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.local_child", str(folder)],
+                [sys.executable, "-m", "pipeline.local.child", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -120,7 +121,7 @@ def _kill_group(child: "subprocess.Popen[bytes]") -> None:
 def _child_environment(services: Mapping[str, str], folder: Path, events: Path) -> dict[str, str]:
     environment = {**os.environ, **services}
     environment.pop(STOPPING_VARIABLE, None)
-    root = Path(__file__).resolve().parent.parent
+    root = Path(pipeline.__file__).resolve().parents[1]
     interpreter = Path(sys.executable).parent
     environment["PATH"] = os.pathsep.join([str(interpreter), environment.get("PATH", os.defpath)])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH", "")]))

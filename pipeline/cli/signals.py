@@ -1,4 +1,4 @@
-"""What commands that take a while have in common: `--quiet`, and what is said when Ctrl-C or SIGTERM stops them."""
+"""What a long command does when Ctrl-C or SIGTERM stops it."""
 
 import functools
 import signal
@@ -10,22 +10,12 @@ from typing import Any, TypeVar
 
 import click
 
-from components import progress
 from components.running import TERMINATED
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 GOES_ON = "the same command goes on where this one was"
 BEGINS_AGAIN = "nothing was written, and the same command begins again"
-
-
-def _be_quiet(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    progress.be_quiet(value)
-
-
-quiet_option = click.option(
-    "-q", "--quiet", is_flag=True, expose_value=False, callback=_be_quiet, help="No progress: only results and errors."
-)
 
 
 def when_stopped(text: str) -> Callable[[_Command], _Command]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
-from pipeline.display import percent, seconds_text
-from pipeline.local import JobOutcome
+from pipeline.cli.progress import percent, seconds_text
+from pipeline.local.run import JobOutcome
 
 if TYPE_CHECKING:
     from components.tracking.compare import RunRow

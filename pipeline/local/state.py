@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from components.errors import UserError
 from components.storage import keys
 from components.storage.settings import DEFAULT_BUCKET
-from pipeline.services.processes import ProcessRecord
+from pipeline.local.processes import ProcessRecord
 
 
 class ServiceState(BaseModel, frozen=True):

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pipeline
 from components import progress
 from components.dataset.decoded import FREE_SHARE
 from components.dataset.prepare import prepare
@@ -23,9 +24,9 @@ from components.progress import EVENTS_VARIABLE
 from components.running import USERS_MISTAKE
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
-from pipeline.local import EventFile
-from pipeline.services import services_down, services_up
-from pipeline.settings import resolve_environment, state_home
+from pipeline.local.environment import resolve_environment, state_home
+from pipeline.local.run import EventFile
+from pipeline.local.services import services_down, services_up
 
 PROBES = {"training": "components.training.probe", "evaluation": "components.evaluation.probe"}
 _LOG_TAIL = 2000
@@ -187,7 +188,7 @@ def _probe(what: str, folder: Path, services: Mapping[str, str]) -> dict[str, An
     events = EventFile(folder / f"{what}-events.jsonl")
     environment = {**os.environ, **services, EVENTS_VARIABLE: str(events.path)}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    root = Path(__file__).resolve().parent.parent
+    root = Path(pipeline.__file__).resolve().parents[1]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH", "")]))
     done = subprocess.run(
         [sys.executable, "-m", PROBES[what], str(folder)],

@@ -12,9 +12,9 @@ from components import progress
 from components.errors import UserError, WorkFailed
 from components.storage.settings import StoreSettings
 from components.tracking.server import EMBEDDED_VARIABLE
-from pipeline.services import object_store, processes, tracking_server
-from pipeline.services.ports import LOOPBACK, Reservation, answers, reserve, reserve_from
-from pipeline.services.state import Home, ServiceState, State
+from pipeline.local import object_store, processes, tracking_server
+from pipeline.local.ports import LOOPBACK, Reservation, answers, reserve, reserve_from
+from pipeline.local.state import Home, ServiceState, State
 
 STORE = "object store"
 MLFLOW = "MLflow"

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components.errors import UserError, WorkFailed
-from pipeline.cli_manners import quiet_option, when_stopped
-from pipeline.cli_run import pipeline_parameters, run
+from pipeline.cli.options import quiet_option
+from pipeline.cli.run import run
+from pipeline.cli.signals import when_stopped
+from pipeline.parameters import pipeline_parameters
 
 if TYPE_CHECKING:
-    from pipeline.plan import Forecast, Limits
+    from pipeline.local.forecast import Forecast, Limits
 
 _UNITS = {"": 1, "B": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
@@ -50,7 +52,7 @@ def plan(
       cps plan --dataset photos/ --ratio 1/4 --memory 8GiB --shm 1GiB --disk 50GiB --hours 6
       cps plan --pod --json | jq .forecast
     """
-    from pipeline.plan import as_dict, forecast, probe, slower, too_much
+    from pipeline.local.forecast import as_dict, forecast, probe, slower, too_much
 
     limits = _limits(others.pop("memory"), others.pop("shm"), others.pop("disk"), others.pop("hours"), pod=pod)
     parameters = pipeline_parameters(
@@ -87,7 +89,7 @@ def parse_size(option: str, text: str) -> int:
 
 
 def _limits(memory: str, shm: str, disk: str, hours: float, *, pod: bool) -> "Limits":
-    from pipeline.plan import Limits
+    from pipeline.local.forecast import Limits
 
     if pod:
         from pipeline.dag import cross_pseudo_supervision
@@ -100,8 +102,8 @@ def _limits(memory: str, shm: str, disk: str, hours: float, *, pod: bool) -> "Li
 
 
 def _table(found: dict[str, dict[str, Any]], expected: "Forecast", limits: "Limits") -> list[str]:
-    from pipeline.display import seconds_text
-    from pipeline.plan import size_text
+    from pipeline.cli.progress import seconds_text
+    from pipeline.local.forecast import size_text
 
     training, evaluation = found["training"], found["evaluation"]
     low, high = training["step_seconds_range"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from components.errors import UserError
 from components.running import USERS_MISTAKE
 from components.study.comparison import Cell, Score
-from pipeline.local import Event, JobOutcome, run_locally
+from pipeline.local.run import Event, JobOutcome, run_locally
 
 if TYPE_CHECKING:
     from components.storage.client import Store

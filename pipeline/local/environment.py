@@ -3,8 +3,12 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.storage.settings import settings_from_environment
+
+if TYPE_CHECKING:
+    from components.storage.client import Store
 
 HOME_VARIABLE = "CPS_HOME"
 SERVICE_VARIABLES = (
@@ -40,7 +44,7 @@ def resolve_environment(home: Path, tracking: bool = True) -> dict[str, str]:
     embed_tracking = tracking and "MLFLOW_TRACKING_URI" not in given
     if store and not embed_tracking:
         return given
-    from pipeline.services import services_up
+    from pipeline.local.services import services_up
 
     return {**given, **services_up(home, tracking=embed_tracking, store=store).environment}
 
@@ -50,9 +54,18 @@ def tracking_environment() -> Mapping[str, str]:
     else that of the embedded one, up and answering."""
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return os.environ
-    from pipeline.services import wait_tracking
+    from pipeline.local.services import wait_tracking
 
     home = state_home()
     environment = resolve_environment(home)
     wait_tracking(home)
     return environment
+
+
+def open_store() -> "Store":
+    """The object store that the environment names, else the embedded one, which is started."""
+    from components.storage.client import Store
+
+    store = Store(settings_from_environment({**os.environ, **resolve_environment(state_home(), tracking=False)}))
+    store.check()
+    return store

@@ -1,6 +1,8 @@
-"""The options of a command as the parameters of a run on a cluster, checked before anything is sent."""
+"""A command's options as the parameters of the pipeline, checked before anything starts."""
 
 import json
+import os
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,7 +38,7 @@ def cluster_parameters(
     }
     defaults = _defaults()
     parameters = {name: defaults[name] if value in ("", None) else value for name, value in named.items()}
-    _validate(parameters)
+    _check_for_cluster(parameters)
     return parameters
 
 
@@ -55,7 +57,7 @@ def _defaults() -> dict[str, Any]:
     return {name: parameter.default for name, parameter in signature.parameters.items()}
 
 
-def _validate(parameters: Mapping[str, Any]) -> None:
+def _check_for_cluster(parameters: Mapping[str, Any]) -> None:
     from components.dataset.step import validate_parameters
     from components.parameters import check_pods, check_prediction, check_sharing
     from components.recipes import recipe_names
@@ -124,3 +126,82 @@ def _toleration(text: str) -> dict[str, str]:
         )
     toleration = {"key": key, "operator": "Equal", "value": value} if equals else {"key": key, "operator": "Exists"}
     return {**toleration, "effect": effect} if effect else toleration
+
+
+def parse_secret_fields(text: str) -> tuple[str, str]:
+    """Names of access key and secret key inside a Secret; ours where none are given. Raises UserError."""
+    from components.training.pods import KEYS
+
+    fields = [name.strip() for name in text.split(",")] if text else [*KEYS]
+    if len(fields) != 2 or not all(fields):
+        raise UserError(f"--secret-fields {text!r} must be two names, separated by a comma")
+    return fields[0], fields[1]
+
+
+def pipeline_parameters(
+    dataset: str, ratio: str, recipe: str, settings: Iterable[str], predict_images: str, **others: Any
+) -> dict[str, Any]:
+    """A command's options as the pipeline's parameters, paths from the root, checked. Raises UserError."""
+    parameters = {
+        "dataset": _absolute_sources(dataset),
+        "dataset_sha256": others.pop("sha256"),
+        "dataset_pools": others.pop("pools"),
+        "labeled_ratio": ratio,
+        "recipe": _absolute(recipe) if recipe.endswith((".yaml", ".yml")) else recipe,
+        "overrides": json.dumps(_with_absolute_backbone(parse_settings(settings))),
+        "predict_images": _absolute(predict_images),
+        **others,
+    }
+    _check_here(parameters)
+    return parameters
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """`training.epochs=3` and so on as a mapping; values are read as YAML. Raises UserError."""
+    import yaml
+
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"--set {setting!r} must be NAME=VALUE, such as training.epochs=3")
+        try:
+            parsed[name.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"--set {setting!r}: {text!r} is not a value in YAML") from None
+    return parsed
+
+
+def _absolute(path: str) -> str:
+    """A path that exists, from the root: a step need not run in this directory."""
+    return os.path.abspath(path) if os.path.exists(path) else path
+
+
+def _absolute_sources(dataset: str) -> str:
+    from components.dataset.sources import parse_sources
+
+    sources = [_absolute(source.text) for source in parse_sources(dataset)]
+    return shlex.join(sources) if len(sources) > 1 else sources[0]
+
+
+def _with_absolute_backbone(settings: dict[str, Any]) -> dict[str, Any]:
+    name = "network.pretrained"
+    return {**settings, name: _absolute(str(settings[name]))} if name in settings else settings
+
+
+def _check_here(parameters: dict[str, Any]) -> None:
+    from components.dataset.step import validate_parameters
+    from components.parameters import check_prediction, check_sharing
+
+    check_sharing(processes=parameters["processes"], eval_shards=parameters["eval_shards"])
+    check_prediction(images=parameters["predict_images"], limit=parameters["predict_limit"])
+    validate_parameters(
+        source=parameters["dataset"],
+        sha256=parameters["dataset_sha256"],
+        labeled_ratio=parameters["labeled_ratio"],
+        recipe=parameters["recipe"],
+        overrides_json=parameters["overrides"],
+        seed=parameters["seed"],
+        epochs=parameters["epochs"],
+        batch_size=parameters["batch_size"],
+    )

@@ -22,8 +22,8 @@ def up(s3_port: int | None, mlflow_port: int | None, export: bool) -> None:
     import shlex
 
     from components.tracking.delivery import deliver_waiting
-    from pipeline.services import services_up, wait_tracking
-    from pipeline.settings import state_home
+    from pipeline.local.environment import state_home
+    from pipeline.local.services import services_up, wait_tracking
 
     home = state_home()
     endpoints = services_up(home, s3_port=s3_port, mlflow_port=mlflow_port)
@@ -44,8 +44,8 @@ def down() -> None:
     Example:
       cps down
     """
-    from pipeline.services import services_down
-    from pipeline.settings import state_home
+    from pipeline.local.environment import state_home
+    from pipeline.local.services import services_down
 
     services_down(state_home())
     click.echo("stopped; the data stays, and `cps up` brings it back")
@@ -63,8 +63,8 @@ def status(as_json: bool) -> None:
       cps status
       cps status --json | jq -r '.[].address'
     """
-    from pipeline.services import services_status, weights_reader
-    from pipeline.settings import state_home
+    from pipeline.local.environment import state_home
+    from pipeline.local.services import services_status, weights_reader
 
     services = services_status(state_home())
     if as_json:

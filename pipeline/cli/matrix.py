@@ -13,14 +13,16 @@ import click
 
 from components import progress
 from components.errors import UserError
-from pipeline.cli_cluster import place_options, prepared
-from pipeline.cli_manners import GOES_ON, quiet_option, when_stopped
-from pipeline.cli_run import parse_settings, pipeline_parameters, run
+from pipeline.cli.options import quiet_option
+from pipeline.cli.run import run
+from pipeline.cli.signals import GOES_ON, when_stopped
+from pipeline.cli.submit import place_options, prepared
+from pipeline.parameters import parse_settings, pipeline_parameters
 
 if TYPE_CHECKING:
     from components.study.comparison import Cell
     from components.study.report import Study
-    from pipeline.matrix import MatrixOutcome
+    from pipeline.local.matrix import MatrixOutcome
 
 _Announce = Callable[[int, "Cell", str], None]
 
@@ -123,9 +125,9 @@ def _check_twin(recipe: str, settings: tuple[str, ...]) -> None:
 @when_stopped(GOES_ON)
 def _on_this_machine(cells: "list[Cell]", options: dict[str, Any], announce: _Announce) -> _Done:
     """One run after the other."""
-    from pipeline.display import display
-    from pipeline.matrix import run_matrix
-    from pipeline.settings import resolve_environment, state_home
+    from pipeline.cli.progress import display
+    from pipeline.local.environment import resolve_environment, state_home
+    from pipeline.local.matrix import run_matrix
 
     parameters = pipeline_parameters(**options)
     home = state_home()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from components.errors import UserError
 from components.extras import not_installed
-from pipeline.services.ports import LOOPBACK, free_internal_ports, is_free
+from pipeline.local.ports import LOOPBACK, free_internal_ports, is_free
 
 PORT = 9000
 # What `weed mini` consists of. Each has a fixed default port, which another instance may hold.

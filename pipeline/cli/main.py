@@ -6,22 +6,21 @@ import traceback
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import get_completion_class
 
 from components.errors import UserError, WorkFailed
 from components.extras import missing_package
 from components.running import FAILED, INTERRUPTED, USERS_MISTAKE, one_line
-from pipeline.cli_cluster import submit
-from pipeline.cli_completion import completion
-from pipeline.cli_dataset import dataset
-from pipeline.cli_label_next import label_next
-from pipeline.cli_matrix import matrix
-from pipeline.cli_plan import plan
-from pipeline.cli_reproduce import reproduce
-from pipeline.cli_results import compare, predict, weights
-from pipeline.cli_run import compile_, recipes, run
-from pipeline.cli_runs import gc, runs
-from pipeline.cli_schedule import schedule
-from pipeline.cli_services import down, status, up
+from pipeline.cli.dataset import dataset
+from pipeline.cli.matrix import matrix
+from pipeline.cli.plan import plan
+from pipeline.cli.recipes import compile_, recipes
+from pipeline.cli.reproduce import reproduce
+from pipeline.cli.results import compare, label_next, predict, weights
+from pipeline.cli.run import run
+from pipeline.cli.runs import gc, runs
+from pipeline.cli.services import down, status, up
+from pipeline.cli.submit import schedule, submit
 from pipeline.version import VERSION
 
 
@@ -52,6 +51,27 @@ def cli() -> None:
     MLFLOW_TRACKING_URI); without them an object store and an MLflow server are started on this machine, with
     their state in .cps (or CPS_HOME).
     """
+
+
+VARIABLE = "_CPS_COMPLETE"
+"""Click answers a shell's question where this is set."""
+
+
+@click.command(short_help="Completion for bash, zsh or fish.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print what makes SHELL complete commands, options, recipes and file names after `cps`.
+
+    \b
+    Examples:
+      cps completion bash > ~/.local/share/bash-completion/completions/cps
+      cps completion fish > ~/.config/fish/completions/cps.fish
+      eval "$(cps completion zsh)"                               (in ~/.zshrc, after compinit)
+    """
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(context.find_root().command, {}, "cps", VARIABLE).source())
 
 
 for command in (
@@ -113,7 +133,3 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _say(error: Exception, code: int) -> int:
     click.echo(f"cps: error: {one_line(error)}", err=True)
     return code
-
-
-if __name__ == "__main__":
-    main()

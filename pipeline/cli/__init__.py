@@ -1,0 +1,1 @@
+"""The `cps` command: one module for each group of commands."""

@@ -1,0 +1,1 @@
+"""Running the compiled pipeline on this machine, and the services that it needs there."""
