@@ -30,14 +30,6 @@ def is_quiet() -> bool:
     return _quiet
 
 
-def size_text(count: int) -> str:
-    """Bytes for people, as 2.5 GB."""
-    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= step:
-            return f"{count / step:.1f} {unit}"
-    return f"{count} B"
-
-
 def say(step: str, text: str) -> None:
     """One line for people: something was found, made, or skipped because it was done before."""
     _emit({"kind": "say", "step": step, "text": text}, None if _quiet else f"[{step}] {text}")

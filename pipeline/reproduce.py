@@ -12,12 +12,12 @@ import yaml
 from pydantic import ValidationError
 
 from components.dataset.environment import Environment
-from components.dataset.fetch import file_sha256
 from components.dataset.run import METHOD_VERSION, Outcome, RunRecord
 from components.dataset.sources import STORED
 from components.dataset.step import PlannedRun, planned_run
 from components.dataset.store import stored_manifest
 from components.errors import UserError, WorkFailed
+from components.files import file_sha256
 from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
 from components.storage import keys

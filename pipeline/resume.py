@@ -14,11 +14,11 @@ from components.dataset.backbone import pin_pretrained
 from components.dataset.prepare import prepare
 from components.dataset.run import METHOD_VERSION, RunRecord, load_run, run_key
 from components.dataset.sources import STORED
-from components.errors import UserError
-from components.local_cache import default_cache
-from components.ratio import parse_ratio, ratio_text
+from components.errors import UserError, nearest
+from components.files import default_cache
+from components.labeled_ratio import parse_ratio, ratio_text
 from components.recipes import load_recipe
-from components.recipes.loader import nearest, parse_recipe
+from components.recipes.loader import parse_recipe
 from components.storage import keys
 from components.storage.client import Store
 

@@ -15,7 +15,7 @@ from components.errors import UserError, WorkFailed
 from components.storage import keys
 from components.storage.client import MissingObject, ObjectRef, Store
 from components.storage.lease import Lease, LeaseHeld, held_by
-from components.storage.unfinished import Unfinished
+from components.storage.minio_api import Unfinished
 from components.training.step import finished_index
 
 

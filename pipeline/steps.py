@@ -45,7 +45,7 @@ def prepare_dataset(
     dataset: Output[Dataset],
 ) -> str:
     """Validate every parameter, then fetch, check and store the dataset once. Returns its digest."""
-    from components.running import step_guard
+    from components.step_guard import step_guard
 
     with step_guard("prepare-dataset") as step:
         from components.dataset.step import prepare_dataset
@@ -91,7 +91,7 @@ def split_labels(
 
     Returns the run key, and how many GPUs the pod of `train` asks for: none where it makes pods of its own.
     """
-    from components.running import step_guard
+    from components.step_guard import step_guard
 
     with step_guard("split-labels") as step:
         from components.dataset.step import split_step
@@ -131,7 +131,7 @@ def train(
     checkpoints: Output[Model],
 ) -> NamedTuple("Outputs", [("run_key", str), ("shards", list)]):
     """Train both networks, every checkpoint into the store. Returns the shares that `evaluate` fans out over."""
-    from components.running import step_guard
+    from components.step_guard import step_guard
 
     with step_guard("train") as step:
         from components.training.pods import Pods
@@ -159,7 +159,7 @@ def train(
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(run_key: str, shard: str) -> None:
     """Score a share of the checkpoints on the validation images; the scores go to the store."""
-    from components.running import step_guard
+    from components.step_guard import step_guard
 
     with step_guard("evaluate") as step:
         from components.evaluation.step import evaluate_step
@@ -179,7 +179,7 @@ def select(
     summary: Output[Markdown],
 ) -> None:
     """Pick the best checkpoint and network by mIoU, extract its weights, and write the report."""
-    from components.running import step_guard
+    from components.step_guard import step_guard
 
     with step_guard("select") as step:
         from components.evaluation.step import select_step
@@ -196,7 +196,7 @@ def predict(
     run_key: str, images: str, limit: int, best: Input[Model], predictions: Output[Artifact], gallery: Output[HTML]
 ) -> None:
     """Segment images with the best weights: masks, overlays, and a gallery to look through."""
-    from components.running import step_guard
+    from components.step_guard import step_guard
 
     with step_guard("predict") as step:
         from components.prediction.step import predict_step
@@ -209,7 +209,7 @@ def predict(
 @dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
 def finish(status: dsl.PipelineTaskFinalStatus, job_id: str) -> None:
     """Close the MLflow run with its true status and tell the webhook, however the pipeline ended."""
-    from components.running import step_guard
+    from components.step_guard import step_guard
 
     with step_guard("finish", even_when_stopping=True) as step:
         from components.tracking.step import finish_job

@@ -22,13 +22,13 @@ LAYERS = (
     {"training", "evaluation", "prediction", "labeling", "study"},
     {"dataset"},
     {"inference"},
-    {"networks", "metrics"},
-    {"recipes", "tracking"},
+    {"networks"},
+    {"tracking"},
     {"notification"},
-    {"storage"},
-    {"running", "parameters", "public", "local_cache", "ratio"},
-    {"extras"},
-    {"errors", "progress"},
+    {"recipes", "storage", "pages"},
+    {"step_guard", "parameters"},
+    {"files", "units", "labeled_ratio", "contract", "extras", "progress", "metrics"},
+    {"errors"},
 )
 LEVEL = {part: level for level, parts in enumerate(reversed(LAYERS)) for part in parts}
 

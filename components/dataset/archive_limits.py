@@ -5,9 +5,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.dataset.scratch import ADVICE
 from components.errors import UserError
-from components.progress import size_text
+from components.files import ADVICE
+from components.units import size_text
 
 BYTES, RATIO, FILES = "CPS_UNPACK_MAX_BYTES", "CPS_UNPACK_MAX_RATIO", "CPS_UNPACK_MAX_FILES"
 _DEFAULTS = {BYTES: 500_000_000_000, RATIO: 100, FILES: 5_000_000}

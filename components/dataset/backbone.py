@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from components.dataset.fetch import file_sha256, is_url
+from components.dataset.fetch import is_url
 from components.errors import UserError
+from components.files import file_sha256
 from components.recipes import Recipe
 
 

@@ -25,8 +25,8 @@ from components.dataset.label_pixels import MAX_COLORS, LabelPixels, stored_valu
 from components.dataset.layouts import Layout
 from components.dataset.layouts.cityscapes import LABEL_IDS, TRAIN_IDS
 from components.dataset.manifest import Lists, Sample
-from components.dataset.scratch import writing
 from components.errors import UserError
+from components.files import writing
 
 Ids = NDArray[np.uint8]
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from components.contract import Class
 from components.dataset.class_files import RGB, Entry, is_class_file, read_entries
 from components.dataset.layouts.files import read_text, subfolders
-from components.dataset.manifest import Class
 from components.errors import UserError
 
 FILES = ("classes.json", "classes.yaml", "classes.yml")

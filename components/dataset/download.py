@@ -27,6 +27,7 @@ import certifi
 
 from components import progress
 from components.errors import UserError, WorkFailed
+from components.units import size_text
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 5
@@ -188,8 +189,8 @@ class _Transfer:
         free = shutil.disk_usage(self.target.parent).free
         if total - self.have > free:
             raise UserError(
-                f"{self.remote.name} has {progress.size_text(total)} and {self.target.parent} "
-                f"{progress.size_text(free)} free: "
+                f"{self.remote.name} has {size_text(total)} and {self.target.parent} "
+                f"{size_text(free)} free: "
                 "make room, or set CPS_CACHE to a folder on a larger disk"
             )
 
@@ -201,7 +202,7 @@ class _Transfer:
                     file.write(chunk)
                     done += len(chunk)
                     if time.monotonic() - said > _SAY_EVERY:
-                        note = f"{progress.size_text(done)} of {self.target.name}"
+                        note = f"{size_text(done)} of {self.target.name}"
                         progress.advance(self.step, done, total or done, note)
                         said = time.monotonic()
             finally:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from components.dataset.manifest import Frozen
+from components.contract import Frozen
 from components.networks.processor import THREADS_VARIABLE, thread_count, usable_cores
 
 _VERSIONS_OF = (

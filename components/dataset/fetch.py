@@ -1,6 +1,5 @@
 """Bring a file here from a path, http(s):// or s3://. It appears whole and verified, or not at all."""
 
-import hashlib
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ from components.dataset.credentials import Credentials
 from components.dataset.download import Remote, download, forget
 from components.dataset.sources import Source, is_url, shown, source_name
 from components.errors import UserError
+from components.files import file_sha256
 
 if TYPE_CHECKING:
     from components.storage.client import Store
@@ -65,15 +65,6 @@ def _file_name(url: str) -> str:
     """What a download is called here. An address may end in `..`, or in more than a name can be."""
     name = "".join(letter for letter in source_name(url) if letter.isprintable())[-200:]
     return name if name.strip(". ") else "download"
-
-
-def file_sha256(path: Path) -> str:
-    """In hex."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path} cannot be opened: {error.strerror}") from None
 
 
 def _verified(source: Source, path: Path) -> str:

@@ -15,10 +15,10 @@ from components.dataset.downloads import folders_for
 from components.dataset.fetch import fetch_source
 from components.dataset.layouts import Layout, pool_names, read_layout, with_pools
 from components.dataset.scenes import generate_scenes, is_scenes, parse_scenes
-from components.dataset.scratch import writing
 from components.dataset.sources import Source, is_url, parse_sources, shown, source_name
 from components.dataset.unpack import archive_stem, unpack
 from components.errors import UserError
+from components.files import writing
 
 if TYPE_CHECKING:
     from components.storage.client import Store

@@ -1,23 +1,13 @@
 """What a stored dataset is: its lists, its classes, and where each file lies in its shards."""
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
+from components.contract import Class, Frozen, canonical_json, digest_lines
 from components.errors import WorkFailed
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Class(Frozen):
-    name: str
-    color: tuple[int, int, int]
-    """Red, green, blue, 0-255: how masks of this class are painted."""
 
 
 class Sample(Frozen):
@@ -60,7 +50,7 @@ class Lists(Frozen):
     test: tuple[Sample, ...] = ()
     unlabeled: tuple[str, ...] = ()
     """Images that never had a label, on top of what a split takes from train."""
-    ratio_lists: dict[str, RatioLists] = {}
+    ratio_lists: dict[str, RatioLists] = Field(default_factory=dict)
     """By ratio, as "1/8"."""
 
     def train_labels(self) -> dict[str, str]:
@@ -107,16 +97,3 @@ def content_digest(hashes: Mapping[str, str], lists: Lists) -> str:
     listed = canonical_json(lists.model_dump(mode="json", include=set(Lists.model_fields)))
     entries = [*hashes.items(), ("", hashlib.sha256(listed).hexdigest())]
     return digest_lines(f"{name}\0{sha256}" for name, sha256 in sorted(entries))
-
-
-def digest_lines(lines: Iterable[str]) -> str:
-    """sha256 of the lines, each ended by a newline."""
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode() + b"\n")
-    return digest.hexdigest()
-
-
-def canonical_json(value: Any) -> bytes:
-    """One spelling for equal values, so that their digests are equal."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from components.dataset.manifest import FileEntry
 from components.errors import UserError, WorkFailed
-from components.storage.sources import BytesSource, Source
+from components.storage.transfer import BytesSource, Source
 
 SHARD_BYTES = 64_000_000
 _IN_MEMORY = 64 << 20  # bytes of a shard that is read once, and not twice

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
+from components.contract import canonical_json, digest_lines
 from components.dataset.check import STEP, hash_files
 from components.dataset.class_ids import with_class_ids
 from components.dataset.credentials import credentials_for
@@ -26,7 +27,7 @@ from components.dataset.layouts import (
     refuse_unused,
     with_pools,
 )
-from components.dataset.manifest import Manifest, canonical_json, content_digest, digest_lines
+from components.dataset.manifest import Manifest, content_digest
 from components.dataset.scenes import (
     GENERATOR_VERSION,
     SceneSettings,
@@ -34,10 +35,10 @@ from components.dataset.scenes import (
     is_scenes,
     parse_scenes,
 )
-from components.dataset.scratch import scratch_folder, writing
 from components.dataset.sources import STORED, Source, is_url, parse_sources
 from components.dataset.store import store_dataset, stored_manifest
 from components.errors import UserError
+from components.files import scratch_folder, writing
 from components.storage import keys
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from components.dataset.cache import ShardCache, shard_name
 from components.dataset.manifest import FileEntry, Manifest, content_digest, parse_manifest
 from components.dataset.pictures import upright_rgb
 from components.errors import WorkFailed
-from components.local_cache import default_cache
+from components.files import default_cache
 from components.storage import keys
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from components.contract import Frozen, canonical_json
 from components.dataset.environment import Environment, installed_versions
-from components.dataset.manifest import Frozen, Manifest, canonical_json
+from components.dataset.manifest import Manifest
 from components.dataset.split import Split
 from components.errors import WorkFailed
-from components.ratio import ratio_text
+from components.labeled_ratio import ratio_text
 from components.recipes.model import Recipe
 from components.storage import keys
 

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Literal
 
-from components.dataset.manifest import Frozen, Manifest, Sample, canonical_json
+from components.contract import Frozen, canonical_json
+from components.dataset.manifest import Manifest, Sample
 from components.dataset.ranking import prefix_length, ranked_groups
 from components.errors import UserError
-from components.ratio import parse_ratio, ratio_text
+from components.labeled_ratio import parse_ratio, ratio_text
 from components.recipes.model import Split as SplitSettings
 
 

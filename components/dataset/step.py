@@ -13,13 +13,12 @@ from components.dataset.label_classes import label_classes
 from components.dataset.manifest import Manifest
 from components.dataset.prepare import prepare
 from components.dataset.run import RunRecord, new_record, run_key
-from components.dataset.scratch import work_folder
 from components.dataset.sources import check_source, parse_sources
 from components.dataset.split import Split, split_labels
 from components.dataset.store import stored_manifest
 from components.errors import UserError, WorkFailed
-from components.local_cache import default_cache
-from components.ratio import parse_ratio
+from components.files import default_cache, work_folder
+from components.labeled_ratio import parse_ratio
 from components.recipes import Recipe, load_recipe
 from components.recipes.model import FOREIGN, PADDLESEG_MODELS
 from components.storage import keys

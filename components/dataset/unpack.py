@@ -18,8 +18,9 @@ import zstandard
 from components import progress
 from components.dataset.archive_limits import Limits, limits_for
 from components.dataset.archive_names import Names
-from components.dataset.scratch import ADVICE
 from components.errors import UserError, WorkFailed
+from components.files import ADVICE
+from components.units import size_text
 
 _WINDOWS = 0
 """Of a zip, the system that its files are from: MS-DOS and what came of it."""
@@ -131,7 +132,7 @@ def _advance(step: str, archive: Path, total: int) -> Advance:
         done += count
         if step and time.monotonic() - said > _SAY_EVERY:
             said = time.monotonic()
-            progress.advance(step, done, total, f"{progress.size_text(done)} unpacked of {archive.name}")
+            progress.advance(step, done, total, f"{size_text(done)} unpacked of {archive.name}")
 
     return advance
 

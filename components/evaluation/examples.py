@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.contract import Class
 from components.evaluation.scores import Scores, Variant
-from components.inference.checkpoint import PaintedClass
-from components.inference.pictures import (
+from components.metrics.confusion import ClassIds, Matrix
+from components.metrics.scores import class_accuracy, mean_iou_by_image, pixel_accuracy
+from components.pages.pictures import (
     Pixels,
     data_uri,
     difference,
@@ -16,8 +18,6 @@ from components.inference.pictures import (
     mask_png,
     thumbnail,
 )
-from components.metrics.confusion import ClassIds, Matrix
-from components.metrics.scores import class_accuracy, mean_iou_by_image, pixel_accuracy
 
 WIDTH = 448
 """Pixels: enough for a telephone's whole width, and a page of some hundred kilobytes."""
@@ -53,7 +53,7 @@ def draw(
     label: ClassIds,
     prediction: ClassIds,
     *,
-    classes: Sequence[PaintedClass],
+    classes: Sequence[Class],
     ignore_index: int,
 ) -> Example:
     """Make an image's pictures. `matrix` is its own confusion matrix."""
@@ -72,7 +72,7 @@ def draw(
     )
 
 
-def most_missed(matrix: Matrix, classes: Sequence[PaintedClass]) -> str:
+def most_missed(matrix: Matrix, classes: Sequence[Class]) -> str:
     """The confusion that costs this image the most pixels, in words."""
     errors = matrix.copy()
     np.fill_diagonal(errors, 0)

@@ -22,7 +22,7 @@ from components.evaluation.images import DecodedImages
 from components.evaluation.sweep import score_images, sweep_of, with_label
 from components.inference.checkpoint import open_checkpoint
 from components.inference.sliding import images_in_flight
-from components.running import step_guard
+from components.step_guard import step_guard
 from components.storage.client import open_store
 
 Result = TypeVar("Result")

@@ -5,9 +5,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.inference.page import percent
-from components.public import object_link
-from components.ratio import labels_text
+from components.labeled_ratio import labels_text
+from components.pages.render import percent
+from components.storage.settings import object_link
 
 if TYPE_CHECKING:
     from components.evaluation.sweep import CheckpointEntry

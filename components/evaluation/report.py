@@ -6,13 +6,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from components.contract import Class
 from components.evaluation.charts import VARIANT_NAMES, band_key, key, miou_by_epoch, shares_by_epoch
 from components.evaluation.examples import Example
 from components.evaluation.scores import VARIANTS, Variant
 from components.evaluation.verdict import Verdict
-from components.inference.checkpoint import PaintedClass
-from components.inference.page import render
-from components.ratio import labels_text
+from components.labeled_ratio import labels_text
+from components.pages.render import render
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -31,7 +31,7 @@ def render_report(
     result: Mapping[str, Any],
     verdict: Verdict,
     *,
-    classes: Sequence[PaintedClass],
+    classes: Sequence[Class],
     worst: Sequence[Example],
     best: Sequence[Example],
     facts: Sequence[tuple[str, str]],

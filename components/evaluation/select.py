@@ -18,11 +18,11 @@ from components.evaluation.result import FORMAT, build_result
 from components.evaluation.scores import Protocol, Scores, Variant
 from components.evaluation.sweep import CheckpointEntry, Sweep, open_sweep, read_index, stored_scores
 from components.evaluation.verdict import decide
+from components.files import default_cache
 from components.inference.augmented import SINGLE, image_logits
-from components.inference.checkpoint import Checkpoint, PaintedClass, check_belongs, open_checkpoint
+from components.inference.checkpoint import Checkpoint, check_belongs, open_checkpoint
 from components.inference.engine import EXACT
 from components.inference.probabilities import predicted_classes
-from components.local_cache import default_cache
 from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
 from components.storage import keys
@@ -75,7 +75,7 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> dict[str,
         page = render_report(
             result,
             verdict,
-            classes=_painted(sweep),
+            classes=sweep.manifest.classes,
             worst=worst,
             best=best,
             facts=protocol_facts(record, sweep, chosen, result),
@@ -178,7 +178,7 @@ def _examples(
             image,
             label,
             predicted_classes(logits),
-            classes=_painted(sweep),
+            classes=sweep.manifest.classes,
             ignore_index=sweep.protocol.ignore_index,
         )
 
@@ -236,10 +236,6 @@ def _passes(protocol: Protocol) -> str:
 
 def _origin(origin: str) -> str:
     return "the dataset’s own lists" if origin == "lists" else "chosen by seed"
-
-
-def _painted(sweep: Sweep) -> tuple[PaintedClass, ...]:
-    return tuple(PaintedClass(item.name, item.color) for item in sweep.manifest.classes)
 
 
 def _headline(result: dict[str, Any]) -> str:

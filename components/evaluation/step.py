@@ -30,9 +30,9 @@ def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> 
     from components.evaluation.sweep import read_index
     from components.storage import keys
     from components.storage.client import open_store
-    from components.tracking.carried import carried
     from components.tracking.client import open_run
-    from components.tracking.step import mark_published, published, published_link
+    from components.tracking.delivery import carried
+    from components.tracking.published import mark_published, published, published_link
 
     store = open_store()
     result = select(run_key, store)

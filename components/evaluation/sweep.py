@@ -23,12 +23,12 @@ from components.errors import WorkFailed
 from components.evaluation.images import DecodedImages
 from components.evaluation.scores import VARIANTS, Protocol, Scores, Variant, pack, unpack
 from components.evaluation.shards import parse_shard
+from components.files import default_cache
 from components.inference.augmented import image_logits
 from components.inference.checkpoint import Checkpoint, check_belongs, open_checkpoint
 from components.inference.engine import EXACT, choose, is_exact
 from components.inference.probabilities import mean_probabilities, most_likely
 from components.inference.sliding import images_in_flight
-from components.local_cache import default_cache
 from components.metrics.boundary import BandCounts, boundary_counts
 from components.metrics.confusion import Matrix, confusion_matrix
 from components.recipes.loader import parse_recipe

@@ -1,25 +1,17 @@
 """A checkpoint ready to run: its engines, and what its metadata says of it."""
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+from components.contract import Class
 from components.errors import UserError, WorkFailed
 from components.inference.engine import AUTO, Engine, choose, open_engines
 from components.inference.loaded import PADDLE, PREDICTOR, Weights
 from components.inference.sliding import Size
 from components.networks import processor
-
-
-class PaintedClass(NamedTuple):
-    """A class, and how its pixels are painted: red, green, blue, 0-255."""
-
-    name: str
-    color: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -28,7 +20,7 @@ class Description:
 
     structure: str
     """Of both networks, or `left and right` where they differ."""
-    classes: tuple[PaintedClass, ...]
+    classes: tuple[Class, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop: Size
@@ -53,7 +45,7 @@ def read_description(meta: Mapping[str, str], origin: str) -> Description:
     key = ""
     try:
         key = "classes"
-        classes = tuple(PaintedClass(item["name"], tuple(item["color"])) for item in json.loads(meta[key]))
+        classes = tuple(Class(name=item["name"], color=tuple(item["color"])) for item in json.loads(meta[key]))
         key = "num_classes"
         if int(meta[key]) != len(classes):
             raise ValueError(f"{meta[key]} does not agree with {len(classes)} classes")
@@ -122,14 +114,3 @@ def check_belongs(description: Description, *, origin: str, split: str, classes:
             f"{origin} was trained on split {description.split[:12] or '(none)'}, this run's is {split[:12]}: "
             "it belongs to another run and is not scored"
         )
-
-
-def check_digest(path: Path, sha256: str) -> None:
-    """Raises UserError where the file's sha256 is another one."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"weights {path} cannot be read: {error.strerror}") from None
-    if found != sha256.lower():
-        raise UserError(f"weights {path} have sha256 {found}, not {sha256}: pull them again")

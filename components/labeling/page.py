@@ -9,11 +9,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from components.dataset.reader import DatasetReader
-from components.inference.page import render
-from components.inference.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, mask_png, thumbnail
 from components.labeling.comparison import compare
 from components.labeling.measuring import Judges
 from components.labeling.suggestions import Suggestion
+from components.pages.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, mask_png, thumbnail
+from components.pages.render import render
 
 TEMPLATE = Path(__file__).with_name("label-next.html.j2")
 CARDS = 100

@@ -6,8 +6,7 @@ from typing import Any
 import paddle
 from paddle import nn
 
-from components.errors import UserError
-from components.recipes.loader import nearest
+from components.errors import UserError, nearest
 from components.recipes.model import PADDLESEG_MODELS
 
 # A network that takes a backbone gets this one, and what else it needs besides a class count.

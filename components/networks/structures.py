@@ -5,11 +5,10 @@ from collections.abc import Callable
 import paddle
 from paddle import nn
 
-from components.errors import UserError
+from components.errors import UserError, nearest
 from components.networks.deeplab import DeepLab
 from components.networks.foreign import build_paddleseg
 from components.networks.small import MobileNetV2FPN, SmallFPN
-from components.recipes.loader import nearest
 from components.recipes.model import FOREIGN, PADDLESEG_MODELS, STRUCTURES
 
 BUILDERS: dict[str, Callable[[int], nn.Layer]] = {

@@ -7,12 +7,12 @@ from typing import Any
 
 from components import progress
 from components.errors import UserError, WorkFailed
+from components.labeled_ratio import labels_text
 from components.notification.webhook import post
-from components.public import object_link
-from components.ratio import labels_text
-from components.running import stopping
+from components.step_guard import stopping
 from components.storage import keys
 from components.storage.client import MissingObject, Store, open_store
+from components.storage.settings import object_link
 
 ADDRESS_VARIABLE = "CPS_WEBHOOK_URL"
 STEP = "finish"

@@ -8,9 +8,10 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from components.inference.checkpoint import PaintedClass
-from components.inference.page import render
-from components.inference.pictures import (
+from components.contract import Class
+from components.metrics.confusion import ClassIds, confusion_matrix
+from components.metrics.scores import mean_iou, pixel_accuracy
+from components.pages.pictures import (
     Pixels,
     data_uri,
     difference,
@@ -20,8 +21,7 @@ from components.inference.pictures import (
     row_bands,
     thumbnail,
 )
-from components.metrics.confusion import ClassIds, confusion_matrix
-from components.metrics.scores import mean_iou, pixel_accuracy
+from components.pages.render import render
 
 TEMPLATE = Path(__file__).with_name("gallery.html.j2")
 NAMED = 4
@@ -50,7 +50,7 @@ def draw_card(
     image: Pixels,
     prediction: ClassIds,
     truth: ClassIds | None,
-    classes: Sequence[PaintedClass],
+    classes: Sequence[Class],
     ignore_index: int,
     width: int,
     link: str = "",
@@ -87,7 +87,7 @@ def render_gallery(
     title: str,
     cards: Sequence[Card],
     total: int,
-    classes: Sequence[PaintedClass],
+    classes: Sequence[Class],
     refused: Sequence[str],
     facts: Sequence[tuple[str, str]],
 ) -> str:

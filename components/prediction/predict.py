@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from components import progress
+from components.contract import Class
 from components.inference.augmented import SINGLE, image_logits
-from components.inference.checkpoint import Checkpoint, PaintedClass
+from components.inference.checkpoint import Checkpoint
 from components.inference.loaded import Floats
-from components.inference.pictures import ids_of_png, jpeg, mask_png, overlay, painted, png, triptych
 from components.inference.probabilities import mean_probabilities, predicted_classes
 from components.inference.sliding import Size, images_in_flight, sliding_classes
 from components.metrics.confusion import ClassIds
+from components.pages.pictures import ids_of_png, jpeg, mask_png, overlay, painted, png, triptych
 from components.prediction.decode import Pixels, Unreadable
 from components.prediction.gallery import Card, draw_card, render_gallery
 from components.prediction.photographs import Photograph
@@ -71,7 +72,7 @@ class Outputs:
         ids: ClassIds,
         truth: ClassIds | None,
         confidence: Floats | None,
-        classes: Sequence[PaintedClass],
+        classes: Sequence[Class],
     ) -> dict[str, bytes]:
         """The content of `names`, in their order."""
         files = {

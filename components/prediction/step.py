@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from components import progress
 from components.errors import UserError, WorkFailed
 from components.inference.engine import AUTO, EXACT, choose, is_exact
-from components.ratio import labels_text
+from components.labeled_ratio import labels_text
 from components.storage import keys
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def predict_files(
             an engine that cannot be used here.
         WorkFailed: not one of the images could be read.
     """
-    from components.inference.checkpoint import check_digest, open_checkpoint
+    from components.files import check_digest
+    from components.inference.checkpoint import open_checkpoint
     from components.networks.processor import usable_cores
     from components.prediction.photographs import find_photographs
     from components.prediction.places import Folder

@@ -1,14 +1,14 @@
 """Read a recipe by name, apply overrides, and say in one line what is wrong with them."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from components.errors import UserError
+from components.errors import UserError, nearest
 from components.recipes.model import Recipe
 
 FOLDER = Path(__file__).parent
@@ -56,12 +56,6 @@ def _path(name: str) -> Path:
     if name in recipe_names():
         return FOLDER / f"{name}.yaml"
     raise UserError(f"unknown recipe {name!r}{nearest(name, recipe_names())}; there are: {', '.join(recipe_names())}")
-
-
-def nearest(wrong: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for a misspelt name, or nothing where none is near."""
-    matches = difflib.get_close_matches(wrong, list(valid), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def setting_names(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:

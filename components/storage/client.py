@@ -19,25 +19,22 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import urllib3
-from minio import Minio
 from minio.error import S3Error
 
 from components.errors import UserError, WorkFailed
-from components.storage import conditional
-from components.storage.connection import SHA256_HEADER, connect, patient_pool
-from components.storage.contact import check_store
+from components.storage.connection import check_store, connect, patient_pool
 from components.storage.failures import (
     STORE_ERRORS,
     DigestMismatch,
     MissingObject,
+    SourceFailed,
     StoreUnreachable,
     explain,
     is_transient,
 )
+from components.storage.minio_api import SHA256_HEADER, Client, Unfinished
 from components.storage.settings import StoreSettings, settings_from_environment
-from components.storage.sources import BytesSource, FileSource, Source, SourceFailed
-from components.storage.transfer import Digests, digests, receive, upload
-from components.storage.unfinished import Unfinished, abort_upload, unfinished_uploads
+from components.storage.transfer import BytesSource, Digests, FileSource, Source, digests, receive, upload
 
 __all__ = [
     "DigestMismatch",
@@ -74,7 +71,7 @@ class Store:
 
     def __init__(self, settings: StoreSettings) -> None:
         self.settings = settings
-        self._minio: Minio | None = None
+        self._minio: Client | None = None
         self._owner = 0
 
     def __repr__(self) -> str:
@@ -196,20 +193,20 @@ class Store:
 
     def unfinished_uploads(self) -> tuple[Unfinished, ...]:
         """Uploads that were begun and neither completed nor given up, as a killed process leaves them."""
-        return self._retry("listing", self.uri(""), lambda: unfinished_uploads(self._client, self.settings.bucket))
+        return self._retry("listing", self.uri(""), lambda: self._client.list_unfinished(self.settings.bucket))
 
     def abort_upload(self, unfinished: Unfinished) -> None:
         """Free the parts of an unfinished upload; one that is gone is freed already."""
-        uri = self.uri(unfinished.key)
-        self._retry("removing", uri, lambda: abort_upload(self._client, self.settings.bucket, unfinished))
+        bucket, key = self.settings.bucket, unfinished.key
+        self._retry("removing", self.uri(key), lambda: self._client.abort_multipart(bucket, key, unfinished.upload_id))
 
     def remove_if_match(self, key: str, etag: str) -> None:
         """Remove an object unless it has been replaced since it was read with `etag`."""
         bucket = self.settings.bucket
-        self._retry("removing", self.uri(key), lambda: conditional.remove(self._client, bucket, key, etag))
+        self._retry("removing", self.uri(key), lambda: self._client.remove_if(bucket, key, etag))
 
     @property
-    def _client(self) -> Minio:
+    def _client(self) -> Client:
         # A pooled connection shared by two processes mixes up their answers: each process has its own.
         if self._minio is None or self._owner != os.getpid():
             self._minio, self._owner = connect(self.settings, patient_pool(self.settings)), os.getpid()
@@ -230,9 +227,7 @@ class Store:
 
     def _put_conditionally(self, key: str, data: bytes, condition: dict[str, str]) -> str | None:
         bucket, writer = self.settings.bucket, secrets.token_hex(16)
-        return self._retry(
-            "writing", self.uri(key), lambda: conditional.put(self._client, bucket, key, data, condition, writer)
-        )
+        return self._retry("writing", self.uri(key), lambda: self._client.put_if(bucket, key, data, condition, writer))
 
     def _get_file(self, bucket: str, key: str, path: Path, sha256: str | None, *, durable: bool = False) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,38 +1,20 @@
 """The SDK's client for one store: how it addresses buckets, whom it trusts, and how patient it is."""
 
-import base64
-from typing import Any
-
 import certifi
 import urllib3
-from minio import Minio
+from minio.error import S3Error
 
+from components.errors import UserError
+from components.storage.failures import REFUSED, STORE_ERRORS, reason
+from components.storage.minio_api import Client
 from components.storage.settings import StoreSettings
 
-CHECKSUM_HEADER = "x-amz-checksum-sha256"
-SHA256_HEADER = "x-amz-meta-sha256"
 BLOCK = 256 << 10
 """Bytes of a body that are sent at once. The connect timeout applies to each such piece, so it bounds how slow a
 connection may be: about 50 kB/s."""
 
 
-class Client(Minio):
-    """The SDK's client; a body whose digest is in its headers already is not hashed once more to be signed.
-
-    With TLS the SDK would leave the body unsigned and send an MD5: what is known is signed there, too.
-    """
-
-    def _build_headers(self, host: str, headers: Any = None, body: Any = None, creds: Any = None) -> Any:
-        checksum = (headers or {}).get(CHECKSUM_HEADER)
-        if not checksum or not body or creds is None:
-            return super()._build_headers(host, headers, body, creds)
-        headers["Content-Length"] = str(len(body))
-        headers, date = super()._build_headers(host, headers, None, creds)
-        headers["x-amz-content-sha256"] = base64.b64decode(checksum).hex()
-        return headers, date
-
-
-def connect(settings: StoreSettings, pool: urllib3.PoolManager) -> Minio:
+def connect(settings: StoreSettings, pool: urllib3.PoolManager) -> Client:
     client = Client(
         settings.host,
         access_key=settings.access_key,
@@ -70,3 +52,34 @@ def impatient_pool(settings: StoreSettings) -> urllib3.PoolManager:
 def _pool(settings: StoreSettings, timeout: urllib3.Timeout, retries: urllib3.Retry) -> urllib3.PoolManager:
     authorities = settings.authorities or certifi.where()
     return urllib3.PoolManager(timeout=timeout, retries=retries, maxsize=16, ca_certs=authorities, blocksize=BLOCK)
+
+
+def check_store(settings: StoreSettings) -> None:
+    """Make the bucket if there is none. Raises UserError that names the endpoint, the reason and the remedy."""
+    client = connect(settings, impatient_pool(settings))
+    endpoint, bucket = settings.endpoint, settings.bucket
+    try:
+        _ensure_bucket(client, bucket, settings.region)
+    except S3Error as error:
+        remedy = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if error.code in REFUSED else "check CPS_BUCKET"
+        raise UserError(f"the object store at {endpoint} refused bucket {bucket!r} ({error.code}): {remedy}") from error
+    except urllib3.exceptions.HTTPError as error:
+        raise UserError(
+            f"the object store at {endpoint} does not answer ({reason(error)}): start it or correct AWS_ENDPOINT_URL"
+        ) from error
+    except STORE_ERRORS as error:
+        raise UserError(f"what answers at {endpoint} is not an S3 object store: correct AWS_ENDPOINT_URL") from error
+
+
+def _ensure_bucket(client: Client, bucket: str, region: str) -> None:
+    try:
+        # A listing, not a HEAD: only an S3 store answers with the right XML, and says why it refuses.
+        next(iter(client.list_objects(bucket, prefix="weights/")), None)
+    except S3Error as error:
+        if error.code != "NoSuchBucket":
+            raise
+        try:
+            client.make_bucket(bucket, location=region)
+        except S3Error as raced:
+            if raced.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                raise

@@ -4,7 +4,6 @@ import urllib3
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from components.errors import UserError, WorkFailed
-from components.storage.sources import SourceFailed
 
 REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 TRANSIENT_CODES = frozenset(
@@ -18,6 +17,12 @@ TRANSIENT_CODES = frozenset(
         "XMinioServerNotInitialized",
     }
 )
+
+
+class SourceFailed(Exception):
+    """What is to be sent cannot be read. No OSError: a client would take that for a broken connection and retry."""
+
+
 # What a call through the SDK raises. ValueError is its answer to XML that is not S3's.
 STORE_ERRORS = (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError, SyntaxError, SourceFailed)
 

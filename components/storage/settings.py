@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from components.errors import UserError
 
@@ -15,6 +15,7 @@ DEFAULT_REGION = "us-east-1"
 STYLES = ("path", "virtual", "auto")
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+S3_VARIABLE = "CPS_PUBLIC_S3_URL"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,3 +167,17 @@ def _check_endpoint(endpoint: str) -> None:
         )
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise UserError(f"AWS_ENDPOINT_URL={endpoint!r} has a path: leave only http://host:port")
+
+
+def object_link(uri: str) -> str:
+    """Where a person finds the object that `uri` (s3://bucket/key) names; empty where there is no such address."""
+    base = public_address(S3_VARIABLE)
+    if not base or not uri.startswith("s3://"):
+        return ""
+    return f"{base}/{quote(uri.removeprefix('s3://'))}"
+
+
+def public_address(variable: str) -> str:
+    """Without a slash at its end; what is no web address is as good as none, since a link is worth no failure."""
+    text = os.environ.get(variable, "").strip().rstrip("/")
+    return text if text.startswith(("http://", "https://")) else ""

@@ -3,19 +3,20 @@
 import base64
 import hashlib
 import http.client
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import urllib3
-from minio import Minio
-from minio.error import S3Error
 
-from components.storage.connection import BLOCK, CHECKSUM_HEADER
-from components.storage.sources import Body, BytesSource, Source, exactly
+from components.storage.connection import BLOCK
+from components.storage.failures import SourceFailed
+from components.storage.minio_api import CHECKSUM_HEADER, Client, Part
 
 SINGLE = 256 << 20  # bytes: up to here an object goes in one request, a checkpoint for instance
 PART_SIZE = 16 << 20  # bytes of a larger one that a request carries
@@ -25,11 +26,65 @@ SMALL = 128 << 10  # bytes
 _IN_FLIGHT = 8  # chunks that are read and not yet hashed
 
 
-@dataclass(frozen=True)
-class _Part:
-    number: int
-    etag: str
-    checksum: str
+class Source(Protocol):
+    """Bytes that can be read anywhere, by several threads at once."""
+
+    def read_at(self, offset: int, size: int) -> bytes: ...
+
+
+class FileSource:
+    """An open file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._handle = file.fileno()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        pieces = []
+        while size > 0 and (piece := os.pread(self._handle, size, offset)):
+            pieces.append(piece)
+            offset, size = offset + len(piece), size - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class BytesSource:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self._data if not offset and size >= len(self._data) else self._data[offset : offset + size]
+
+
+class Body:
+    """`size` bytes of a source as the body of one request: sent piece by piece, and again from the first on a retry."""
+
+    def __init__(self, source: Source, offset: int, size: int) -> None:
+        self._source, self._offset, self._size, self._at = source, offset, size, 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int) -> None:
+        self._at = offset
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end. Raises SourceFailed."""
+        data = exactly(self._source, self._offset + self._at, min(size, self._size - self._at))
+        self._at += len(data)
+        return data
+
+
+def exactly(source: Source, offset: int, size: int) -> bytes:
+    """Raises SourceFailed where the source has fewer, or cannot be read."""
+    try:
+        data = source.read_at(offset, size) if size else b""
+    except OSError as error:
+        raise SourceFailed(f"the source cannot be read: {error.strerror or error}") from error
+    if len(data) != size:
+        raise SourceFailed(f"the source ended at {offset + len(data)} bytes while it was read")
+    return data
 
 
 @dataclass(frozen=True)
@@ -56,7 +111,7 @@ def digests(source: Source, size: int) -> Digests:
 
 
 def upload(
-    client: Minio, bucket: str, key: str, source: Source, size: int, digests: Digests, headers: dict[str, str]
+    client: Client, bucket: str, key: str, source: Source, size: int, digests: Digests, headers: dict[str, str]
 ) -> None:
     """Put an object in one request or in parallel parts. It is there whole, or as before.
 
@@ -65,23 +120,23 @@ def upload(
     if size <= SINGLE:
         checksum = _header_value(bytes.fromhex(digests.whole))
         body = exactly(source, 0, size) if size <= BLOCK else Body(source, 0, size)
-        client._put_object(bucket, key, body, {**headers, CHECKSUM_HEADER: checksum})
+        client.put(bucket, key, body, {**headers, CHECKSUM_HEADER: checksum})
         return
-    upload_id = client._create_multipart_upload(bucket, key, {**headers, "x-amz-checksum-algorithm": "SHA256"})
+    upload_id = client.begin_multipart(bucket, key, headers)
     try:
         parts = _upload_parts(client, bucket, key, source, size, digests.parts, upload_id)
-        _complete(client, bucket, key, upload_id, parts)
+        client.complete_multipart(bucket, key, upload_id, parts)
     except BaseException:
         _abort(client, bucket, key, upload_id)
         raise
 
 
 def _upload_parts(
-    client: Minio, bucket: str, key: str, source: Source, size: int, known: Sequence[bytes], upload_id: str
-) -> list[_Part]:
+    client: Client, bucket: str, key: str, source: Source, size: int, known: Sequence[bytes], upload_id: str
+) -> list[Part]:
     each = _part_size(size)
 
-    def put(number: int) -> _Part:
+    def put(number: int) -> Part:
         offset = (number - 1) * each
         length = min(each, size - offset)
         if known:
@@ -89,12 +144,11 @@ def _upload_parts(
         else:
             data = exactly(source, offset, length)  # once: a source may have to make its bytes
             checksum, body = _header_value(hashlib.sha256(data).digest()), Body(BytesSource(data), 0, length)
-        etag = client._upload_part(bucket, key, body, {CHECKSUM_HEADER: checksum}, upload_id, number)
-        return _Part(number, etag, checksum)
+        return client.put_part(bucket, key, upload_id, number, body, checksum)
 
     with ThreadPoolExecutor(PARALLEL, "upload") as pool:
-        futures: set[Future[_Part]] = set()
-        parts: list[_Part] = []
+        futures: set[Future[Part]] = set()
+        parts: list[Part] = []
         try:
             for number in range(1, -(-size // each) + 1):
                 if len(futures) > PARALLEL:
@@ -105,35 +159,12 @@ def _upload_parts(
         finally:
             for future in futures:
                 future.cancel()
-    return sorted(parts, key=lambda part: part.number)
+    return parts
 
 
 def _part_size(size: int) -> int:
     # S3 takes 10,000 parts at most.
     return max(PART_SIZE, -(-size // 10_000))
-
-
-def _complete(client: Minio, bucket: str, key: str, upload_id: str, parts: list[_Part]) -> None:
-    # The SDK's own has no place for checksums.
-    listed = "".join(
-        f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{part.etag}&quot;</ETag>"
-        f"<ChecksumSHA256>{part.checksum}</ChecksumSHA256></Part>"
-        for part in parts
-    )
-    body = (
-        f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{listed}</CompleteMultipartUpload>'
-    )
-    response = client._execute(
-        "POST",
-        bucket,
-        key,
-        body=body.encode(),
-        headers={"Content-Type": "application/xml"},
-        query_params={"uploadId": upload_id},
-    )
-    # S3 may say 200 before it has finished, and then that it has failed.
-    if b"CompleteMultipartUploadResult" not in response.data:
-        raise S3Error.fromxml(response)
 
 
 def _header_value(digest: bytes) -> str:
@@ -151,12 +182,10 @@ def _part_digest(source: Source, offset: int, size: int) -> bytes:
     return hashlib.sha256(exactly(source, offset, size)).digest()
 
 
-def _abort(client: Minio, bucket: str, key: str, upload_id: str) -> None:
+def _abort(client: Client, bucket: str, key: str, upload_id: str) -> None:
     """Free what was uploaded of a failed object; what cannot be freed now, `cps gc` finds later."""
-    try:
-        client._abort_multipart_upload(bucket, key, upload_id)
-    except Exception:
-        return
+    with suppress(Exception):
+        client.abort_multipart(bucket, key, upload_id)
 
 
 def _chunks(response: Any) -> Iterator[memoryview]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.inference.page import render
+from components.pages.render import render
 from components.study.chart import DARK, LIGHT, NAMES, draw
 from components.study.comparison import Gain, Score, gains, points
 from components.study.published import Published

@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from components.progress import say
-from components.public import tracking_link
 from components.tracking.delivery import Delivery, GaveUp, now
 from components.tracking.registry import SCORE_TAG, model_name
 from components.tracking.server import (
     RUN_KEY_TAG,
+    TRACKING_VARIABLE,
     Point,
     RunIdentity,
     experiment_name,
     metric_name,
     server_name,
+    tracking_link,
     without_login,
 )
 from components.tracking.spool import Spool
 
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 AS_A_TRAINING = "?workflowType=machine_learning"
 """Else MLflow shows the page among those of language models, without a way to the other runs."""

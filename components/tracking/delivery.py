@@ -4,14 +4,19 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
+from components.errors import UserError, WorkFailed
 from components.progress import say
+from components.storage import keys
+from components.storage.client import Store
 from components.tracking.registry import register
 from components.tracking.server import (
+    TRACKING_VARIABLE,
     Point,
     RunIdentity,
     ServedRun,
@@ -20,7 +25,7 @@ from components.tracking.server import (
     server_name,
     without_login,
 )
-from components.tracking.spool import Entry, Spool, spool_files, spool_root
+from components.tracking.spool import Entry, Spool, run_folder, spool_files, spool_root
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _LOGIN = (401, 403)
@@ -28,6 +33,8 @@ _BUSY = (408, 429)
 _UNKNOWN = 501
 """Of a server that has no registry, say."""
 _T = TypeVar("_T")
+IN_A_POD = "KUBERNETES_SERVICE_HOST"
+"""Kubernetes sets it in every container."""
 
 
 class GaveUp(Exception):
@@ -193,3 +200,33 @@ def _http_status(error: Exception) -> int:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextmanager
+def carried(store: Store, run_key: str) -> Iterator[None]:
+    """To be around the opening and closing of a run's tracker: begins with what earlier pods left, and leaves the rest.
+
+    Outside of pods nothing happens: there the disk keeps it.
+    """
+    if not os.environ.get(IN_A_POD) or not os.environ.get(TRACKING_VARIABLE):
+        yield
+        return
+    folder, prefix = run_folder(run_key), keys.run(run_key, "mlflow/")
+    brought: set[str] = set()
+    with suppress(UserError, WorkFailed, OSError):
+        for item in store.list(prefix):
+            store.get_file(item.key, folder / item.key.removeprefix(prefix))
+            brought.add(item.key)
+    try:
+        yield
+    finally:
+        try:
+            left = {prefix + path.name: path.read_bytes() for path in spool_files(folder)}
+            for key, data in left.items():
+                store.put_bytes(key, data)
+            for key in brought - left.keys():
+                store.remove(key)
+            if left:
+                say("tracking", f"what MLflow lacks of {run_key} is in the object store until the next step brings it")
+        except (UserError, WorkFailed, OSError) as error:
+            say("tracking", f"what MLflow lacks of {run_key} could not be kept in the object store: {error}")

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from components.storage.settings import public_address
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Metric
@@ -31,6 +33,8 @@ EMBEDDED_VARIABLE = "CPS_EMBEDDED_MLFLOW"
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's UI then opens with runs and charts; what it cannot place it takes for a language model's."""
+MLFLOW_VARIABLE = "CPS_PUBLIC_MLFLOW_URL"
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True)
@@ -240,3 +244,9 @@ def without_login(address: str) -> str:
 def metric_name(text: str) -> str:
     """A name that MLflow accepts: it allows letters, digits, and _ - . space : /"""
     return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII)
+
+
+def tracking_link(address: str, page: str) -> str:
+    """A page of MLflow ("#/experiments/…") at the address for people, else at `address`; empty where that is none."""
+    base = public_address(MLFLOW_VARIABLE) or (address.rstrip("/") if address.startswith("http") else "")
+    return f"{base}/{page}" if base and page else ""

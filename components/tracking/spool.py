@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from components.local_cache import default_cache
+from components.files import default_cache
 
 Entry = dict[str, Any]
 

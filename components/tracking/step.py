@@ -6,14 +6,14 @@ from typing import Any
 
 from components import progress
 from components.notification.ending import tell_ending
-from components.public import tracking_link
-from components.running import stopping
+from components.step_guard import stopping
 from components.storage import keys
-from components.storage.client import MissingObject, Store, open_store
+from components.storage.client import Store, open_store
 from components.storage.lease import Lease, LeaseHeld
-from components.tracking.carried import carried
-from components.tracking.client import TRACKING_VARIABLE, Status, open_run
-from components.tracking.delivery import deliver_waiting
+from components.tracking.client import Status, open_run
+from components.tracking.delivery import carried, deliver_waiting
+from components.tracking.published import _json_or_none, published_link
+from components.tracking.server import TRACKING_VARIABLE
 
 STEP = "finish"
 
@@ -57,32 +57,6 @@ def _close(job_id: str, status: Status) -> dict[str, Any]:
     return left
 
 
-def published(store: Store, run_key: str) -> bool:
-    """Whether this result is in this MLflow already, so that a second run of the same need not ask MLflow.
-
-    Also true where tracking is off: then there is nothing to do.
-    """
-    mark = _mark(store, run_key)
-    left = _json_or_none(store, keys.run(run_key, "published.json")) or {}
-    return not mark["address"] or {**left, **mark} == left
-
-
-def mark_published(store: Store, run_key: str, page: str = "") -> None:
-    """To be called when all of the result has been delivered; `page` is the run's, below MLflow's address."""
-    store.put_json(keys.run(run_key, "published.json"), {**_mark(store, run_key), "page": page})
-
-
-def published_link(store: Store, run_key: str) -> str:
-    """Where a person sees the run in MLflow; empty where it is not known."""
-    left = _json_or_none(store, keys.run(run_key, "published.json")) or {}
-    return tracking_link(os.environ.get(TRACKING_VARIABLE, ""), str(left.get("page", "")))
-
-
-def _mark(store: Store, run_key: str) -> dict[str, str]:
-    result = store.stat(keys.run(run_key, "result.json"))
-    return {"address": os.environ.get(TRACKING_VARIABLE, ""), "result": result.sha256 if result else ""}
-
-
 def _trained(store: Store, run_key: str) -> str:
     """When training was last complete: a run that was trained again has been opened again, too."""
     index = store.stat(keys.checkpoint_index(run_key))
@@ -102,10 +76,3 @@ def _worked_on_by_another(store: Store, run_key: str) -> bool:
             return False
     except LeaseHeld:
         return True
-
-
-def _json_or_none(store: Store, key: str) -> Any:
-    try:
-        return store.get_json(key)
-    except MissingObject:
-        return None

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from components.errors import UserError, WorkFailed
+from components.errors import UserError, WorkFailed, one_line
 from components.progress import DISK_FULL
-from components.running import FAILED, USERS_MISTAKE, one_line
+from components.step_guard import FAILED, USERS_MISTAKE
 
 MISTAKE, FAILURE, FAULT = "mistake", "failure", "fault"
 """The user's; of the work, which trying again does not mend; of the process, as when its peers went away."""

@@ -5,7 +5,7 @@ from urllib.parse import quote, unquote
 
 from components import progress
 from components.errors import WorkFailed
-from components.local_cache import default_cache
+from components.files import default_cache
 from components.storage.client import Store
 from components.training.recovery import newest_recovery, parse_recovery, recovery_key, unplaced_key
 

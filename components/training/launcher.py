@@ -9,7 +9,7 @@ def main() -> None:
     # Started by path: the project may be installed, or be on the parent's path only. A module's own folder, which
     # Python puts first, has modules with the names of others' packages.
     sys.path[0] = str(Path(__file__).parents[2])
-    from components.running import PARENT_VARIABLE, die_with_parent
+    from components.step_guard import PARENT_VARIABLE, die_with_parent
 
     die_with_parent()
     os.environ[PARENT_VARIABLE] = str(os.getpid())

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from components import progress
 from components.errors import UserError, WorkFailed
-from components.running import step_guard
+from components.step_guard import step_guard
 from components.storage import keys
 from components.storage.client import Store, open_store
 from components.storage.lease import held_by

@@ -24,10 +24,10 @@ from components.dataset.run import RunRecord
 from components.dataset.split import Split
 from components.networks import processor
 from components.recipes.loader import parse_recipe
-from components.running import step_guard
+from components.step_guard import step_guard
 from components.storage.client import ObjectRef, Store
 from components.storage.settings import StoreSettings, settings_from_environment
-from components.storage.sources import Source
+from components.storage.transfer import Source
 from components.training.watchdog import Watchdog
 
 WARM_UP = 3

@@ -13,11 +13,11 @@ from components.errors import WorkFailed
 from components.networks import processor
 from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
-from components.running import TERMINATED
+from components.step_guard import TERMINATED
 from components.storage import keys
 from components.storage.client import Store
-from components.tracking.carried import carried
 from components.tracking.client import Tracker, open_run
+from components.tracking.delivery import carried
 from components.training.watchdog import Watchdog, step_timeout
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from types import FrameType
 from components import progress
 from components.errors import UserError, WorkFailed
 from components.progress import DISK_FULL
-from components.running import PARENT_VARIABLE, TERMINATED
+from components.step_guard import PARENT_VARIABLE, TERMINATED
 from components.storage.client import Store
 from components.training import launcher, worker
 from components.training.ending import FAILURE, MISTAKE, disk_full, endings

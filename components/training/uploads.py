@@ -16,7 +16,8 @@ from pathlib import Path
 from components import progress
 from components.errors import WorkFailed
 from components.storage.client import ObjectRef, Store
-from components.storage.sources import BytesSource, SourceFailed
+from components.storage.failures import SourceFailed
+from components.storage.transfer import BytesSource
 from components.training.kept import kept_path, write_whole
 from components.training.preemption import PREEMPTION_PATIENCE, Termination
 

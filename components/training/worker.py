@@ -9,9 +9,9 @@ def main() -> None:
     # Started by path: the project may be installed, or be on the parent's path only.
     sys.path[0] = str(Path(__file__).parents[2])
     from components.progress import EVENTS_VARIABLE
-    from components.running import die_with_parent
+    from components.step_guard import die_with_parent
     from components.storage.client import open_store
-    from components.tracking.client import TRACKING_VARIABLE
+    from components.tracking.server import TRACKING_VARIABLE
     from components.training.ending import explained, stacks_path
     from components.training.rank import train_here
 

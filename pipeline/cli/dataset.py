@@ -150,9 +150,8 @@ def _lines(report: "CheckReport") -> Iterator[str]:
 def _layout(source: str, sha256: str, pools: str) -> "Iterator[Layout]":
     """The dataset of a source, as a run would store it; what is unpacked lasts as long as this."""
     from components.dataset.gathered import gathered
-    from components.dataset.scratch import scratch_folder, work_folder
     from components.dataset.sources import check_source, parse_sources
-    from components.local_cache import default_cache
+    from components.files import default_cache, scratch_folder, work_folder
     from pipeline.local.environment import open_store
 
     sources = parse_sources(source, sha256)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import get_completion_class
 
-from components.errors import UserError, WorkFailed
+from components.errors import UserError, WorkFailed, one_line
 from components.extras import missing_package
-from components.running import FAILED, INTERRUPTED, USERS_MISTAKE, one_line
+from components.step_guard import FAILED, INTERRUPTED, USERS_MISTAKE
 from pipeline.cli.dataset import dataset
 from pipeline.cli.matrix import matrix
 from pipeline.cli.plan import plan

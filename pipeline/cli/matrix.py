@@ -205,7 +205,7 @@ def _report(study: "Study", folder: Path, tracking: str, *, as_json: bool) -> No
 
 
 def _cells(ratios: str, seeds: str, *, baseline: bool) -> "list[Cell]":
-    from components.ratio import parse_ratio, ratio_text
+    from components.labeled_ratio import parse_ratio, ratio_text
     from components.study.comparison import cells
 
     try:

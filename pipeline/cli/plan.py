@@ -102,7 +102,7 @@ def _limits(memory: str, shm: str, disk: str, hours: float, *, pod: bool) -> "Li
 
 
 def _table(found: dict[str, dict[str, Any]], expected: "Forecast", limits: "Limits") -> list[str]:
-    from pipeline.cli.progress import seconds_text
+    from components.units import seconds_text
     from pipeline.local.forecast import size_text
 
     training, evaluation = found["training"], found["evaluation"]

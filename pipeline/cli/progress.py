@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from components import progress
+from components.units import seconds_text
 
 Event = dict[str, Any]
 
@@ -102,22 +103,6 @@ def _bars(stream: TextIO) -> Iterator[Callable[[Event], None]]:
 
     with bar:
         yield draw
-
-
-def seconds_text(seconds: float) -> str:
-    """0.4 s, 12 s, 3 min 05 s, 2 h 03 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def percent(share: float | None) -> str:
-    """0.4567 as 45.7 %; what is undefined as a dash."""
-    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 _LATELY = 30.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from components.errors import UserError
-from components.progress import size_text
+from components.units import size_text
 from pipeline.cli.submit import check_succeeded, connected, connection_options, followed
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from components.running import TERMINATED
+from components.step_guard import TERMINATED
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

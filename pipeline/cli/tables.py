@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
-from pipeline.cli.progress import percent, seconds_text
+from components.units import percent, seconds_text
 from pipeline.local.run import JobOutcome
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from components.errors import UserError, WorkFailed
-from components.running import one_line
+from components.errors import UserError, WorkFailed, one_line
 
 if TYPE_CHECKING:
     from kfp import Client

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from pipeline.cli.progress import seconds_text
+from components.units import seconds_text
 from pipeline.cluster.status import RunStatus, StepStatus
 
 WORDS = {

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from components import progress
-from components.running import FAILED, STOPPING_VARIABLE, on_parents_death
+from components.step_guard import FAILED, STOPPING_VARIABLE, on_parents_death
 
 GRACE_SECONDS = 25.0
 """How long a step has to save its work after it was told to stop."""

@@ -19,9 +19,9 @@ from components.dataset.prepare import prepare
 from components.dataset.sources import STORED, is_url, parse_sources
 from components.dataset.step import PlannedRun, planned_run
 from components.errors import UserError, WorkFailed
-from components.local_cache import default_cache
+from components.files import default_cache
 from components.progress import EVENTS_VARIABLE
-from components.running import USERS_MISTAKE
+from components.step_guard import USERS_MISTAKE
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
 from pipeline.local.environment import resolve_environment, state_home

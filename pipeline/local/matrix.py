@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
-from components.running import USERS_MISTAKE
+from components.step_guard import USERS_MISTAKE
 from components.study.comparison import Cell, Score
 from pipeline.local.run import Event, JobOutcome, run_locally
 

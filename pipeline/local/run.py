@@ -16,7 +16,7 @@ from typing import Any
 
 import pipeline
 from components.progress import EVENTS_VARIABLE
-from components.running import FAILED, STOPPING_VARIABLE
+from components.step_guard import FAILED, STOPPING_VARIABLE
 from pipeline.local.child import GRACE_SECONDS
 
 Event = dict[str, Any]

@@ -13,9 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from components.contract import Class
 from components.dataset.check import hash_files
 from components.dataset.layouts import Layout
-from components.dataset.manifest import Class, Lists, content_digest
+from components.dataset.manifest import Lists, content_digest
 from components.dataset.reader import DatasetReader
 from components.dataset.store import _store
 from components.storage.client import Store

@@ -29,8 +29,8 @@ from components.dataset.manifest import Manifest
 from components.dataset.run import new_record, run_key
 from components.dataset.split import Split, split_labels
 from components.dataset.store import store_dataset
+from components.labeled_ratio import parse_ratio
 from components.networks import processor
-from components.ratio import parse_ratio
 from components.recipes import load_recipe
 from components.recipes.model import Recipe
 from components.storage import keys

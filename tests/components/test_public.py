@@ -2,7 +2,8 @@
 
 import pytest
 
-from components.public import object_link, tracking_link
+from components.storage.settings import object_link
+from components.tracking.server import tracking_link
 
 PAGE = "#/experiments/1/runs/2"
 

@@ -17,7 +17,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from components.errors import UserError, WorkFailed
-from components.running import step_guard
+from components.step_guard import step_guard
 how, folder = sys.argv[1], Path(sys.argv[2])
 with step_guard("train", even_when_stopping=how == "always") as step:
     if how == "mistake":
@@ -108,7 +108,7 @@ def test_sigterm_runs_what_must_run_on_the_way_out(tmp_path: Path) -> None:
 
 
 def test_an_artifact_is_a_small_file_that_names_objects(tmp_path: Path) -> None:
-    from components.running import StepRun
+    from components.step_guard import StepRun
 
     class Artifact:
         path = str(tmp_path / "new folder" / "weights")

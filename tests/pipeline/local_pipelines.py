@@ -14,7 +14,7 @@ def act(how: str, folder: str) -> str:
 
     from components import progress
     from components.errors import UserError, WorkFailed
-    from components.running import step_guard
+    from components.step_guard import step_guard
 
     with step_guard("act") as step:
         with Path(folder, "attempts").open("a") as file:
@@ -54,7 +54,7 @@ def follow(how: str, folder: str) -> None:
 def finish(status: dsl.PipelineTaskFinalStatus, folder: str) -> None:
     from pathlib import Path
 
-    from components.running import step_guard, stopping
+    from components.step_guard import step_guard, stopping
 
     with step_guard("finish", even_when_stopping=True):
         Path(folder, "finished").write_text(f"{status.state} {stopping()}")

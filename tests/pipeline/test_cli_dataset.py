@@ -121,7 +121,7 @@ def test_an_archive_is_checked_like_its_folder(photos: Path, tmp_path: Path) -> 
 
 
 def test_several_parts_and_an_address_are_checked_as_a_run_takes_them(photos: Path, tmp_path: Path) -> None:
-    from components.dataset.fetch import file_sha256
+    from components.files import file_sha256
     from tests.components.dataset.web_server import serving
 
     with tarfile.open(tmp_path / "labels.tar", "w") as archive:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from components import progress
-from pipeline.cli.progress import display, percent, seconds_text
+from components.units import percent, seconds_text
+from pipeline.cli.progress import display
 
 EVENTS: list[dict[str, Any]] = [
     {"kind": "say", "step": "prepare-dataset", "text": "40 files [stored]"},

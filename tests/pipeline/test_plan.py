@@ -114,7 +114,7 @@ def test_a_probe_that_dies_or_fails_is_told_from_a_mistake(store, run_key, tmp_p
     (tmp_path / "breaks.py").write_text("raise SystemExit(3)")
     (tmp_path / "mistake.py").write_text(
         "from components.errors import UserError\n"
-        "from components.running import step_guard\n"
+        "from components.step_guard import step_guard\n"
         "with step_guard('probe'):\n    raise UserError('the crop is too large')\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from components.contract import Class
 from components.dataset.layouts.model import Use
-from components.dataset.manifest import Class
 
 Level = Literal["fatal", "warning", "fine"]
 LEVELS: tuple[Level, ...] = ("fatal", "warning", "fine")

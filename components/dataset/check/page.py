@@ -7,7 +7,7 @@ from markupsafe import Markup
 from components.dataset.check.findings import CheckReport
 from components.dataset.check.pictures import draw_finding
 from components.dataset.layouts import account_lines, pools_text
-from components.inference.page import render
+from components.pages.render import render
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 SHOWN = 6

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from components.contract import Class
 from components.dataset.check.files import ID_MODES
 from components.dataset.check.findings import Finding, Item
-from components.dataset.manifest import Class
-from components.inference.checkpoint import PaintedClass
-from components.inference.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, paint, png
+from components.pages.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, paint, png
 
 WIDTH = 400
 """Pixels of a picture on the page."""
@@ -34,11 +33,10 @@ class Card:
 
 def draw_finding(finding: Finding, folder: Path, classes: Sequence[Class], most: int) -> list[Card]:
     """Cards of the finding's first items."""
-    painted = [PaintedClass(entry.name, entry.color) for entry in classes]
-    return [draw_item(item, folder, painted) for item in finding.items[:most]]
+    return [draw_item(item, folder, classes) for item in finding.items[:most]]
 
 
-def draw_item(item: Item, folder: Path, classes: Sequence[PaintedClass]) -> Card:
+def draw_item(item: Item, folder: Path, classes: Sequence[Class]) -> Card:
     drawn = []
     if item.image:
         drawn.append(_photograph(folder, item.image, "image" if not item.other else item.image))
@@ -56,7 +54,7 @@ def _photograph(folder: Path, name: str, caption: str) -> Picture | None:
     return Picture(data_uri(jpeg(_small(picture), 80)), f"Image {name}", caption)
 
 
-def _label(folder: Path, item: Item, classes: Sequence[PaintedClass]) -> Picture | None:
+def _label(folder: Path, item: Item, classes: Sequence[Class]) -> Picture | None:
     picture = _opened(folder / item.label)
     if picture is None:
         return None

@@ -9,7 +9,7 @@ from components.dataset.layouts.lists import all_labeled, first_name, inside, li
 from components.dataset.layouts.model import Layout
 from components.dataset.manifest import Lists, RatioLists, Sample
 from components.errors import UserError
-from components.ratio import parse_ratio, ratio_text
+from components.labeled_ratio import parse_ratio, ratio_text
 
 _CONFIG = "config_new"
 _LABELED = re.compile(r"train_aug_labeled_([0-9]+)-([0-9]+)\.txt")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.dataset.manifest import RatioLists, Sample
 from components.errors import UserError
-from components.ratio import parse_ratio, ratio_text
+from components.labeled_ratio import parse_ratio, ratio_text
 
 _RATIO = re.compile(r"([0-9]{1,9})[_-]([0-9]{1,9})")
 

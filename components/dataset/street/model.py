@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from components.dataset.manifest import Class
+from components.contract import Class
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from components import progress
 from components.errors import UserError, WorkFailed
-from components.running import USERS_MISTAKE
+from components.step_guard import USERS_MISTAKE
 from components.training.trainjob.api import Cluster, Object, Refused, Unreachable
 from components.training.trainjob.body import GROUP, VERSION
 from components.training.trainjob.pods import PodFollower

@@ -236,7 +236,7 @@ import sys
 from pathlib import Path
 from components.dataset import store as dataset_store
 from components.dataset.prepare import prepare
-from components.running import step_guard
+from components.step_guard import step_guard
 from components.storage.client import open_store
 dataset_store.SHARD_BYTES = 8_000
 with step_guard("prepare-dataset") as step:

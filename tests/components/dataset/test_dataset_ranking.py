@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.contract import Class, digest_lines
 from components.dataset.layouts import read_layout
-from components.dataset.manifest import Class, Manifest, Sample, digest_lines
+from components.dataset.manifest import Manifest, Sample
 from components.dataset.ranking import class_set, group_name, prefix_length, smallest_cover
 from components.dataset.split import split_labels
 from components.errors import UserError

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from components.dataset.prepare import prepare
-from components.dataset.scratch import scratch_folder
 from components.errors import UserError, WorkFailed
+from components.files import scratch_folder
 from components.storage.client import Store
 from tests.object_stores import small_disk
 

@@ -97,7 +97,7 @@ def test_cityscapes_in_two_archives_is_called_so(store: Store, tmp_path: Path) -
 def test_parts_of_known_digests_are_not_fetched_again(
     parts: tuple[Path, Path, Path], store: Store, tmp_path: Path, web: Web
 ) -> None:
-    from components.dataset.fetch import file_sha256
+    from components.files import file_sha256
 
     _, images, others = parts
     dataset = f"{web.url}/images.zip {web.url}/labels.tar.zst"
@@ -146,7 +146,7 @@ def test_downloads_that_nobody_went_on_with_are_given_up(
 
 
 def test_two_at_once_download_it_once(parts: tuple[Path, Path, Path], store: Store, tmp_path: Path, web: Web) -> None:
-    from components.dataset.fetch import file_sha256
+    from components.files import file_sha256
 
     folder, _, _ = parts
     archive = tmp_path / "tiny.tar"

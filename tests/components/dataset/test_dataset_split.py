@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.dataset.manifest import Class, Manifest, RatioLists, Sample
+from components.contract import Class
+from components.dataset.manifest import Manifest, RatioLists, Sample
 from components.dataset.split import split_labels
 from components.errors import UserError
-from components.ratio import labels_text, parse_ratio, ratio_text
+from components.labeled_ratio import labels_text, parse_ratio, ratio_text
 
 EXPECTED_ORDER = ["i/3.png", "i/1.png", "i/0.png", "i/5.png", "i/7.png", "i/6.png", "i/2.png", "i/4.png"]
 

@@ -9,22 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.contract import Class
 from components.dataset.run import DatasetName, RunRecord
-from components.evaluation.charts import epoch_ticks, miou_by_epoch, round_ticks
+from components.evaluation.charts import miou_by_epoch
 from components.evaluation.examples import choose, draw, most_missed
 from components.evaluation.publish import metrics, summary
 from components.evaluation.report import heat_map, render_report
 from components.evaluation.result import build_result
 from components.evaluation.scores import VARIANTS, Protocol, Scores
 from components.evaluation.verdict import decide
-from components.inference.checkpoint import PaintedClass
 from components.metrics.bootstrap import Interval
 from components.metrics.confusion import confusion_matrix
+from components.pages.charts import epoch_ticks, round_ticks
 
 CLASSES = (
-    PaintedClass("road <b>", (128, 64, 128)),
-    PaintedClass("sky & clouds", (70, 130, 180)),
-    PaintedClass("tram", (0, 80, 100)),
+    Class(name="road <b>", color=(128, 64, 128)),
+    Class(name="sky & clouds", color=(70, 130, 180)),
+    Class(name="tram", color=(0, 80, 100)),
 )
 VOID_TAGS = {"meta", "img", "input", "br", "line", "circle", "rect", "path", "polyline", "polygon"}
 RECORD = RunRecord(

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from components.errors import UserError, WorkFailed
-from components.inference.checkpoint import check_belongs, check_digest, open_checkpoint, read_description
+from components.files import check_digest
+from components.inference.checkpoint import check_belongs, open_checkpoint, read_description
 
 META = {
     "structure": "small-fpn",

@@ -6,8 +6,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from components.inference.checkpoint import PaintedClass
-from components.inference.pictures import (
+from components.contract import Class
+from components.pages.pictures import (
     VOID,
     WRONG,
     borders,
@@ -22,7 +22,11 @@ from components.inference.pictures import (
     thumbnail,
 )
 
-CLASSES = (PaintedClass("road", (128, 64, 128)), PaintedClass("sky", (70, 130, 180)), PaintedClass("car", (0, 0, 142)))
+CLASSES = (
+    Class(name="road", color=(128, 64, 128)),
+    Class(name="sky", color=(70, 130, 180)),
+    Class(name="car", color=(0, 0, 142)),
+)
 IDS = np.array([[0, 1, 2], [2, 2, 255]], np.uint8)
 
 
@@ -34,7 +38,7 @@ def test_a_mask_holds_the_ids_and_shows_the_colours() -> None:
 
 def test_over_256_classes_take_16_bits() -> None:
     ids = np.array([[0, 299]], np.uint16)
-    picture = Image.open(io.BytesIO(mask_png(ids, [PaintedClass(str(n), (n % 256, 0, 0)) for n in range(300)])))
+    picture = Image.open(io.BytesIO(mask_png(ids, [Class(name=str(n), color=(n % 256, 0, 0)) for n in range(300)])))
     np.testing.assert_array_equal(np.asarray(picture), ids)
 
 

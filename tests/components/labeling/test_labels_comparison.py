@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from components.inference.checkpoint import Description, PaintedClass
+from components.contract import Class
+from components.inference.checkpoint import Description
 from components.labeling.comparison import GRID, compare, measure
 
-CLASSES = tuple(PaintedClass(str(number), (number, 0, 0)) for number in range(3))
+CLASSES = tuple(Class(name=str(number), color=(number, 0, 0)) for number in range(3))
 SIZE = (37, 50)
 
 

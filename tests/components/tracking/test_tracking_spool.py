@@ -15,9 +15,8 @@ import pytest
 from components.storage.client import Store
 from components.tracking import client as tracking_client
 from components.tracking import delivery, spool
-from components.tracking.carried import carried
 from components.tracking.client import open_run
-from components.tracking.delivery import deliver_waiting
+from components.tracking.delivery import carried, deliver_waiting
 from components.tracking.server import EMBEDDED_VARIABLE, without_login
 from components.tracking.spool import Spool, run_folder, spool_files, spool_root
 

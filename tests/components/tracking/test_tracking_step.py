@@ -12,7 +12,8 @@ from components.storage import keys
 from components.storage.client import Store
 from components.storage.lease import Lease
 from components.tracking.client import open_run
-from components.tracking.step import finish_job, mark_published, published, published_link
+from components.tracking.published import mark_published, published, published_link
+from components.tracking.step import finish_job
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")

@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from components import progress
-from components.errors import UserError, WorkFailed
+from components.errors import UserError, WorkFailed, one_line
 from components.extras import missing_package
 
 STOPPING_VARIABLE = "CPS_STOPPING"
@@ -109,11 +109,6 @@ def die_with_parent() -> None:
     on_parents_death(signal.SIGKILL)
     if os.getppid() != int(os.environ[PARENT_VARIABLE]):
         os.kill(os.getpid(), signal.SIGKILL)  # it died before the kernel knew
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _fail(name: str, text: str, code: int) -> None:

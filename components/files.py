@@ -1,5 +1,6 @@
-"""Room for what is unpacked, drawn or mapped on its way into the store; it is removed again."""
+"""Files on this machine: the cache between runs, scratch folders, and digests."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,11 @@ from components.errors import UserError, WorkFailed
 
 WORK_VARIABLE = "CPS_WORK"
 ADVICE = f"make room, or set {WORK_VARIABLE} to a folder on a larger disk"
+
+
+def default_cache() -> Path:
+    """CPS_CACHE, else ~/.cache/cps."""
+    return Path(os.environ.get("CPS_CACHE") or Path.home() / ".cache" / "cps")
 
 
 def work_folder() -> Path:
@@ -36,3 +42,23 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise WorkFailed(f"{folder} cannot be written: {error.strerror or error}; {ADVICE}") from None
+
+
+def file_sha256(path: Path) -> str:
+    """In hex."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened: {error.strerror}") from None
+
+
+def check_digest(path: Path, sha256: str) -> None:
+    """Raises UserError where the file's sha256 is another one."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"weights {path} cannot be read: {error.strerror}") from None
+    if found != sha256.lower():
+        raise UserError(f"weights {path} have sha256 {found}, not {sha256}: pull them again")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.inference.checkpoint import PaintedClass
+from components.contract import Class
 from components.metrics.confusion import ClassIds
 
 Pixels = NDArray[np.uint8]
@@ -21,7 +21,7 @@ WRONG = (213, 94, 0)
 """Okabe and Ito's vermilion: told apart from grey with any colour vision."""
 
 
-def palette(classes: Sequence[PaintedClass]) -> Pixels:
+def palette(classes: Sequence[Class]) -> Pixels:
     """(256, 3) uint8: the colour of every 8-bit id; ids that are no class are void."""
     table = np.full((256, 3), VOID, np.uint8)
     for class_id, item in enumerate(classes[:256]):
@@ -29,7 +29,7 @@ def palette(classes: Sequence[PaintedClass]) -> Pixels:
     return table
 
 
-def paint(ids: ClassIds, classes: Sequence[PaintedClass]) -> Pixels:
+def paint(ids: ClassIds, classes: Sequence[Class]) -> Pixels:
     """(H, W) ids to (H, W, 3) RGB."""
     colors = np.full((max(256, len(classes), int(ids.max(initial=0)) + 1), 3), VOID, np.uint8)
     colors[: len(classes)] = [item.color for item in classes]
@@ -39,12 +39,12 @@ def paint(ids: ClassIds, classes: Sequence[PaintedClass]) -> Pixels:
     return painted
 
 
-def painted(ids: ClassIds, classes: Sequence[PaintedClass]) -> Image.Image:
+def painted(ids: ClassIds, classes: Sequence[Class]) -> Image.Image:
     """`paint` as a picture, which is all that is held of it."""
     return _joined((paint(ids[rows], classes) for rows in row_bands(len(ids))), ids.shape)
 
 
-def overlay(photograph: Pixels, ids: ClassIds, classes: Sequence[PaintedClass], strength: float = 0.5) -> Image.Image:
+def overlay(photograph: Pixels, ids: ClassIds, classes: Sequence[Class], strength: float = 0.5) -> Image.Image:
     """The painted mask over the photograph, with a white line where classes meet."""
 
     def mixed(rows: slice) -> Pixels:
@@ -83,9 +83,7 @@ def difference(photograph: Pixels, label: ClassIds, prediction: ClassIds, ignore
     return result
 
 
-def triptych(
-    photograph: Pixels, prediction: ClassIds, truth: ClassIds | None, classes: Sequence[PaintedClass]
-) -> Pixels:
+def triptych(photograph: Pixels, prediction: ClassIds, truth: ClassIds | None, classes: Sequence[Class]) -> Pixels:
     """Photograph, painted prediction and, where it is known, painted truth: side by side, a white gap between."""
     parts = [photograph, paint(prediction, classes)]
     if truth is not None:
@@ -121,7 +119,7 @@ def png(pixels: Pixels | Image.Image) -> bytes:
     return _encoded(_picture(pixels), "PNG", optimize=False)
 
 
-def mask_png(ids: ClassIds, classes: Sequence[PaintedClass]) -> bytes:
+def mask_png(ids: ClassIds, classes: Sequence[Class]) -> bytes:
     """Class ids as a PNG whose pixel values are the ids.
 
     8 bits with the classes' colours as palette, so that viewers show them painted; 16 bits grey over 256 classes.

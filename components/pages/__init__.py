@@ -1,0 +1,1 @@
+"""What every HTML page shares: template base, style, palette, charts, pictures."""
