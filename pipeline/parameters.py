@@ -90,8 +90,8 @@ def _check_for_cluster(parameters: Mapping[str, Any]) -> None:
 
 def _check_places(dataset: str, weights: Mapping[str, str]) -> None:
     """Raises UserError for what lies on this machine."""
-    from components.dataset.scenes import is_scenes
-    from components.dataset.sources import STORED, is_url, parse_sources
+    from components.dataset.sources.address import STORED, is_url, parse_sources
+    from components.scenes.generate import is_scenes
 
     for source in parse_sources(dataset):
         text = source.text
@@ -178,7 +178,7 @@ def _absolute(path: str) -> str:
 
 
 def _absolute_sources(dataset: str) -> str:
-    from components.dataset.sources import parse_sources
+    from components.dataset.sources.address import parse_sources
 
     sources = [_absolute(source.text) for source in parse_sources(dataset)]
     return shlex.join(sources) if len(sources) > 1 else sources[0]

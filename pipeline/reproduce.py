@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from components.dataset.environment import Environment
 from components.dataset.run import METHOD_VERSION, Outcome, RunRecord
-from components.dataset.sources import STORED
+from components.dataset.sources.address import STORED
 from components.dataset.step import PlannedRun, planned_run
-from components.dataset.store import stored_manifest
+from components.dataset.stored.store import stored_manifest
 from components.errors import UserError, WorkFailed
 from components.files import file_sha256
 from components.recipes import Recipe

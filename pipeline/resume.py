@@ -13,7 +13,7 @@ import yaml
 from components.dataset.backbone import pin_pretrained
 from components.dataset.prepare import prepare
 from components.dataset.run import METHOD_VERSION, RunRecord, load_run, run_key
-from components.dataset.sources import STORED
+from components.dataset.sources.address import STORED
 from components.errors import UserError, nearest
 from components.files import default_cache
 from components.labeled_ratio import parse_ratio, ratio_text

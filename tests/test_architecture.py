@@ -22,12 +22,12 @@ LAYERS = (
     {"training", "evaluation", "prediction", "labeling", "study"},
     {"dataset"},
     {"inference"},
-    {"networks"},
+    {"networks", "scenes"},
     {"tracking"},
     {"notification"},
     {"recipes", "storage", "pages"},
     {"step_guard", "parameters"},
-    {"files", "units", "labeled_ratio", "contract", "extras", "progress", "metrics"},
+    {"files", "threads", "units", "labeled_ratio", "contract", "extras", "progress", "metrics"},
     {"errors"},
 )
 LEVEL = {part: level for level, parts in enumerate(reversed(LAYERS)) for part in parts}

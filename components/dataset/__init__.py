@@ -1,0 +1,1 @@
+"""Datasets: how they are recognised, fetched, checked, stored and split."""

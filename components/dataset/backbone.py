@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from components.dataset.fetch import is_url
+from components.dataset.sources.fetch import is_url
 from components.errors import UserError
 from components.files import file_sha256
 from components.recipes import Recipe

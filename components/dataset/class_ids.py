@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from components import progress
-from components.dataset.check import STEP, in_threads
-from components.dataset.check.files import FileFacts, label_facts, read_bytes
+from components.dataset.check.facts import FileFacts, label_facts, read_bytes
+from components.dataset.check.inspect import STEP
 from components.dataset.class_files import RGB
 from components.dataset.classes import Declared
 from components.dataset.label_pixels import MAX_COLORS, LabelPixels, stored_values
@@ -27,6 +27,7 @@ from components.dataset.layouts.cityscapes import LABEL_IDS, TRAIN_IDS
 from components.dataset.manifest import Lists, Sample
 from components.errors import UserError
 from components.files import writing
+from components.threads import in_threads
 
 Ids = NDArray[np.uint8]
 

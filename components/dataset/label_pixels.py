@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components.dataset.class_files import RGB
-from components.dataset.pictures import raw_mode
+from components.dataset.stored.upright import raw_mode
 
 MAX_COLORS = 1024
 """A mask has one colour a class; a picture of more is a photograph, or lost its edges to smoothing."""

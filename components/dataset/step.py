@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from components import progress
 from components.dataset.backbone import pin_pretrained
 from components.dataset.check.balance import missing_classes
-from components.dataset.label_classes import label_classes
 from components.dataset.manifest import Manifest
 from components.dataset.prepare import prepare
 from components.dataset.run import RunRecord, new_record, run_key
-from components.dataset.sources import check_source, parse_sources
+from components.dataset.sources.address import check_source, parse_sources
 from components.dataset.split import Split, split_labels
-from components.dataset.store import stored_manifest
+from components.dataset.stored.label_classes import label_classes
+from components.dataset.stored.store import stored_manifest
 from components.errors import UserError, WorkFailed
 from components.files import default_cache, work_folder
 from components.labeled_ratio import parse_ratio
@@ -35,7 +35,7 @@ class Parameters:
     """A submission's parameters, parsed and found right as far as can be known before any work."""
 
     source: str
-    """One source, or several; `components.dataset.sources` reads it."""
+    """One source, or several; `components.dataset.sources.address` reads it."""
     sha256: str
     """Of the sources, or empty."""
     ratio: Fraction

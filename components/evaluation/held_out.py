@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components import progress
-from components.dataset.reader import DatasetReader
+from components.dataset.stored.reader import DatasetReader
 from components.evaluation.images import DecodedImages
 from components.evaluation.scores import Scores, Variant, pack, unpack
 from components.evaluation.sweep import (

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.dataset.reader import DatasetReader
 from components.dataset.run import RunRecord
 from components.dataset.split import Split
+from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
 from components.evaluation.images import DecodedImages
 from components.evaluation.sweep import score_images, sweep_of, with_label

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
-from components.dataset.reader import DatasetReader
 from components.dataset.run import Outcome, RunRecord, load_run, note_outcome
+from components.dataset.stored.reader import DatasetReader
 from components.errors import WorkFailed
 from components.evaluation.examples import Example, choose, draw
 from components.evaluation.held_out import score_test_list

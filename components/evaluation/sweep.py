@@ -16,9 +16,9 @@ import numpy as np
 
 from components import progress
 from components.dataset.manifest import Manifest, Sample
-from components.dataset.reader import DatasetReader
 from components.dataset.run import RunRecord, load_run
 from components.dataset.split import Split
+from components.dataset.stored.reader import DatasetReader
 from components.errors import WorkFailed
 from components.evaluation.images import DecodedImages
 from components.evaluation.scores import VARIANTS, Protocol, Scores, Variant, pack, unpack

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components import progress
-from components.dataset.reader import DatasetReader
+from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
 from components.inference.checkpoint import Checkpoint, check_belongs, open_checkpoint
 from components.inference.sliding import images_in_flight

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from components.dataset.reader import DatasetReader
+from components.dataset.stored.reader import DatasetReader
 from components.labeling.comparison import compare
 from components.labeling.measuring import Judges
 from components.labeling.suggestions import Suggestion

@@ -14,8 +14,8 @@ from components.labeling.suggestions import Suggestion, suggest
 
 if TYPE_CHECKING:
     from components.dataset.manifest import Manifest
-    from components.dataset.reader import DatasetReader
     from components.dataset.split import Split
+    from components.dataset.stored.reader import DatasetReader
     from components.storage.client import Store
 
 COLUMNS = ("rank", "image", "priority", "disagreement", "uncertainty", "novelty", "nearest")
@@ -52,8 +52,8 @@ def label_next(store: "Store", run_key: str, count: int, folder: Path, cache: Pa
     Raises:
         UserError: the run is not trained yet, or has no unlabelled image.
     """
-    from components.dataset.reader import DatasetReader
     from components.dataset.run import load_run
+    from components.dataset.stored.reader import DatasetReader
 
     record, split = load_run(store, run_key)
     with DatasetReader(store, record.dataset.digest, cache) as reader:

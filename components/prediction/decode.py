@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from components.dataset.label_pixels import is_lossless, stored_values
-from components.dataset.pictures import upright_rgb
+from components.dataset.stored.upright import upright_rgb
 from components.metrics.confusion import ClassIds
 from components.prediction.memory import give_back_freed
 

@@ -15,8 +15,8 @@ from components.labeled_ratio import labels_text
 from components.storage import keys
 
 if TYPE_CHECKING:
-    from components.dataset.reader import DatasetReader
     from components.dataset.split import Split
+    from components.dataset.stored.reader import DatasetReader
     from components.inference.checkpoint import Checkpoint
     from components.prediction.photographs import Photograph
     from components.prediction.predict import Window
@@ -115,8 +115,8 @@ def predict_run(
     store: "Store", run_key: str, images: str, limit: int, html_path: str = "", cache: Path | None = None
 ) -> dict[str, Any]:
     """`predict_step` on a given store."""
-    from components.dataset.reader import DatasetReader
     from components.dataset.run import load_run
+    from components.dataset.stored.reader import DatasetReader
 
     record, split = load_run(store, run_key)
     result = store.get_json(keys.run(run_key, "result.json"))

@@ -12,9 +12,9 @@ import numpy as np
 import paddle
 from numpy.typing import NDArray
 
-from components.dataset.decoded import DecodedImages
 from components.dataset.manifest import Manifest
 from components.dataset.split import Split
+from components.dataset.stored.shared_images import DecodedImages
 from components.metrics.confusion import confusion_matrix
 from components.metrics.scores import class_accuracy, pixel_accuracy
 from components.recipes import Recipe

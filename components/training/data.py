@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.dataset.decoded import DecodedImages
-from components.dataset.reader import DatasetReader
 from components.dataset.split import Split
+from components.dataset.stored.reader import DatasetReader
+from components.dataset.stored.shared_images import DecodedImages
 from components.errors import UserError, WorkFailed
 from components.recipes import Recipe
 from components.training.augmentation import augment

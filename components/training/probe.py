@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.dataset.decoded import MEMORY, PRIVATE_BYTES
-from components.dataset.reader import DatasetReader
 from components.dataset.run import RunRecord
 from components.dataset.split import Split
+from components.dataset.stored.reader import DatasetReader
+from components.dataset.stored.shared_images import MEMORY, PRIVATE_BYTES
 from components.networks import processor
 from components.recipes.loader import parse_recipe
 from components.step_guard import step_guard

@@ -109,7 +109,7 @@ def _described(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
 def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Recipe, tracker: Tracker) -> "Training":
     import paddle
 
-    from components.dataset.reader import DatasetReader
+    from components.dataset.stored.reader import DatasetReader
     from components.training.audit import Audit
     from components.training.data import TrainingData
     from components.training.group import Group
@@ -171,7 +171,7 @@ def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:
     backbones = recipe.network.backbones
     if not backbones:
         return
-    from components.dataset.fetch import fetch
+    from components.dataset.sources.fetch import fetch
     from components.networks.pretrained import load_backbone
 
     for source, sha256, names in backbones:

@@ -68,8 +68,8 @@ def check(
       cps dataset check leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip
       cps dataset check photos.tar --json | jq -r '.findings[].title'
     """
-    from components.dataset.check import inspect_dataset
-    from components.dataset.sources import shown
+    from components.dataset.check.inspect import inspect_dataset
+    from components.dataset.sources.address import shown
     from components.recipes.loader import load_recipe
 
     overrides = {"split.stratify": stratify, "split.group_by": group_by}
@@ -109,7 +109,7 @@ def scenes(folder: Path, unlabeled: int, **counts: int) -> None:
       cps dataset scenes photos/
       cps dataset scenes large/ --train 200 --val 20 --unlabeled 1000 --width 1024 --height 512
     """
-    from components.dataset.scenes import SceneSettings, draw_photographs
+    from components.scenes.generate import SceneSettings, draw_photographs
 
     draw_photographs(folder, SceneSettings(**counts), unlabeled)
     click.echo(str(folder))
@@ -149,8 +149,8 @@ def _lines(report: "CheckReport") -> Iterator[str]:
 @contextmanager
 def _layout(source: str, sha256: str, pools: str) -> "Iterator[Layout]":
     """The dataset of a source, as a run would store it; what is unpacked lasts as long as this."""
-    from components.dataset.gathered import gathered
-    from components.dataset.sources import check_source, parse_sources
+    from components.dataset.prepare import gathered
+    from components.dataset.sources.address import check_source, parse_sources
     from components.files import default_cache, scratch_folder, work_folder
     from pipeline.local.environment import open_store
 

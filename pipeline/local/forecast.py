@@ -14,10 +14,10 @@ from typing import Any
 
 import pipeline
 from components import progress
-from components.dataset.decoded import FREE_SHARE
 from components.dataset.prepare import prepare
-from components.dataset.sources import STORED, is_url, parse_sources
+from components.dataset.sources.address import STORED, is_url, parse_sources
 from components.dataset.step import PlannedRun, planned_run
+from components.dataset.stored.shared_images import FREE_SHARE
 from components.errors import UserError, WorkFailed
 from components.files import default_cache
 from components.progress import EVENTS_VARIABLE

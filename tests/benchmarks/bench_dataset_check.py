@@ -21,8 +21,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from components.dataset.check import in_threads, inspect_dataset
+from components.dataset.check.inspect import inspect_dataset
 from components.dataset.layouts import read_layout
+from components.threads import in_threads
 
 WIDTH, HEIGHT = 2048, 1024
 

@@ -20,9 +20,9 @@ import paddle
 from paddleseg import transforms
 
 from components.dataset.layouts import read_layout
-from components.dataset.reader import DatasetReader
 from components.dataset.split import Split, split_labels
-from components.dataset.store import store_dataset
+from components.dataset.stored.reader import DatasetReader
+from components.dataset.stored.store import store_dataset
 from components.recipes import Recipe, load_recipe
 from components.training.cutmix import cutmix_mask
 from components.training.data import Share, TrainingData

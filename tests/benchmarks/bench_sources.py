@@ -25,8 +25,8 @@ from pathlib import Path
 
 import zstandard
 
-from components.dataset.fetch import fetch
-from components.dataset.unpack import unpack
+from components.dataset.sources.fetch import fetch
+from components.dataset.sources.unpack import unpack
 from components.storage.client import Store
 from components.storage.settings import StoreSettings
 

@@ -14,11 +14,11 @@ import tempfile
 from pathlib import Path
 
 from components.contract import Class
-from components.dataset.check import hash_files
+from components.dataset.check.inspect import hash_files
 from components.dataset.layouts import Layout
 from components.dataset.manifest import Lists, content_digest
-from components.dataset.reader import DatasetReader
-from components.dataset.store import _store
+from components.dataset.stored.reader import DatasetReader
+from components.dataset.stored.store import _store
 from components.storage.client import Store
 from tests.benchmarks.measure import object_store, paired
 

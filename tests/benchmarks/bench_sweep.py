@@ -28,7 +28,7 @@ from components.dataset.layouts import read_layout
 from components.dataset.manifest import Manifest
 from components.dataset.run import new_record, run_key
 from components.dataset.split import Split, split_labels
-from components.dataset.store import store_dataset
+from components.dataset.stored.store import store_dataset
 from components.labeled_ratio import parse_ratio
 from components.networks import processor
 from components.recipes import load_recipe

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from test_pages import PICTURES, WIDTHS, look
 
-from components.dataset.check import inspect_dataset
+from components.dataset.check.inspect import inspect_dataset
 from components.dataset.check.page import render_check
 from components.dataset.layouts import read_layout
-from components.dataset.scenes import SceneSettings, generate_scenes
+from components.scenes.generate import SceneSettings, generate_scenes
 
 
 @pytest.fixture(scope="module")

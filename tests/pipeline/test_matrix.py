@@ -6,7 +6,7 @@ import pytest
 from small_runs import cps
 
 from components.dataset.prepare import prepare
-from components.dataset.scenes import SceneSettings, draw_photographs
+from components.scenes.generate import SceneSettings, draw_photographs
 from components.study.comparison import cells
 from pipeline.local.matrix import impossible
 

@@ -3,7 +3,3 @@
 Every file is read, hashed and decoded once, over all cores. What is found is fatal (the dataset is refused), a
 warning (it can be trained on, and one should know), or fine.
 """
-
-from components.dataset.check.runner import STEP, check_files, hash_files, in_threads, inspect_dataset
-
-__all__ = ["STEP", "check_files", "hash_files", "in_threads", "inspect_dataset"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from components.dataset.check.files import FileFacts
+from components.dataset.check.facts import FileFacts
 from components.dataset.check.findings import ClassBalance, Finding, Item, RatioRow
 from components.dataset.manifest import Lists, Manifest, Sample
 from components.dataset.split import split_labels

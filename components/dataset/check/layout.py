@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from components.dataset.check.files import FileFacts
+from components.dataset.check.facts import FileFacts
 from components.dataset.check.findings import Finding, Item
 from components.dataset.layouts import Layout, unused
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from components.dataset.check.cards import draw_finding
 from components.dataset.check.findings import CheckReport
-from components.dataset.check.pictures import draw_finding
 from components.dataset.layouts import account_lines, pools_text
 from components.pages.render import render
 

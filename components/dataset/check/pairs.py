@@ -1,6 +1,6 @@
 """An image and its label: what is wrong with them on their own."""
 
-from components.dataset.check.files import ID_MODES, FileFacts
+from components.dataset.check.facts import ID_MODES, FileFacts
 from components.dataset.check.findings import Finding, Item, Level
 
 # kind: (level, title, advice)

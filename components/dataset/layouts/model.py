@@ -12,7 +12,7 @@ from components.dataset.manifest import Lists
 _PLURAL = re.compile(r"(?<=image)s|(?<=label)s|(?<=picture)s|(?<=file)s|(?<=list)s")
 
 if TYPE_CHECKING:
-    from components.dataset.check.files import FileFacts
+    from components.dataset.check.facts import FileFacts
 
 
 def counted(number: int, what: str) -> str:

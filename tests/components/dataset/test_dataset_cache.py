@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.dataset import store as dataset_store
-from components.dataset.cache import cache_limit
 from components.dataset.layouts import read_layout
 from components.dataset.manifest import Manifest
-from components.dataset.reader import DatasetReader
-from components.dataset.store import store_dataset
+from components.dataset.stored import store as dataset_store
+from components.dataset.stored.cache import cache_limit
+from components.dataset.stored.reader import DatasetReader
+from components.dataset.stored.store import store_dataset
 from components.errors import UserError, WorkFailed
 from components.storage import keys
 from components.storage.client import DigestMismatch, Store

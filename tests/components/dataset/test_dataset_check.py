@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.dataset.check import check_files, hash_files
+from components.dataset.check.inspect import check_files, hash_files
 from components.dataset.layouts import read_layout
 from components.errors import UserError
 

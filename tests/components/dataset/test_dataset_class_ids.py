@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.dataset.check import inspect_dataset
-from components.dataset.gathered import gathered
-from components.dataset.prepare import prepare
-from components.dataset.reader import DatasetReader
+from components.dataset.check.inspect import inspect_dataset
+from components.dataset.prepare import gathered, prepare
+from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
 from components.storage.client import Store
 from tests.components.dataset.scenes_on_disk import (

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from components.dataset.decoded import LIMIT_VARIABLE, DecodedImages
 from components.dataset.layouts import read_layout
-from components.dataset.reader import DatasetReader
-from components.dataset.store import store_dataset
+from components.dataset.stored.reader import DatasetReader
+from components.dataset.stored.shared_images import LIMIT_VARIABLE, DecodedImages
+from components.dataset.stored.store import store_dataset
 from components.storage.client import Store
 from tests.components.dataset.conftest import MakeDataset
 
@@ -88,7 +88,7 @@ def test_what_has_no_room_stays_private(reader: Counting, memory: Path, monkeypa
 
 def test_what_a_killed_process_left_is_cleared_and_never_half_read(reader: Counting, memory: Path) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from components.dataset.decoded import _open_shared\n"
+        "import os, sys; from pathlib import Path; from components.dataset.stored.shared_images import _open_shared\n"
         "import numpy as np; shared = _open_shared(Path(sys.argv[1]), 'another')\n"
         "assert shared.put('a-i', np.zeros((5, 4, 3), np.uint8)); (shared._folder / '.b.part').write_bytes(b'half')\n"
         "print('ready', flush=True); sys.stdin.read()"

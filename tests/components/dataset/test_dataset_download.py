@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from web_server import Web, serving
 
-from components.dataset.credentials import credentials_for
-from components.dataset.fetch import fetch_source
-from components.dataset.sources import Source
+from components.dataset.sources.address import Source
+from components.dataset.sources.credentials import credentials_for
+from components.dataset.sources.fetch import fetch_source
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
 from components.storage.failures import MissingObject
@@ -28,7 +28,7 @@ STORE = Store(StoreSettings(endpoint="http://127.0.0.1:9", access_key="a", secre
 
 @pytest.fixture
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    monkeypatch.setattr("components.dataset.download._RETRY_AFTER", 0.001)
+    monkeypatch.setattr("components.dataset.sources.download._RETRY_AFTER", 0.001)
     for name in ("TOKEN", "USER", "PASSWORD", "HOST"):
         monkeypatch.delenv(f"CPS_DOWNLOAD_{name}", raising=False)
     (tmp_path / "served").mkdir()
@@ -110,7 +110,7 @@ def test_the_next_process_goes_on_with_what_this_one_left(web: Web, here: Path) 
 def test_a_process_that_is_killed_leaves_nothing_under_the_final_name(web: Web, here: Path) -> None:
     web.hold = threading.Event()
     program = (
-        "import sys; from pathlib import Path; from components.dataset.fetch import fetch\n"
+        "import sys; from pathlib import Path; from components.dataset.sources.fetch import fetch\n"
         "fetch(sys.argv[1], '', Path(sys.argv[2]), None, 'test')"
     )
     child = subprocess.Popen([sys.executable, "-c", program, f"{web.url}/a.tar", str(here)])

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from components.contract import Class
-from components.dataset.check import check_files, inspect_dataset
 from components.dataset.check.findings import CheckReport, Finding
+from components.dataset.check.inspect import check_files, inspect_dataset
+from components.dataset.check.overlaps import overlaps, parts_of
 from components.dataset.check.page import render_check
-from components.dataset.check.parts import overlaps, parts_of
 from components.dataset.layouts import read_layout
 from components.dataset.manifest import Lists, RatioLists, Sample
 from components.errors import UserError

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from components.dataset.unpack import unpack
+from components.dataset.sources.unpack import unpack
 from components.errors import UserError, WorkFailed
 
 Members = list[tuple[str, bytes]]

@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.dataset.check import inspect_dataset
+from components.dataset.check.inspect import inspect_dataset
 from components.dataset.check.page import render_check
 from components.dataset.class_ids import with_class_ids
 from components.dataset.classes import CAMVID, CITYSCAPES, CITYSCAPES_TRAIN_IDS, VOC
-from components.dataset.gathered import gathered
 from components.dataset.layouts import read_layout, unused, with_pools
 from components.dataset.layouts.camvid import CAMVID_COLORS
 from components.dataset.layouts.camvid import _part as frame_part
 from components.dataset.manifest import Sample
-from components.dataset.prepare import prepare
-from components.dataset.reader import DatasetReader
+from components.dataset.prepare import gathered, prepare
+from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
 from components.storage.client import Store
 from tests.components.dataset.conftest import MakeDataset

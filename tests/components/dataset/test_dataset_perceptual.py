@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from components.dataset.check.perceptual import ALIKE, BITS, nearest, perceptual_hash
-from components.dataset.scenes import SceneSettings, generate_scenes
+from components.scenes.generate import SceneSettings, generate_scenes
 
 
 def distance(first: Image.Image, second: Image.Image) -> int:

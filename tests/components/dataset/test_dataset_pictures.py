@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.dataset import pictures as pictures_module
-from components.dataset.check import inspect_dataset
+from components.dataset.check.inspect import inspect_dataset
 from components.dataset.layouts import read_layout
-from components.dataset.pictures import upright_rgb
-from components.dataset.reader import DatasetReader
-from components.dataset.store import store_dataset
+from components.dataset.stored import upright as pictures_module
+from components.dataset.stored.reader import DatasetReader
+from components.dataset.stored.store import store_dataset
+from components.dataset.stored.upright import upright_rgb
 from components.errors import UserError
 from components.prediction.photographs import decode
 from components.storage.client import Store

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from components.dataset.fetch import source_name
 from components.dataset.prepare import prepare
+from components.dataset.sources.fetch import source_name
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
 
@@ -106,7 +106,7 @@ def test_another_sha256_is_refused(
 def test_a_download_that_is_cut_off_is_tried_again_and_leaves_nothing(
     store: Store, tmp_path: Path, web: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("components.dataset.download._RETRY_AFTER", 0.01)
+    monkeypatch.setattr("components.dataset.sources.download._RETRY_AFTER", 0.01)
     with pytest.raises(WorkFailed) as error:
         prepare(f"{web}/cut/a.tar", "", store, tmp_path / "work")
     assert str(error.value) == (

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.dataset.check import check_files, hash_files
+from components.dataset.check.inspect import check_files, hash_files
 from components.dataset.layouts import read_layout
-from components.dataset.scenes import SceneSettings, draw_photographs, generate_scenes, parse_scenes
-from components.dataset.street import CLASSES, draw_street
-from components.dataset.street.model import BUILDING, CAR, ROAD, SKY, Camera
-from components.dataset.street.sprites import Sprite
 from components.errors import UserError
+from components.scenes.generate import SceneSettings, draw_photographs, draw_street, generate_scenes, parse_scenes
+from components.scenes.model import BUILDING, CAR, CLASSES, ROAD, SKY, Camera
+from components.scenes.sprites import Sprite
 
 NAMES = [entry.name for entry in CLASSES]
 
@@ -123,7 +122,7 @@ def test_the_ground_is_below_the_sky() -> None:
 
 
 def test_a_label_is_the_pixels_that_are_covered_by_half() -> None:
-    from components.dataset.street.plan import plan_light
+    from components.scenes.plan import plan_light
 
     camera = Camera(width=32, height=16, focal=10, center=16, horizon=8, x=0, y=0)
     color, label = np.zeros((16, 32, 3), np.float32), np.zeros((16, 32), np.uint8)

@@ -15,7 +15,7 @@ from PIL import Image
 from web_server import Web, serving
 
 from components.dataset.prepare import prepare
-from components.dataset.sources import Source, check_source, parse_sources
+from components.dataset.sources.address import Source, check_source, parse_sources
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
 
@@ -25,7 +25,7 @@ HEX = "0123456789abcdef" * 4
 
 @pytest.fixture
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    monkeypatch.setattr("components.dataset.download._RETRY_AFTER", 0.001)
+    monkeypatch.setattr("components.dataset.sources.download._RETRY_AFTER", 0.001)
     with serving(tmp_path) as server:
         yield server
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.dataset.check import inspect_dataset
-from components.dataset.gathered import gathered
+from components.dataset.check.inspect import inspect_dataset
 from components.dataset.layouts import Layout, account_lines, read_layout, unused
 from components.dataset.layouts.names import image_stems, is_named_like_a_part, label_stems, part_of, role_of
+from components.dataset.prepare import gathered
 from components.errors import UserError
 from tests.components.dataset.scenes_on_disk import (
     PAINT,

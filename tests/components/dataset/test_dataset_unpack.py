@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from components.dataset.unpack import archive_stem, unpack
+from components.dataset.sources.archive import archive_stem
+from components.dataset.sources.unpack import unpack
 from components.errors import UserError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from components.dataset.reader import DatasetReader
+from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError, WorkFailed
 from components.evaluation.scores import VARIANTS, unpack
 from components.evaluation.select import select

@@ -8,7 +8,7 @@ import pytest
 
 from components.dataset.layouts.lists import read_list
 from components.dataset.manifest import Sample
-from components.dataset.reader import DatasetReader
+from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
 from components.labeling import measuring
 from components.labeling.step import label_list, label_next

@@ -12,9 +12,9 @@ import paddle
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
 from small_training import CLASSES, make_batch, make_pair, make_recipe, slots  # noqa: E402
 
-from components.dataset.street import CLASSES as STREET_CLASSES  # noqa: E402
-from components.dataset.street import draw_street  # noqa: E402
 from components.recipes import load_recipe  # noqa: E402
+from components.scenes.generate import draw_street  # noqa: E402
+from components.scenes.model import CLASSES as STREET_CLASSES  # noqa: E402
 from components.training.cps import Batch  # noqa: E402
 from components.training.data import Share, TrainingData  # noqa: E402
 from components.training.group import Group  # noqa: E402

@@ -24,8 +24,8 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from components.dataset.cache import size_setting
-from components.dataset.reader import DatasetReader
+from components.dataset.stored.cache import size_setting
+from components.dataset.stored.reader import DatasetReader
 
 LIMIT_VARIABLE = "CPS_DECODED_BYTES"
 MEMORY = Path("/dev/shm")

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from components.contract import Class
-from components.dataset.check.files import ID_MODES
+from components.dataset.check.facts import ID_MODES
 from components.dataset.check.findings import Finding, Item
 from components.pages.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, paint, png
 

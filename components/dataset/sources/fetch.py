@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from components.dataset.credentials import Credentials
-from components.dataset.download import Remote, download, forget
-from components.dataset.sources import Source, is_url, shown, source_name
+from components.dataset.sources.address import Source, is_url, shown, source_name
+from components.dataset.sources.credentials import Credentials
+from components.dataset.sources.download import Remote, download, forget
 from components.errors import UserError
 from components.files import file_sha256
 

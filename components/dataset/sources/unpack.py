@@ -16,15 +16,13 @@ from typing import IO, cast
 import zstandard
 
 from components import progress
-from components.dataset.archive_limits import Limits, limits_for
-from components.dataset.archive_names import Names
+from components.dataset.sources.archive import SUFFIXES, Limits, Names, limits_for
 from components.errors import UserError, WorkFailed
 from components.files import ADVICE
 from components.units import size_text
 
 _WINDOWS = 0
 """Of a zip, the system that its files are from: MS-DOS and what came of it."""
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip")
 
 _CHUNK = 1 << 20
 _MOST_METADATA = 1 << 24
@@ -35,13 +33,6 @@ _SAY_EVERY = 0.5  # seconds
 _BLOCK = 512
 
 Advance = Callable[[int], None]
-
-
-def archive_stem(name: str) -> str | None:
-    """`camvid` of `camvid.tar.gz`; None where the name is not that of an archive we can unpack."""
-    lower = name.lower()
-    suffix = next((suffix for suffix in SUFFIXES if lower.endswith(suffix)), None)
-    return name[: -len(suffix)] if suffix else None
 
 
 def unpack(archive: Path, folder: Path, step: str = "") -> list[str]:

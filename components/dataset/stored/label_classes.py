@@ -6,7 +6,7 @@ import numpy as np
 
 from components import progress
 from components.dataset.manifest import Manifest
-from components.dataset.reader import DatasetReader
+from components.dataset.stored.reader import DatasetReader
 from components.errors import WorkFailed
 from components.storage import keys
 

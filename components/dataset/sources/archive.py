@@ -1,15 +1,75 @@
-"""What an archive may call its files: names that lie inside the folder on every system, each of them once."""
+"""How much an archive may unpack to: a small file can hold any number of bytes."""
 
+import os
 import re
+import shutil
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from components.errors import UserError
+from components.files import ADVICE
+from components.units import size_text
 
+BYTES, RATIO, FILES = "CPS_UNPACK_MAX_BYTES", "CPS_UNPACK_MAX_RATIO", "CPS_UNPACK_MAX_FILES"
+_DEFAULTS = {BYTES: 500_000_000_000, RATIO: 100, FILES: 5_000_000}
+_HARMLESS = 100_000_000
+"""Bytes up to which the ratio does not matter: lists and flat labels compress very well."""
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _LONGEST = 255
 """Bytes in one part of a path, which is what most file systems take."""
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip")
+
+
+@dataclass
+class Limits:
+    """Counts what an archive says it holds, and refuses it at the first member that is too much."""
+
+    archive: Path
+    size: int
+    """Of the archive, in bytes."""
+    most_bytes: int
+    most_ratio: int
+    most_files: int
+    files: int = 0
+    bytes: int = 0
+
+    def add(self, size: int) -> None:
+        self.files += 1
+        self.bytes += size
+        if self.files > self.most_files:
+            raise self._too_much(f"more than {self.most_files} files", FILES)
+        if self.bytes > self.most_bytes:
+            raise self._too_much(f"more than {self.most_bytes / 1e9:g} GB", BYTES)
+        if self.bytes > max(_HARMLESS, self.size * self.most_ratio):
+            raise self._too_much(f"more than {self.most_ratio} times its {self.size} bytes", RATIO)
+
+    def check_room(self, folder: Path) -> None:
+        """UserError where the disk of `folder` has no room for all of it."""
+        free = shutil.disk_usage(folder).free
+        if self.bytes > free:
+            raise UserError(
+                f"archive {self.archive} unpacks to {size_text(self.bytes)} and {folder} has {size_text(free)} free: "
+                f"{ADVICE}"
+            )
+
+    def _too_much(self, what: str, variable: str) -> UserError:
+        return UserError(
+            f"archive {self.archive} unpacks to {what}; refused, set {variable} higher if it is meant to be so large"
+        )
+
+
+def limits_for(archive: Path) -> Limits:
+    """With what the environment sets."""
+    values = {name: _number(name, default) for name, default in _DEFAULTS.items()}
+    return Limits(archive, archive.stat().st_size, values[BYTES], values[RATIO], values[FILES])
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, "").strip()
+    if text and not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise UserError(f"{name} is {text!r}: set a whole number above 0, or leave it out for {default}")
+    return int(text) if text else default
 
 
 @dataclass
@@ -70,3 +130,10 @@ class Names:
         if any(len(part.encode()) > _LONGEST for part in parts):
             raise self.refusal(name[:80], f"has a part longer than {_LONGEST} bytes")
         return parts
+
+
+def archive_stem(name: str) -> str | None:
+    """`camvid` of `camvid.tar.gz`; None where the name is not that of an archive we can unpack."""
+    lower = name.lower()
+    suffix = next((suffix for suffix in SUFFIXES if lower.endswith(suffix)), None)
+    return name[: -len(suffix)] if suffix else None

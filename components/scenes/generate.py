@@ -7,12 +7,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 from components import progress
-from components.dataset.check import STEP, in_threads
-from components.dataset.street import CLASSES, draw_street
 from components.errors import UserError
+from components.scenes.background import cast_background
+from components.scenes.model import CLASSES, Array, Light
+from components.scenes.objects import draw_objects
+from components.scenes.plan import plan_camera, plan_light, plan_street
+from components.threads import in_threads
 
 GENERATOR_VERSION = 1
 """Raised by hand when the same settings give other pictures than before."""
@@ -103,7 +107,7 @@ def _draw_all(
     scenes = [(part, index) for part, count in counts.items() for index in range(count)]
     for done, _ in enumerate(in_threads(lambda scene: _draw(folder, settings, *scene, *names(*scene)), scenes), 1):
         if done % 20 == 0 or done == len(scenes):
-            progress.advance(STEP, done, len(scenes), "scenes drawn")
+            progress.advance("prepare-dataset", done, len(scenes), "scenes drawn")
 
 
 def _own_names(part: str, index: int) -> tuple[str, str]:
@@ -148,3 +152,27 @@ def _write_classes(folder: Path) -> None:
 def _lines(part: str, count: int) -> list[str]:
     # As in the reference's lists: a slash first, a tab between.
     return [f"/{image}\t/{label}\n" for image, label in (_names(part, index) for index in range(count))]
+
+
+def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A scene of its own for every generator state: image (H, W, 3) RGB and label (H, W) of class ids."""
+    street = plan_street(rng)
+    camera = plan_camera(rng, width, height, street)
+    light = plan_light(rng)
+    color, label = cast_background(rng, camera, street, light)
+    draw_objects(rng, camera, street, light, color, label)
+    return _photograph(rng, color, light), label
+
+
+def _photograph(rng: np.random.Generator, color: Array, light: Light) -> NDArray[np.uint8]:
+    """What a sensor makes of it: exposure, a lens a little soft, noise that grows with the light."""
+    height, width = color.shape[:2]
+    exposed = np.clip(color * light.exposure, 0, None)
+    exposed = exposed * 1.8 / (exposed + 0.8)  # highlights roll off as film's do
+    picture = Image.fromarray((np.clip(exposed, 0, 1) * 255).astype(np.uint8))
+    picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 0.6)) * min(width / 256, 1.5)))
+    sensor = np.asarray(picture, dtype=np.float32)
+    grain = rng.standard_normal((height, width, 3), dtype=np.float32)
+    grain[..., 1:] = 0.6 * grain[..., :1] + 0.7 * grain[..., 1:]
+    amount = float(rng.uniform(1.5, 4.5))
+    return np.clip(sensor + grain * amount * (0.5 + sensor / 255), 0, 255).astype(np.uint8)

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from components.dataset.check.files import FileFacts
+from components.dataset.check.facts import FileFacts
 from components.dataset.check.findings import Finding, Item
 from components.dataset.check.perceptual import ALIKE, nearest
 from components.dataset.manifest import Lists, Sample

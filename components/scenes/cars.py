@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from components.dataset.street.model import Camera, Color
-from components.dataset.street.sprites import Point, Sprite
+from components.scenes.model import Camera, Color
+from components.scenes.sprites import Point, Sprite
 
 _PAINTS: tuple[Color, ...] = (
     (0.86, 0.86, 0.86), (0.10, 0.10, 0.11), (0.45, 0.46, 0.48), (0.62, 0.10, 0.09), (0.10, 0.20, 0.46),

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from components.dataset.check.perceptual import Hashes, perceptual_hash
 from components.dataset.label_pixels import LabelPixels, label_pixels
-from components.dataset.pictures import check_range, is_turned
+from components.dataset.stored.upright import check_range, is_turned
 from components.errors import UserError
 
 _POINTER = b"version https://git-lfs"

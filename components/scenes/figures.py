@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.dataset.street.model import Camera, Color
-from components.dataset.street.sprites import Sprite
+from components.scenes.model import Camera, Color
+from components.scenes.sprites import Sprite
 
 _SKINS: tuple[Color, ...] = ((0.86, 0.66, 0.54), (0.72, 0.52, 0.40), (0.48, 0.33, 0.25), (0.30, 0.20, 0.15))
 _HAIR: tuple[Color, ...] = ((0.10, 0.08, 0.07), (0.32, 0.20, 0.12), (0.62, 0.48, 0.28), (0.55, 0.54, 0.52))

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from components.dataset.scenes import is_scenes, parse_scenes
-from components.dataset.unpack import SUFFIXES, archive_stem
+from components.dataset.sources.archive import SUFFIXES, archive_stem
 from components.errors import UserError
+from components.scenes.generate import is_scenes, parse_scenes
 
 _DIGEST = re.compile(r"([0-9a-f]{64})(?::([0-9]{1,15}))?")
 _SECRETS = frozenset(

@@ -1,13 +1,10 @@
 """Decode every file once over all cores, and put the checks' findings together."""
 
 import hashlib
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from components import progress
 from components.dataset.check.balance import (
@@ -17,18 +14,16 @@ from components.dataset.check.balance import (
     ratio_finding,
     ratio_rows,
 )
-from components.dataset.check.files import FileFacts, image_facts, label_facts
+from components.dataset.check.facts import FileFacts, image_facts, label_facts
 from components.dataset.check.findings import CheckReport, Finding, Item, in_order
 from components.dataset.check.layout import account_findings, unshown_classes
+from components.dataset.check.overlaps import all_samples, copies, look_alikes, overlaps, parts_of, shared_sequences
 from components.dataset.check.pairs import KINDS, pair_findings, pair_problems, size_text
-from components.dataset.check.parts import all_samples, copies, look_alikes, overlaps, parts_of, shared_sequences
 from components.dataset.layouts import Layout
 from components.dataset.manifest import Sample
 from components.errors import UserError
 from components.recipes.model import Split as SplitSettings
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
+from components.threads import in_threads
 
 STEP = "prepare-dataset"
 
@@ -172,16 +167,6 @@ def gather(
 def _say_progress(done: int, total: int) -> None:
     if done % 200 == 0 or done == total:
         progress.advance(STEP, done, total, "images checked")
-
-
-def in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """`map` over threads, in order; hashing and decoding release the interpreter's lock."""
-    pool = ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 1)
-    try:
-        yield from pool.map(work, items)
-    finally:
-        # After an error the rest is not worth doing.
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _file_findings(layout: Layout, facts: Facts) -> list[Finding]:

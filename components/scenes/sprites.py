@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from components.dataset.street.background import haze_share
-from components.dataset.street.model import Array, Camera, Color, Label, Light, noise
+from components.scenes.background import haze_share
+from components.scenes.model import Array, Camera, Color, Label, Light, noise
 
 Point = tuple[float, float, float]
 """x, y, z in the world."""

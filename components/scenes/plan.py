@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from components.dataset.street.model import Array, Camera, Light, Row, Street
+from components.scenes.model import Array, Camera, Light, Row, Street
 
 _WALLS = np.array(
     [

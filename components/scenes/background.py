@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from components.dataset.street.model import (
+from components.scenes.model import (
     BUILDING,
     FENCE,
     HORIZON_DEPTH,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from components.dataset.street.background import shaded
-from components.dataset.street.cars import Body, car_across, car_along
-from components.dataset.street.figures import person, pole, sign_board, tree
-from components.dataset.street.model import (
+from components.scenes.background import shaded
+from components.scenes.cars import Body, car_across, car_along
+from components.scenes.figures import person, pole, sign_board, tree
+from components.scenes.model import (
     CAR,
     PERSON,
     POLE,
@@ -24,7 +24,7 @@ from components.dataset.street.model import (
     Light,
     Street,
 )
-from components.dataset.street.sprites import Sprite
+from components.scenes.sprites import Sprite
 
 
 @dataclass(frozen=True)

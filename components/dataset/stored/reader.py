@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components import progress
-from components.dataset.cache import ShardCache, shard_name
 from components.dataset.manifest import FileEntry, Manifest, content_digest, parse_manifest
-from components.dataset.pictures import upright_rgb
+from components.dataset.stored.cache import ShardCache, shard_name
+from components.dataset.stored.upright import upright_rgb
 from components.errors import WorkFailed
 from components.files import default_cache
 from components.storage import keys

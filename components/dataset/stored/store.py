@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from components import progress
-from components.dataset.check import STEP, check_files, hash_files
+from components.dataset.check.inspect import STEP, check_files, hash_files
 from components.dataset.layouts import Layout
 from components.dataset.manifest import FileEntry, Manifest, ShardEntry, content_digest, parse_manifest
-from components.dataset.packing import SHARD_BYTES, Shard, plan
+from components.dataset.stored.pack import SHARD_BYTES, Shard, plan
 from components.storage import keys
 
 if TYPE_CHECKING:

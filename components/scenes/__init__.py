@@ -1,0 +1,1 @@
+"""Generated street scenes: a dataset that needs no download."""
