@@ -58,9 +58,8 @@ def _defaults() -> dict[str, Any]:
 
 
 def _check_for_cluster(parameters: Mapping[str, Any]) -> None:
-    from components.dataset.step import validate_parameters
-    from components.parameters import check_pods, check_prediction, check_sharing
     from components.recipes import recipe_names
+    from components.runs.request import check_pods, check_prediction, check_sharing, validate_parameters
 
     recipe = parameters["recipe"]
     if recipe not in recipe_names() and recipe.endswith((".yaml", ".yml")):
@@ -190,8 +189,7 @@ def _with_absolute_backbone(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_here(parameters: dict[str, Any]) -> None:
-    from components.dataset.step import validate_parameters
-    from components.parameters import check_prediction, check_sharing
+    from components.runs.request import check_prediction, check_sharing, validate_parameters
 
     check_sharing(processes=parameters["processes"], eval_shards=parameters["eval_shards"])
     check_prediction(images=parameters["predict_images"], limit=parameters["predict_limit"])

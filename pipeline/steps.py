@@ -48,8 +48,8 @@ def prepare_dataset(
     from components.step_guard import step_guard
 
     with step_guard("prepare-dataset") as step:
-        from components.dataset.step import prepare_dataset
-        from components.parameters import check_pods, check_prediction, check_sharing
+        from components.runs.request import check_pods, check_prediction, check_sharing
+        from components.runs.steps import prepare_dataset
 
         check_sharing(processes=processes, eval_shards=eval_shards, gpus=gpus, nodes=nodes)
         check_pods(
@@ -94,7 +94,7 @@ def split_labels(
     from components.step_guard import step_guard
 
     with step_guard("split-labels") as step:
-        from components.dataset.step import split_step
+        from components.runs.steps import split_step
 
         run_key = split_step(
             dataset_digest=dataset_digest,
@@ -212,6 +212,6 @@ def finish(status: dsl.PipelineTaskFinalStatus, job_id: str) -> None:
     from components.step_guard import step_guard
 
     with step_guard("finish", even_when_stopping=True) as step:
-        from components.tracking.step import finish_job
+        from components.runs.finish import finish_job
 
         step.result(finish_job(job_id, status.state, status.error_message or ""))

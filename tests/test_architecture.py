@@ -20,13 +20,10 @@ REPOSITORY = Path(__file__).parents[1]
 LAYERS = (
     {"pipeline"},
     {"training", "evaluation", "prediction", "labeling", "study"},
-    {"dataset"},
-    {"inference"},
-    {"networks", "scenes"},
-    {"tracking"},
-    {"notification"},
-    {"recipes", "storage", "pages"},
-    {"step_guard", "parameters"},
+    {"runs"},
+    {"dataset", "inference"},
+    {"networks", "scenes", "tracking"},
+    {"recipes", "storage", "pages", "step_guard"},
     {"files", "threads", "units", "labeled_ratio", "contract", "extras", "progress", "metrics"},
     {"errors"},
 )

@@ -14,16 +14,16 @@ import pytest
 from safetensors.numpy import save
 
 from components.dataset.manifest import content_digest, parse_manifest
-from components.dataset.run import load_run
 from components.evaluation.scores import VARIANTS, unpack
-from components.evaluation.sweep import read_index
 from components.inference.checkpoint import read_description
+from components.runs.checkpoints import read_index
+from components.runs.record import load_run
+from components.runs.stored import find_run, stored_runs
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.lease import held_by
 from components.tracking.spool import Spool, run_folder
 from components.training.recovery import newest_recovery, recovery_key
-from pipeline.retention import find_run, stored_runs
 
 OBJECTS = Path(__file__).parent / "golden" / "objects-0.1.0"
 FINISHED, KILLED = "demo-1-4-s0-b777e5f7e626", "demo-1-4-s0-e5bdadef1f79"

@@ -8,16 +8,10 @@ from components import progress
 from components.dataset.stored.reader import DatasetReader
 from components.evaluation.images import DecodedImages
 from components.evaluation.scores import Scores, Variant, pack, unpack
-from components.evaluation.sweep import (
-    CheckpointEntry,
-    ImageProgress,
-    Sweep,
-    describe,
-    score_images,
-    with_label,
-)
+from components.evaluation.sweep import ImageProgress, Sweep, describe, score_images, with_label
 from components.inference.checkpoint import Checkpoint
 from components.inference.sliding import images_in_flight
+from components.runs.checkpoints import CheckpointEntry
 from components.storage import keys
 from components.storage.client import MissingObject
 

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.dataset.run import RunRecord
 from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
@@ -22,6 +21,7 @@ from components.evaluation.images import DecodedImages
 from components.evaluation.sweep import score_images, sweep_of, with_label
 from components.inference.checkpoint import open_checkpoint
 from components.inference.sliding import images_in_flight
+from components.runs.record import RunRecord
 from components.step_guard import step_guard
 from components.storage.client import open_store
 

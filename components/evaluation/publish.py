@@ -10,7 +10,7 @@ from components.pages.render import percent
 from components.storage.settings import object_link
 
 if TYPE_CHECKING:
-    from components.evaluation.sweep import CheckpointEntry
+    from components.runs.checkpoints import CheckpointEntry
     from components.storage.client import Store
     from components.tracking.client import Tracker
 

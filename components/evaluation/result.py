@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from components.dataset.run import RunRecord
 from components.evaluation.scores import Scores, Variant
 from components.evaluation.verdict import Choice, Lead, Verdict
 from components.metrics import bootstrap
@@ -22,6 +21,7 @@ from components.metrics.scores import (
     mean_over_present,
     pixel_accuracy,
 )
+from components.runs.record import RunRecord
 
 FORMAT = 2
 """Of result.json. A result in another format is made again from the scores."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
-from components.dataset.run import Outcome, RunRecord, load_run, note_outcome
 from components.dataset.stored.reader import DatasetReader
 from components.errors import WorkFailed
 from components.evaluation.examples import Example, choose, draw
@@ -16,7 +15,7 @@ from components.evaluation.held_out import score_test_list
 from components.evaluation.report import render_report
 from components.evaluation.result import FORMAT, build_result
 from components.evaluation.scores import Protocol, Scores, Variant
-from components.evaluation.sweep import CheckpointEntry, Sweep, open_sweep, read_index, stored_scores
+from components.evaluation.sweep import Sweep, open_sweep, stored_scores
 from components.evaluation.verdict import decide
 from components.files import default_cache
 from components.inference.augmented import SINGLE, image_logits
@@ -25,6 +24,8 @@ from components.inference.engine import EXACT
 from components.inference.probabilities import predicted_classes
 from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
+from components.runs.checkpoints import CheckpointEntry, read_index
+from components.runs.record import RunOutcome, RunRecord, load_run, note_outcome
 from components.storage import keys
 from components.storage.client import MissingObject, ObjectRef
 
@@ -109,9 +110,9 @@ def finished_result(store: "Store", run_key: str, entries: list[CheckpointEntry]
     return result if same and there and store.stat(keys.run(run_key, "report.html")) else None
 
 
-def _outcome(result: dict[str, Any], entries: list[CheckpointEntry]) -> Outcome:
+def _outcome(result: dict[str, Any], entries: list[CheckpointEntry]) -> RunOutcome:
     best = result["best"]
-    return Outcome(
+    return RunOutcome(
         mean_iou=best["mIoU"],
         epoch=best["epoch"],
         variant=best["variant"],

@@ -24,10 +24,10 @@ def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> 
     Returns:
         What result.json holds, and besides `metrics` (percent), `classes` and `confusion` for KFP's artifacts.
     """
-    from components.dataset.run import load_run
     from components.evaluation.publish import metrics, publish, summary
     from components.evaluation.select import select
-    from components.evaluation.sweep import read_index
+    from components.runs.checkpoints import read_index
+    from components.runs.record import load_run
     from components.storage import keys
     from components.storage.client import open_store
     from components.tracking.client import open_run

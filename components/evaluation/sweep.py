@@ -16,7 +16,6 @@ import numpy as np
 
 from components import progress
 from components.dataset.manifest import Manifest, Sample
-from components.dataset.run import RunRecord, load_run
 from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.errors import WorkFailed
@@ -33,6 +32,8 @@ from components.metrics.boundary import BandCounts, boundary_counts
 from components.metrics.confusion import Matrix, confusion_matrix
 from components.recipes.loader import parse_recipe
 from components.recipes.model import Recipe
+from components.runs.checkpoints import CheckpointEntry, read_index
+from components.runs.record import RunRecord, load_run
 from components.storage import keys
 from components.storage.client import MissingObject
 
@@ -40,18 +41,6 @@ if TYPE_CHECKING:
     from components.storage.client import Store
 
 STEP = "evaluate"
-
-
-@dataclass(frozen=True)
-class CheckpointEntry:
-    """A line of the run's checkpoint index."""
-
-    epoch: int
-    step: int
-    key: str
-    sha256: str
-    content: str = ""
-    """The sha256 over its tensors; empty in an index of an earlier version."""
 
 
 @dataclass(frozen=True)
@@ -86,21 +75,6 @@ def sweep_of(record: RunRecord, split: Split, reader: DatasetReader) -> Sweep:
         flip=recipe.evaluation.flip,
     )
     return Sweep(record.run_key, recipe, split, reader.manifest, protocol)
-
-
-def read_index(store: "Store", run_key: str) -> list[CheckpointEntry]:
-    """The checkpoints of a complete training, by epoch. Raises MissingObject, WorkFailed."""
-    key = keys.checkpoint_index(run_key)
-    try:
-        found = [
-            CheckpointEntry(int(item["epoch"]), int(item["step"]), item["key"], item["sha256"], item.get("content", ""))
-            for item in store.get_json(key)["checkpoints"]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise WorkFailed(f"{store.uri(key)} is malformed ({error}): train again") from error
-    if not found:
-        raise WorkFailed(f"{store.uri(key)} lists no checkpoint: train again")
-    return sorted(found, key=lambda entry: entry.epoch)
 
 
 def stored_scores(store: "Store", run_key: str, entry: CheckpointEntry, protocol: Protocol) -> Scores | None:

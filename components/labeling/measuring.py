@@ -25,8 +25,8 @@ from components.networks.processor import usable_cores
 from components.storage import keys
 
 if TYPE_CHECKING:
-    from components.dataset.run import RunRecord
     from components.dataset.split import Split
+    from components.runs.record import RunRecord
     from components.storage.client import Store
 
 STEP = "label-next"

@@ -52,8 +52,8 @@ def label_next(store: "Store", run_key: str, count: int, folder: Path, cache: Pa
     Raises:
         UserError: the run is not trained yet, or has no unlabelled image.
     """
-    from components.dataset.run import load_run
     from components.dataset.stored.reader import DatasetReader
+    from components.runs.record import load_run
 
     record, split = load_run(store, run_key)
     with DatasetReader(store, record.dataset.digest, cache) as reader:

@@ -115,8 +115,8 @@ def predict_run(
     store: "Store", run_key: str, images: str, limit: int, html_path: str = "", cache: Path | None = None
 ) -> dict[str, Any]:
     """`predict_step` on a given store."""
-    from components.dataset.run import load_run
     from components.dataset.stored.reader import DatasetReader
+    from components.runs.record import load_run
 
     record, split = load_run(store, run_key)
     result = store.get_json(keys.run(run_key, "result.json"))

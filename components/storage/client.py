@@ -135,6 +135,13 @@ class Store:
         except ValueError as error:
             raise WorkFailed(f"{self.uri(key)} is not JSON: {error}") from error
 
+    def find_json(self, key: str) -> Any:
+        """Return the value of a JSON object, or None where there is no object."""
+        try:
+            return self.get_json(key)
+        except MissingObject:
+            return None
+
     def get_range(self, key: str, offset: int, size: int) -> bytes:
         """Some bytes of an object. Nothing is known of their digest here: verify what they should be."""
 

@@ -1,10 +1,9 @@
 """The mark that a result is in this MLflow, so that a second run of the same need not ask."""
 
 import os
-from typing import Any
 
 from components.storage import keys
-from components.storage.client import MissingObject, Store
+from components.storage.client import Store
 from components.tracking.server import TRACKING_VARIABLE, tracking_link
 
 
@@ -14,7 +13,7 @@ def published(store: Store, run_key: str) -> bool:
     Also true where tracking is off: then there is nothing to do.
     """
     mark = _mark(store, run_key)
-    left = _json_or_none(store, keys.run(run_key, "published.json")) or {}
+    left = store.find_json(keys.run(run_key, "published.json")) or {}
     return not mark["address"] or {**left, **mark} == left
 
 
@@ -25,17 +24,10 @@ def mark_published(store: Store, run_key: str, page: str = "") -> None:
 
 def published_link(store: Store, run_key: str) -> str:
     """Where a person sees the run in MLflow; empty where it is not known."""
-    left = _json_or_none(store, keys.run(run_key, "published.json")) or {}
+    left = store.find_json(keys.run(run_key, "published.json")) or {}
     return tracking_link(os.environ.get(TRACKING_VARIABLE, ""), str(left.get("page", "")))
 
 
 def _mark(store: Store, run_key: str) -> dict[str, str]:
     result = store.stat(keys.run(run_key, "result.json"))
     return {"address": os.environ.get(TRACKING_VARIABLE, ""), "result": result.sha256 if result else ""}
-
-
-def _json_or_none(store: Store, key: str) -> Any:
-    try:
-        return store.get_json(key)
-    except MissingObject:
-        return None

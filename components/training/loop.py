@@ -11,10 +11,10 @@ from typing import Any
 import paddle
 
 from components import progress
-from components.dataset.run import RunRecord
 from components.errors import WorkFailed
 from components.networks.weights import checkpoint_meta, content_sha256, pack
 from components.recipes import Recipe
+from components.runs.record import RunRecord
 from components.storage import keys
 from components.storage.client import ObjectRef, Store
 from components.tracking.client import Tracker

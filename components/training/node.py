@@ -19,12 +19,12 @@ from dataclasses import dataclass
 
 from components import progress
 from components.errors import UserError, WorkFailed
+from components.runs.checkpoints import finished_index
 from components.step_guard import step_guard
 from components.storage import keys
 from components.storage.client import Store, open_store
 from components.storage.lease import held_by
 from components.training.devices import check_gpus
-from components.training.step import finished_index
 from components.training.supervisor import Node, TrainingDied, supervise
 
 RANK_VARIABLE, ADDRESS_VARIABLE = "JOB_COMPLETION_INDEX", "POD_IP"

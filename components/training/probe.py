@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.dataset.run import RunRecord
 from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.dataset.stored.shared_images import MEMORY, PRIVATE_BYTES
 from components.networks import processor
 from components.recipes.loader import parse_recipe
+from components.runs.record import RunRecord
 from components.step_guard import step_guard
 from components.storage.client import ObjectRef, Store
 from components.storage.settings import StoreSettings, settings_from_environment

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
-from components.dataset.environment import Environment, this_environment
-from components.dataset.run import RunRecord, load_run, note_environment
 from components.dataset.split import Split
 from components.errors import WorkFailed
 from components.networks import processor
 from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
+from components.runs.environment import Environment, this_environment
+from components.runs.record import RunRecord, load_run, note_environment
 from components.step_guard import TERMINATED
 from components.storage import keys
 from components.storage.client import Store

@@ -4,8 +4,9 @@ from typing import Any
 
 from components import progress
 from components.errors import UserError
+from components.runs.checkpoints import finished_index
 from components.storage import keys
-from components.storage.client import Store, open_store
+from components.storage.client import open_store
 from components.storage.lease import Lease
 from components.training.devices import check_gpus
 from components.training.pods import Pods
@@ -47,14 +48,3 @@ def train(
     index = finished_index(store, run_key)
     assert index is not None, "a training that ended well wrote its index"
     return index
-
-
-def finished_index(store: Store, run_key: str) -> dict[str, Any] | None:
-    """The index of a complete training whose checkpoints are all still there, else None."""
-    key = keys.checkpoint_index(run_key)
-    if store.stat(key) is None:
-        return None
-    index: dict[str, Any] = store.get_json(key)
-    there = {item.key: item.size for item in store.list(keys.run(run_key, "checkpoints/"))}
-    whole = all(there.get(entry["key"]) == entry["size"] for entry in index["checkpoints"])
-    return index if whole else None

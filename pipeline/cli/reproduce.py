@@ -13,9 +13,9 @@ from pipeline.cli.options import quiet_option
 from pipeline.cli.signals import GOES_ON, when_stopped
 
 if TYPE_CHECKING:
-    from components.dataset.run import RunRecord
+    from components.runs.record import RunRecord
+    from components.runs.reproduce import Reproduction
     from components.storage.client import Store
-    from pipeline.reproduce import Reproduction
 
 
 @click.command(short_help="Make a run again from its run.json, and compare.")
@@ -51,11 +51,11 @@ def reproduce(
       cps reproduce run.json --dataset photos.tar --pretrained mobilenetv2_imagenet.npz
       cps reproduce demo-1-8-s0 --json | jq .reproduction
     """
-    from components.dataset.environment import this_environment
+    from components.runs.environment import this_environment
+    from components.runs.reproduce import read_record, reproduction, take_dataset
     from components.storage.client import Store
     from components.storage.settings import settings_from_environment
     from pipeline.local.environment import resolve_environment, state_home
-    from pipeline.reproduce import read_record, reproduction, take_dataset
 
     home = state_home()
     environment = resolve_environment(home, tracking=not check)
@@ -94,12 +94,12 @@ def _say(planned: "Reproduction", record: "RunRecord", *, as_json: bool) -> None
 def _run(
     planned: "Reproduction", store: "Store", home: Path, environment: dict[str, str], processes: int, *, as_json: bool
 ) -> None:
-    from components.dataset.run import load_run
+    from components.runs.record import load_run
+    from components.runs.reproduce import comparison, comparison_lines, environment_differences
     from pipeline.cli.progress import display
     from pipeline.cli.run import ending
     from pipeline.cli.tables import collect_outcome, print_outcome
     from pipeline.local.run import run_locally
-    from pipeline.reproduce import comparison, comparison_lines, environment_differences
 
     others: dict[str, Any] = {"processes": processes, "eval_shards": 1, "predict_images": "val", "predict_limit": 24}
     with display() as draw:

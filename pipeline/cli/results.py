@@ -14,7 +14,7 @@ from pipeline.cli.signals import BEGINS_AGAIN, GOES_ON, when_stopped
 from pipeline.local.environment import open_store
 
 if TYPE_CHECKING:
-    from pipeline.weights import StoredWeights
+    from components.runs.stored import StoredWeights
 
 
 @click.command()
@@ -67,8 +67,8 @@ def list_weights(as_json: bool) -> None:
     Example:
       cps weights list
     """
+    from components.runs.stored import stored_weights
     from pipeline.cli.tables import print_weights
-    from pipeline.weights import stored_weights
 
     found = stored_weights(open_store())
     if as_json:
@@ -105,7 +105,7 @@ def pull(run: str, output: Path | None, form: str, branch: str | None) -> None:
       cps weights pull demo-1-8-s0 --format onnx -o best.onnx
       cps weights pull demo-1-8-s0 --format pdparams --branch left
     """
-    from pipeline.weights import find_weights, pull_converted
+    from components.runs.stored import find_weights, pull_converted
 
     if form == "safetensors" and branch:
         raise UserError("--branch goes with --format onnx, pdparams or npz: the stored file is taken as it is")
@@ -132,7 +132,7 @@ def link(run: str, expires: str) -> None:
     Example:
       curl -o best.safetensors "$(cps weights link demo-1-8-s0 --expires 30m)"
     """
-    from pipeline.weights import find_weights, presigned_link
+    from components.runs.stored import find_weights, presigned_link
 
     duration = parse_duration(expires)
     store = open_store()
@@ -256,8 +256,8 @@ def _weights_file(source: str) -> Path:
     path = Path(source)
     if path.is_file():
         return path
+    from components.runs.stored import find_weights
     from pipeline.local.environment import state_home
-    from pipeline.weights import find_weights
 
     if path.suffix or "/" in source:
         raise UserError(f"weights file {source!r} does not exist")
@@ -294,8 +294,8 @@ def label_next(run: str, count: int, output: Path, as_json: bool) -> None:
       cps label-next camvid-mobilenetv2-1-16-s1 -n 23 -o suggested --json | jq -r '.suggestions[].image'
     """
     from components.labeling.step import label_next as suggest
+    from components.runs.stored import find_run
     from pipeline.local.environment import open_store
-    from pipeline.retention import find_run
 
     store = open_store()
     found = suggest(store, find_run(store, run).run_key, count, output)

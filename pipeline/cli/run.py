@@ -132,9 +132,9 @@ def _only_given(context: click.Context, parameters: dict[str, Any]) -> dict[str,
 
 def _resumed(name: str, home: Path, environment: dict[str, str], given: dict[str, Any]) -> dict[str, Any]:
     """The parameters of the recorded run `name`. Raises UserError where what was given makes another one."""
+    from components.runs.resume import Given, check_dataset, recorded_run, resumed_parameters
     from components.storage.client import Store
     from components.storage.settings import settings_from_environment
-    from pipeline.resume import Given, check_dataset, recorded_run, resumed_parameters
 
     store = Store(settings_from_environment(environment))
     record = recorded_run(store, name)

@@ -11,8 +11,9 @@ from components.units import size_text
 from pipeline.cli.submit import check_succeeded, connected, connection_options, followed
 
 if TYPE_CHECKING:
+    from components.runs.garbage import Collection
+    from components.runs.stored import StoredRun
     from pipeline.cluster.client import Server
-    from pipeline.retention import Collection, StoredRun
 
 
 @click.group()
@@ -46,8 +47,8 @@ def list_runs(as_json: bool, cluster: bool, **connection: str) -> None:
     if cluster:
         _list_on_server(connected(**connection), as_json=as_json)
         return
+    from components.runs.stored import stored_runs
     from pipeline.local.environment import open_store
-    from pipeline.retention import stored_runs
 
     found = stored_runs(open_store())
     if as_json:
@@ -74,8 +75,8 @@ def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
     if cluster:
         _show_on_server(connected(**connection), run, as_json=as_json)
         return
+    from components.runs.stored import find_run, run_objects
     from pipeline.local.environment import open_store
-    from pipeline.retention import find_run, run_objects
 
     store = open_store()
     found = find_run(store, run)
@@ -101,8 +102,9 @@ def delete(run: str, yes: bool) -> None:
     Example:
       cps runs delete demo-1-8-s0
     """
+    from components.runs.garbage import delete_run
+    from components.runs.stored import find_run
     from pipeline.local.environment import open_store
-    from pipeline.retention import delete_run, find_run
 
     store = open_store()
     found = find_run(store, run)
@@ -192,8 +194,8 @@ def gc(yes: bool, grace: str, as_json: bool) -> None:
       cps gc
       cps gc --yes --grace 7d
     """
+    from components.runs.garbage import collect, find_garbage
     from pipeline.local.environment import open_store
-    from pipeline.retention import collect, find_garbage
 
     store = open_store()
     found = find_garbage(store, parse_grace(grace))

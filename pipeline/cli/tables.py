@@ -11,8 +11,8 @@ from components.units import percent, seconds_text
 from pipeline.local.run import JobOutcome
 
 if TYPE_CHECKING:
+    from components.runs.stored import StoredWeights
     from components.tracking.compare import RunRow
-    from pipeline.weights import StoredWeights
 
 
 def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, str]) -> dict[str, Any]:

@@ -16,11 +16,11 @@ import pipeline
 from components import progress
 from components.dataset.prepare import prepare
 from components.dataset.sources.address import STORED, is_url, parse_sources
-from components.dataset.step import PlannedRun, planned_run
 from components.dataset.stored.shared_images import FREE_SHARE
 from components.errors import UserError, WorkFailed
 from components.files import default_cache
 from components.progress import EVENTS_VARIABLE
+from components.runs.planning import PlannedRun, planned_run
 from components.step_guard import USERS_MISTAKE
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment

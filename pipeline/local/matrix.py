@@ -78,7 +78,7 @@ def run_matrix(
 
 def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
     """A finished run's figures."""
-    from components.dataset.run import load_run
+    from components.runs.record import load_run
     from components.storage import keys
 
     result = store.get_json(keys.run(run_key, "result.json"))
@@ -116,7 +116,7 @@ def _finished(store: "Store", cell: Cell, parameters: Mapping[str, Any], dataset
 
 
 def _planned_key(store: "Store", cell: Cell, parameters: Mapping[str, Any], digest: str) -> str:
-    from components.dataset.step import planned_run
+    from components.runs.planning import planned_run
 
     own = cell_parameters(cell, parameters)
     return planned_run(

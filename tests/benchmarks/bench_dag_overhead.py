@@ -32,7 +32,7 @@ SCENES = "scenes:train=16,val=2,width=128,height=64,seed=0"
 DIRECT = """
 import json, sys
 from pathlib import Path
-from components.dataset.step import prepare_dataset, split_step
+from components.runs.steps import prepare_dataset, split_step
 run, source, folder = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 run["overrides_json"] = run.pop("overrides")
 digest = prepare_dataset(source=source, sha256="", **run)["digest"]
@@ -44,7 +44,7 @@ evaluate_step(key, "0/1")
 select_step(key, f"{folder}/report.html", f"{folder}/summary.md")
 from components.prediction.step import predict_step
 predict_step(key, "val", 2, f"{folder}/gallery.html")
-from components.tracking.step import finish_job
+from components.runs.finish import finish_job
 finish_job("job", "SUCCEEDED")
 """
 

@@ -26,13 +26,14 @@ import numpy as np
 
 from components.dataset.layouts import read_layout
 from components.dataset.manifest import Manifest
-from components.dataset.run import new_record, run_key
 from components.dataset.split import Split, split_labels
 from components.dataset.stored.store import store_dataset
 from components.labeled_ratio import parse_ratio
 from components.networks import processor
 from components.recipes import load_recipe
 from components.recipes.model import Recipe
+from components.runs.key import run_key
+from components.runs.record import new_record
 from components.storage import keys
 from components.storage.client import Store
 from tests.benchmarks.measure import object_store, paired, process

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.dataset.run import load_run
-from components.dataset.step import prepare_dataset, split_step
 from components.networks import processor
 from components.recipes.loader import parse_recipe
+from components.runs.record import load_run
+from components.runs.steps import prepare_dataset, split_step
 from components.storage.client import open_store
 from pipeline.local.services import services_down, services_up, wait_tracking
 

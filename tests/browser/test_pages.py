@@ -31,7 +31,7 @@ TALLEST = 16000
 SMALL_RUN = """
 import sys
 from pathlib import Path
-from components.dataset.step import prepare_dataset, split_step
+from components.runs.steps import prepare_dataset, split_step
 from components.evaluation.step import evaluate_step, select_step
 from components.labeling.step import label_next
 from components.prediction.step import predict_step

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from components.errors import UserError
-from components.parameters import check_pods, check_prediction, check_sharing
+from components.runs.request import check_pods, check_prediction, check_sharing
 
 
 def test_what_is_right_passes(tmp_path: Path) -> None:

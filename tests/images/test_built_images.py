@@ -127,7 +127,7 @@ def test_images_say_what_they_are_and_swallow_no_command() -> None:
 def test_the_data_image_has_its_steps_and_no_paddle() -> None:
     program = """if True:
         import importlib.util, json
-        import components.dataset.step, components.tracking.step
+        import components.runs.steps, components.runs.finish
         from mlflow import MlflowClient
         print(json.dumps([name for name in ("paddle", "paddleseg", "cv2", "pytest") if importlib.util.find_spec(name)]))
     """

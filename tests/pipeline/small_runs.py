@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components.dataset.step import prepare_dataset, split_step
+from components.runs.steps import prepare_dataset, split_step
 
 ROOT = Path(__file__).parents[2]
 SCENES = "scenes:train=8,val=2,width=256,height=128"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kfp_server import KfpServer
 
-from components.dataset.step import prepare_dataset, split_step
+from components.runs.steps import prepare_dataset, split_step
 from components.storage import keys
 from components.storage.client import Store
 from pipeline.cli.main import _run

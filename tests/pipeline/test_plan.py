@@ -12,8 +12,8 @@ import psutil
 import pytest
 from small_runs import cps
 
-from components.dataset.run import load_run
 from components.errors import UserError, WorkFailed
+from components.runs.record import load_run
 from components.training.step import train
 from pipeline.cli.plan import parse_size
 from pipeline.local import forecast as forecasting

@@ -5,11 +5,11 @@ import json
 import pytest
 from small_runs import SCENES, cps
 
-from components.dataset.environment import this_environment
-from components.dataset.run import Outcome, RunRecord, load_run, note_environment, note_outcome
 from components.errors import UserError
+from components.runs.environment import this_environment
+from components.runs.record import RunOutcome, RunRecord, load_run, note_environment, note_outcome
+from components.runs.reproduce import comparison, comparison_lines, read_record, reproduction, take_dataset
 from components.storage import keys
-from pipeline.reproduce import comparison, comparison_lines, read_record, reproduction, take_dataset
 
 HERE = this_environment(processes=1, networks=2, device="cpu")
 
@@ -142,8 +142,8 @@ def test_an_object_or_a_run_that_is_not_there_is_the_users_mistake(store):
 
 
 def test_the_outcomes_are_compared_figure_by_figure_and_bit_by_bit(record):
-    outcome = Outcome(mean_iou=0.5, epoch=2, variant="mean", weights={1: "a", 2: "b"})
-    other = Outcome(mean_iou=0.505, epoch=1, variant="left", weights={1: "a", 2: "c"})
+    outcome = RunOutcome(mean_iou=0.5, epoch=2, variant="mean", weights={1: "a", 2: "b"})
+    other = RunOutcome(mean_iou=0.505, epoch=1, variant="left", weights={1: "a", 2: "c"})
     assert comparison_lines(record, comparison(outcome, outcome)) == [
         "best mIoU 50.00 % then, 50.00 % now: equal",
         "the weights of all 2 checkpoints are equal to the bit",
@@ -159,7 +159,7 @@ def test_the_outcomes_are_compared_figure_by_figure_and_bit_by_bit(record):
 
 
 def test_the_outcome_is_written_once(store, record):
-    outcome = Outcome(mean_iou=0.5, epoch=2, variant="mean", weights={2: "b"})
+    outcome = RunOutcome(mean_iou=0.5, epoch=2, variant="mean", weights={2: "b"})
     note_outcome(store, record.run_key, outcome)
     first = store.stat(keys.run(record.run_key, "run.json"))
     note_outcome(store, record.run_key, outcome)

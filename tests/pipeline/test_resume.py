@@ -4,8 +4,8 @@ import pytest
 from small_runs import cps, make_run
 
 from components.errors import UserError
+from components.runs.resume import Given, recorded_run, resumed_parameters
 from components.storage import keys
-from pipeline.resume import Given, recorded_run, resumed_parameters
 
 
 def test_the_parameters_make_the_very_same_run(store, run_key, tmp_path):

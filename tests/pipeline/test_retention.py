@@ -9,12 +9,13 @@ from click.testing import CliRunner
 from small_runs import make_run
 
 from components.errors import UserError, WorkFailed
+from components.runs.garbage import collect, delete_run, find_garbage
+from components.runs.stored import find_run, run_objects, stored_runs
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.lease import Lease
 from pipeline.cli.main import cli
 from pipeline.cli.runs import parse_grace
-from pipeline.retention import collect, delete_run, find_garbage, find_run, run_objects, stored_runs
 
 NOW = timedelta(0)
 USED, UNUSED = "1" * 64, "2" * 64

@@ -10,13 +10,13 @@ import pytest
 import urllib3
 
 from components.errors import UserError
+from components.runs.stored import find_weights, presigned_link
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
 from pipeline.local import processes
 from pipeline.local.services import services_up, weights_reader
 from pipeline.local.state import Home, write_identities
-from pipeline.weights import find_weights, presigned_link
 
 Two = tuple[Store, Store]
 

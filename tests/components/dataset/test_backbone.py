@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 
-from components.dataset.backbone import pin_pretrained
 from components.errors import UserError
 from components.recipes import load_recipe
+from components.runs.backbone import pin_pretrained
 
 
 def recipe(**network: str):

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from components.dataset.run import run_key
 from components.recipes import load_recipe
 from components.recipes.model import Recipe
+from components.runs.key import run_key
 
 DEFAULTS = Path(__file__).parents[2] / "golden" / "recipe-defaults.json"
 

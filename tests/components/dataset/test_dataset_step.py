@@ -12,11 +12,12 @@ from PIL import Image
 
 from components.dataset.layouts import read_layout
 from components.dataset.manifest import Manifest
-from components.dataset.run import load_run
 from components.dataset.split import split_labels
-from components.dataset.step import prepare_dataset, split_step, validate_parameters
 from components.errors import UserError, WorkFailed
 from components.recipes import load_recipe
+from components.runs.record import load_run
+from components.runs.request import validate_parameters
+from components.runs.steps import prepare_dataset, split_step
 from components.storage import keys
 from components.storage.client import MissingObject, Store
 
@@ -242,7 +243,7 @@ def _manifest(folder: Path) -> Manifest:
 
 
 def test_the_first_steps_need_no_more_than_the_data_image_has() -> None:
-    program = "import json, sys, components.dataset.step; print(json.dumps(sorted(sys.modules)))"
+    program = "import json, sys, components.runs.steps; print(json.dumps(sorted(sys.modules)))"
     loaded = set(json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout))
     assert not loaded & {"cv2", "jinja2", "markupsafe", "paddle", "safetensors"}
 

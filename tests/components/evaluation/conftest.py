@@ -9,13 +9,14 @@ import pytest
 
 from components.dataset.manifest import Manifest
 from components.dataset.prepare import prepare
-from components.dataset.run import new_record, run_key
 from components.dataset.split import Split, split_labels
 from components.labeled_ratio import parse_ratio
 from components.networks.structures import build
 from components.networks.weights import checkpoint_meta, pack, state_arrays
 from components.recipes import load_recipe
 from components.recipes.model import Recipe
+from components.runs.key import run_key
+from components.runs.record import new_record
 from components.storage import keys
 from components.storage.client import Store
 

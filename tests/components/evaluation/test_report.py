@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.contract import Class
-from components.dataset.run import DatasetName, RunRecord
 from components.evaluation.charts import miou_by_epoch
 from components.evaluation.examples import choose, draw, most_missed
 from components.evaluation.publish import metrics, summary
@@ -21,6 +20,7 @@ from components.evaluation.verdict import decide
 from components.metrics.bootstrap import Interval
 from components.metrics.confusion import confusion_matrix
 from components.pages.charts import epoch_ticks, round_ticks
+from components.runs.record import DatasetRef, RunRecord
 
 CLASSES = (
     Class(name="road <b>", color=(128, 64, 128)),
@@ -35,7 +35,7 @@ RECORD = RunRecord(
     overrides={},
     ratio="1/8",
     seed=0,
-    dataset=DatasetName(digest="d" * 64, name="streets"),
+    dataset=DatasetRef(digest="d" * 64, name="streets"),
     split="f" * 64,
     method_version=1,
     versions={"python": "3.11"},

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from webhook_server import Webhook, listening
 
-from components.notification import webhook as module
+from components.runs import webhook as module
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import pytest
 from webhook_server import SECRET, Webhook
 
 from components.errors import UserError
-from components.notification.ending import message
 from components.progress import EVENTS_VARIABLE, failure
+from components.runs.finish import finish_job, message
 from components.storage import keys
 from components.storage.client import Store
-from components.tracking.step import finish_job
 from pipeline.local.ports import LOOPBACK, free_internal_ports
 
 RUN = "demo-1-8-s0-0123456789ab"

@@ -4,7 +4,7 @@ import pytest
 from webhook_server import SECRET, Webhook
 
 from components.errors import WorkFailed
-from components.notification.webhook import post
+from components.runs.webhook import post
 from pipeline.local.ports import LOOPBACK, free_internal_ports
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.dataset.run import DatasetName, RunRecord
 from components.evaluation.publish import publish, summary
 from components.evaluation.result import build_result
 from components.evaluation.scores import VARIANTS, Protocol, Scores
-from components.evaluation.sweep import CheckpointEntry
 from components.evaluation.verdict import decide
+from components.runs.checkpoints import CheckpointEntry
+from components.runs.record import DatasetRef, RunRecord
 from components.storage.client import Store
 from components.tracking.client import open_run
 
@@ -25,7 +25,7 @@ RECORD = RunRecord(
     overrides={},
     ratio="1/8",
     seed=0,
-    dataset=DatasetName(digest="d" * 64, name="streets"),
+    dataset=DatasetRef(digest="d" * 64, name="streets"),
     split="f" * 64,
     method_version=1,
     versions={},

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from components.runs.finish import finish_job
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.lease import Lease
 from components.tracking.client import open_run
 from components.tracking.published import mark_published, published, published_link
-from components.tracking.step import finish_job
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -22,7 +22,7 @@ RUN = "demo-1-8-s0-0123456789ab"
 
 CLOSE_WITHOUT_MLFLOW = """
 import sys
-from components.tracking.step import finish_job
+from components.runs.finish import finish_job
 assert finish_job("job", "SUCCEEDED")["status"] == "FINISHED"
 assert "mlflow" not in sys.modules
 """

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from components.dataset.step import prepare_dataset, split_step
+from components.runs.checkpoints import finished_index
+from components.runs.steps import prepare_dataset, split_step
 from components.storage import keys
 from components.storage.client import Store
 from components.training import supervisor
 from components.training.recovery import remove_recovery
-from components.training.step import finished_index, train
+from components.training.step import train
 
 OVERRIDES = {
     "augmentation.crop": [48, 64],

@@ -11,9 +11,9 @@ from small_training import make_recipe
 from stored_run import make_run, stored_run  # noqa: F401 - a fixture
 from test_data import CLASSES, Scenes, make_data, make_split
 
-from components.dataset.run import load_run
 from components.dataset.stored.reader import DatasetReader
 from components.recipes.loader import parse_recipe
+from components.runs.record import load_run
 from components.storage import keys
 from components.training import rank
 from components.training.audit import Audit

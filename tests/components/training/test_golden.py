@@ -1,6 +1,6 @@
 """The loss curve of 20 steps is the one on record: what changes it changes every training.
 
-After a deliberate change: raise METHOD_VERSION in components/dataset/run.py, and record the new curve with
+After a deliberate change: raise METHOD_VERSION in components/runs/record.py, and record the new curve with
 `python tests/components/training/test_golden.py`.
 """
 

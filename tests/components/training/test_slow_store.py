@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from stored_run import StoredRun, stored_run  # noqa: F401
 
-from components.dataset.run import load_run
 from components.recipes.loader import parse_recipe
+from components.runs.record import load_run
 from components.storage import keys
 from components.storage.client import ObjectRef, Store
 from components.training import loop, rank, uploads

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from components.dataset.step import prepare_dataset, split_step
+from components.runs.checkpoints import finished_index
+from components.runs.steps import prepare_dataset, split_step
 from components.storage import keys
 from components.training.kept import kept_folder, kept_path
 from components.training.loop import SETTLE_SECONDS
 from components.training.recovery import recovery_key, unplaced_key
-from components.training.step import finished_index
 from tests.object_stores import line_to
 
 pytestmark = pytest.mark.slow

@@ -5,36 +5,19 @@ everything else of it, so an interrupted removal leaves what the next one finds.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from components.dataset.manifest import Manifest, parse_manifest
 from components.errors import UserError, WorkFailed
+from components.runs.checkpoints import finished_index
+from components.runs.stored import by_second_part, names_of_run, objects_by_run, run_objects
 from components.storage import keys
 from components.storage.client import MissingObject, ObjectRef, Store
 from components.storage.lease import Lease, LeaseHeld, held_by
 from components.storage.minio_api import Unfinished
-from components.training.step import finished_index
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """A run as the store has it. `state`: finished, trained, started; running while its lease is held."""
-
-    run_key: str
-    state: str
-    dataset: str
-    ratio: str
-    miou: float | None
-    objects: int
-    size: int
-    """Bytes, its weights among them."""
-    created: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -65,33 +48,6 @@ class Collection:
         return sum(part.size for part in self.garbage)
 
 
-def stored_runs(store: Store) -> list[StoredRun]:
-    """Every run that has a run.json, the newest first."""
-    weights = _by_name(store.list(keys.WEIGHTS))
-    runs = [_describe(store, key, [*refs, *weights.get(key, [])]) for key, refs in _runs(store).items()]
-    return sorted((run for run in runs if run), key=lambda run: run.created, reverse=True)
-
-
-def find_run(store: Store, name: str) -> StoredRun:
-    """A run by its key or an unambiguous beginning of it. Raises UserError."""
-    found = stored_runs(store)
-    matching = [run for run in found if run.run_key == name] or [run for run in found if run.run_key.startswith(name)]
-    if len(matching) == 1:
-        return matching[0]
-    names = ", ".join(run.run_key for run in (matching or found)[:5]) or "none"
-    if matching:
-        raise UserError(f"{name!r} may be any of {names}: write more of the run key")
-    raise UserError(f"no run {name!r} in {store.uri(keys.RUNS)}; there are: {names}")
-
-
-def run_objects(store: Store, run_key: str) -> list[ObjectRef]:
-    """A run's objects and weights, in the order in which they are to be removed."""
-    own = keys.run(run_key, "")
-    refs = [*store.list(f"{keys.WEIGHTS}{run_key}/"), *store.list(own)]
-    refs = [ref for ref in refs if ref.key != keys.run(run_key, "lease.json")]
-    return sorted(refs, key=lambda ref: ref.key == keys.run(run_key, "run.json"))
-
-
 def delete_run(store: Store, run_key: str) -> int:
     """Remove a run with its weights; the bytes. Raises UserError while somebody works on it."""
     try:
@@ -109,7 +65,7 @@ def find_garbage(store: Store, grace: timedelta) -> Collection:
     Raises WorkFailed where a run.json cannot be read: what that run refers to is not known then.
     """
     now, kept = datetime.now(UTC), list[str]()
-    runs = _runs(store)
+    runs = objects_by_run(store)
     garbage = [*_of_runs(store, runs), *_of_weights(store, runs), *_of_jobs(store, runs), *_of_datasets(store, runs)]
     chosen = []
     for part in garbage:
@@ -167,56 +123,10 @@ def _holder(store: Store, lease: str) -> str:
     return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}" if holder is not None else ""
 
 
-def _runs(store: Store) -> dict[str, list[ObjectRef]]:
-    """Objects by run key, leases left out."""
-    return {
-        key: [ref for ref in refs if not ref.key.endswith("/lease.json")]
-        for key, refs in _by_name(store.list(keys.RUNS)).items()
-    }
-
-
-def _by_name(refs: Iterable[ObjectRef]) -> dict[str, list[ObjectRef]]:
-    """Objects by the second part of their keys."""
-    found: dict[str, list[ObjectRef]] = {}
-    for ref in refs:
-        parts = ref.key.split("/")
-        if len(parts) > 2:
-            found.setdefault(parts[1], []).append(ref)
-    return found
-
-
-def _names(run_key: str, refs: Iterable[ObjectRef]) -> set[str]:
-    return {ref.key.removeprefix(keys.run(run_key, "")) for ref in refs}
-
-
-def _describe(store: Store, run_key: str, refs: list[ObjectRef]) -> StoredRun | None:
-    names = _names(run_key, refs)
-    if "run.json" not in names:
-        return None
-    record = store.get_json(keys.run(run_key, "run.json"))
-    state, miou = "started", None
-    if "result.json" in names:
-        state, miou = "finished", store.get_json(keys.run(run_key, "result.json"))["best"]["mIoU"]
-    elif "checkpoints/index.json" in names:
-        state = "trained"
-    if held_by(store, keys.run(run_key, "lease.json")) is not None:
-        state = "running"
-    return StoredRun(
-        run_key=run_key,
-        state=state,
-        dataset=str(record["dataset"]["name"]),
-        ratio=str(record["ratio"]),
-        miou=miou,
-        objects=len(refs),
-        size=sum(ref.size for ref in refs),
-        created=str(record["created"]),
-    )
-
-
 def _of_runs(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]:
     found = []
     for run_key, refs in runs.items():
-        names, lease = _names(run_key, refs), keys.run(run_key, "lease.json")
+        names, lease = names_of_run(run_key, refs), keys.run(run_key, "lease.json")
         if refs and "run.json" not in names:
             still = _absent(store, keys.run(run_key, "run.json"))
             found.append(Garbage("its run is gone", tuple(refs), lease, still))
@@ -237,8 +147,8 @@ def _of_weights(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]
             keys.run(run_key, "lease.json"),
             _absent(store, keys.run(run_key, "run.json")),
         )
-        for run_key, refs in _by_name(store.list(keys.WEIGHTS)).items()
-        if "run.json" not in _names(run_key, runs.get(run_key, []))
+        for run_key, refs in by_second_part(store.list(keys.WEIGHTS)).items()
+        if "run.json" not in names_of_run(run_key, runs.get(run_key, []))
     ]
 
 
@@ -246,14 +156,14 @@ def _of_jobs(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]:
     found = []
     for ref in store.list(keys.JOBS):
         run_key = str(_json(store, ref.key).get("run_key", ""))
-        if "run.json" not in _names(run_key, runs.get(run_key, [])):
+        if "run.json" not in names_of_run(run_key, runs.get(run_key, [])):
             found.append(Garbage("its run is gone", (ref,), keys.run(run_key, "lease.json") if run_key else ""))
     return found
 
 
 def _of_datasets(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]:
     used, found, gone = _datasets_in_use(store, runs), list[Garbage](), set[str]()
-    stored = _by_name(ref for ref in store.list(keys.DATASETS) if not ref.key.startswith(keys.SOURCES))
+    stored = by_second_part(ref for ref in store.list(keys.DATASETS) if not ref.key.startswith(keys.SOURCES))
     for digest, all_refs in stored.items():
         lease, manifest_key = keys.dataset_lease(digest), keys.dataset_manifest(digest)
         refs = sorted((ref for ref in all_refs if ref.key != lease), key=lambda ref: ref.key != manifest_key)
@@ -286,7 +196,7 @@ def _unlisted_shards(store: Store, digest: str, refs: Iterable[ObjectRef]) -> tu
 def _datasets_in_use(store: Store, runs: dict[str, list[ObjectRef]]) -> set[str]:
     used = set()
     for run_key, refs in runs.items():
-        if "run.json" not in _names(run_key, refs):
+        if "run.json" not in names_of_run(run_key, refs):
             continue
         key = keys.run(run_key, "run.json")
         try:
@@ -305,7 +215,7 @@ def _is_trained(store: Store, run_key: str) -> bool:
 
 
 def _unused(store: Store, digest: str) -> Callable[[], bool]:
-    return lambda: digest not in _datasets_in_use(store, _runs(store))
+    return lambda: digest not in _datasets_in_use(store, objects_by_run(store))
 
 
 def _absent(store: Store, key: str) -> Callable[[], bool]:
@@ -313,10 +223,7 @@ def _absent(store: Store, key: str) -> Callable[[], bool]:
 
 
 def _json(store: Store, key: str) -> dict[str, Any]:
-    try:
-        value = store.get_json(key)
-    except MissingObject:
-        return {}
+    value = store.find_json(key)
     return value if isinstance(value, dict) else {}
 
 

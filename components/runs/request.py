@@ -1,12 +1,19 @@
 """Checks of the pipeline parameters that no dataset or recipe decides: how the work is shared, what is predicted,
 and what the pods are given."""
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
+from components.dataset.sources.address import check_source, parse_sources
 from components.errors import UserError
+from components.labeled_ratio import parse_ratio
+from components.recipes import Recipe, load_recipe
+from components.runs.backbone import pin_pretrained
 
 MOST_PROCESSES = 1024
 MOST_SHARDS = 256
@@ -17,6 +24,8 @@ _QUANTITY = re.compile(r"(?:0*[1-9]\d*(?:\.\d+)?|0*\.0*[1-9]\d*|0+\.0*[1-9]\d*)(
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
 _QUALIFIED_NAME = re.compile(rf"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?/)?{_LABEL}")
 _TOLERATION = ("key", "operator", "value", "effect", "tolerationSeconds")
+_MOST_SEEDS = 2**31
+_OVERRIDES_EXAMPLE = 'write for example {"optimization.learning_rate": 0.01}'
 
 
 def check_sharing(*, processes: int, eval_shards: int, gpus: int = 0, nodes: int = 1) -> None:
@@ -59,3 +68,74 @@ def check_pods(
     for toleration in tolerations:
         if not isinstance(toleration, Mapping) or not toleration or set(toleration) - set(_TOLERATION):
             raise UserError(f"tolerations has {toleration!r}: give a list of objects with {', '.join(_TOLERATION)}")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """A submission's parameters, parsed and found right as far as can be known before any work."""
+
+    source: str
+    """One source, or several; `components.dataset.sources.address` reads it."""
+    sha256: str
+    """Of the sources, or empty."""
+    ratio: Fraction
+    recipe: Recipe
+    overrides: dict[str, Any]
+    """By dotted name, epochs and batch size among them."""
+    seed: int
+
+
+def validate_parameters(
+    *,
+    source: str,
+    labeled_ratio: str,
+    recipe: str,
+    sha256: str = "",
+    overrides_json: str = "{}",
+    seed: int = 0,
+    epochs: int = 0,
+    batch_size: int = 0,
+    source_is_here: bool = True,
+) -> Parameters:
+    """Parse and check every parameter; nothing is read but the recipe and its backbone.
+
+    Args:
+        overrides_json: a JSON object of dotted names, e.g. {"optimization.learning_rate": 0.01}.
+        epochs, batch_size: instead of the recipe's; 0 keeps the recipe's.
+        source_is_here: a path must exist on this machine. False when another one is to read it.
+
+    Raises:
+        UserError: naming the parameter.
+    """
+    ratio = parse_ratio(labeled_ratio)
+    if not 0 <= seed < _MOST_SEEDS:
+        raise UserError(f"seed {seed} is not a whole number from 0 to {_MOST_SEEDS - 1}")
+    overrides = _overrides(overrides_json, epochs, batch_size)
+    for part in parse_sources(source, sha256):
+        check_source(part.text, is_here=source_is_here)
+    return Parameters(
+        source=source,
+        sha256=sha256.lower(),
+        ratio=ratio,
+        recipe=pin_pretrained(load_recipe(recipe, overrides), is_here=source_is_here),
+        overrides=overrides,
+        seed=seed,
+    )
+
+
+def _overrides(text: str, epochs: int, batch_size: int) -> dict[str, Any]:
+    try:
+        overrides = json.loads(text or "{}")
+    except ValueError as error:
+        raise UserError(f"overrides {text!r} are not JSON ({error}); {_OVERRIDES_EXAMPLE}") from None
+    if not isinstance(overrides, dict):
+        raise UserError(f"overrides {text!r} are not a JSON object; {_OVERRIDES_EXAMPLE}")
+    for name, value, setting in (
+        ("epochs", epochs, "training.epochs"),
+        ("batch_size", batch_size, "training.batch_size"),
+    ):
+        if value < 0:
+            raise UserError(f"{name} is {value}: give a whole number above 0, or 0 for the recipe's own")
+        if value:
+            overrides[setting] = value
+    return overrides

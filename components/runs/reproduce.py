@@ -11,19 +11,20 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from components.dataset.environment import Environment
-from components.dataset.run import METHOD_VERSION, Outcome, RunRecord
 from components.dataset.sources.address import STORED
-from components.dataset.step import PlannedRun, planned_run
 from components.dataset.stored.store import stored_manifest
 from components.errors import UserError, WorkFailed
 from components.files import file_sha256
 from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
+from components.runs.environment import Environment
+from components.runs.key import METHOD_VERSION
+from components.runs.planning import PlannedRun, planned_run
+from components.runs.record import RunOutcome, RunRecord
+from components.runs.resume import prepared_digest
+from components.runs.stored import find_run
 from components.storage import keys
 from components.storage.client import MissingObject, Store
-from pipeline.resume import prepared_digest
-from pipeline.retention import find_run
 
 UNKNOWN = "not recorded"
 _KEY, _DIGEST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"), re.compile(r"[0-9a-f]{64}")
@@ -153,7 +154,7 @@ def environment_differences(record: RunRecord, now: Environment) -> Iterator[Dif
         yield Difference("environments", f"went on in {len(record.trained_on)} of them, the last compared here", "one")
 
 
-def comparison(original: Outcome | None, again: Outcome | None) -> dict[str, Any]:
+def comparison(original: RunOutcome | None, again: RunOutcome | None) -> dict[str, Any]:
     """Whether the run came to the same: None where that is not known."""
     if original is None or again is None:
         return {"mIoU": None, "weights": None}

@@ -1,43 +1,29 @@
 """A run: one recipe trained on one split with one seed, under a key made of what its weights depend on."""
 
-import hashlib
-import re
 from datetime import UTC, datetime
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from components.contract import Frozen, canonical_json
-from components.dataset.environment import Environment, installed_versions
+from components.contract import Frozen
 from components.dataset.manifest import Manifest
 from components.dataset.split import Split
 from components.errors import WorkFailed
-from components.labeled_ratio import ratio_text
 from components.recipes.model import Recipe
+from components.runs.environment import Environment, installed_versions
+from components.runs.key import METHOD_VERSION
 from components.storage import keys
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-METHOD_VERSION = 1
-"""Raised by hand when the code changes what weights a recipe gives, or a setting's default: old runs are then not taken
-for new."""
 
-# What changes the time or the memory a run needs, and not its weights or scores.
-_WITHOUT_EFFECT: dict[str, Any] = {
-    "summary": True,
-    "evaluation": {"batch": True},
-    "training": {"recovery_steps": True},
-}
-
-
-class DatasetName(Frozen):
+class DatasetRef(Frozen):
     digest: str
     name: str
 
 
-class Outcome(Frozen):
+class RunOutcome(Frozen):
     """What a finished run came to, for those who repeat it."""
 
     mean_iou: float
@@ -58,7 +44,7 @@ class RunRecord(Frozen):
     overrides: dict[str, Any]
     ratio: str
     seed: int
-    dataset: DatasetName
+    dataset: DatasetRef
     split: str
     """The split's fingerprint."""
     method_version: int
@@ -68,38 +54,12 @@ class RunRecord(Frozen):
     """UTC, ISO 8601."""
     trained_on: tuple[Environment, ...] = ()
     """In their order; more than one where it went on somewhere else."""
-    outcome: Outcome | None = None
+    outcome: RunOutcome | None = None
 
     @property
     def reproduces(self) -> str:
         """The run that this one repeats, or empty."""
         return str(self.settings.get("reproduces", ""))
-
-
-def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fraction, seed: int) -> str:
-    """`<recipe>-1-8-s<seed>-<12 hex>`: equal for equal work, on any machine, with any number of processes.
-
-    It begins with `again-` where the run repeats another one.
-    """
-    # Without defaults: runs from before there was some setting are the same runs as those that leave it alone.
-    settings = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT, exclude_defaults=True)
-    if recipe.network.pretrained_sha256:
-        # The digest says which weights these are; where they lie does not matter.
-        settings["network"].pop("pretrained", None)
-    if recipe.network.right_pretrained_sha256:
-        settings["network"].pop("right_pretrained", None)
-    parts = {
-        "dataset": dataset_digest,
-        "split": fingerprint,
-        "recipe": settings,
-        "seed": seed,
-        "method": METHOD_VERSION,
-    }
-    digest = hashlib.sha256(canonical_json(parts)).hexdigest()
-    name = re.sub(r"[^A-Za-z0-9_.]+", "-", recipe.name).strip("-.") or "recipe"
-    if recipe.reproduces:
-        name = f"again-{name}"
-    return f"{name}-{ratio_text(ratio).replace('/', '-')}-s{seed}-{digest[:12]}"
 
 
 def new_record(recipe: Recipe, overrides: dict[str, Any], manifest: Manifest, split: Split, key: str) -> RunRecord:
@@ -110,7 +70,7 @@ def new_record(recipe: Recipe, overrides: dict[str, Any], manifest: Manifest, sp
         overrides=overrides,
         ratio=split.ratio,
         seed=split.seed,
-        dataset=DatasetName(digest=manifest.digest, name=manifest.name),
+        dataset=DatasetRef(digest=manifest.digest, name=manifest.name),
         split=split.fingerprint,
         method_version=METHOD_VERSION,
         versions=installed_versions(),
@@ -147,7 +107,7 @@ def note_environment(store: "Store", key: str, environment: Environment) -> None
         _update(store, record, {"trained_on": (*record.trained_on, environment)})
 
 
-def note_outcome(store: "Store", key: str, outcome: Outcome) -> None:
+def note_outcome(store: "Store", key: str, outcome: RunOutcome) -> None:
     """Add to run.json what the run came to, unless it says so."""
     record, _ = load_run(store, key)
     if record.outcome != outcome:

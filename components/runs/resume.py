@@ -10,15 +10,16 @@ from typing import Any
 
 import yaml
 
-from components.dataset.backbone import pin_pretrained
 from components.dataset.prepare import prepare
-from components.dataset.run import METHOD_VERSION, RunRecord, load_run, run_key
 from components.dataset.sources.address import STORED
 from components.errors import UserError, nearest
 from components.files import default_cache
 from components.labeled_ratio import parse_ratio, ratio_text
 from components.recipes import load_recipe
 from components.recipes.loader import parse_recipe
+from components.runs.backbone import pin_pretrained
+from components.runs.key import METHOD_VERSION, run_key
+from components.runs.record import RunRecord, load_run
 from components.storage import keys
 from components.storage.client import Store
 

@@ -1,28 +1,94 @@
-"""What is told when a pipeline has ended: a few lines for people, and the same as fields for programs."""
+"""The exit handler of the pipeline: the MLflow run is closed with its true status, and people who wait for it are told,
+however the pipeline ended."""
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from components import progress
 from components.errors import UserError, WorkFailed
 from components.labeled_ratio import labels_text
-from components.notification.webhook import post
+from components.runs.webhook import post
 from components.step_guard import stopping
 from components.storage import keys
 from components.storage.client import MissingObject, Store, open_store
+from components.storage.lease import Lease, LeaseHeld
 from components.storage.settings import object_link
+from components.tracking.client import Status, open_run
+from components.tracking.delivery import carried, deliver_waiting
+from components.tracking.published import published_link
+from components.tracking.server import TRACKING_VARIABLE
 
-ADDRESS_VARIABLE = "CPS_WEBHOOK_URL"
 STEP = "finish"
+ADDRESS_VARIABLE = "CPS_WEBHOOK_URL"
 LONGEST_FAILURE = 500
 _OF_ANOTHER_VERSION = (KeyError, TypeError, ValueError)
 """What objects of the store may lead to whose form has changed."""
 _ENDED = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "was stopped"}
+_PLACES = (("Report", "report"), ("Weights", "weights"), ("MLflow", "mlflow"))
 
 
-def tell_ending(job_id: str, status: str, failure: str, page: Callable[[Store, str], str]) -> None:
+def finish_job(job_id: str, state: str, failure: str = "") -> dict[str, Any]:
+    """Close the MLflow run of the run that a KFP job worked on, and tell the webhook, where there is one.
+
+    `state` is the pipeline's final state in KFP's words (SUCCEEDED, FAILED, CANCELLED), `failure` what it says of an
+    error. A job that failed before it knew its run has nothing to close; a run that was closed before in the same way
+    is left as it is.
+
+    Returns:
+        run_key and status, as far as there are any.
+    """
+    status = _status(state)
+    try:
+        return _close(job_id, status)
+    finally:
+        notify(job_id, status, progress.first_failure() or failure)
+
+
+def _close(job_id: str, status: Status) -> dict[str, Any]:
+    store = open_store()
+    job = store.find_json(keys.job(job_id))
+    if job is None:
+        return {}
+    run_key = str(job["run_key"])
+    left = {"run_key": run_key, "status": status}
+    address = os.environ.get(TRACKING_VARIABLE, "")
+    deliver_waiting(address)
+    if not address or (status != "FINISHED" and _worked_on_by_another(store, run_key)):
+        return left
+    closed = {"address": address, "status": status, "trained": _trained(store, run_key)}
+    if store.find_json(keys.run(run_key, "closed.json")) == closed:
+        return left
+    with carried(store, run_key):
+        tracker = open_run(run_key, str(job["dataset"]), {})
+        if tracker.finish(status):
+            store.put_json(keys.run(run_key, "closed.json"), closed)
+            progress.say(STEP, f"MLflow: {tracker.url or address}")
+    return left
+
+
+def _trained(store: Store, run_key: str) -> str:
+    """When training was last complete: a run that was trained again has been opened again, too."""
+    index = store.stat(keys.checkpoint_index(run_key))
+    return index.modified.isoformat() if index else ""
+
+
+def _status(state: str) -> Status:
+    if stopping() or state.upper() in ("CANCELLED", "CANCELED", "CANCELING"):
+        return "KILLED"
+    return "FINISHED" if state.upper() in ("SUCCEEDED", "COMPLETE", "COMPLETED") else "FAILED"
+
+
+def _worked_on_by_another(store: Store, run_key: str) -> bool:
+    """Whether the training is going on elsewhere: this job's failure then is not the run's."""
+    try:
+        with Lease(store, keys.run(run_key, "lease.json"), {"run": run_key, "doing": "closing"}):
+            return False
+    except LeaseHeld:
+        return True
+
+
+def notify(job_id: str, status: str, failure: str) -> None:
     """POST to CPS_WEBHOOK_URL, where that is set, how a job ended. Raises nothing.
 
     Once for each job; where the store is away and cannot remember it, once for each attempt of the exit handler.
@@ -30,7 +96,6 @@ def tell_ending(job_id: str, status: str, failure: str, page: Callable[[Store, s
     Args:
         status: FINISHED, FAILED or KILLED.
         failure: what failed, as far as it is known.
-        page: the link to a run's page in MLflow; "" where there is none.
     """
     address = os.environ.get(ADDRESS_VARIABLE, "").strip()
     if not address:
@@ -42,7 +107,7 @@ def tell_ending(job_id: str, status: str, failure: str, page: Callable[[Store, s
         store = open_store()
         if store.stat(keys.job_told(job_id)) is not None:
             return
-        told = _about_the_run(store, job_id, status, page)
+        told = _about_the_run(store, job_id, status)
     document = {"event": "cps.run.ended", "status": status, "job_id": job_id, **told}
     if status == "FAILED":
         document["failure"] = " ".join(failure.split())[:LONGEST_FAILURE]
@@ -76,10 +141,7 @@ def message(document: dict[str, Any]) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-_PLACES = (("Report", "report"), ("Weights", "weights"), ("MLflow", "mlflow"))
-
-
-def _about_the_run(store: Store, job_id: str, status: str, page: Callable[[Store, str], str]) -> dict[str, Any]:
+def _about_the_run(store: Store, job_id: str, status: str) -> dict[str, Any]:
     """What the run is, and what came of it; without a run, where the job failed before it had one."""
     try:
         run_key = str(store.get_json(keys.job(job_id))["run_key"])
@@ -93,6 +155,6 @@ def _about_the_run(store: Store, job_id: str, status: str, page: Callable[[Store
         best = result["best"]
         told |= {f"best_{name}": best[name] for name in ("mIoU", "mIoU_low", "mIoU_high", "epoch", "variant")}
         told |= {name: object_link(uri) or uri for name in ("report", "weights") for uri in [result[name]["uri"]]}
-    if link := page(store, run_key):
+    if link := published_link(store, run_key):
         told["mlflow"] = link
     return told

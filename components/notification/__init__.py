@@ -1,1 +1,0 @@
-"""Telling people that a run has ended, where they asked for it."""

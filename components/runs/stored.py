@@ -1,0 +1,165 @@
+"""Runs and weights in the object store, found by name."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import urllib3
+
+from components.errors import UserError
+from components.storage import keys
+from components.storage.client import ObjectRef, Store, connect
+from components.storage.lease import held_by
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as the store has it. `state`: finished, trained, started; running while its lease is held."""
+
+    run_key: str
+    state: str
+    dataset: str
+    ratio: str
+    miou: float | None
+    objects: int
+    size: int
+    """Bytes, its weights among them."""
+    created: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def stored_runs(store: Store) -> list[StoredRun]:
+    """Every run that has a run.json, the newest first."""
+    weights = by_second_part(store.list(keys.WEIGHTS))
+    runs = [_describe(store, key, [*refs, *weights.get(key, [])]) for key, refs in objects_by_run(store).items()]
+    return sorted((run for run in runs if run), key=lambda run: run.created, reverse=True)
+
+
+def find_run(store: Store, name: str) -> StoredRun:
+    """A run by its key or an unambiguous beginning of it. Raises UserError."""
+    found = stored_runs(store)
+    matching = [run for run in found if run.run_key == name] or [run for run in found if run.run_key.startswith(name)]
+    if len(matching) == 1:
+        return matching[0]
+    names = ", ".join(run.run_key for run in (matching or found)[:5]) or "none"
+    if matching:
+        raise UserError(f"{name!r} may be any of {names}: write more of the run key")
+    raise UserError(f"no run {name!r} in {store.uri(keys.RUNS)}; there are: {names}")
+
+
+def run_objects(store: Store, run_key: str) -> list[ObjectRef]:
+    """A run's objects and weights, in the order in which they are to be removed."""
+    own = keys.run(run_key, "")
+    refs = [*store.list(f"{keys.WEIGHTS}{run_key}/"), *store.list(own)]
+    refs = [ref for ref in refs if ref.key != keys.run(run_key, "lease.json")]
+    return sorted(refs, key=lambda ref: ref.key == keys.run(run_key, "run.json"))
+
+
+def objects_by_run(store: Store) -> dict[str, list[ObjectRef]]:
+    """Objects by run key, leases left out."""
+    return {
+        key: [ref for ref in refs if not ref.key.endswith("/lease.json")]
+        for key, refs in by_second_part(store.list(keys.RUNS)).items()
+    }
+
+
+def by_second_part(refs: Iterable[ObjectRef]) -> dict[str, list[ObjectRef]]:
+    """Objects by the second part of their keys."""
+    found: dict[str, list[ObjectRef]] = {}
+    for ref in refs:
+        parts = ref.key.split("/")
+        if len(parts) > 2:
+            found.setdefault(parts[1], []).append(ref)
+    return found
+
+
+def names_of_run(run_key: str, refs: Iterable[ObjectRef]) -> set[str]:
+    return {ref.key.removeprefix(keys.run(run_key, "")) for ref in refs}
+
+
+def _describe(store: Store, run_key: str, refs: list[ObjectRef]) -> StoredRun | None:
+    names = names_of_run(run_key, refs)
+    if "run.json" not in names:
+        return None
+    record = store.get_json(keys.run(run_key, "run.json"))
+    state, miou = "started", None
+    if "result.json" in names:
+        state, miou = "finished", store.get_json(keys.run(run_key, "result.json"))["best"]["mIoU"]
+    elif "checkpoints/index.json" in names:
+        state = "trained"
+    if held_by(store, keys.run(run_key, "lease.json")) is not None:
+        state = "running"
+    return StoredRun(
+        run_key=run_key,
+        state=state,
+        dataset=str(record["dataset"]["name"]),
+        ratio=str(record["ratio"]),
+        miou=miou,
+        objects=len(refs),
+        size=sum(ref.size for ref in refs),
+        created=str(record["created"]),
+    )
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """A run's best network, or both networks where their average won. `size` in bytes."""
+
+    run_key: str
+    key: str
+    uri: str
+    size: int
+    sha256: str
+    modified: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def stored_weights(store: Store) -> list[StoredWeights]:
+    """All of them, the newest first."""
+    found = []
+    for listed in store.list(keys.WEIGHTS):
+        path = PurePosixPath(listed.key)
+        if path.suffix != ".safetensors" or len(path.parts) != 3:
+            continue
+        ref = store.stat(listed.key)
+        if ref is not None:
+            modified = ref.modified.isoformat(timespec="seconds")
+            found.append(StoredWeights(path.parts[1], ref.key, ref.uri, ref.size, ref.sha256, modified))
+    return sorted(found, key=lambda entry: entry.modified, reverse=True)
+
+
+def find_weights(store: Store, run: str) -> StoredWeights:
+    """The weights of a run, by its key or an unambiguous beginning of it. Raises UserError."""
+    found = stored_weights(store)
+    exact = [entry for entry in found if entry.run_key == run]
+    matching = exact or [entry for entry in found if entry.run_key.startswith(run)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        names = ", ".join(entry.run_key for entry in matching[:5])
+        raise UserError(f"{run!r} may be any of {names}: write more of the run key")
+    known = ", ".join(entry.run_key for entry in found[:5]) or "none"
+    raise UserError(f"no weights of a run {run!r} in {store.uri(keys.WEIGHTS)}; there are: {known}")
+
+
+def pull_converted(store: Store, weights: StoredWeights, form: str, target: Path, *, branch: str) -> None:
+    """Download and verify, and write as `form` of components.inference.conversion, which says what it raises."""
+    from components.inference.conversion import convert
+
+    with tempfile.TemporaryDirectory(prefix="weights-", dir=os.environ.get("CPS_WORK")) as folder:
+        stored = Path(folder, PurePosixPath(weights.key).name)
+        convert(store.get_file(weights.key, stored, weights.sha256 or None), form, target, branch=branch)
+
+
+def presigned_link(store: Store, weights: StoredWeights, expires: timedelta) -> str:
+    """An address that needs no keys, until it expires."""
+    client = connect(store.settings, urllib3.PoolManager())
+    return str(client.presigned_get_object(store.settings.bucket, weights.key, expires=expires))
