@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from components.errors import UserError, WorkFailed
-from components.training.pods import KEYS, SECRET_FIELDS_VARIABLE
+from components.training.multi_node.pod_settings import KEYS, SECRET_FIELDS_VARIABLE
 from pipeline.lint import sibling_inputs_of_loops
 from pipeline.version import VERSION
 

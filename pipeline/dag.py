@@ -6,7 +6,7 @@
 from kfp import dsl
 
 from pipeline import steps
-from pipeline.placement import TRAINING_HOURS, Place, give_login, give_training, give_webhook, place
+from pipeline.placement import TRAINING_HOURS, Placement, give_login, give_training, give_webhook, place
 
 
 @dsl.pipeline(name="evaluate-checkpoints")
@@ -14,7 +14,7 @@ def evaluate_checkpoints(
     shards: list, image: str, settings_config_map: str, store_secret: str, tolerations: list, cpu: str, memory: str
 ) -> None:
     """Score all checkpoints, a share of them in each iteration; the scores are found in the store."""
-    where = Place(image, settings_config_map, store_secret, tolerations, cpu, memory)
+    where = Placement(image, settings_config_map, store_secret, tolerations, cpu, memory)
     # Nothing in the loop comes from a task outside it: pipeline.lint says why, and checks it.
     with dsl.ParallelFor(shards, name="shards") as item:
         scored = steps.evaluate(run_key=item.run_key, shard=item.shard)
@@ -83,8 +83,8 @@ def cross_pseudo_supervision(
         download_secret: Name of the Secret with CPS_DOWNLOAD_TOKEN, where the dataset needs a login; may be missing.
     """
     job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-    light = Place(data_image, settings_config_map, store_secret, tolerations)
-    heavy = Place(image, settings_config_map, store_secret, tolerations, cpu, memory)
+    light = Placement(data_image, settings_config_map, store_secret, tolerations)
+    heavy = Placement(image, settings_config_map, store_secret, tolerations, cpu, memory)
 
     finished = steps.finish(job_id=job)
     place(finished, light, "Close the MLflow run", hours=1, retries=2)

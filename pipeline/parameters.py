@@ -129,7 +129,7 @@ def _toleration(text: str) -> dict[str, str]:
 
 def parse_secret_fields(text: str) -> tuple[str, str]:
     """Names of access key and secret key inside a Secret; ours where none are given. Raises UserError."""
-    from components.training.pods import KEYS
+    from components.training.multi_node.pod_settings import KEYS
 
     fields = [name.strip() for name in text.split(",")] if text else [*KEYS]
     if len(fields) != 2 or not all(fields):

@@ -6,7 +6,7 @@ Amounts, names and images may be parameters of the pipeline, as text; times, ret
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from components.training.pods import (
+from components.training.multi_node.pod_settings import (
     KEYS,
     OPTIONAL_SETTINGS,
     SECRET_FIELDS_VARIABLE,
@@ -31,7 +31,7 @@ SHARED_MEMORY = "8Gi"
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """What tasks of one image have in common; every field may be a parameter of the pipeline.
 
     A task asks for all that it may take, so that it is neither slowed down nor killed for another's sake.
@@ -45,7 +45,7 @@ class Place:
     memory: Any = "4Gi"
 
 
-def place(task: "PipelineTask", where: Place, display_name: str, *, hours: int, retries: int = 0) -> "PipelineTask":
+def place(task: "PipelineTask", where: Placement, display_name: str, *, hours: int, retries: int = 0) -> "PipelineTask":
     """Give a task its image, its ConfigMap and its Secret, its limits, and its name in the UI.
 
     KFP's cache stays off: a step looks in the store for its finished work, which KFP cannot see vanish. A retry

@@ -134,8 +134,8 @@ def train(
     from components.step_guard import step_guard
 
     with step_guard("train") as step:
-        from components.training.pods import Pods
-        from components.training.step import train
+        from components.training.multi_node.pod_settings import Pods
+        from components.training.train import train
 
         pods = Pods(
             image=image,
@@ -162,7 +162,7 @@ def evaluate(run_key: str, shard: str) -> None:
     from components.step_guard import step_guard
 
     with step_guard("evaluate") as step:
-        from components.evaluation.step import evaluate_step
+        from components.evaluation.sweep import evaluate_step
 
         evaluate_step(run_key, shard)
         step.result({"shard": shard})
@@ -182,7 +182,7 @@ def select(
     from components.step_guard import step_guard
 
     with step_guard("select") as step:
-        from components.evaluation.step import select_step
+        from components.evaluation.publish import select_step
 
         result = select_step(run_key, report.path, summary.path)
         metrics.metadata.update(result["metrics"])
@@ -199,7 +199,7 @@ def predict(
     from components.step_guard import step_guard
 
     with step_guard("predict") as step:
-        from components.prediction.step import predict_step
+        from components.prediction.predict import predict_step
 
         made = predict_step(run_key, images, limit, gallery.path)
         step.describe(predictions, {**made, "weights": best.metadata.get("uri", "")})

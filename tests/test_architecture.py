@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[1]
 # A part imports itself and what lies below it, never its neighbours. Every part but `pipeline` is components.<name>.
 LAYERS = (
     {"pipeline"},
-    {"training", "evaluation", "prediction", "labeling", "study"},
+    {"training", "evaluation", "prediction", "labeling", "matrix"},
     {"runs"},
     {"dataset", "inference"},
     {"networks", "scenes", "tracking"},

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from components import progress
 from components.dataset.stored.reader import DatasetReader
-from components.evaluation.images import DecodedImages
+from components.evaluation.pairs import ValidationPairs
 from components.evaluation.scores import Scores, Variant, pack, unpack
 from components.evaluation.sweep import ImageProgress, Sweep, describe, score_images, with_label
 from components.inference.checkpoint import Checkpoint
@@ -48,7 +48,7 @@ def score_test_list(
     ):
         return found
     progress.say(STEP, f"epoch {entry.epoch}, {variant}, on the {len(samples)} images of the test list")
-    with tempfile.TemporaryDirectory(dir=scratch) as folder, DecodedImages(reader, samples, Path(folder)) as decoded:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder, ValidationPairs(reader, samples, Path(folder)) as decoded:
         workers = images_in_flight(decoded.pair(0)[1].size, len(sweep.protocol.classes))
         report = ImageProgress(len(decoded), STEP)
         report.start(entry.epoch)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
-from components.evaluation.images import DecodedImages
+from components.evaluation.pairs import ValidationPairs
 from components.evaluation.sweep import score_images, sweep_of, with_label
 from components.inference.checkpoint import open_checkpoint
 from components.inference.sliding import images_in_flight
@@ -43,7 +43,7 @@ def probe_evaluation(folder: Path) -> dict[str, Any]:
         samples = with_label(split.val)
         if not samples:
             raise UserError(f"dataset {record.dataset.name} has no validation image with a label")
-        with DecodedImages(reader, samples, folder) as images:
+        with ValidationPairs(reader, samples, folder) as images:
             workers = images_in_flight(images.pair(0)[1].size, len(sweep.protocol.classes))
         count = min(len(samples), max(workers, _IMAGES))
         opening = partial(
@@ -53,10 +53,10 @@ def probe_evaluation(folder: Path) -> dict[str, Any]:
             allow_bf16=sweep.recipe.evaluation.bf16,
         )
         checkpoint, start = _timed(opening)
-        with DecodedImages(reader, samples[:workers], folder) as first:
+        with ValidationPairs(reader, samples[:workers], folder) as first:
             score_images(checkpoint, first, sweep, workers)
         checkpoint, again = _timed(opening)
-        with DecodedImages(reader, samples[-count:], folder) as images:
+        with ValidationPairs(reader, samples[-count:], folder) as images:
             _, seconds = _timed(partial(score_images, checkpoint, images, sweep, workers))
     return {
         "images_probed": count,

@@ -1,5 +1,7 @@
 """A result where people look for it: curves and figures in MLflow, and a few lines of Markdown for the KFP UI."""
 
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -151,3 +153,45 @@ def _variants(row: Mapping[str, Any]) -> dict[str, float | None]:
 
 def _present(figures: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value is not None}
+
+
+def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> dict[str, Any]:
+    """Choose the best checkpoint and publish the result to MLflow, where tracking is on.
+
+    Args:
+        report_path: where to leave a copy of the HTML report.
+        summary_path: where to leave a few lines of Markdown.
+
+    Returns:
+        What result.json holds, and besides `metrics` (percent), `classes` and `confusion` for KFP's artifacts.
+    """
+    from components.evaluation.publish import metrics, publish, summary
+    from components.evaluation.select import select
+    from components.runs.checkpoints import read_index
+    from components.runs.record import load_run
+    from components.storage import keys
+    from components.storage.client import open_store
+    from components.tracking.client import open_run
+    from components.tracking.delivery import carried
+    from components.tracking.published import mark_published, published, published_link
+
+    store = open_store()
+    result = select(run_key, store)
+    record, _ = load_run(store, run_key)
+    with tempfile.TemporaryDirectory() as folder:
+        # Under this name for MLflow, which shows an artifact by its suffix; KFP's path has none.
+        report = store.get_file(keys.run(run_key, "report.html"), Path(folder) / "report.html")
+        if not published(store, run_key):
+            with carried(store, run_key):
+                tracker = open_run(run_key, record.dataset.name, {})
+                publish(result, read_index(store, run_key), store, tracker, report)
+                if tracker.close():
+                    mark_published(store, run_key, tracker.page)
+        if report_path:
+            Path(report_path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(report, report_path)
+    if summary_path:
+        Path(summary_path).parent.mkdir(parents=True, exist_ok=True)
+        Path(summary_path).write_text(summary(result, published_link(store, run_key)), encoding="utf-8")
+    matrix = result["confusion_matrix"]
+    return {**result, "metrics": metrics(result), "classes": matrix["classes"], "confusion": matrix["matrix"]}

@@ -18,9 +18,9 @@ from components.evaluation.scores import Protocol, Scores, Variant
 from components.evaluation.sweep import Sweep, open_sweep, stored_scores
 from components.evaluation.verdict import decide
 from components.files import default_cache
-from components.inference.augmented import SINGLE, image_logits
 from components.inference.checkpoint import Checkpoint, check_belongs, open_checkpoint
 from components.inference.engine import EXACT
+from components.inference.passes import SINGLE, image_logits
 from components.inference.probabilities import predicted_classes
 from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores

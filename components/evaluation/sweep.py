@@ -4,13 +4,14 @@ A shard of the fan-out takes its share of the checkpoints. Scores that are in th
 again, so a killed sweep goes on where it was.
 """
 
+import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,14 +19,13 @@ from components import progress
 from components.dataset.manifest import Manifest, Sample
 from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
-from components.errors import WorkFailed
-from components.evaluation.images import DecodedImages
+from components.errors import UserError, WorkFailed
+from components.evaluation.pairs import ValidationPairs
 from components.evaluation.scores import VARIANTS, Protocol, Scores, Variant, pack, unpack
-from components.evaluation.shards import parse_shard
 from components.files import default_cache
-from components.inference.augmented import image_logits
 from components.inference.checkpoint import Checkpoint, check_belongs, open_checkpoint
 from components.inference.engine import EXACT, choose, is_exact
+from components.inference.passes import image_logits
 from components.inference.probabilities import mean_probabilities, most_likely
 from components.inference.sliding import images_in_flight
 from components.metrics.boundary import BandCounts, boundary_counts
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from components.storage.client import Store
 
 STEP = "evaluate"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
     scratch = cache / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     with (
-        DecodedImages(reader, samples, scratch) as images,
+        ValidationPairs(reader, samples, scratch) as images,
         tempfile.TemporaryDirectory(dir=scratch) as folder,
     ):
         workers = images_in_flight(images.pair(0)[1].size, len(sweep.protocol.classes))
@@ -157,7 +158,7 @@ def describe(scores: Scores) -> str:
 
 def score_images(
     checkpoint: Checkpoint,
-    images: DecodedImages,
+    images: ValidationPairs,
     sweep: Sweep,
     workers: int,
     image_done: Callable[[], None] = lambda: None,
@@ -219,3 +220,33 @@ class ImageProgress:
             self._said = now
             rate = self._done / (now - self._started)
             progress.advance(self._step, self._done, self._total, f"epoch {self._epoch}, {rate:.1f} images/s")
+
+
+class Shard(NamedTuple):
+    """Part `number` (from 0) of `total`."""
+
+    number: int
+    total: int
+
+    def take(self, items: Sequence[T]) -> list[T]:
+        """Every `total`-th item: parts differ by one item at most, and some are empty where items are few."""
+        return list(items[self.number :: self.total])
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total}"
+
+
+def parse_shard(text: str) -> Shard:
+    """Read "1/4", the second of four. Raises UserError."""
+    match = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise UserError(f"shard {text!r} must be i/n with 0 <= i < n, as 1/4 for the second of four")
+    return Shard(int(match[1]), int(match[2]))
+
+
+def evaluate_step(run_key: str, shard: str) -> dict[str, list[int]]:
+    """Score the checkpoints of shard "i/n" (i from 0); returns their epochs as {"scored", "reused"}."""
+    from components.evaluation.sweep import evaluate_shard
+    from components.storage.client import open_store
+
+    return evaluate_shard(run_key, shard, open_store())

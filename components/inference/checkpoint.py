@@ -9,7 +9,7 @@ from pathlib import Path
 from components.contract import Class
 from components.errors import UserError, WorkFailed
 from components.inference.engine import AUTO, Engine, choose, open_engines
-from components.inference.loaded import PADDLE, PREDICTOR, Weights
+from components.inference.paddle_engine import PADDLE, PREDICTOR, Weights
 from components.inference.sliding import Size
 from components.networks import processor
 

@@ -16,7 +16,7 @@ import numpy as np
 from components.errors import UserError
 from components.inference.checkpoint import Description, read_description
 from components.inference.exported import skeleton
-from components.networks.graph import WINDOWS, fill_each
+from components.networks.onnx_graph import WINDOWS, fill_each
 from components.networks.weights import Array, prefixes, read_file, structure_of
 
 if TYPE_CHECKING:

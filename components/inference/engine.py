@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from components.errors import UserError
-from components.inference.compiled import RUNTIMES, CompiledNetworks, Waiting, installed_runtimes, why_not
-from components.inference.loaded import PADDLE, PREDICTOR, Floats, PaddleEngine, Weights
+from components.inference.compiled import CompiledNetworks, Waiting
+from components.inference.paddle_engine import PADDLE, PREDICTOR, Floats, PaddleEngine, Weights
+from components.inference.sessions import RUNTIMES, installed_runtimes, why_not
 
 AUTO = "auto"
 ENGINES = (AUTO, PADDLE, PREDICTOR, *RUNTIMES)

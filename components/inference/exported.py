@@ -106,9 +106,9 @@ def write(structure: str, num_classes: int, size: tuple[int, int], path: Path) -
     import numpy as np
     import paddle
 
-    from components.inference.compiled import installed_runtimes, open_session
+    from components.inference.sessions import installed_runtimes, open_session
     from components.networks.export import export
-    from components.networks.graph import fill
+    from components.networks.onnx_graph import fill
     from components.networks.weights import state_arrays
 
     data, network = export(structure, num_classes, size)

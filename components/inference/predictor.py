@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import WorkFailed
-from components.inference.loaded import Floats, Weights
+from components.inference.paddle_engine import Floats, Weights
 
 
 class PredictorSession:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.inference.loaded import Floats
+from components.inference.paddle_engine import Floats
 from components.metrics.confusion import ClassIds
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from components.inference.compiled import Waiting
 from components.inference.engine import Engine, all_logits, begin_logits
-from components.inference.loaded import Floats
+from components.inference.paddle_engine import Floats
 from components.inference.probabilities import predicted_classes
 from components.metrics.confusion import ClassIds
 from components.networks.processor import usable_cores

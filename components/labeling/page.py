@@ -9,8 +9,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from components.dataset.stored.reader import DatasetReader
-from components.labeling.comparison import compare
-from components.labeling.measuring import Judges
+from components.labeling.disagreement import compare
+from components.labeling.measures import Judges
 from components.labeling.suggestions import Suggestion
 from components.pages.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, mask_png, thumbnail
 from components.pages.render import render

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.labeling.comparison import Measure
+from components.labeling.disagreement import Measure
 
 Floats64 = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from typing import Any
 import paddle
 from paddle import nn
 
-from components.networks.graph import LOGITS, WINDOWS, without_weights
+from components.networks.onnx_graph import LOGITS, WINDOWS, without_weights
 from components.networks.structures import build
 
 OPSET = 17

@@ -22,7 +22,7 @@ NUMERIC = {
 BYTE_ORDERS = {"<": "<", ">": ">", "|": "|", "=": "="}
 
 
-class Refused(Exception):
+class UnsafePickle(Exception):
     """The file is not a dictionary of numeric arrays, or wants more than to be read."""
 
 
@@ -34,7 +34,7 @@ def read_pdparams(path: Path) -> dict[str, Array]:
     with path.open("rb") as file:
         content = _Reader(file, encoding="latin1").load()
     if not isinstance(content, dict):
-        raise Refused(f"it holds a {type(content).__name__}, and not tensors by name")
+        raise UnsafePickle(f"it holds a {type(content).__name__}, and not tensors by name")
     return dict(_arrays(content))
 
 
@@ -51,12 +51,12 @@ class _Dtype:
 
     def __init__(self, code: str, *_: object) -> None:
         if code not in NUMERIC:
-            raise Refused(f"it holds an array of type {code!r}, and not of numbers")
+            raise UnsafePickle(f"it holds an array of type {code!r}, and not of numbers")
         self.code, self.order = code, "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         if state[1] not in BYTE_ORDERS:
-            raise Refused(f"it holds an array of byte order {state[1]!r}")
+            raise UnsafePickle(f"it holds an array of byte order {state[1]!r}")
         self.order = BYTE_ORDERS[state[1]]
 
 
@@ -73,11 +73,11 @@ class _Array:
         try:
             _, shape, dtype, by_columns, data = self.state
             if not isinstance(dtype, _Dtype):
-                raise Refused("it holds an array without a type")
+                raise UnsafePickle("it holds an array without a type")
             flat = np.frombuffer(_as_bytes(data), dtype=np.dtype(dtype.order + dtype.code))
             return flat.reshape(shape, order="F" if by_columns else "C")
         except (TypeError, ValueError) as error:
-            raise Refused(f"it holds an array that is not whole ({error})") from None
+            raise UnsafePickle(f"it holds an array that is not whole ({error})") from None
 
 
 def _as_bytes(data: object) -> bytes:
@@ -85,7 +85,7 @@ def _as_bytes(data: object) -> bytes:
     if isinstance(data, str):
         return data.encode("latin1")
     if not isinstance(data, bytes | bytearray):
-        raise Refused(f"it holds an array of {type(data).__name__}")
+        raise UnsafePickle(f"it holds an array of {type(data).__name__}")
     return bytes(data)
 
 
@@ -115,4 +115,4 @@ class _Reader(pickle.Unpickler):
         try:
             return KNOWN[module, name]
         except KeyError:
-            raise Refused(f"it wants {module}.{name} to be run") from None
+            raise UnsafePickle(f"it wants {module}.{name} to be run") from None

@@ -7,7 +7,7 @@ from paddle import nn
 
 from components.errors import UserError, nearest
 from components.networks.deeplab import DeepLab
-from components.networks.foreign import build_paddleseg
+from components.networks.paddleseg_models import build_paddleseg
 from components.networks.small import MobileNetV2FPN, SmallFPN
 from components.recipes.model import FOREIGN, PADDLESEG_MODELS, STRUCTURES
 

@@ -1,5 +1,6 @@
 """Encoded photographs and labels to pixels; what cannot be read is refused with a reason."""
 
+import ctypes
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,6 @@ from PIL import Image, UnidentifiedImageError
 from components.dataset.label_pixels import is_lossless, stored_values
 from components.dataset.stored.upright import upright_rgb
 from components.metrics.confusion import ClassIds
-from components.prediction.memory import give_back_freed
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
@@ -78,3 +78,14 @@ def _read(data: bytes, convert: Callable[[Image.Image], T]) -> T:
         raise Unreadable(f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def give_back_freed() -> None:
+    """Return freed memory to the system.
+
+    glibc does so by itself only where nothing in use lies behind it: what Pillow took to decode a large image stays,
+    4 bytes a pixel, as long as anything else lives. Elsewhere than on glibc nothing happens.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -1,264 +1,293 @@
-"""Photographs in, masks and overlays out. The pipeline's step and `cps predict` both come here."""
+"""Prediction from the command line, and as the pipeline's step; both give the same masks for the same images."""
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from components import progress
-from components.contract import Class
-from components.inference.augmented import SINGLE, image_logits
-from components.inference.checkpoint import Checkpoint
-from components.inference.loaded import Floats
-from components.inference.probabilities import mean_probabilities, predicted_classes
-from components.inference.sliding import Size, images_in_flight, sliding_classes
-from components.metrics.confusion import ClassIds
-from components.pages.pictures import ids_of_png, jpeg, mask_png, overlay, painted, png, triptych
-from components.prediction.decode import Pixels, Unreadable
-from components.prediction.gallery import Card, draw_card, render_gallery
-from components.prediction.photographs import Photograph
-from components.prediction.places import Place
+from components.errors import UserError, WorkFailed
+from components.inference.engine import AUTO, EXACT, choose, is_exact
+from components.labeled_ratio import labels_text
+from components.storage import keys
+
+if TYPE_CHECKING:
+    from components.dataset.split import Split
+    from components.dataset.stored.reader import DatasetReader
+    from components.inference.checkpoint import Checkpoint
+    from components.inference.passes import Window
+    from components.prediction.photographs import Photograph
+    from components.storage.client import Store
 
 STEP = "predict"
-CARDS = 48
-"""Images that the gallery shows at most: the page holds its pictures and should stay below some 3 MB."""
+LISTS = ("val", "test", "unlabeled")
+"""What `images` of the pipeline's step may name besides files: lists of the run's dataset."""
 
 
-@dataclass(frozen=True)
-class Window:
-    """How an image goes through the network: height and width, in pixels, of the sliding window and of its steps."""
+def predict_files(
+    images: Path | str | Sequence[str],
+    weights: Path,
+    out: Path,
+    *,
+    crop: tuple[int, int] | None = None,
+    stride: tuple[int, int] | None = None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    sha256: str = "",
+    triptychs: bool = False,
+    confidence: bool = False,
+    engine: str = AUTO,
+    bf16: bool = False,
+    open_store: "Callable[[], Store] | None" = None,
+) -> list[str]:
+    """Predict photographs with a weights file; no pipeline and no store are needed.
 
-    crop: Size
-    stride: Size
-    batch: int = 4
-    """Windows that go through a network at once; it does not change the result."""
-    scales: tuple[float, ...] = SINGLE
-    flip: bool = False
-    """The image resized by each scale, and mirrored: the probabilities are averaged."""
+    Args:
+        images: a file, a folder, a pattern, a list (.txt) or an s3:// prefix, or several of them.
+        out: gets masks/, color/, overlays/ and gallery.html. What it has from the same weights and settings is kept.
+        crop, stride: height, width in pixels; those that the weights were scored with when not given.
+        scales, flip: resize each image by every factor, mirror it, and average the probabilities.
+        sha256: what the weights must be, where it is known.
+        triptychs, confidence: further outputs, as `Outputs` says.
+        engine, bf16: one of ENGINES, and whether it may compute in bfloat16.
+        open_store: gives the store of s3:// addresses.
 
-    @property
-    def single(self) -> bool:
-        """One pass over the image as it is."""
-        return tuple(self.scales) == SINGLE and not self.flip
+    Returns:
+        A line for each image that could not be read, which has been said; the rest is done.
 
-
-@dataclass(frozen=True)
-class Outputs:
-    """What is made of an image besides masks/NAME.png, color/NAME.png and overlays/NAME.jpg."""
-
-    triptychs: bool = False
-    """triptychs/NAME.jpg: photograph, prediction, and the truth where it is known, side by side."""
-    confidence: bool = False
-    """confidence/NAME.png: the softmax probability of the predicted class, 0 to 1 as 0 to 255, rounded."""
-
-    def names(self, name: str) -> list[str]:
-        """An image's files, the mask last: where it is, the others are."""
-        return [
-            f"color/{name}.png",
-            f"overlays/{name}.jpg",
-            *([f"triptychs/{name}.jpg"] if self.triptychs else []),
-            *([f"confidence/{name}.png"] if self.confidence else []),
-            f"masks/{name}.png",
-        ]
-
-    def encode(
-        self,
-        name: str,
-        image: Pixels,
-        ids: ClassIds,
-        truth: ClassIds | None,
-        confidence: Floats | None,
-        classes: Sequence[Class],
-    ) -> dict[str, bytes]:
-        """The content of `names`, in their order."""
-        files = {
-            f"color/{name}.png": png(painted(ids, classes)),
-            f"overlays/{name}.jpg": jpeg(overlay(image, ids, classes), 92),
-        }
-        if self.triptychs:
-            files[f"triptychs/{name}.jpg"] = jpeg(triptych(image, ids, truth, classes), 92)
-        if confidence is not None:
-            files[f"confidence/{name}.png"] = png(np.rint(confidence * 255).astype(np.uint8))
-        files[f"masks/{name}.png"] = mask_png(ids, classes)
-        return files
-
-
-@dataclass(frozen=True)
-class Refused:
-    name: str
-    reason: str
-
-
-@dataclass
-class Outcome:
-    done: int = 0
-    """Images whose outputs are there now."""
-    reused: int = 0
-    """Those of them that were there before."""
-    refused: list[Refused] = field(default_factory=list)
-    cards: list[Card] = field(default_factory=list)
-
-    def refused_lines(self) -> list[str]:
-        return [f"{item.name}: {item.reason}" for item in self.refused]
-
-
-@dataclass(frozen=True)
-class Page:
-    """What the gallery says about itself."""
-
-    title: str
-    facts: Sequence[tuple[str, str]]
-    link: bool
-    """Whether cards link to the overlays: where the page lies beside them."""
-    ignore_index: int = 255
-
-
-@dataclass(frozen=True)
-class _Done:
-    card: Card | None
-    reused: bool
-
-
-def predict_photographs(
-    checkpoint: Checkpoint,
-    photographs: Sequence[Photograph],
-    window: Window,
-    place: Place,
-    page: Page,
-    outputs: Outputs = Outputs(),
-) -> Outcome:
-    """Put the outputs of every image and gallery.html into `place`.
-
-    What is there already, from the same weights and settings, is not made again. An image that cannot be read, or
-    whose label does not fit it, is said in one line and listed; the rest is done.
+    Raises:
+        UserError: no images, weights that are none of ours or another file than `sha256` says, a bad crop or stride,
+            an engine that cannot be used here.
+        WorkFailed: not one of the images could be read.
     """
-    classes = checkpoint.description.classes
-    outcome = Outcome()
-    card_width = 480 if len(photographs) <= 24 else 320
+    from components.files import check_digest
+    from components.inference.checkpoint import open_checkpoint
+    from components.networks.processor import usable_cores
+    from components.prediction.destinations import LocalFolder
+    from components.prediction.masks import Outputs, Page, predict_photographs
+    from components.prediction.photographs import find_photographs
 
-    def one(photograph: Photograph, with_card: bool) -> _Done:
-        names = outputs.names(photograph.name)
-        reused = place.holds(photograph, names)
-        if reused and not with_card:
-            return _Done(None, reused)
-        image = photograph.read()
-        truth = photograph.truth() if photograph.truth else None
-        if truth is not None:
-            _check_truth(image, truth, len(classes), page.ignore_index)
-        if reused:
-            ids = ids_of_png(place.read(names[-1]))
-        else:
-            ids, confidence = predict_one(checkpoint, image, window, confidence=outputs.confidence)
-            place.put(photograph, outputs.encode(photograph.name, image, ids, truth, confidence, classes))
-        if not with_card:
-            return _Done(None, reused)
-        link = f"overlays/{photograph.name}.jpg" if page.link else ""
-        card = draw_card(photograph.shown, image, ids, truth, classes, page.ignore_index, card_width, link)
-        return _Done(card, reused)
-
-    report = _Progress(len(photographs))
-    for photograph, wait in _in_parallel(checkpoint, photographs, one):
-        try:
-            done = wait()
-        except Unreadable as error:
-            outcome.refused.append(Refused(photograph.shown, str(error)))
-            progress.say(STEP, f"left out {photograph.shown}: {error}")
-            report.passed()
-        else:
-            outcome.done += 1
-            outcome.reused += done.reused
-            outcome.cards.extend([done.card] if done.card else [])
-            report.passed() if done.reused else report.predicted()
-    if outcome.reused:
-        progress.say(STEP, f"{outcome.reused} of {len(photographs)} images were predicted before")
-    if outcome.done:
-        html = render_gallery(page.title, outcome.cards, outcome.done, classes, outcome.refused_lines(), page.facts)
-        place.put_page("gallery.html", html.encode())
-    return outcome
+    if sha256:
+        check_digest(weights, sha256)
+    paths = [str(images)] if isinstance(images, (str, Path)) else images
+    photographs = find_photographs(paths, open_store, not_below=out)
+    checkpoint = open_checkpoint(weights, threads=usable_cores(), engine=engine, allow_bf16=bf16)
+    window = _window(checkpoint, crop, stride, scales, flip)
+    progress.say(STEP, f"{len(photographs)} images with {weights} into {out}")
+    page = Page(f"Predictions of {weights.name}", _facts(checkpoint, window, str(weights)), link=True)
+    place = LocalFolder(out, _stamp(weights, window, choose(engine, allow_bf16=bf16)))
+    outputs = Outputs(triptychs=triptychs, confidence=confidence)
+    outcome = predict_photographs(checkpoint, photographs, window, place, page, outputs)
+    refused = outcome.refused_lines()
+    if refused and not outcome.done:
+        raise WorkFailed(_refused_text(refused, 0, ""))
+    if refused:
+        progress.warn(STEP, f"{len(refused)} of {len(photographs)} images could not be read; the rest is in {out}:")
+        for line in refused:
+            progress.warn(STEP, f"  {line}")
+    return refused
 
 
-def predict_one(
-    checkpoint: Checkpoint, image: Pixels, window: Window, *, confidence: bool = False
-) -> tuple[ClassIds, Floats | None]:
-    """Class ids (H, W) of one photograph, (H, W, 3) uint8 RGB; the mean of the networks where there are two.
+def predict_step(run_key: str, images: str = "val", limit: int = 24, html_path: str = "") -> dict[str, Any]:
+    """Predict with a run's best weights, and store masks, overlays and the gallery.
 
-    With `confidence` the softmax probability of those classes too, (H, W) in [0, 1].
+    Args:
+        images: "val", "test" or "unlabeled" for that list of the run's dataset, or files as `predict_files` takes them.
+        limit: how many at most, evenly spaced over the list; 0 for all.
+        html_path: where to leave a copy of the gallery.
+
+    Returns:
+        {"run_key", "batch", "images", "refused", "gallery": its URI, "predictions": the URI that all lie below}.
+
+    Raises:
+        UserError: no images.
+        WorkFailed: the run has no best weights yet, or some images could not be read and the rest is done.
     """
-    description, engines = checkpoint.description, list(checkpoint.engines.values())
-    passes: dict[str, Any] = {
-        "mean": description.mean,
-        "std": description.std,
-        "crop": window.crop,
-        "stride": window.stride,
-        "batch": window.batch,
+    from components.storage.client import open_store
+
+    return predict_run(open_store(), run_key, images, limit, html_path)
+
+
+def predict_run(
+    store: "Store", run_key: str, images: str, limit: int, html_path: str = "", cache: Path | None = None
+) -> dict[str, Any]:
+    """`predict_step` on a given store."""
+    from components.dataset.stored.reader import DatasetReader
+    from components.runs.record import load_run
+
+    record, split = load_run(store, run_key)
+    result = store.get_json(keys.run(run_key, "result.json"))
+    with DatasetReader(store, record.dataset.digest, cache) as reader:
+        photographs, identity = _choose(images, limit, reader, split, store)
+        digest = hashlib.sha256(
+            json.dumps([result["weights"]["sha256"], result["protocol"], identity], sort_keys=True).encode()
+        ).hexdigest()
+        batch = f"{_slug(images)}-{digest[:12]}"
+        made = _made_before(store, run_key, batch)
+        if made is None:
+            bf16 = result["protocol"]["engine"] != EXACT
+            made = _predict_and_store(store, result, photographs, batch, reader.manifest.ignore_index, bf16)
+        else:
+            progress.say(STEP, f"predicted before: {made['gallery']}")
+    if html_path:
+        Path(html_path).parent.mkdir(parents=True, exist_ok=True)
+        store.get_file(keys.prediction(run_key, batch, "gallery.html"), Path(html_path))
+    if made["refused"]:
+        raise WorkFailed(_refused_text(made["refused"], made["images"], made["predictions"]))
+    return made
+
+
+def _predict_and_store(
+    store: "Store",
+    result: dict[str, Any],
+    photographs: "Sequence[Photograph]",
+    batch: str,
+    ignore_index: int,
+    bf16: bool,
+) -> dict[str, Any]:
+    from components.inference.checkpoint import open_checkpoint
+    from components.networks.processor import usable_cores
+    from components.prediction.destinations import StoreFolder
+    from components.prediction.masks import Outputs, Page, predict_photographs
+
+    run_key, pair = result["run_key"], result["best"]["variant"] == "mean"
+    weights = result["weights"]
+    with tempfile.TemporaryDirectory(prefix="cps-predict-") as folder:
+        path = store.get_file(keys.best_weights(run_key, pair=pair), Path(folder) / "best", weights["sha256"])
+        checkpoint = open_checkpoint(path, threads=usable_cores(), allow_bf16=bf16)
+    protocol = result["protocol"]
+    window = _window(checkpoint, None, None, protocol["scales"], protocol["flip"])
+    title = f"{result['dataset']['name']} with {labels_text(result['ratio'])}: predictions"
+    facts = [("run", run_key), *_facts(checkpoint, window, weights["uri"])]
+    page = Page(title, facts, link=False, ignore_index=ignore_index)
+    place = StoreFolder(store, keys.prediction(run_key, batch, ""))
+    outcome = predict_photographs(checkpoint, photographs, window, place, page, Outputs(triptychs=True))
+    if not outcome.done:
+        raise WorkFailed(_refused_text(outcome.refused_lines(), 0, ""))
+    made = {
+        "run_key": run_key,
+        "batch": batch,
+        "images": outcome.done,
+        "refused": outcome.refused_lines(),
+        "gallery": store.uri(keys.prediction(run_key, batch, "gallery.html")),
+        "predictions": store.uri(keys.prediction(run_key, batch, "")),
     }
-    if window.single and not confidence:
-        return sliding_classes(engines, image, **passes), None  # no more than some rows of logits are held
-    logits = image_logits(engines, image, scales=window.scales, flip=window.flip, **passes)
-    ids = predicted_classes(logits)
-    return ids, mean_probabilities(logits).max(axis=0) if confidence else None
+    # Last, because it says that all is there.
+    store.put_json(keys.prediction(run_key, batch, "predictions.json"), made)
+    progress.say(STEP, f"{outcome.done} images predicted: {made['gallery']}")
+    return made
 
 
-def _check_truth(image: Pixels, truth: ClassIds, classes: int, ignore_index: int) -> None:
-    """Raises Unreadable."""
-    if truth.shape != image.shape[:2]:
-        raise Unreadable(
-            f"its label is {truth.shape[1]}x{truth.shape[0]} pixels, the image {image.shape[1]}x{image.shape[0]}"
+def _choose(
+    images: str, limit: int, reader: "DatasetReader", split: "Split", store: "Store"
+) -> "tuple[list[Photograph], list[Any]]":
+    """The photographs, and what tells this choice from another one."""
+    from components.prediction.photographs import Photograph, find_photographs, unique_names
+
+    if images not in LISTS:
+        found = spaced(find_photographs([images], lambda: store), limit)
+        return found, [[item.shown, _version(item)] for item in found]
+    if images == "unlabeled":
+        samples: list[tuple[str, str | None]] = [(name, None) for name in split.unlabeled]
+    else:
+        samples = [(sample.image, sample.label) for sample in (split.val if images == "val" else split.test)]
+    chosen = spaced(samples, limit)
+    if not chosen:
+        raise UserError(f"dataset {reader.manifest.name} has no images in its list {images!r}: predict another list")
+    photographs = [
+        Photograph(
+            name,
+            image,
+            read=lambda image=image: reader.image(image),  # type: ignore[misc]
+            version=lambda image=image: image,  # type: ignore[misc]
+            truth=None if label is None else lambda label=label: reader.label(label),  # type: ignore[misc]
         )
-    strange = np.unique(truth[(truth >= classes) & (truth != ignore_index)])
-    if strange.size:
-        raise Unreadable(f"its label has id {strange[0]}, outside the {classes} classes, and not {ignore_index}")
+        for (image, label), name in zip(chosen, unique_names([image for image, _ in chosen]), strict=True)
+    ]
+    return photographs, [image for image, _ in chosen]
 
 
-class _Progress:
-    """How many images are through, and how many are predicted a second."""
+def _version(photograph: "Photograph") -> str:
+    from components.prediction.decode import Unreadable
 
-    def __init__(self, total: int) -> None:
-        self._total, self._through, self._predicted = total, 0, 0
-        self._began = time.monotonic()
-
-    def passed(self) -> None:
-        self._through += 1
-        rate = self._predicted / max(1e-9, time.monotonic() - self._began)
-        progress.advance(STEP, self._through, self._total, f"{rate:.1f} images/s" if self._predicted else "")
-
-    def predicted(self) -> None:
-        self._predicted += 1
-        self.passed()
+    try:
+        return photograph.version()
+    except Unreadable:
+        return ""
 
 
-def _in_parallel(
-    checkpoint: Checkpoint,
-    photographs: Sequence[Photograph],
-    one: Callable[[Photograph, bool], _Done],
-) -> Iterator[tuple[Photograph, Callable[[], _Done]]]:
-    """Run `one` for every photograph, a few at a time; yields them in order, each with a call for its result."""
-    classes = len(checkpoint.description.classes)
-    threads = images_in_flight(_pixels_of_first(photographs), classes)
-    waiting: deque[tuple[Photograph, Future[_Done]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for number, photograph in enumerate(photographs):
-                waiting.append((photograph, pool.submit(one, photograph, number < CARDS)))
-                if len(waiting) > threads:
-                    done, future = waiting.popleft()
-                    yield done, future.result
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result
-        finally:
-            for _, future in waiting:
-                future.cancel()
+def _stamp(weights: Path, window: "Window", engine: str) -> str:
+    """What predictions of an image depend on besides the image."""
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    settings = {"crop": window.crop, "stride": window.stride, "scales": window.scales, "flip": window.flip}
+    rounding = {} if is_exact(engine) else {"engine": engine}
+    return json.dumps({"weights": digest, **settings, **rounding})
 
 
-def _pixels_of_first(photographs: Sequence[Photograph]) -> int:
-    for photograph in photographs[:10]:
-        try:
-            return photograph.read()[..., 0].size
-        except Unreadable:
-            continue
-    return 1
+def spaced(items: Sequence[Any], limit: int) -> list[Any]:
+    """At most `limit` items, evenly spaced, because neighbours in a list are often frames of one film; 0 is all."""
+    if limit <= 0 or len(items) <= limit:
+        return list(items)
+    return [items[number * len(items) // limit] for number in range(limit)]
+
+
+def _made_before(store: "Store", run_key: str, batch: str) -> dict[str, Any] | None:
+    if store.stat(keys.prediction(run_key, batch, "predictions.json")) is None:
+        return None
+    if store.stat(keys.prediction(run_key, batch, "gallery.html")) is None:
+        return None
+    made: dict[str, Any] = store.get_json(keys.prediction(run_key, batch, "predictions.json"))
+    return made
+
+
+def _window(
+    checkpoint: "Checkpoint",
+    crop: tuple[int, int] | None,
+    stride: tuple[int, int] | None,
+    scales: Sequence[float],
+    flip: bool,
+) -> "Window":
+    from components.inference.passes import Window
+
+    description = checkpoint.description
+    crop = crop or description.crop
+    # A crop of the user's own keeps the weights' share of overlap, unless the stride is given too.
+    if stride is None:
+        kept = [
+            max(1, side * step // was)
+            for side, step, was in zip(crop, description.stride, description.crop, strict=True)
+        ]
+        stride = (kept[0], kept[1])
+    if any(not 0 < step <= side for side, step in zip(crop, stride, strict=True)):
+        raise UserError(
+            f"stride {stride[1]}x{stride[0]} must be positive and at most crop {crop[1]}x{crop[0]} (width x height)"
+        )
+    return Window(crop, stride, scales=tuple(scales), flip=flip)
+
+
+def _facts(checkpoint: "Checkpoint", window: "Window", weights: str) -> list[tuple[str, str]]:
+    description = checkpoint.description
+    networks = len(checkpoint.engines)
+    return [
+        ("weights", weights),
+        ("network", f"{description.structure}, {'mean of two networks' if networks == 2 else 'one network'}"),
+        ("engine", ", ".join(sorted({engine.name for engine in checkpoint.engines.values()}))),
+        ("trained in run", f"{description.run_key or 'unknown'}, epoch {description.epoch}"),
+        ("crop", f"{window.crop[1]} × {window.crop[0]} pixels (width × height)"),
+        ("stride", f"{window.stride[1]} × {window.stride[0]} pixels"),
+        ("scales", ", ".join(f"{scale:g}" for scale in window.scales) + (", and mirrored" if window.flip else "")),
+    ]
+
+
+def _refused_text(refused: Sequence[str], done: int, place: str) -> str:
+    shown = "; ".join(refused[:20]) + (f"; and {len(refused) - 20} more" if len(refused) > 20 else "")
+    rest = f"; the other {done} are in {place}" if done else ""
+    return f"{len(refused)} of {len(refused) + done} images could not be read: {shown}{rest}"
+
+
+def _slug(images: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", Path(images).name).strip("-.")[:40] or "images"

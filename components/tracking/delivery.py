@@ -72,7 +72,7 @@ class Delivery:
             for call in _calls(entries):
                 try:
                     self._insist(partial(call, run))
-                except _Refused as refused:
+                except _Rejected as refused:
                     say("tracking", f"MLflow refused an entry, which is left out: {refused}")
             spool.delivered()
 
@@ -120,7 +120,7 @@ class Delivery:
         if status in _LOGIN or (self.run is None and _is_refusal(error)):
             raise GaveUp(f"MLflow at {shown} lets nothing in: {_first_line(error)}") from error
         if _is_refusal(error):
-            raise _Refused(_first_line(error)) from error
+            raise _Rejected(_first_line(error)) from error
         if not self._patient:
             raise GaveUp(f"MLflow at {shown} does not answer: {_first_line(error)}") from error
         if not self._said:
@@ -128,7 +128,7 @@ class Delivery:
             say("tracking", f"MLflow at {shown} does not answer; what is logged is sent when it does")
 
 
-class _Refused(Exception):
+class _Rejected(Exception):
     pass
 
 

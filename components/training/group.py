@@ -7,8 +7,8 @@ import numpy as np
 import paddle
 from numpy.typing import NDArray
 
+from components.training.batches.data import Share
 from components.training.branch import Branch
-from components.training.data import Share
 
 
 class Group:

@@ -18,16 +18,14 @@ from components.runs.record import RunRecord
 from components.storage import keys
 from components.storage.client import ObjectRef, Store
 from components.tracking.client import Tracker
-from components.training.audit import Audit
+from components.training.batches.data import TrainingData, ahead
 from components.training.branch import Arrays, Branch
 from components.training.cps import Batch
-from components.training.data import TrainingData
+from components.training.early_stop import EarlyStop
 from components.training.group import Group
-from components.training.holdout import EarlyStop
-from components.training.loader import ahead
 from components.training.losses import Criterion
 from components.training.pair import Pair, StepLosses
-from components.training.preemption import Termination
+from components.training.pseudo_label_audit import Audit
 from components.training.recovery import (
     Recovery,
     arrays_of_rank,
@@ -37,10 +35,10 @@ from components.training.recovery import (
     recovery_key,
     unplaced_key,
 )
-from components.training.resources import Resources
 from components.training.schedule import Plan, cps_weight, learning_rate
-from components.training.uploads import Uploads
-from components.training.watchdog import Watchdog
+from components.training.supervision.resources import Resources
+from components.training.supervision.uploads import Uploads
+from components.training.supervision.watchdog import Termination, Watchdog
 
 LOG_STEPS = 10
 LOADER_THREADS = 2

@@ -11,15 +11,15 @@ import paddle
 from paddle import nn
 
 from components.errors import UserError
-from components.networks.foreign import Foreign
 from components.networks.layers import own_dropouts
+from components.networks.paddleseg_models import Foreign
 from components.networks.structures import build
 from components.recipes import Recipe
+from components.training.batches.randomness import Stream, generator, number
 from components.training.branch import Branch
 from components.training.cps import Batch, BranchLosses, Forward, branch_losses, mean_counts, pseudo_labels
 from components.training.losses import Criterion
 from components.training.precision import LossScale, Precision, autocast
-from components.training.randomness import Stream, generator, number
 
 Result = TypeVar("Result")
 

@@ -28,7 +28,7 @@ from components.step_guard import step_guard
 from components.storage.client import ObjectRef, Store
 from components.storage.settings import StoreSettings, settings_from_environment
 from components.storage.transfer import Source
-from components.training.watchdog import Watchdog
+from components.training.supervision.watchdog import Watchdog
 
 WARM_UP = 3
 """Steps that are not timed: the first ones read files and fill caches."""
@@ -69,9 +69,9 @@ def probe_training(folder: Path, steps: int) -> dict[str, Any]:
     recipe = parse_recipe(record.settings, "probe")
     processor.prepare(networks=2)
     from components.training.loop import fit
-    from components.training.preemption import Termination
-    from components.training.rank import prepare_training, tracker_of
+    from components.training.process import prepare_training, tracker_of
     from components.training.schedule import Plan
+    from components.training.supervision.watchdog import Termination
 
     store, clock, count = Unwritten(settings_from_environment(), folder), StepClock(), WARM_UP + steps + 1
     with tracker_of(record) as tracker:

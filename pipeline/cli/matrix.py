@@ -20,9 +20,8 @@ from pipeline.cli.submit import place_options, prepared
 from pipeline.parameters import parse_settings, pipeline_parameters
 
 if TYPE_CHECKING:
-    from components.study.comparison import Cell
-    from components.study.report import Study
-    from pipeline.local.matrix import MatrixOutcome
+    from components.matrix.cells import Cell, MatrixOutcome
+    from components.matrix.report import Study
 
 _Announce = Callable[[int, "Cell", str], None]
 
@@ -171,9 +170,9 @@ def _on_cluster(cells: "list[Cell]", options: dict[str, Any], announce: _Announc
 
 
 def _study(outcome: "MatrixOutcome", parameters: dict[str, Any]) -> "Study":
+    from components.matrix.published_results import published
+    from components.matrix.report import Study
     from components.recipes import load_recipe
-    from components.study.published import published
-    from components.study.report import Study
 
     overrides, dataset = json.loads(parameters["overrides"]), outcome.dataset
     recipe = load_recipe(parameters["recipe"], overrides)
@@ -189,9 +188,9 @@ def _study(outcome: "MatrixOutcome", parameters: dict[str, Any]) -> "Study":
 
 
 def _report(study: "Study", folder: Path, tracking: str, *, as_json: bool) -> None:
-    from components.study.comparison import gains
-    from components.study.publish import publish
-    from components.study.report import summary, write_files
+    from components.matrix.gains import gains
+    from components.matrix.publish import publish
+    from components.matrix.report import summary, write_files
 
     files = write_files(study, folder)
     publish(study, files.values(), tracking)
@@ -206,7 +205,7 @@ def _report(study: "Study", folder: Path, tracking: str, *, as_json: bool) -> No
 
 def _cells(ratios: str, seeds: str, *, baseline: bool) -> "list[Cell]":
     from components.labeled_ratio import parse_ratio, ratio_text
-    from components.study.comparison import cells
+    from components.matrix.cells import cells
 
     try:
         numbers = [int(seed) for seed in _parts(seeds)]

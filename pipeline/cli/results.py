@@ -213,7 +213,7 @@ def predict(
       cps predict val.txt --weights best.safetensors -o out/ --triptychs --confidence --bf16
     """
     from components.prediction.photographs import check_exist
-    from components.prediction.step import predict_files
+    from components.prediction.predict import predict_files
 
     check_exist(images)  # before weights are fetched for them
     refused = predict_files(
@@ -293,7 +293,7 @@ def label_next(run: str, count: int, output: Path, as_json: bool) -> None:
       cps label-next demo-1-8-s0
       cps label-next camvid-mobilenetv2-1-16-s1 -n 23 -o suggested --json | jq -r '.suggestions[].image'
     """
-    from components.labeling.step import label_next as suggest
+    from components.labeling.label_next import label_next as suggest
     from components.runs.stored import find_run
     from pipeline.local.environment import open_store
 

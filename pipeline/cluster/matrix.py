@@ -4,13 +4,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from components.matrix.cells import Cell, MatrixOutcome, cell_parameters, read_score
 from components.storage import keys
-from components.study.comparison import Cell
 from pipeline.cluster.client import Server
 from pipeline.cluster.display import WORDS
 from pipeline.cluster.status import RunStatus, failure, follow_all, list_runs
 from pipeline.cluster.submission import Version, submit
-from pipeline.local.matrix import MatrixOutcome, cell_parameters, read_score
 from pipeline.parameters import run_name
 
 if TYPE_CHECKING:

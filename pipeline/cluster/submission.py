@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import WorkFailed
-from components.training.pods import KEYS
+from components.training.multi_node.pod_settings import KEYS
 from pipeline.cluster.client import Conflict, Server
 from pipeline.compile import compile_pipeline, version_name
 

@@ -1,32 +1,15 @@
 """Run every combination of label ratio, seed and method, one after the other, or find those that are finished."""
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.errors import UserError
+from components.matrix.cells import Cell, MatrixOutcome, cell_parameters, impossible, planned_key, read_score
 from components.step_guard import USERS_MISTAKE
-from components.study.comparison import Cell, Score
 from pipeline.local.run import Event, JobOutcome, run_locally
 
 if TYPE_CHECKING:
     from components.storage.client import Store
-
-TWIN = {"cps.weight": 0}
-"""The settings that make a training its supervised twin."""
-
-
-@dataclass
-class MatrixOutcome:
-    """`failed` says of each cell that came to no score why; `exit_code` is 0 when there is none."""
-
-    scores: list[Score] = field(default_factory=list)
-    failed: dict[Cell, str] = field(default_factory=dict)
-    exit_code: int = 0
-    dataset: dict[str, Any] = field(default_factory=dict)
-    """digest, name and number of classes and val images, once known."""
 
 
 def run_matrix(
@@ -76,74 +59,14 @@ def run_matrix(
     return outcome
 
 
-def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
-    """A finished run's figures."""
-    from components.runs.record import load_run
-    from components.storage import keys
-
-    result = store.get_json(keys.run(run_key, "result.json"))
-    _, split = load_run(store, run_key)
-    last = result["checkpoints"][-1]
-    return Score(
-        cell=cell,
-        run_key=run_key,
-        labeled=len(split.labeled),
-        mean_iou=last["mean"],
-        best=result["best"]["mIoU"],
-        steps=last["step"],
-    )
-
-
-def impossible(store: "Store", cells: list[Cell], parameters: Mapping[str, Any], digest: str) -> dict[Cell, str]:
-    """The cells that cannot be run on a stored dataset, and why: it has no such split."""
-    found = {}
-    for cell in cells:
-        try:
-            _planned_key(store, cell, parameters, digest)
-        except UserError as error:
-            found[cell] = str(error)
-    return found
-
-
 def _finished(store: "Store", cell: Cell, parameters: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
     """The cell's run key where its result is in the store; asked without starting the pipeline."""
     from components.storage import keys
 
     if not dataset:
         return None  # the first cell prepares the dataset, and says which it is
-    key = _planned_key(store, cell, parameters, dataset["digest"])
+    key = planned_key(store, cell, parameters, dataset["digest"])
     return key if store.stat(keys.run(key, "result.json")) else None
-
-
-def _planned_key(store: "Store", cell: Cell, parameters: Mapping[str, Any], digest: str) -> str:
-    from components.runs.planning import planned_run
-
-    own = cell_parameters(cell, parameters)
-    return planned_run(
-        store,
-        digest,
-        labeled_ratio=cell.ratio,
-        seed=cell.seed,
-        recipe=own["recipe"],
-        overrides_json=own["overrides"],
-        epochs=own["epochs"],
-        batch_size=own["batch_size"],
-    ).key
-
-
-def cell_parameters(cell: Cell, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The pipeline's parameters with those of one cell: its ratio, its seed, and the twin's weight."""
-    overrides = json.loads(parameters["overrides"])
-    if cell.method == "supervised":
-        overrides |= TWIN
-    # One picture is enough to see that a cell's network works; all are one `cps predict` away.
-    return {
-        **parameters,
-        "labeled_ratio": cell.ratio,
-        "seed": cell.seed,
-        "overrides": json.dumps(overrides),
-        "predict_limit": 1,
-    }
 
 
 def _dataset(job: JobOutcome) -> dict[str, Any]:

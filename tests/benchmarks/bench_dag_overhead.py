@@ -37,12 +37,12 @@ run, source, folder = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 run["overrides_json"] = run.pop("overrides")
 digest = prepare_dataset(source=source, sha256="", **run)["digest"]
 key = split_step(dataset_digest=digest, job_id="job", **run)
-from components.training.step import train
+from components.training.train import train
 train(key, 1)
-from components.evaluation.step import evaluate_step, select_step
+from components.evaluation.publish import evaluate_step, select_step
 evaluate_step(key, "0/1")
 select_step(key, f"{folder}/report.html", f"{folder}/summary.md")
-from components.prediction.step import predict_step
+from components.prediction.predict import predict_step
 predict_step(key, "val", 2, f"{folder}/gallery.html")
 from components.runs.finish import finish_job
 finish_job("job", "SUCCEEDED")

@@ -14,9 +14,9 @@ WINDOW = 10
 def main() -> None:
     windows = int(os.environ.get("CPS_BENCH_ROUNDS", 6))
     with camvid_training() as training:
-        from components.training.loader import ahead
+        from components.training.batches.data import ahead
         from components.training.loop import LOADER_DEPTH, LOADER_THREADS, Pace, _step
-        from components.training.preemption import Termination
+        from components.training.supervision.watchdog import Termination
 
         pace, stop = Pace(), Termination()
         steps = WINDOW * (windows + 1)

@@ -24,9 +24,8 @@ from components.dataset.split import Split, split_labels
 from components.dataset.stored.reader import DatasetReader
 from components.dataset.stored.store import store_dataset
 from components.recipes import Recipe, load_recipe
-from components.training.cutmix import cutmix_mask
-from components.training.data import Share, TrainingData
-from components.training.loader import ahead
+from components.training.batches.augmentation import cutmix_mask
+from components.training.batches.data import Share, TrainingData, ahead
 from components.training.loop import LOADER_DEPTH, LOADER_THREADS
 from tests.benchmarks.measure import object_store, paired
 

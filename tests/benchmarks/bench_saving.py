@@ -55,10 +55,10 @@ def main() -> None:
 def stretch(training: "Training", steps: int, *, saving: bool, computing: bool = True) -> tuple[float, float]:
     """Seconds for the steps, until all that was saved is stored; and seconds in which nothing was computed for it."""
     from components.training import loop
-    from components.training.kept import kept_folder
-    from components.training.loader import ahead
-    from components.training.preemption import Termination
-    from components.training.uploads import Uploads
+    from components.training.batches.data import ahead
+    from components.training.supervision.kept import kept_folder
+    from components.training.supervision.uploads import Uploads
+    from components.training.supervision.watchdog import Termination
 
     held = 0.0
 

@@ -35,9 +35,9 @@ def main() -> None:
 def compare(structure: str, rounds: int, engines: Sequence[str] | None) -> None:
     import paddle
 
-    from components.inference.compiled import has_bf16
     from components.inference.engine import choose, is_exact, open_engines
-    from components.inference.loaded import Weights
+    from components.inference.paddle_engine import Weights
+    from components.inference.sessions import has_bf16
     from components.inference.sliding import normalize, sliding_classes
     from components.networks.structures import build
     from components.networks.weights import state_arrays

@@ -45,11 +45,11 @@ def camvid_training() -> Iterator["Training"]:
             dataset = prepare_dataset(source=source, sha256="", **parameters)
             run_key = split_step(dataset_digest=dataset["digest"], job_id="", **parameters)
             processor.prepare(networks=2)
-            from components.training import rank
+            from components.training import process
 
             store = open_store()
             record, split = load_run(store, run_key)
-            with rank.tracker_of(record) as tracker:
-                yield rank.prepare_training(store, record, split, parse_recipe(record.settings, run_key), tracker)
+            with process.tracker_of(record) as tracker:
+                yield process.prepare_training(store, record, split, parse_recipe(record.settings, run_key), tracker)
         finally:
             services_down(home)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 def random_batch(rng: np.random.Generator, images: int, crop: tuple[int, int], classes: int) -> "Batch":
     """`images` labelled ones and as many unlabelled pairs, each (3, *crop), mixed as the paper does."""
+    from components.training.batches.augmentation import cutmix_mask
     from components.training.cps import Batch
-    from components.training.cutmix import cutmix_mask
 
     labeled, first, second = rng.standard_normal((3, images, 3, *crop)).astype(np.float32)
     mask = np.stack([cutmix_mask(rng, crop, 3, (0.25, 0.5)) for _ in range(images)])

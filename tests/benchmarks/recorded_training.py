@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from components.storage.client import Store
-from components.training import supervisor
+from components.training.supervision import supervisor
 from tests.benchmarks.measure import object_store
 
 TESTS = Path(__file__).parents[1] / "components" / "training"

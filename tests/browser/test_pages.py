@@ -15,12 +15,12 @@ from urllib.parse import unquote
 
 import pytest
 
+from components.matrix.cells import METHODS, Cell, Score
+from components.matrix.published_results import published
+from components.matrix.report import Study, write_files
 from components.recipes import load_recipe
 from components.storage.client import Store
 from components.storage.settings import StoreSettings
-from components.study.comparison import METHODS, Cell, Score
-from components.study.published import published
-from components.study.report import Study, write_files
 
 REPOSITORY = Path(__file__).parents[2]
 PICTURES = REPOSITORY / "build" / "pages"
@@ -32,11 +32,11 @@ SMALL_RUN = """
 import sys
 from pathlib import Path
 from components.runs.steps import prepare_dataset, split_step
-from components.evaluation.step import evaluate_step, select_step
-from components.labeling.step import label_next
-from components.prediction.step import predict_step
+from components.evaluation.publish import evaluate_step, select_step
+from components.labeling.label_next import label_next
+from components.prediction.predict import predict_step
 from components.storage.client import open_store
-from components.training.step import train
+from components.training.train import train
 
 settings = {"labeled_ratio": "1/2", "recipe": "demo", "overrides_json": "{}", "seed": 0, "epochs": 2, "batch_size": 2}
 dataset = prepare_dataset("scenes:train=16,val=6,width=192,height=96,seed=0", "", **settings)

@@ -14,7 +14,7 @@ from small_runs import cps
 
 from components.errors import UserError, WorkFailed
 from components.runs.record import load_run
-from components.training.step import train
+from components.training.train import train
 from pipeline.cli.plan import parse_size
 from pipeline.local import forecast as forecasting
 from pipeline.local.forecast import Limits, forecast, probe, size_text, slower, too_much

@@ -38,7 +38,7 @@ _SHAPE = struct.Struct("=3I")
 Pixels = NDArray[np.uint8]
 
 
-class DecodedImages:
+class SharedImages:
     """Images and labels by name, each decoded once by all processes together. Threads may use it at once."""
 
     def __init__(self, reader: DatasetReader, *, memory: Path = MEMORY, private: int = PRIVATE_BYTES) -> None:

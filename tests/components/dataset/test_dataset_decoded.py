@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from components.dataset.layouts import read_layout
 from components.dataset.stored.reader import DatasetReader
-from components.dataset.stored.shared_images import LIMIT_VARIABLE, DecodedImages
+from components.dataset.stored.shared_images import LIMIT_VARIABLE, SharedImages
 from components.dataset.stored.store import store_dataset
 from components.storage.client import Store
 from tests.components.dataset.conftest import MakeDataset
@@ -51,7 +51,7 @@ def files(memory: Path) -> list[str]:
 
 
 def test_what_one_has_decoded_the_other_has_too(reader: Counting, memory: Path) -> None:
-    first, second = (DecodedImages(reader, memory=memory, private=0) for _ in range(2))
+    first, second = (SharedImages(reader, memory=memory, private=0) for _ in range(2))
     for images in (first, second, first):
         for name in IMAGES:
             assert np.array_equal(images.image(name), DatasetReader.image(reader, name))
@@ -63,7 +63,7 @@ def test_what_one_has_decoded_the_other_has_too(reader: Counting, memory: Path) 
 
 
 def test_the_last_to_leave_removes_everything(reader: Counting, memory: Path) -> None:
-    first, second = DecodedImages(reader, memory=memory), DecodedImages(reader, memory=memory)
+    first, second = SharedImages(reader, memory=memory), SharedImages(reader, memory=memory)
     kept = first.image(IMAGES[0])
     expected = kept.copy()
     del first
@@ -77,7 +77,7 @@ def test_what_has_no_room_stays_private(reader: Counting, memory: Path, monkeypa
     size = reader.image(IMAGES[0]).nbytes
     reader.counts.clear()
     monkeypatch.setenv(LIMIT_VARIABLE, str(2 * size + 100))
-    images = DecodedImages(reader, memory=memory, private=size)
+    images = SharedImages(reader, memory=memory, private=size)
     for name in [*IMAGES, IMAGES[0], IMAGES[1], IMAGES[3]]:
         images.image(name)
     assert len(files(memory)) == 2
@@ -97,12 +97,12 @@ def test_what_a_killed_process_left_is_cleared_and_never_half_read(reader: Count
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        images = DecodedImages(reader, memory=memory)
+        images = SharedImages(reader, memory=memory)
         assert files(memory) == ["a-i"], "it is in use"
         process.kill()
         process.wait()
     del images
-    again = DecodedImages(reader, memory=memory)
+    again = SharedImages(reader, memory=memory)
     assert [path.name for path in (memory / f"cps-{os.getuid()}").iterdir()] == [reader.manifest.digest]
     assert np.array_equal(again.image(IMAGES[0]), DatasetReader.image(reader, IMAGES[0]))
 
@@ -112,10 +112,10 @@ def test_many_threads_and_caches_count_what_they_share(
 ) -> None:
     limit = 3 * (reader.image(IMAGES[0]).nbytes + 12)
     monkeypatch.setenv(LIMIT_VARIABLE, str(limit))
-    caches = [DecodedImages(reader, memory=memory, private=0) for _ in range(4)]
+    caches = [SharedImages(reader, memory=memory, private=0) for _ in range(4)]
     wrong: list[Any] = []
 
-    def read(images: DecodedImages) -> None:
+    def read(images: SharedImages) -> None:
         for name in IMAGES:
             if not np.array_equal(images.image(name), DatasetReader.image(reader, name)):
                 wrong.append(name)
@@ -133,7 +133,7 @@ def test_many_threads_and_caches_count_what_they_share(
 def test_memory_that_cannot_be_used_is_done_without(reader: Counting, memory: Path, tmp_path: Path) -> None:
     (memory / f"cps-{os.getuid()}").symlink_to(tmp_path)
     for place in (tmp_path / "nowhere", memory):
-        images = DecodedImages(reader, memory=place)
+        images = SharedImages(reader, memory=place)
         reader.counts.clear()
         for _ in range(2):
             images.image(IMAGES[0])

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from components.errors import WorkFailed
-from components.evaluation.images import DecodedImages
+from components.evaluation.pairs import ValidationPairs
 
 
 class Drawer:
@@ -30,7 +30,7 @@ class Drawer:
 
 def test_decoded_once_and_the_same_every_time(tmp_path: Path) -> None:
     drawer = Drawer()
-    with DecodedImages(drawer, [(str(n), str(n)) for n in range(20)], tmp_path) as images:
+    with ValidationPairs(drawer, [(str(n), str(n)) for n in range(20)], tmp_path) as images:
         assert len(images) == 20
         for _ in range(3):
             with ThreadPoolExecutor(4) as pool:
@@ -45,7 +45,7 @@ def test_decoded_once_and_the_same_every_time(tmp_path: Path) -> None:
 
 def test_a_label_of_another_size_is_named(tmp_path: Path) -> None:
     with (
-        DecodedImages(Drawer(), [("1", "2")], tmp_path) as images,
+        ValidationPairs(Drawer(), [("1", "2")], tmp_path) as images,
         pytest.raises(WorkFailed, match="label 2 is 7x6 pixels, its image 1 7x5"),
     ):
         images.pair(0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from components.errors import UserError, WorkFailed
 from components.evaluation.scores import VARIANTS, Protocol, Scores, pack, unpack
-from components.evaluation.shards import parse_shard
+from components.evaluation.sweep import parse_shard
 from components.evaluation.verdict import Choice, decide
 
 PROTOCOL = Protocol("f" * 64, ("road", "sky"), 255, (32, 48), (32, 24), "paddle")

@@ -3,7 +3,7 @@
 import paddle
 import pytest
 
-from components.inference.loaded import Weights
+from components.inference.paddle_engine import Weights
 from components.networks.structures import build
 from components.networks.weights import state_arrays
 from tests.components.inference.colored_scenes import CLASSES, scenes

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from components.inference.augmented import image_logits
+from components.inference.passes import image_logits
 from components.inference.probabilities import softmax
 from components.inference.sliding import normalize, sliding_logits
 

@@ -14,7 +14,7 @@ import pytest
 from components.errors import UserError
 from components.inference.checkpoint import open_checkpoint
 from components.inference.conversion import convert
-from components.inference.loaded import Floats
+from components.inference.paddle_engine import Floats
 from components.networks.pretrained import load_backbone
 from components.networks.structures import build
 from components.networks.weights import BRANCHES, checkpoint_meta, extract_branch, pack, state_arrays, whole_pair
@@ -107,7 +107,7 @@ def test_an_onnx_file_says_how_it_is_used(tmp_path: Path) -> None:
 def test_the_papers_network_as_onnx_and_as_paddleseg_names_it(tmp_path: Path) -> None:
     from paddleseg.models import DeepLabV3P
 
-    from components.networks.resnet import ResNet
+    from components.networks.deeplab import ResNet
 
     source = single(tmp_path, "deeplabv3p-resnet50", crop=(64, 64))
     convert(source, "onnx", tmp_path / "best.onnx")

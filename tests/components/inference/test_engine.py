@@ -11,11 +11,12 @@ import onnx
 import pytest
 
 from components.errors import UserError, WorkFailed
-from components.inference import compiled, engine, exported
-from components.inference.compiled import RUNTIMES, CompiledNetworks, why_not
+from components.inference import engine, exported, sessions
+from components.inference.compiled import CompiledNetworks
 from components.inference.engine import ENGINES, all_logits, choose, is_exact, open_engines
-from components.inference.loaded import PREDICTOR, Weights
-from components.networks.graph import fill
+from components.inference.paddle_engine import PREDICTOR, Weights
+from components.inference.sessions import RUNTIMES, why_not
+from components.networks.onnx_graph import fill
 from components.networks.structures import build
 from components.networks.weights import state_arrays
 from tests.components.inference.colored_scenes import CLASSES, SIZE, scenes
@@ -23,7 +24,7 @@ from tests.components.inference.colored_scenes import CLASSES, SIZE, scenes
 
 @pytest.mark.parametrize("name", [PREDICTOR, *RUNTIMES])
 def test_agrees_with_eager_paddle(name: str, trained: Weights) -> None:
-    if not is_exact(name) and not compiled.has_bf16():
+    if not is_exact(name) and not sessions.has_bf16():
         pytest.skip(why_not(name))
     windows, labels = scenes(6, 1)
     expected = open_engines("paddle", trained)
@@ -48,7 +49,7 @@ SESSION = """
 import os, signal, sys, threading
 import numpy as np
 import onnx.parser
-from components.inference.compiled import OpenVinoSession
+from components.inference.sessions import OpenVinoSession
 
 shapes = "(float[N,3,8,8] windows) => (float[N,3,8,8] only)"
 model = onnx.parser.parse_model('<ir_version: 8, opset_import: ["": 17]> g ' + shapes + " {only = Relu(windows)}")
@@ -205,6 +206,6 @@ def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_bfloat16_without_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "has_bf16", lambda: False)
+    monkeypatch.setattr(sessions, "has_bf16", lambda: False)
     assert "no bfloat16 arithmetic" in why_not("openvino-bf16")
     assert why_not("openvino") == ""

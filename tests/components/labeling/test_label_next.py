@@ -10,8 +10,8 @@ from components.dataset.layouts.lists import read_list
 from components.dataset.manifest import Sample
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
-from components.labeling import measuring
-from components.labeling.step import label_list, label_next
+from components.labeling import measures
+from components.labeling.label_next import label_list, label_next
 from components.labeling.suggestions import Suggestion
 from components.storage import keys
 from tests.components.evaluation.conftest import TrainedRun, trained_run  # noqa: F401
@@ -46,8 +46,8 @@ def test_suggestions_as_a_table_a_page_and_a_list(run, tmp_path, monkeypatch):
 
 
 def test_what_is_measured_is_kept_and_an_interrupted_ranking_goes_on(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring, "CHUNK", 3)
-    real, seen = measuring.compare, []
+    monkeypatch.setattr(measures, "CHUNK", 3)
+    real, seen = measures.compare, []
 
     def counted(engines, image, description):
         seen.append(1)
@@ -55,7 +55,7 @@ def test_what_is_measured_is_kept_and_an_interrupted_ranking_goes_on(run, tmp_pa
             raise KeyboardInterrupt
         return real(engines, image, description)
 
-    monkeypatch.setattr(measuring, "compare", counted)
+    monkeypatch.setattr(measures, "compare", counted)
     with pytest.raises(KeyboardInterrupt):
         label_next(run.store, run.key, 3, tmp_path / "out", run.cache)
     assert not (tmp_path / "out").exists()

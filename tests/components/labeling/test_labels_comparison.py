@@ -7,7 +7,7 @@ import pytest
 
 from components.contract import Class
 from components.inference.checkpoint import Description
-from components.labeling.comparison import GRID, compare, measure
+from components.labeling.disagreement import GRID, compare, measure
 
 CLASSES = tuple(Class(name=str(number), color=(number, 0, 0)) for number in range(3))
 SIZE = (37, 50)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.labeling.comparison import Measure
+from components.labeling.disagreement import Measure
 from components.labeling.suggestions import suggest
 
 

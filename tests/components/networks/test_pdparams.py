@@ -11,7 +11,7 @@ import paddle
 import pytest
 
 from components.errors import UserError
-from components.networks.pdparams import Refused, read_pdparams
+from components.networks.pdparams import UnsafePickle, read_pdparams
 from components.networks.pretrained import load_backbone
 from components.networks.structures import build
 from components.networks.weights import state_arrays
@@ -70,7 +70,7 @@ def test_a_hostile_pickle_is_refused_and_nothing_runs(tmp_path, function, argume
     }[place]
     path = tmp_path / "evil.pdparams"
     path.write_bytes(pickle.dumps(content))
-    with pytest.raises(Refused):
+    with pytest.raises(UnsafePickle):
         read_pdparams(path)
     with pytest.raises(UserError, match=r"evil\.pdparams cannot be read: it ") as caught:
         load_backbone(build("mobilenetv2-fpn", 3), path)
@@ -84,7 +84,7 @@ def test_a_stand_in_cannot_be_made_to_reach_further(tmp_path):
     for module, name in (("numpy", "ndarray.__class__"), ("collections", "OrderedDict.__init__"), ("os", "system")):
         path.write_bytes(b"\x80\x04\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(name)])
                          + name.encode() + b"\x93.")  # fmt: skip
-        with pytest.raises(Refused, match=rf"it wants {module}\.{name} to be run"):
+        with pytest.raises(UnsafePickle, match=rf"it wants {module}\.{name} to be run"):
             read_pdparams(path)
 
 

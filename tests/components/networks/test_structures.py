@@ -8,7 +8,7 @@ from paddle.nn import functional as F
 from paddleseg.cvlibs.manager import MODELS
 
 from components.errors import UserError
-from components.networks import foreign
+from components.networks import paddleseg_models
 from components.networks.layers import upsample
 from components.networks.structures import BUILDERS, build
 from components.recipes.model import PADDLESEG_MODELS, STRUCTURES
@@ -62,7 +62,7 @@ def test_every_large_and_every_listed_network_trains_as_a_pair(structure):
 
 
 def test_a_network_whose_parameters_exist_once_is_refused(monkeypatch):
-    monkeypatch.setitem(foreign.BACKBONES, "PortraitNet", ("MobileNetV2_x0_25", {}))
+    monkeypatch.setitem(paddleseg_models.BACKBONES, "PortraitNet", ("MobileNetV2_x0_25", {}))
     with pytest.raises(UserError, match=r"PortraitNet cannot be built .*parameter name .* have be been used"):
         build("paddleseg:PortraitNet", 3)
 
@@ -102,7 +102,7 @@ def test_a_network_that_is_not_listed_is_tried(monkeypatch):
 
 
 def test_a_network_that_is_not_listed_may_do(monkeypatch):
-    monkeypatch.setattr(foreign, "PADDLESEG_MODELS", ())
+    monkeypatch.setattr(paddleseg_models, "PADDLESEG_MODELS", ())
     one, two = (build("paddleseg:PPHumanSegLite", 3, 5).state_dict() for _ in range(2))
     for (name, tensor), other in zip(one.items(), two.values(), strict=True):
         np.testing.assert_array_equal(tensor.numpy(), other.numpy(), err_msg=name)

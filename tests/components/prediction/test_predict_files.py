@@ -14,11 +14,11 @@ from components.inference.checkpoint import open_checkpoint
 from components.inference.sliding import normalize, sliding_logits
 from components.networks.structures import build
 from components.networks.weights import checkpoint_meta, extract_branch, pack, state_arrays
-from components.prediction import predict
+from components.prediction import masks
 from components.prediction.decode import Unreadable, decode, read_label
+from components.prediction.destinations import LEDGER
 from components.prediction.photographs import find_photographs, unique_names
-from components.prediction.places import LEDGER
-from components.prediction.step import predict_files, spaced
+from components.prediction.predict import predict_files, spaced
 from components.storage.client import Store
 from tests.components.dataset.scenes_on_disk import grey_png
 
@@ -213,7 +213,7 @@ def test_what_is_finished_is_not_done_again(weights: Path, tmp_path: Path, monke
     for number in range(4):
         photograph(seed=number).save(folder / f"{number}.png")
     predicted: list[int] = []
-    plain = predict.predict_one
+    plain = masks.predict_one
 
     def counted(*values: object, **options: object) -> object:
         predicted.append(1)
@@ -222,7 +222,7 @@ def test_what_is_finished_is_not_done_again(weights: Path, tmp_path: Path, monke
         return plain(*values, **options)  # type: ignore[arg-type]
 
     # Killed in the middle, with a line of the ledger half written: what is finished stays.
-    monkeypatch.setattr(predict, "predict_one", counted)
+    monkeypatch.setattr(masks, "predict_one", counted)
     with pytest.raises(KeyboardInterrupt):
         predict_files(folder, weights, out)
     finished = len((out / LEDGER).read_text().splitlines())

@@ -3,8 +3,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from components.study.chart import LIGHT, draw
-from components.study.comparison import Point
+from components.matrix.chart import LIGHT, draw
+from components.matrix.gains import Point
 
 
 def test_no_bar_hides_the_other_methods() -> None:

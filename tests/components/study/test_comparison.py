@@ -1,8 +1,9 @@
 import pytest
 
+from components.matrix.cells import Cell, Score, cells
+from components.matrix.gains import Gain, gains, points
+from components.matrix.published_results import published
 from components.recipes import load_recipe
-from components.study.comparison import Cell, Gain, Score, cells, gains, points
-from components.study.published import published
 
 
 def score(ratio: str, seed: int, method: str, value: float, labeled: int = 10) -> Score:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from components.study.comparison import METHODS, Cell, Score
-from components.study.published import Published
-from components.study.report import Study, page, summary, table, write_files
+from components.matrix.cells import METHODS, Cell, Score
+from components.matrix.published_results import Published
+from components.matrix.report import Study, page, summary, table, write_files
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""components.training.node with faulty_worker.py for its processes; a fault may terminate it."""
+"""components.training.multi_node.node with faulty_worker.py for its processes; a fault may terminate it."""
 
 import os
 import sys
@@ -6,7 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
-from components.training import node, supervisor
+from components.training.multi_node import node
+from components.training.supervision import supervisor
 
 if __name__ == "__main__":
     os.environ["SUPERVISOR"] = str(os.getpid())

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path[0] = str(Path(__file__).parents[3])
-from components.training import rank, worker  # noqa: E402
+from components.training import process  # noqa: E402
+from components.training.supervision import worker  # noqa: E402
 
 FOLDER = Path(os.environ["FAULTS"])
 RANK = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
@@ -73,8 +74,8 @@ def prepare(*arguments: Any) -> Any:
     return training
 
 
-original = rank.prepare_training
-rank.prepare_training = prepare
+original = process.prepare_training
+process.prepare_training = prepare
 record("process")
 
 if __name__ == "__main__":

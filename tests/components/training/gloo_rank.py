@@ -15,8 +15,8 @@ from small_training import CLASSES, make_batch, make_pair, make_recipe, slots  #
 from components.recipes import load_recipe  # noqa: E402
 from components.scenes.generate import draw_street  # noqa: E402
 from components.scenes.model import CLASSES as STREET_CLASSES  # noqa: E402
+from components.training.batches.data import Share, TrainingData  # noqa: E402
 from components.training.cps import Batch  # noqa: E402
-from components.training.data import Share, TrainingData  # noqa: E402
 from components.training.group import Group  # noqa: E402
 from components.training.losses import Criterion, pixel_losses  # noqa: E402
 from components.training.pair import Pair  # noqa: E402

@@ -13,9 +13,9 @@ from components.runs.checkpoints import finished_index
 from components.runs.steps import prepare_dataset, split_step
 from components.storage import keys
 from components.storage.client import Store
-from components.training import supervisor
 from components.training.recovery import remove_recovery
-from components.training.step import train
+from components.training.supervision import supervisor
+from components.training.train import train
 
 OVERRIDES = {
     "augmentation.crop": [48, 64],

@@ -15,16 +15,15 @@ from components.dataset.stored.reader import DatasetReader
 from components.recipes.loader import parse_recipe
 from components.runs.record import load_run
 from components.storage import keys
-from components.training import rank
-from components.training.audit import Audit
-from components.training.augmentation import augment, warp_label
-from components.training.data import Share
+from components.training import process
+from components.training.batches.augmentation import augment, warp_label
+from components.training.batches.data import Share
+from components.training.batches.randomness import Stream, generator
+from components.training.batches.sampling import unlabeled_pairs
 from components.training.loop import fit
-from components.training.preemption import noticed_termination
-from components.training.randomness import Stream, generator
-from components.training.sampling import unlabeled_pairs
+from components.training.pseudo_label_audit import Audit
 from components.training.schedule import Plan
-from components.training.watchdog import Watchdog
+from components.training.supervision.watchdog import Watchdog, noticed_termination
 
 ALONE = SimpleNamespace(alone=True, processes=1)
 RECIPE = make_recipe()
@@ -126,8 +125,8 @@ def trained(store, run_key: str, stacks: Path, *, audit: bool = True) -> tuple[d
     """Weights of both networks after a whole training in this process, and the epochs of its audit."""
     record, split = load_run(store, run_key)
     recipe = parse_recipe(record.settings, run_key)
-    with noticed_termination() as stop, rank.tracker_of(record) as tracker:
-        training = rank.prepare_training(store, record, split, recipe, tracker)
+    with noticed_termination() as stop, process.tracker_of(record) as tracker:
+        training = process.prepare_training(store, record, split, recipe, tracker)
         assert training.audit is not None
         epochs = training.audit.epochs
         training.audit = training.audit if audit else None

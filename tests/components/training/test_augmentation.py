@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.recipes.model import Augmentation
-from components.training.augmentation import augment, normalise
+from components.training.batches.augmentation import augment, normalise
 
 PLAIN = {"flip": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "mean": (0, 0, 0), "std": (1, 1, 1)}
 VOID = 255

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from components.recipes.model import Augmentation
-from components.training import colors
-from components.training.augmentation import normalise
-from components.training.colors import augment_strongly, change_colors, color_matrix
+from components.training.batches import colors
+from components.training.batches.augmentation import normalise
+from components.training.batches.colors import augment_strongly, change_colors, color_matrix
 
 SETTINGS = Augmentation(crop=(24, 32))
 

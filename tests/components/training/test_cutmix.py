@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.training.cutmix import cutmix_mask
+from components.training.batches.augmentation import cutmix_mask
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])

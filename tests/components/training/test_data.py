@@ -7,7 +7,7 @@ import pytest
 from small_training import make_recipe
 
 from components.errors import UserError
-from components.training.data import Share, TrainingData
+from components.training.batches.data import Share, TrainingData
 
 CLASSES = 4
 

@@ -3,7 +3,7 @@
 import pytest
 
 from components.errors import UserError
-from components.training.devices import check_gpus
+from components.training.supervision.resources import check_gpus
 
 
 def test_a_paddle_for_the_cpu_is_refused() -> None:

@@ -10,7 +10,7 @@ from small_training import make_batch, make_pair, make_recipe, run
 from components.dataset.manifest import Sample
 from components.dataset.split import Split
 from components.errors import UserError
-from components.training.holdout import EarlyStop, hold_out
+from components.training.early_stop import EarlyStop, hold_out
 
 CLASSES = 4
 

@@ -16,8 +16,8 @@ from stored_run import OVERRIDES, STEPS, StoredRun, stored_run  # noqa: F401
 from components.errors import UserError, WorkFailed
 from components.storage import keys
 from components.storage.lease import Lease
-from components.training import node
-from components.training.supervisor import Node, TrainingDied, supervise
+from components.training.multi_node import node
+from components.training.supervision.supervisor import Node, TrainingDied, supervise
 from tests.network_namespaces import Machine, need_namespaces, network
 from tests.object_stores import line_to
 

@@ -10,7 +10,7 @@ from small_training import make_pair, make_recipe
 from components.errors import UserError
 from components.networks.structures import build
 from components.training.precision import check_precision
-from components.training.rank import _load_pretrained
+from components.training.process import _load_pretrained
 
 
 def test_pretrained_weights_come_from_the_store_verified_and_are_said(store, tmp_path, capfd):

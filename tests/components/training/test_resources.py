@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.training.resources import Resources
+from components.training.supervision.resources import Resources
 
 
 def test_figures_are_read_from_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,9 +13,11 @@ def test_figures_are_read_from_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "self" / "status").write_text("Name:\tpython\nVmPeak:\t 4000000 kB\nVmRSS:\t 2000000 kB\nThreads:\t9\n")
     (tmp_path / "meminfo").write_text("MemTotal:  8000000 kB\nMemFree:  1000 kB\nMemAvailable:  6000000 kB\n")
     moments, spent = iter([10.0, 14.0]), iter([(1.0, 0.5), (4.0, 1.5)])
-    monkeypatch.setattr("components.training.resources.time.monotonic", lambda: next(moments))
-    monkeypatch.setattr("components.training.resources.usable_cores", lambda: 2)
-    monkeypatch.setattr("components.training.resources.os.times", lambda: os.times_result((*next(spent), 0, 0, 0)))
+    monkeypatch.setattr("components.training.supervision.resources.time.monotonic", lambda: next(moments))
+    monkeypatch.setattr("components.training.supervision.resources.usable_cores", lambda: 2)
+    monkeypatch.setattr(
+        "components.training.supervision.resources.os.times", lambda: os.times_result((*next(spent), 0, 0, 0))
+    )
     assert Resources(tmp_path).read() == {
         "system/cpu_utilization_percentage": 50.0,  # 4 seconds of two cores' 8
         "system/process_memory_megabytes": 2048.0,

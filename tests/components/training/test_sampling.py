@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import UserError
-from components.training.data import Share
-from components.training.sampling import labeled_indices, unlabeled_pairs
+from components.training.batches.data import Share
+from components.training.batches.sampling import labeled_indices, unlabeled_pairs
 
 
 @given(count=st.integers(2, 40), seed=st.integers(0, 5), batch=st.integers(1, 9))

@@ -16,9 +16,7 @@ from components.recipes.loader import parse_recipe
 from components.runs.record import load_run
 from components.storage import keys
 from components.storage.client import ObjectRef, Store
-from components.training import loop, rank, uploads
-from components.training.kept import deliver_kept, kept_path
-from components.training.preemption import Termination
+from components.training import loop, process
 from components.training.recovery import (
     Recovery,
     newest_recovery,
@@ -27,7 +25,10 @@ from components.training.recovery import (
     recovery_key,
     unplaced_key,
 )
-from components.training.uploads import NotStored, Uploads
+from components.training.supervision import uploads
+from components.training.supervision.kept import deliver_kept, kept_path
+from components.training.supervision.uploads import NotStored, Uploads
+from components.training.supervision.watchdog import Termination
 from tests.object_stores import Line, line_to, small_disk
 
 RUN = "demo-1-8-s0-0123456789ab"
@@ -240,8 +241,8 @@ def test_a_training_never_writes_over_its_newest_complete_recovery(stored_run: S
     line.rate = 5_000 * KB
     record, split = load_run(stored_run.store, stored_run.run_key)
     recipe = parse_recipe(record.settings, stored_run.run_key)
-    with rank.tracker_of(record) as tracker:
-        training = rank.prepare_training(slow, record, split, recipe, tracker)
+    with process.tracker_of(record) as tracker:
+        training = process.prepare_training(slow, record, split, recipe, tracker)
     seen, done = list[int](), threading.Event()
 
     def look() -> None:

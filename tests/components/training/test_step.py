@@ -15,9 +15,9 @@ import pytest
 from components.runs.checkpoints import finished_index
 from components.runs.steps import prepare_dataset, split_step
 from components.storage import keys
-from components.training.kept import kept_folder, kept_path
 from components.training.loop import SETTLE_SECONDS
 from components.training.recovery import recovery_key, unplaced_key
+from components.training.supervision.kept import kept_folder, kept_path
 from tests.object_stores import line_to
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ OVERRIDES = (
     '{"augmentation.crop": [48, 64], "training.epochs": 6, "training.checkpoints": 3, '
     '"training.batch_size": 2, "training.recovery_steps": 5}'
 )
-TRAIN = "import sys; from components.training.step import train; train(sys.argv[1], int(sys.argv[2]))"
+TRAIN = "import sys; from components.training.train import train; train(sys.argv[1], int(sys.argv[2]))"
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_finished_run_is_found_without_importing_paddle(store, run_key, enviro
     code, text = finish(start(run_key, environment))
     assert code == 0, text
     check = (
-        "import sys; from components.training.step import train; train(sys.argv[1]); sys.exit('paddle' in sys.modules)"
+        "import sys; from components.training.train import train; train(sys.argv[1]); sys.exit('paddle' in sys.modules)"
     )
     again = subprocess.run([sys.executable, "-c", check, run_key], env=environment, capture_output=True, text=True)
     assert again.returncode == 0

@@ -17,8 +17,8 @@ from stored_run import STEPS, StoredRun, make_run, stored_run  # noqa: F401
 from components.errors import UserError, WorkFailed
 from components.storage import keys
 from components.storage.lease import Lease
-from components.training import step
-from components.training.supervisor import supervise
+from components.training import train
+from components.training.supervision.supervisor import supervise
 from tests.object_stores import small_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -30,7 +30,7 @@ def test_killed_at_random_steps_no_bit_differs(stored_run: StoredRun, processes,
     seed = random.SystemRandom().randrange(10**6)
     draw = random.Random(seed)
     # Three steps, so that each kill is a death of its own.
-    faults = [(draw.randrange(processes), step, "kill") for step in draw.sample(range(STEPS), 3)]
+    faults = [(draw.randrange(processes), train, "kill") for train in draw.sample(range(STEPS), 3)]
     with capfd.disabled():
         print(f"\nseed {seed}: (rank, step) killed: {faults}")
     stored_run.train(processes, *faults)
@@ -122,13 +122,13 @@ def images(lines: list[dict[str, Any]]) -> dict[int, list[str]]:
         if len(line["names"]) == shares[line["step"]]:
             found.setdefault(line["step"], {})[line["rank"]] = line["names"]
     return {
-        step: [
+        train: [
             name
             for part in range(3)
             for _, names in sorted(ranks.items())
             for name in names[part * len(names) // 3 : (part + 1) * len(names) // 3]
         ]
-        for step, ranks in found.items()
+        for train, ranks in found.items()
     }
 
 
@@ -165,7 +165,7 @@ def test_what_dies_on_a_full_disk_says_so_in_one_line_and_goes_on_later(stored_r
 
 
 def test_who_loses_the_lease_is_ended(stored_run: StoredRun, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(step, "Lease", partial(Lease, seconds=3))
+    monkeypatch.setattr(train, "Lease", partial(Lease, seconds=3))
 
     def take_over() -> None:
         while not stored_run.lines("fault"):

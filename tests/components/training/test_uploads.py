@@ -8,8 +8,8 @@ import pytest
 
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
-from components.training.kept import deliver_kept
-from components.training.uploads import Uploads
+from components.training.supervision.kept import deliver_kept
+from components.training.supervision.uploads import Uploads
 from pipeline.local.services import services_down, services_up
 
 

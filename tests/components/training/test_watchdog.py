@@ -6,13 +6,13 @@ import sys
 import pytest
 
 from components.errors import UserError
-from components.training.watchdog import DEFAULT_SECONDS, VARIABLE, step_timeout
+from components.training.supervision.watchdog import DEFAULT_SECONDS, VARIABLE, step_timeout
 
 # A regular expression that backtracks for ages keeps the lock: no thread of Python gets a turn meanwhile.
 HANGS = """
 import re, sys
 from pathlib import Path
-from components.training.watchdog import Watchdog
+from components.training.supervision.watchdog import Watchdog
 with Watchdog(float(sys.argv[2]), Path(sys.argv[1])) as watchdog:
     watchdog.alive()
     re.match("(a+)+b", "a" * 60) if sys.argv[3] == "hang" else None

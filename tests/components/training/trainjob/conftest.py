@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from kubernetes_api import NAMESPACE, Api
 
-from components.training.trainjob import api as client
-from components.training.trainjob import follow, logs, run, watch
+from components.training.multi_node import follow, kubernetes_api, pods, run
+from components.training.multi_node import kubernetes_api as client
 
 TOKEN = "a-token"
 
@@ -64,10 +64,10 @@ def api(certificate, account, monkeypatch) -> Iterator[Api]:
     for module, name, value in (
         (client, "RETRY_SECONDS", (0.01,)),
         (follow, "LOOK_SECONDS", 0.05),
-        (logs, "RETRY_SECONDS", 0.02),
+        (pods, "RETRY_SECONDS", 0.02),
         (run, "POLL_SECONDS", 0.02),
-        (watch, "PAUSE_SECONDS", 0.02),
-        (watch, "POLL_SECONDS", 0.05),
+        (kubernetes_api, "PAUSE_SECONDS", 0.02),
+        (kubernetes_api, "POLL_SECONDS", 0.05),
     ):
         monkeypatch.setattr(module, name, value)
     before = set(threading.enumerate())

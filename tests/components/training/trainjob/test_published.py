@@ -8,11 +8,10 @@ import yaml
 from published import complaints
 
 from components.errors import UserError
-from components.training import node
-from components.training.pods import KEYS, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN, Pods
-from components.training.supervisor import RESTARTS
-from components.training.trainjob import body, pods
-from components.training.trainjob.logs import CONTAINER
+from components.training.multi_node import node, pods, trainjob
+from components.training.multi_node.pod_settings import KEYS, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN, Pods
+from components.training.multi_node.pods import CONTAINER
+from components.training.supervision.supervisor import RESTARTS
 from pipeline import steps
 
 RUN_KEY = "demo-1-8-s3-0123456789ab"
@@ -38,12 +37,12 @@ def runtime():
 
 @pytest.mark.parametrize("given", [PODS, CPU_PODS])
 def test_the_trainjob_fits_the_published_schema(given):
-    assert complaints("trainjobs", body.trainjob(RUN_KEY, 2, 3, given)) == []
+    assert complaints("trainjobs", trainjob.trainjob(RUN_KEY, 2, 3, given)) == []
 
 
 def test_a_trainjob_says_what_the_parameters_say(monkeypatch):
     monkeypatch.setenv("CPS_STORE_SECRET_FIELDS", "accesskey,secretkey")
-    job = body.trainjob(RUN_KEY, 2, 3, PODS)
+    job = trainjob.trainjob(RUN_KEY, 2, 3, PODS)
     assert job["metadata"]["name"] == "cps-0123456789ab"
     assert job["metadata"]["annotations"] == {"cps-pipeline/run-key": RUN_KEY}
     trainer = job["spec"]["trainer"]
@@ -67,21 +66,21 @@ def test_a_trainjob_says_what_the_parameters_say(monkeypatch):
 
 
 def test_a_pod_of_the_cpu_asks_for_no_gpu_and_no_place():
-    job = body.trainjob(RUN_KEY, 2, 3, CPU_PODS)
+    job = trainjob.trainjob(RUN_KEY, 2, 3, CPU_PODS)
     assert job["spec"]["trainer"]["resourcesPerNode"]["limits"] == {"cpu": "500m", "memory": "1Gi"}
     assert "runtimePatches" not in job["spec"]
 
 
 def test_the_pods_command_is_one_that_a_node_takes(monkeypatch):
-    *start, module = body.trainjob(RUN_KEY, 2, 3, PODS)["spec"]["trainer"]["command"][:3]
-    assert (start, module) == (["python3", "-m"], "components.training.node")
-    monkeypatch.setattr("sys.argv", ["node", *body.trainjob(RUN_KEY, 2, 3, PODS)["spec"]["trainer"]["command"][3:]])
+    *start, module = trainjob.trainjob(RUN_KEY, 2, 3, PODS)["spec"]["trainer"]["command"][:3]
+    assert (start, module) == (["python3", "-m"], "components.training.multi_node.node")
+    monkeypatch.setattr("sys.argv", ["node", *trainjob.trainjob(RUN_KEY, 2, 3, PODS)["spec"]["trainer"]["command"][3:]])
     assert node._arguments() == node.Job(RUN_KEY, "cps-0123456789ab", nodes=3, processes=2, gpus=2)
 
 
 def test_what_is_no_run_key_has_no_job():
     with pytest.raises(UserError, match="'demo' is not a run key"):
-        body.job_name("demo")
+        trainjob.job_name("demo")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +95,7 @@ def test_what_is_no_run_key_has_no_job():
     ],
 )
 def test_a_wrong_field_is_found(path, value, found):
-    broken = copy.deepcopy(body.trainjob(RUN_KEY, 2, 3, PODS))
+    broken = copy.deepcopy(trainjob.trainjob(RUN_KEY, 2, 3, PODS))
     place = broken
     for key in path[:-1]:
         place = place[key]
@@ -111,12 +110,12 @@ def test_the_runtime_fits_the_published_schema(runtime):
 
 
 def test_the_runtime_is_the_one_that_jobs_refer_to_and_nodes_expect(runtime):
-    assert (runtime["kind"], runtime["metadata"]["name"]) == ("ClusterTrainingRuntime", body.RUNTIME)
+    assert (runtime["kind"], runtime["metadata"]["name"]) == ("ClusterTrainingRuntime", trainjob.RUNTIME)
     spec = runtime["spec"]["template"]["spec"]
     assert spec["network"]["publishNotReadyAddresses"] is True
     assert spec["failurePolicy"]["maxRestarts"] == RESTARTS
     [job] = spec["replicatedJobs"]
-    assert job["name"] == body.JOB_OF_PODS
+    assert job["name"] == trainjob.JOB_OF_PODS
     assert job["template"]["metadata"]["labels"]["trainer.kubeflow.org/trainjob-ancestor-step"] == "trainer"
     work = job["template"]["spec"]
     assert (work["completionMode"], work["backoffLimit"]) == ("Indexed", 0)

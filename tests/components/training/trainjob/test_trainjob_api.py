@@ -6,8 +6,8 @@ import pytest
 from kubernetes_api import JOBS
 
 from components.errors import UserError
-from components.training.trainjob import api as client
-from components.training.trainjob.api import Refused, Unreachable, this_cluster
+from components.training.multi_node import kubernetes_api as client
+from components.training.multi_node.kubernetes_api import Rejected, Unreachable, this_cluster
 
 
 def test_outside_of_a_cluster_one_is_told(monkeypatch, tmp_path):
@@ -29,7 +29,7 @@ def test_a_token_that_was_replaced_is_used_at_once(api, account):
     cluster = this_cluster(account)
     assert cluster.get(JOBS)["items"] == []
     api.state.token = "a-new-one"
-    with pytest.raises(Refused, match="Unauthorized"):
+    with pytest.raises(Rejected, match="Unauthorized"):
         cluster.get(JOBS)
     (account / "token").write_text("a-new-one")
     assert cluster.get(JOBS)["items"] == []

@@ -5,8 +5,8 @@ import threading
 import pytest
 from job_pods import NAME, pod
 
-from components.training.trainjob.api import this_cluster
-from components.training.trainjob.pods import PodFollower
+from components.training.multi_node.kubernetes_api import this_cluster
+from components.training.multi_node.pods import PodFollower
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from rights import Right, granted
 from test_trainjob_run import running_job, train, until
 
 from components.errors import UserError
-from components.training.trainjob.api import Refused, this_cluster
+from components.training.multi_node.kubernetes_api import Rejected, this_cluster
 
 TRAINJOBS = "trainer.kubeflow.org"
 
@@ -59,5 +59,5 @@ def test_a_job_that_may_not_be_deleted_is_told_at_its_removal(api):
 def test_the_server_of_the_tests_refuses_what_the_role_leaves_out(account):
     cluster = this_cluster(account)
     for group, kind in (("api/v1", "secrets"), ("api/v1", "pods/x/exec"), ("apis/apps/v1", "deployments")):
-        with pytest.raises(Refused, match="is forbidden"):
+        with pytest.raises(Rejected, match="is forbidden"):
             cluster.get(cluster.path(group, *kind.split("/")))

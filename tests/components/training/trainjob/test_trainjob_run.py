@@ -14,11 +14,11 @@ from kubernetes_api import JOBS, PODS, Api
 from components.errors import UserError, WorkFailed
 from components.storage import keys
 from components.storage.lease import held_by
-from components.training import step
-from components.training.pods import Pods
-from components.training.trainjob import run, watch
-from components.training.trainjob.body import trainjob
-from components.training.trainjob.run import train_on_nodes
+from components.training import train as step
+from components.training.multi_node import kubernetes_api, run
+from components.training.multi_node.pod_settings import Pods
+from components.training.multi_node.run import train_on_nodes
+from components.training.multi_node.trainjob import trainjob
 
 RUN_KEY = "demo-1-8-s3-0123456789ab"
 SMALL = Pods("cps:1", "1", "1Gi", 0, "nvidia.com/gpu", "cps-settings", "cps-store")
@@ -92,7 +92,7 @@ def test_the_end_of_a_log_is_shown_though_the_job_ended_before_its_pods_were_kno
 
 
 def test_a_watch_that_is_too_old_begins_again_with_a_list(api, meanwhile, monkeypatch):
-    monkeypatch.setattr(watch, "WATCH_SECONDS", 1)
+    monkeypatch.setattr(kubernetes_api, "WATCH_SECONDS", 1)
     job = running_job(api)
 
     def cluster() -> None:

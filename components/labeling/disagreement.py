@@ -1,0 +1,99 @@
+"""Two networks on one image: where they disagree, how unsure they are, and what the image shows as a few numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.inference.checkpoint import Description
+from components.inference.engine import Engine
+from components.inference.paddle_engine import Floats
+from components.inference.probabilities import mean_probabilities, most_likely
+from components.inference.sliding import normalize, sliding_bands
+from components.metrics.confusion import ClassIds
+
+GRID = (4, 6)
+"""Rows and columns of cells over which a description averages."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of one image of H x W pixels."""
+
+    left: ClassIds
+    right: ClassIds
+    """(H, W) the classes that each network predicts."""
+    uncertainty: Floats
+    """(H, W) entropy of both networks' mean probabilities, over its largest value: 0 sure, 1 knows nothing."""
+    layout: Floats
+    """(GRID, C) the mean probabilities of each cell."""
+
+    @property
+    def differs(self) -> NDArray[np.bool_]:
+        return np.asarray(self.left != self.right)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What the ranking knows of an image."""
+
+    disagreement: float
+    """The share of pixels to which the networks give different classes."""
+    uncertainty: float
+    """The mean over pixels."""
+    appearance: Floats
+    """What it shows where: the roots of each cell's mean probabilities, and its mean colour. The distance of two
+    images is that of these; each half is at most about 1."""
+
+
+def compare(
+    engines: Sequence[Engine], image: NDArray[np.uint8], description: Description, batch: int = 4
+) -> Comparison:
+    """Run the left and the right network over an image, (H, W, 3) uint8 RGB."""
+    height, width = image.shape[:2]
+    classes = len(description.classes)
+    ids = [np.zeros((height, width), np.uint8 if classes <= 256 else np.uint16) for _ in engines]
+    unsure = np.zeros((height, width), np.float32)
+    layout = np.zeros((*GRID, classes), np.float64)
+    bands = sliding_bands(
+        engines,
+        lambda top, bottom: normalize(image[top:bottom], description.mean, description.std),
+        (height, width),
+        crop=description.crop,
+        stride=description.stride,
+        batch=batch,
+    )
+    for band in bands:
+        rows, columns = band.logits[0].shape[1:]
+        place = slice(band.top, band.top + rows), slice(band.left, band.left + columns)
+        for found, logits in zip(ids, band.logits, strict=True):
+            found[place] = most_likely(logits)
+        mean = mean_probabilities(band.logits)
+        unsure[place] = -(mean * np.log(np.maximum(mean, 1e-12))).sum(axis=0) / np.log(max(2, classes))
+        for cell, window in _cells((height, width), place):
+            layout[cell] += mean[:, window[0], window[1]].sum(axis=(1, 2))
+    layout /= np.maximum(layout.sum(axis=2, keepdims=True), 1e-12)
+    return Comparison(ids[0], ids[1], np.clip(unsure, 0, 1), layout.astype(np.float32))
+
+
+def measure(found: Comparison, image: NDArray[np.uint8]) -> Measure:
+    colors = np.zeros((*GRID, 3))
+    for cell, window in _cells(image.shape[:2], (slice(0, image.shape[0]), slice(0, image.shape[1]))):
+        colors[cell] = image[window].mean(axis=(0, 1)) / 255
+    cells = GRID[0] * GRID[1]
+    appearance = np.concatenate([np.sqrt(found.layout).ravel() / cells**0.5, colors.ravel() / (3 * cells) ** 0.5])
+    return Measure(float(found.differs.mean()), float(found.uncertainty.mean()), appearance.astype(np.float32))
+
+
+def _cells(size: tuple[int, ...], place: tuple[slice, slice]) -> list[tuple[tuple[int, int], tuple[slice, slice]]]:
+    """The cells that a part of an image meets, each with where in that part it lies; tiny images leave some empty."""
+    lines = []
+    for length, part, count in zip(size, place, GRID, strict=True):
+        edges = [round(number * length / count) for number in range(count + 1)]
+        spans = [(max(low, part.start), min(high, part.stop)) for low, high in pairwise(edges)]
+        lines.append(
+            [(cell, slice(low - part.start, high - part.start)) for cell, (low, high) in enumerate(spans) if low < high]
+        )
+    return [((row, column), (rows, columns)) for row, rows in lines[0] for column, columns in lines[1]]

@@ -1,0 +1,122 @@
+"""`cps label-next`: from a run to a list of images that somebody should label, as a table and a page."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components import progress
+from components.errors import UserError
+from components.labeling.measures import STEP, Judges, measure_images, open_judges
+from components.labeling.suggestions import Suggestion, suggest
+
+if TYPE_CHECKING:
+    from components.dataset.manifest import Manifest
+    from components.dataset.split import Split
+    from components.dataset.stored.reader import DatasetReader
+    from components.storage.client import Store
+
+COLUMNS = ("rank", "image", "priority", "disagreement", "uncertainty", "novelty", "nearest")
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """What was found, and the files that say it, by kind."""
+
+    run_key: str
+    dataset: str
+    epoch: int
+    unlabeled: int
+    """Images that were to choose from."""
+    suggestions: tuple[Suggestion, ...]
+    files: dict[str, Path]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "run": self.run_key,
+            "dataset": self.dataset,
+            "epoch": self.epoch,
+            "unlabelled_images": self.unlabeled,
+            "suggestions": [asdict(item) for item in self.suggestions],
+            "files": {kind: str(path) for kind, path in self.files.items()},
+        }
+
+
+def label_next(store: "Store", run_key: str, count: int, folder: Path, cache: Path | None = None) -> Suggested:
+    """Suggest `count` of a run's unlabelled images, and write label-next.csv, .html and labeled.txt into `folder`.
+
+    No label of the dataset is read. labeled.txt is written where the dataset has labels for all that is suggested.
+
+    Raises:
+        UserError: the run is not trained yet, or has no unlabelled image.
+    """
+    from components.dataset.stored.reader import DatasetReader
+    from components.runs.record import load_run
+
+    record, split = load_run(store, run_key)
+    with DatasetReader(store, record.dataset.digest, cache) as reader:
+        if not split.unlabeled:
+            raise UserError(f"run {run_key} has no unlabelled image left to suggest")
+        judges = open_judges(store, record, split, len(reader.manifest.classes))
+        labeled = [sample.image for sample in split.labeled]
+        progress.say(
+            STEP,
+            f"both networks of epoch {judges.epoch} on {len(split.unlabeled)} unlabelled and {len(labeled)} labelled "
+            "images",
+        )
+        # The labelled ones too: what looks like them has been labelled already.
+        measures = measure_images(store, run_key, judges, reader, [*labeled, *split.unlabeled])
+        found = suggest(
+            {name: measures[name] for name in split.unlabeled}, {name: measures[name] for name in labeled}, count
+        )
+        files = _write(folder, found, judges, reader, split, record.run_key)
+    return Suggested(run_key, record.dataset.name, judges.epoch, len(split.unlabeled), tuple(found), files)
+
+
+def table(suggestions: Sequence[Suggestion]) -> str:
+    """CSV; `image` is the image's name in the dataset, as its lists have it."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for item in suggestions:
+        row = asdict(item)
+        writer.writerow([f"{row[name]:.4f}" if isinstance(row[name], float) else row[name] for name in COLUMNS])
+    return out.getvalue()
+
+
+def label_list(split: "Split", manifest: "Manifest", suggestions: Sequence[Suggestion]) -> str | None:
+    """The run's labelled images and the suggested ones, as a dataset's own list for a ratio.
+
+    None where a suggested image has no label in the dataset yet.
+    """
+    labels = manifest.train_labels()
+    pairs = [(sample.image, sample.label) for sample in split.labeled]
+    pairs += [(item.image, labels.get(item.image)) for item in suggestions]
+    if any(label is None for _, label in pairs):
+        return None
+    return "".join(f"{image}\t{label}\n" for image, label in pairs)
+
+
+def _write(
+    folder: Path,
+    found: Sequence[Suggestion],
+    judges: Judges,
+    reader: "DatasetReader",
+    split: "Split",
+    run_key: str,
+) -> dict[str, Path]:
+    from components.labeling.page import render_suggestions
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {kind: folder / f"label-next.{kind}" for kind in ("csv", "html")}
+    files["csv"].write_text(table(found), encoding="utf-8")
+    whole = label_list(split, reader.manifest, found)
+    if whole is None:
+        (folder / "labeled.txt").unlink(missing_ok=True)
+    else:
+        files["list"] = folder / "labeled.txt"
+        files["list"].write_text(whole, encoding="utf-8")
+    files["html"].write_text(render_suggestions(found, judges, reader, run_key, len(split.unlabeled)), encoding="utf-8")
+    return files

@@ -1,0 +1,114 @@
+"""Every image of a run's training lists through both of its networks, a chunk at a time.
+
+What is measured is kept in the store under the checkpoint that measured it, so an interrupted ranking goes on where it
+was, and another number of suggestions costs nothing.
+"""
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from components import progress
+from components.dataset.stored.reader import DatasetReader
+from components.errors import UserError
+from components.inference.checkpoint import Checkpoint, check_belongs, open_checkpoint
+from components.inference.sliding import images_in_flight
+from components.labeling.disagreement import Measure, compare, measure
+from components.networks.processor import usable_cores
+from components.storage import keys
+
+if TYPE_CHECKING:
+    from components.dataset.split import Split
+    from components.runs.record import RunRecord
+    from components.storage.client import Store
+
+STEP = "label-next"
+CHUNK = 32
+"""Images that are measured before they are stored."""
+VERSION = 1
+"""Of what is measured; raised by hand when it changes."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The checkpoint whose networks are compared."""
+
+    epoch: int
+    sha256: str
+    checkpoint: Checkpoint
+
+
+def open_judges(store: "Store", record: "RunRecord", split: "Split", classes: int) -> Judges:
+    """Both networks of the checkpoint that did best, or of the last one where none has been scored.
+
+    Raises:
+        UserError: the run has no checkpoint yet.
+    """
+    run_key = record.run_key
+    if store.stat(keys.checkpoint_index(run_key)) is None:
+        raise UserError(f"run {run_key} is not trained yet: `cps run --resume {run_key}` goes on with it")
+    entries: list[dict[str, Any]] = store.get_json(keys.checkpoint_index(run_key))["checkpoints"]
+    entry = entries[-1]
+    if store.stat(keys.run(run_key, "result.json")) is not None:
+        best = store.get_json(keys.run(run_key, "result.json"))["best"]["epoch"]
+        entry = next((item for item in entries if item["epoch"] == best), entry)
+    with tempfile.TemporaryDirectory(prefix="cps-label-next-") as folder:
+        path = store.get_file(entry["key"], Path(folder) / "checkpoint.safetensors", entry["sha256"])
+        checkpoint = open_checkpoint(path, threads=usable_cores())
+    check_belongs(checkpoint.description, origin=store.uri(entry["key"]), split=split.fingerprint, classes=classes)
+    return Judges(entry["epoch"], entry["sha256"], checkpoint)
+
+
+def measure_images(
+    store: "Store", run_key: str, judges: Judges, reader: DatasetReader, images: Sequence[str]
+) -> dict[str, Measure]:
+    """The measure of each image; those that an earlier ranking stored are taken from the store."""
+    found: dict[str, Measure] = {}
+    engines = [judges.checkpoint.engines[branch] for branch in ("left", "right")]
+    description = judges.checkpoint.description
+
+    def one(name: str) -> Measure:
+        image = reader.image(name)
+        return measure(compare(engines, image, description), image)
+
+    height, width = reader.image(images[0]).shape[:2]
+    with ThreadPoolExecutor(images_in_flight(height * width, len(description.classes))) as pool:
+        for start in range(0, len(images), CHUNK):
+            chunk = images[start : start + CHUNK]
+            key = keys.measures(run_key, judges.sha256, _identity(chunk))
+            if store.stat(key) is None:
+                measured = list(pool.map(one, chunk))
+                store.put_bytes(key, _pack(measured))
+            else:
+                measured = _unpack(store.get_bytes(key))
+            found.update(zip(chunk, measured, strict=True))
+            progress.advance(STEP, len(found), len(images), f"{len(found)} of {len(images)} images")
+    return found
+
+
+def _identity(images: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join([str(VERSION), *images]).encode()).hexdigest()[:16]
+
+
+def _pack(measures: Sequence[Measure]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        disagreement=np.array([each.disagreement for each in measures]),
+        uncertainty=np.array([each.uncertainty for each in measures]),
+        appearance=np.stack([each.appearance for each in measures]),
+    )
+    return buffer.getvalue()
+
+
+def _unpack(data: bytes) -> list[Measure]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        columns = arrays["disagreement"], arrays["uncertainty"], arrays["appearance"]
+    return [Measure(float(one), float(two), three) for one, two, three in zip(*columns, strict=True)]

@@ -1,0 +1,1 @@
+"""Label-efficiency study: mIoU by number of labels, CPS beside its supervised baseline."""

@@ -1,0 +1,105 @@
+"""Did Cross Pseudo Supervision help? Runs and their supervised twins, compared seed by seed: pure arithmetic."""
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from components.matrix.cells import METHODS, Cell, Method, Score
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method at one ratio, over its seeds."""
+
+    ratio: str
+    labeled: int
+    """Images; where seeds have different numbers of them, as splits by groups do, their mean to a whole one."""
+    method: Method
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds; None for one seed."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """CPS minus its twin of the same seed, in mIoU; the half width is of a Student t interval over seeds."""
+
+    ratio: str
+    labeled: int
+    """As a point's."""
+    differences: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.differences)
+
+    @property
+    def half_width(self) -> float | None:
+        """Of the 95 % interval; None for one seed, which says nothing of its own chance."""
+        count = len(self.differences)
+        if count < 2:
+            return None
+        from scipy.stats import t
+
+        error = statistics.stdev(self.differences) / math.sqrt(count)
+        return float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
+
+    @property
+    def verdict(self) -> str:
+        """One sentence that claims no more than the seeds show."""
+        points, width = 100 * self.mean, self.half_width
+        change = "gained" if points >= 0 else "lost"
+        if width is None:
+            return f"CPS {change} {abs(points):.1f} points with one seed, which says nothing of chance"
+        interval = f"{abs(points):.1f} ± {100 * width:.1f} points"
+        if abs(self.mean) > width:
+            return f"CPS {change} {interval}"
+        return f"no difference shown: CPS {change} {interval}"
+
+
+def points(scores: Iterable[Score]) -> list[Point]:
+    """For each method, its points by growing ratio."""
+    groups: dict[tuple[Method, str], list[Score]] = {}
+    for score in scores:
+        groups.setdefault((score.cell.method, score.cell.ratio), []).append(score)
+    found = [
+        Point(
+            ratio=ratio,
+            labeled=round(statistics.fmean(score.labeled for score in group)),
+            method=method,
+            values=tuple(score.mean_iou for score in sorted(group, key=lambda score: score.cell.seed)),
+        )
+        for (method, ratio), group in groups.items()
+    ]
+    return sorted(found, key=lambda point: (METHODS.index(point.method), Fraction(point.ratio)))
+
+
+def gains(scores: Iterable[Score]) -> list[Gain]:
+    """By growing ratio, over the seeds for which both CPS and its twin are there."""
+    by_cell = {score.cell: score for score in scores}
+    differences: dict[str, list[tuple[int, float, int]]] = {}
+    for cell, score in by_cell.items():
+        twin = by_cell.get(Cell(cell.ratio, cell.seed, "supervised"))
+        if cell.method == "cps" and twin is not None:
+            entry = (cell.seed, score.mean_iou - twin.mean_iou, score.labeled)
+            differences.setdefault(cell.ratio, []).append(entry)
+    found = [
+        Gain(
+            ratio=ratio,
+            labeled=round(statistics.fmean(labeled for _, _, labeled in entries)),
+            differences=tuple(difference for _, difference, _ in sorted(entries)),
+        )
+        for ratio, entries in differences.items()
+    ]
+    return sorted(found, key=lambda gain: Fraction(gain.ratio))

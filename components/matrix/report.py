@@ -1,0 +1,118 @@
+"""A matrix of runs as files: a page that needs no network, a picture, and a table for other programs."""
+
+import base64
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.matrix.cells import Score
+from components.matrix.chart import DARK, LIGHT, NAMES, draw
+from components.matrix.gains import Gain, gains, points
+from components.matrix.published_results import Published
+from components.pages.render import render
+
+TEMPLATE = Path(__file__).parent / "matrix.html.j2"
+COLUMNS = ("ratio", "seed", "method", "labelled_images", "steps", "mIoU", "best_mIoU", "run_key")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything the files say."""
+
+    dataset: str
+    recipe: str
+    images: int
+    """Validation images."""
+    command: str
+    scores: tuple[Score, ...]
+    references: tuple[Published, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the dataset."""
+
+    @property
+    def title(self) -> str:
+        return f"Label efficiency on {self.dataset}"
+
+
+def write_files(study: Study, folder: Path) -> dict[str, Path]:
+    """matrix.html, matrix.png and matrix.csv in `folder`, by kind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {kind: folder / f"matrix.{kind}" for kind in ("html", "png", "csv")}
+    paths["csv"].write_text(table(study.scores), encoding="utf-8")
+    paths["png"].write_bytes(_picture(study, 900, 480))
+    paths["html"].write_text(page(study), encoding="utf-8")
+    return paths
+
+
+def table(scores: Sequence[Score]) -> str:
+    """CSV with a line for each run; mIoU in [0, 1]."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for score in scores:
+        cell = score.cell
+        figures = (score.labeled, score.steps, f"{score.mean_iou:.4f}", f"{score.best:.4f}", score.run_key)
+        writer.writerow((cell.ratio, cell.seed, cell.method, *figures))
+    return out.getvalue()
+
+
+def page(study: Study) -> str:
+    found = points(study.scores)
+    return render(
+        TEMPLATE,
+        study=study,
+        points=found,
+        gains=gains(study.scores),
+        names=NAMES,
+        pictures=[
+            (size, theme, _data_uri(_picture(study, width, height, colors)))
+            for size, width, height in (("wide", 900, 480), ("narrow", 380, 360))
+            for theme, colors in (("light", LIGHT), ("dark", DARK))
+        ],
+        alternative=_alternative(study, gains(study.scores)),
+        seeds=len({score.cell.seed for score in study.scores}),
+    )
+
+
+def summary(study: Study) -> dict[str, Any]:
+    """The same for a program: points, gains and runs."""
+    return {
+        "dataset": study.dataset,
+        "recipe": study.recipe,
+        "points": [
+            {
+                "ratio": point.ratio,
+                "labelled_images": point.labeled,
+                "method": point.method,
+                "mIoU": point.mean,
+                "spread": point.spread,
+                "values": list(point.values),
+            }
+            for point in points(study.scores)
+        ],
+        "gains": [
+            {"ratio": gain.ratio, "gain": gain.mean, "half_width": gain.half_width, "verdict": gain.verdict}
+            for gain in gains(study.scores)
+        ],
+        "runs": [{"run_key": score.run_key, "mIoU": score.mean_iou, "best_mIoU": score.best} for score in study.scores],
+    }
+
+
+def _picture(study: Study, width: float, height: float, theme: Any = LIGHT) -> bytes:
+    return draw(points(study.scores), study.references, title=study.title, width=width, height=height, theme=theme)
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _alternative(study: Study, found: Sequence[Gain]) -> str:
+    figures = "; ".join(
+        f"{NAMES[point.method]} with {point.labeled:,} labelled images {100 * point.mean:.1f} %"
+        for point in points(study.scores)
+    )
+    verdicts = "; ".join(f"{gain.ratio}: {gain.verdict}" for gain in found)
+    return f"{study.title}. {figures}." + (f" {verdicts}." if verdicts else "")

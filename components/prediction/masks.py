@@ -1,0 +1,246 @@
+"""Photographs in, masks and overlays out. The pipeline's step and `cps predict` both come here."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from components import progress
+from components.contract import Class
+from components.inference.checkpoint import Checkpoint
+from components.inference.paddle_engine import Floats
+from components.inference.passes import Window, image_logits
+from components.inference.probabilities import mean_probabilities, predicted_classes
+from components.inference.sliding import images_in_flight, sliding_classes
+from components.metrics.confusion import ClassIds
+from components.pages.pictures import ids_of_png, jpeg, mask_png, overlay, painted, png, triptych
+from components.prediction.decode import Pixels, Unreadable
+from components.prediction.destinations import Destination
+from components.prediction.gallery import Card, draw_card, render_gallery
+from components.prediction.photographs import Photograph
+
+STEP = "predict"
+CARDS = 48
+"""Images that the gallery shows at most: the page holds its pictures and should stay below some 3 MB."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is made of an image besides masks/NAME.png, color/NAME.png and overlays/NAME.jpg."""
+
+    triptychs: bool = False
+    """triptychs/NAME.jpg: photograph, prediction, and the truth where it is known, side by side."""
+    confidence: bool = False
+    """confidence/NAME.png: the softmax probability of the predicted class, 0 to 1 as 0 to 255, rounded."""
+
+    def names(self, name: str) -> list[str]:
+        """An image's files, the mask last: where it is, the others are."""
+        return [
+            f"color/{name}.png",
+            f"overlays/{name}.jpg",
+            *([f"triptychs/{name}.jpg"] if self.triptychs else []),
+            *([f"confidence/{name}.png"] if self.confidence else []),
+            f"masks/{name}.png",
+        ]
+
+    def encode(
+        self,
+        name: str,
+        image: Pixels,
+        ids: ClassIds,
+        truth: ClassIds | None,
+        confidence: Floats | None,
+        classes: Sequence[Class],
+    ) -> dict[str, bytes]:
+        """The content of `names`, in their order."""
+        files = {
+            f"color/{name}.png": png(painted(ids, classes)),
+            f"overlays/{name}.jpg": jpeg(overlay(image, ids, classes), 92),
+        }
+        if self.triptychs:
+            files[f"triptychs/{name}.jpg"] = jpeg(triptych(image, ids, truth, classes), 92)
+        if confidence is not None:
+            files[f"confidence/{name}.png"] = png(np.rint(confidence * 255).astype(np.uint8))
+        files[f"masks/{name}.png"] = mask_png(ids, classes)
+        return files
+
+
+@dataclass(frozen=True)
+class RefusedImage:
+    name: str
+    reason: str
+
+
+@dataclass
+class PredictionOutcome:
+    done: int = 0
+    """Images whose outputs are there now."""
+    reused: int = 0
+    """Those of them that were there before."""
+    refused: list[RefusedImage] = field(default_factory=list)
+    cards: list[Card] = field(default_factory=list)
+
+    def refused_lines(self) -> list[str]:
+        return [f"{item.name}: {item.reason}" for item in self.refused]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the gallery says about itself."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    link: bool
+    """Whether cards link to the overlays: where the page lies beside them."""
+    ignore_index: int = 255
+
+
+@dataclass(frozen=True)
+class _Done:
+    card: Card | None
+    reused: bool
+
+
+def predict_photographs(
+    checkpoint: Checkpoint,
+    photographs: Sequence[Photograph],
+    window: Window,
+    place: Destination,
+    page: Page,
+    outputs: Outputs = Outputs(),
+) -> PredictionOutcome:
+    """Put the outputs of every image and gallery.html into `place`.
+
+    What is there already, from the same weights and settings, is not made again. An image that cannot be read, or
+    whose label does not fit it, is said in one line and listed; the rest is done.
+    """
+    classes = checkpoint.description.classes
+    outcome = PredictionOutcome()
+    card_width = 480 if len(photographs) <= 24 else 320
+
+    def one(photograph: Photograph, with_card: bool) -> _Done:
+        names = outputs.names(photograph.name)
+        reused = place.holds(photograph, names)
+        if reused and not with_card:
+            return _Done(None, reused)
+        image = photograph.read()
+        truth = photograph.truth() if photograph.truth else None
+        if truth is not None:
+            _check_truth(image, truth, len(classes), page.ignore_index)
+        if reused:
+            ids = ids_of_png(place.read(names[-1]))
+        else:
+            ids, confidence = predict_one(checkpoint, image, window, confidence=outputs.confidence)
+            place.put(photograph, outputs.encode(photograph.name, image, ids, truth, confidence, classes))
+        if not with_card:
+            return _Done(None, reused)
+        link = f"overlays/{photograph.name}.jpg" if page.link else ""
+        card = draw_card(photograph.shown, image, ids, truth, classes, page.ignore_index, card_width, link)
+        return _Done(card, reused)
+
+    report = _Progress(len(photographs))
+    for photograph, wait in _in_parallel(checkpoint, photographs, one):
+        try:
+            done = wait()
+        except Unreadable as error:
+            outcome.refused.append(RefusedImage(photograph.shown, str(error)))
+            progress.say(STEP, f"left out {photograph.shown}: {error}")
+            report.passed()
+        else:
+            outcome.done += 1
+            outcome.reused += done.reused
+            outcome.cards.extend([done.card] if done.card else [])
+            report.passed() if done.reused else report.predicted()
+    if outcome.reused:
+        progress.say(STEP, f"{outcome.reused} of {len(photographs)} images were predicted before")
+    if outcome.done:
+        html = render_gallery(page.title, outcome.cards, outcome.done, classes, outcome.refused_lines(), page.facts)
+        place.put_page("gallery.html", html.encode())
+    return outcome
+
+
+def predict_one(
+    checkpoint: Checkpoint, image: Pixels, window: Window, *, confidence: bool = False
+) -> tuple[ClassIds, Floats | None]:
+    """Class ids (H, W) of one photograph, (H, W, 3) uint8 RGB; the mean of the networks where there are two.
+
+    With `confidence` the softmax probability of those classes too, (H, W) in [0, 1].
+    """
+    description, engines = checkpoint.description, list(checkpoint.engines.values())
+    passes: dict[str, Any] = {
+        "mean": description.mean,
+        "std": description.std,
+        "crop": window.crop,
+        "stride": window.stride,
+        "batch": window.batch,
+    }
+    if window.single and not confidence:
+        return sliding_classes(engines, image, **passes), None  # no more than some rows of logits are held
+    logits = image_logits(engines, image, scales=window.scales, flip=window.flip, **passes)
+    ids = predicted_classes(logits)
+    return ids, mean_probabilities(logits).max(axis=0) if confidence else None
+
+
+def _check_truth(image: Pixels, truth: ClassIds, classes: int, ignore_index: int) -> None:
+    """Raises Unreadable."""
+    if truth.shape != image.shape[:2]:
+        raise Unreadable(
+            f"its label is {truth.shape[1]}x{truth.shape[0]} pixels, the image {image.shape[1]}x{image.shape[0]}"
+        )
+    strange = np.unique(truth[(truth >= classes) & (truth != ignore_index)])
+    if strange.size:
+        raise Unreadable(f"its label has id {strange[0]}, outside the {classes} classes, and not {ignore_index}")
+
+
+class _Progress:
+    """How many images are through, and how many are predicted a second."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._through, self._predicted = total, 0, 0
+        self._began = time.monotonic()
+
+    def passed(self) -> None:
+        self._through += 1
+        rate = self._predicted / max(1e-9, time.monotonic() - self._began)
+        progress.advance(STEP, self._through, self._total, f"{rate:.1f} images/s" if self._predicted else "")
+
+    def predicted(self) -> None:
+        self._predicted += 1
+        self.passed()
+
+
+def _in_parallel(
+    checkpoint: Checkpoint,
+    photographs: Sequence[Photograph],
+    one: Callable[[Photograph, bool], _Done],
+) -> Iterator[tuple[Photograph, Callable[[], _Done]]]:
+    """Run `one` for every photograph, a few at a time; yields them in order, each with a call for its result."""
+    classes = len(checkpoint.description.classes)
+    threads = images_in_flight(_pixels_of_first(photographs), classes)
+    waiting: deque[tuple[Photograph, Future[_Done]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for number, photograph in enumerate(photographs):
+                waiting.append((photograph, pool.submit(one, photograph, number < CARDS)))
+                if len(waiting) > threads:
+                    done, future = waiting.popleft()
+                    yield done, future.result
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _pixels_of_first(photographs: Sequence[Photograph]) -> int:
+    for photograph in photographs[:10]:
+        try:
+            return photograph.read()[..., 0].size
+        except Unreadable:
+            continue
+    return 1

@@ -1,0 +1,1 @@
+"""Training batches: which samples, decoded, cropped, augmented and mixed."""

@@ -1,0 +1,113 @@
+"""Stopping early, by labelled images that are kept from the training.
+
+The hold-out is drawn from the labelled list by the seed: never from val or test, which are for judging what comes out.
+It is dear where labels are few: a tenth of 46 labelled images leaves five labels less to learn from, and the mIoU of
+five images is noisy. It is for trainings that are long, with labels to spare. Where images are frames of one video, a
+held-out frame has neighbours among those that are learned from, and flatters.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components import progress
+from components.dataset.manifest import Sample
+from components.dataset.split import Split
+from components.errors import UserError
+from components.inference.paddle_engine import PaddleEngine
+from components.inference.probabilities import mean_probabilities, most_likely
+from components.inference.sliding import normalize, sliding_logits
+from components.metrics.confusion import confusion_matrix
+from components.metrics.scores import mean_iou
+from components.recipes import Recipe
+from components.training.batches.randomness import Stream, generator
+
+if TYPE_CHECKING:
+    from components.dataset.manifest import Manifest
+    from components.training.pair import Pair
+
+
+class Pixels(Protocol):
+    """A DatasetReader, as far as it is needed here."""
+
+    manifest: "Manifest"
+
+    def image(self, name: str) -> NDArray[np.uint8]: ...
+
+    def label(self, name: str) -> NDArray[np.uint8]: ...
+
+
+def hold_out(split: Split, share: float, seed: int) -> tuple[Split, tuple[Sample, ...]]:
+    """The split without a `share` of its labelled images, and these: at least one where the share is above 0.
+
+    They are not learned from without their labels either. Raises UserError when none would be left to learn from.
+    """
+    if share == 0:
+        return split, ()
+    count = max(1, round(len(split.labeled) * share))
+    if count >= len(split.labeled):
+        raise UserError(
+            f"training.holdout={share:g} takes {count} of {len(split.labeled)} labelled images and leaves none to "
+            "learn from: set training.holdout=0 and training.patience=0"
+        )
+    chosen = set(generator(seed, Stream.HOLDOUT).permutation(len(split.labeled))[:count].tolist())
+    kept = tuple(sample for place, sample in enumerate(split.labeled) if place not in chosen)
+    held = tuple(sample for place, sample in enumerate(split.labeled) if place in chosen)
+    return split.model_copy(update={"labeled": kept}), held
+
+
+class EarlyStop:
+    """Scores both networks' averaged probabilities on the held-out images after every epoch.
+
+    Training stops when `training.patience` epochs in a row were no better than the best one before them.
+    """
+
+    def __init__(self, held: Sequence[Sample], reader: Pixels, recipe: Recipe) -> None:
+        self._held, self._reader, self._recipe = held, reader, recipe
+        self._patience = recipe.training.patience
+        self.best, self.best_epoch = -1.0, 0
+
+    def ends(self, epoch: int, score: float) -> bool:
+        """Take in the score of an epoch; whether training is to stop after it."""
+        if score > self.best:
+            self.best, self.best_epoch = score, epoch
+        said = f"epoch {epoch}: mIoU {100 * score:.1f} % on {len(self._held)} held-out images"
+        if epoch - self.best_epoch < self._patience:
+            progress.say("train", said)
+            return False
+        progress.say(
+            "train",
+            f"{said}: stopped early, since epoch {self.best_epoch} was the best with {100 * self.best:.1f} % and "
+            f"training.patience is {self._patience}",
+        )
+        return True
+
+    def score(self, pair: "Pair") -> float:
+        """mIoU in [0, 1] of the weights that a checkpoint would hold now; the networks are left as they were."""
+        manifest, evaluation, augmentation = self._reader.manifest, self._recipe.evaluation, self._recipe.augmentation
+        classes = len(manifest.classes)
+        total = np.zeros((classes, classes), np.int64)
+        with pair.evaluated() as networks:
+            engines = [PaddleEngine(network) for network in networks]
+            for sample in self._held:
+                logits = sliding_logits(
+                    engines,
+                    normalize(self._reader.image(sample.image), augmentation.mean, augmentation.std),
+                    crop=evaluation.crop,
+                    stride=evaluation.stride,
+                    batch=evaluation.batch,
+                )
+                assert sample.label is not None, "a labelled image has a label"
+                prediction = most_likely(mean_probabilities(logits))
+                total += confusion_matrix(self._reader.label(sample.label), prediction, classes, manifest.ignore_index)
+        found = mean_iou(total)
+        return found if np.isfinite(found) else 0.0
+
+    def state(self) -> dict[str, float]:
+        """For the recovery, as JSON."""
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state(self, state: dict[str, float]) -> None:
+        self.best, self.best_epoch = state["best"], int(state["best_epoch"])

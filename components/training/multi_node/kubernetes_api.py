@@ -1,0 +1,233 @@
+"""The few requests to the Kubernetes API that a step makes, with the credentials that every pod has.
+
+Not the official client: the images do not have it, and 16 MB of generated code would serve six requests.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+
+from components.errors import UserError, WorkFailed
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
+PATIENCE = 120.0
+"""Seconds that a request is tried again while the API does not answer, as when its server is replaced."""
+RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
+
+Object = dict[str, Any]
+WATCH_SECONDS = 60
+SILENCE_SECONDS = WATCH_SECONDS + 15.0
+PAUSE_SECONDS, POLL_SECONDS = 1.0, 5.0
+AWAY_SECONDS = 1800.0
+"""How long the API may be away while a training goes on without it."""
+
+
+class Unreachable(WorkFailed):
+    """No answer, or one that says to ask later."""
+
+
+class Rejected(WorkFailed):
+    """The API does not do what it was asked."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The API's address, the namespace that objects are in, and who we are there."""
+
+    address: str
+    namespace: str
+    account: Path
+    """A folder with `token`, which Kubernetes replaces from time to time, and ca.crt."""
+
+    def path(self, group: str, kind: str, *name: str) -> str:
+        """Of a collection in our namespace, or below it: path("api/v1", "pods", NAME, "log")."""
+        return "/".join(["", group, "namespaces", self.namespace, kind, *name])
+
+    def get(self, path: str, query: Mapping[str, str] | None = None, *, patience: float = PATIENCE) -> Object:
+        return self._insist("GET", path, query or {}, None, patience)
+
+    def create(self, path: str, body: Object) -> Object:
+        """One that an interrupted try has made already is Refused with status 409."""
+        return self._insist("POST", path, {"fieldValidation": "Strict"}, body, PATIENCE)
+
+    def delete(self, path: str, uid: str, *, patience: float = PATIENCE) -> None:
+        """Delete the object with this uid, after what it owns; returns when that has begun, or there is none."""
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Foreground",
+            "preconditions": {"uid": uid},
+        }
+        try:
+            self._insist("DELETE", path, {}, options, patience)
+        except Rejected as error:
+            if error.status not in (404, 409):  # gone, or another of the name
+                raise
+
+    def lines(self, path: str, query: Mapping[str, str], *, silence: float) -> Iterator[bytes]:
+        """The lines of an answer as they come, until it ends; none may be missing for `silence` seconds.
+
+        Raises Refused, and Unreachable where the connection breaks.
+        """
+        with _pool(self) as pool:
+            response = self._send(pool, "GET", path, query, None, urllib3.Timeout(CONNECT_SECONDS, silence))
+            rest = b""
+            try:
+                for part in response.stream(1 << 14):
+                    *whole, rest = (rest + part).split(b"\n")
+                    yield from whole
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise Unreachable(f"{self.address}{path}: {error}") from error
+            finally:
+                response.close()
+            if rest:
+                yield rest
+
+    def _insist(self, method: str, path: str, query: Mapping[str, str], body: Object | None, patience: float) -> Object:
+        deadline = time.monotonic() + patience
+        for attempt in range(1 << 30):
+            try:
+                with _pool(self) as pool:
+                    answer = self._send(pool, method, path, query, body, urllib3.Timeout(CONNECT_SECONDS, READ_SECONDS))
+                    return dict(json.loads(answer.read()))
+            except (Unreachable, urllib3.exceptions.HTTPError, ValueError) as error:
+                pause = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+                if time.monotonic() + pause > deadline:
+                    raise Unreachable(f"the Kubernetes API does not answer: {error}") from error
+                time.sleep(pause)
+        raise AssertionError("the loop has no end of its own")
+
+    def _send(
+        self,
+        pool: urllib3.PoolManager,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Object | None,
+        timeout: urllib3.Timeout,
+    ) -> urllib3.BaseHTTPResponse:
+        """A good answer, whose body is yet to be read."""
+        headers = {"Authorization": f"Bearer {(self.account / 'token').read_text().strip()}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        url = f"{self.address}{path}" + (f"?{urlencode(query)}" if query else "")
+        try:
+            answer = pool.request(
+                method,
+                url,
+                headers=headers,
+                body=None if body is None else json.dumps(body).encode(),
+                timeout=timeout,
+                retries=False,
+                preload_content=False,
+            )
+            if answer.status < 300:
+                return answer
+            text = _message(answer)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Unreachable(f"{self.address}: {error}") from error
+        if answer.status == 429 or answer.status >= 500:
+            raise Unreachable(f"{method} {path}: {answer.status} {text}")
+        raise Rejected(answer.status, text)
+
+
+def this_cluster(account: Path = ACCOUNT) -> Cluster:
+    """The cluster that this pod is in. Raises UserError outside of one."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT_HTTPS", "443")
+    if not host or not (account / "token").exists():
+        raise UserError(
+            "training on several nodes needs a Kubernetes cluster with Kubeflow Trainer, and this is no pod of one "
+            "with a ServiceAccount's token; on one machine set nodes to 1 and processes to as many as it should have"
+        )
+    address = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return Cluster(address, (account / "namespace").read_text().strip(), account)
+
+
+def _pool(cluster: Cluster) -> urllib3.PoolManager:
+    return urllib3.PoolManager(num_pools=1, ca_certs=str(cluster.account / "ca.crt"))
+
+
+def _message(answer: urllib3.BaseHTTPResponse) -> str:
+    """What the API says of an error: the message of its Status, or the text as it is."""
+    text = answer.read().decode(errors="replace")
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return " ".join(text.split())[:500] or str(answer.reason)
+
+
+@dataclass(frozen=True)
+class Change:
+    """An object as it is now, or was when it went."""
+
+    object: Object
+    gone: bool = False
+
+
+def changes(cluster: Cluster, collection: str, query: Mapping[str, str], stopped: threading.Event) -> Iterator[Change]:
+    """Every object that fits the query, and again whenever it changes.
+
+    Raises Refused where listing is not allowed, and Unreachable after AWAY_SECONDS without an answer.
+    """
+    known: dict[str, Object] = {}
+    answered = time.monotonic()
+    while not stopped.is_set():
+        try:
+            listed = cluster.get(collection, query, patience=0)
+        except Unreachable:
+            if time.monotonic() - answered > AWAY_SECONDS:
+                raise
+            stopped.wait(PAUSE_SECONDS)
+            continue
+        answered = time.monotonic()
+        yield from _differences(known, {item["metadata"]["uid"]: item for item in listed["items"]})
+        pause = PAUSE_SECONDS
+        try:
+            yield from _watched(cluster, collection, query, listed["metadata"]["resourceVersion"], known)
+        except Unreachable:
+            pass
+        except Rejected as error:
+            pause = PAUSE_SECONDS if error.status == 410 else POLL_SECONDS
+        stopped.wait(pause)
+
+
+def _differences(known: dict[str, Object], listed: dict[str, Object]) -> Iterator[Change]:
+    """What a list has that was not known; `known` is brought up to date."""
+    for uid in known.keys() - listed.keys():
+        yield Change(known.pop(uid), gone=True)
+    for uid, item in listed.items():
+        if known.get(uid) != item:
+            known[uid] = item
+            yield Change(item)
+
+
+def _watched(
+    cluster: Cluster, collection: str, query: Mapping[str, str], version: str, known: dict[str, Object]
+) -> Iterator[Change]:
+    """Raises Refused also for an error that comes as an event, such as 410 for a version that is too old."""
+    asked = {**query, "watch": "true", "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}
+    for line in cluster.lines(collection, asked, silence=SILENCE_SECONDS):
+        event = json.loads(line)
+        item = event["object"]
+        if event["type"] == "ERROR":
+            raise Rejected(int(item.get("code", 0)), str(item.get("message", "")))
+        uid = item["metadata"]["uid"]
+        if event["type"] == "DELETED":
+            known.pop(uid, None)
+            yield Change(item, gone=True)
+        else:
+            known[uid] = item
+            yield Change(item)

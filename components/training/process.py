@@ -1,0 +1,209 @@
+"""What one training process does, alone or as a rank among several: prepare, go on from where the run stands, fit."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components import progress
+from components.dataset.split import Split
+from components.errors import WorkFailed
+from components.networks import processor
+from components.recipes import Recipe
+from components.recipes.loader import parse_recipe
+from components.runs.environment import Environment, this_environment
+from components.runs.record import RunRecord, load_run, note_environment
+from components.step_guard import TERMINATED
+from components.storage import keys
+from components.storage.client import Store
+from components.tracking.client import Tracker, open_run
+from components.tracking.delivery import carried
+from components.training.supervision.watchdog import Watchdog, step_timeout
+
+if TYPE_CHECKING:
+    from components.training.group import Group
+    from components.training.loop import Training
+    from components.training.pair import Pair
+    from components.training.supervision.uploads import Uploads
+    from components.training.supervision.watchdog import Termination
+
+
+def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stacks: Path) -> None:
+    """Train in this process, which is one of `processes` on this machine, and write the index.
+
+    `alone` says that it trains with no other, here or on another machine.
+
+    Where a step hangs, the process ends and `stacks` has what its threads did.
+    """
+    record, split = load_run(store, run_key)
+    recipe = parse_recipe(record.settings, f"run {run_key}")
+    chosen = processor.prepare(networks=2 if alone else 1, processes=processes)
+    if chosen:
+        progress.say("train", "set for this processor: " + ", ".join(f"{k}={v}" for k, v in chosen.items()))
+    from components.training.loop import Preempted, fit, restore
+    from components.training.recovery import newest_recovery, remove_recovery
+    from components.training.supervision.watchdog import noticed_termination
+
+    limit = step_timeout()
+    with noticed_termination() as stop, carried(store, run_key), tracker_of(record) as tracker:
+        counts = {name: len(getattr(split, name)) for name in ("labeled", "unlabeled", "val")}
+        manifest = store.uri(keys.dataset_manifest(record.dataset.digest))
+        tracker.log_dataset(record.dataset.name, record.dataset.digest, manifest, counts)
+        training = prepare_training(store, record, split, recipe, tracker)
+        if training.group.leads:
+            note_environment(store, run_key, _environment(training.group))
+        recovery = newest_recovery(store, run_key)
+        first = 0 if recovery is None else restore(training, recovery)
+        if first:
+            progress.say("train", f"going on from step {first} of {training.plan.steps}")
+        checkpoints, stopped = [], ""
+        try:
+            with Watchdog(limit, stacks) as watchdog:
+                checkpoints = fit(training, first, stop=stop, watchdog=watchdog)
+        except Preempted as preempted:
+            stopped = str(preempted)
+        _finish_uploads(training.uploads, stop, stopped)
+    if training.group.leads:
+        described = [_described(store, entry) for entry in checkpoints]
+        store.put_json(keys.checkpoint_index(run_key), {"run_key": run_key, "checkpoints": described})
+        remove_recovery(store, run_key)
+
+
+def _finish_uploads(uploads: "Uploads", stop: "Termination", stopped: str) -> None:
+    """Wait for the store. Ends the process where it was told to stop, unless after the last step all is stored.
+
+    `stopped` says after which step the training stopped; it is empty after the last one.
+    """
+    from components.training.supervision.uploads import NotStored
+
+    try:
+        uploads.finish(stop=stop)
+    except NotStored as error:
+        if not stop.is_set():
+            raise
+        progress.say("train", f"{stopped or 'stopped after the last step'}: {error}")
+        sys.exit(TERMINATED)
+    if stopped:
+        progress.say("train", f"{stopped}, state saved in the object store")
+        sys.exit(TERMINATED)
+
+
+def _environment(group: "Group") -> Environment:
+    import paddle
+
+    return this_environment(processes=group.processes, device=paddle.device.get_device())
+
+
+def _described(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry with size and sha256, which those lack that were delivered by a later training."""
+    if "sha256" in entry:
+        return entry
+    stored = store.stat(entry["key"])
+    if stored is None:
+        raise WorkFailed(
+            f"checkpoint {store.uri(entry['key'])} never arrived: remove the run's recovery to train again"
+        )
+    return {**entry, "sha256": stored.sha256, "size": stored.size}
+
+
+def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Recipe, tracker: Tracker) -> "Training":
+    import paddle
+
+    from components.dataset.stored.reader import DatasetReader
+    from components.training.batches.data import TrainingData
+    from components.training.early_stop import EarlyStop, hold_out
+    from components.training.group import Group
+    from components.training.loop import Training
+    from components.training.losses import Criterion, min_kept_pixels, root_median_frequency
+    from components.training.pair import Pair
+    from components.training.precision import check_precision
+    from components.training.pseudo_label_audit import Audit
+    from components.training.schedule import plan
+    from components.training.supervision.kept import kept_folder
+    from components.training.supervision.uploads import Uploads
+
+    check_precision(recipe.training.precision)
+    group = Group()
+    reader = DatasetReader(store, record.dataset.digest)
+    split, held = hold_out(split, recipe.training.holdout, record.seed)
+    data = TrainingData(reader, split, recipe, record.seed, group.share)
+    length = plan(recipe, labeled=len(split.labeled), unlabeled=len(split.unlabeled), ratio=record.ratio)
+    pair = Pair(recipe, len(reader.manifest.classes), record.seed, threads=group.alone)
+    _load_pretrained(store, recipe, pair)
+    pair.start()
+    weights = None
+    if recipe.loss.class_weights == "root_median_frequency":
+        weights = paddle.to_tensor(root_median_frequency(data.class_pixels()))
+    images = recipe.training.batch_size // group.processes // recipe.training.accumulate
+    criterion = Criterion(
+        settings=recipe.loss,
+        ignore_index=reader.manifest.ignore_index,
+        min_kept=min_kept_pixels(recipe.loss, recipe.augmentation.crop, images),
+        class_weights=weights,
+        total=group.mean,
+    )
+    progress.say(
+        "train",
+        f"{len(split.labeled)} labelled and {len(split.unlabeled)} unlabelled images, {length.epochs} epochs of "
+        f"{length.steps_per_epoch} steps, checkpoints after epochs {', '.join(map(str, length.checkpoint_epochs))}"
+        + (f"; {len(held)} labelled images held out, to stop early" if held else ""),
+    )
+    uploads = Uploads(store, kept_folder(record.run_key))
+    early_stop = EarlyStop(held, reader, recipe) if held else None
+    audit = Audit(data.decoded, reader.manifest, split, recipe, record.seed, group.share)
+    return Training(
+        record,
+        recipe,
+        length,
+        pair,
+        data,
+        criterion,
+        store,
+        tracker,
+        group,
+        uploads,
+        early_stop,
+        audit if audit.possible else None,
+    )
+
+
+def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:
+    backbones = recipe.network.backbones
+    if not backbones:
+        return
+    from components.dataset.sources.fetch import fetch
+    from components.networks.pretrained import load_backbone
+
+    for source, sha256, names in backbones:
+        with tempfile.TemporaryDirectory(prefix="cps-pretrained-") as folder:
+            path, _ = fetch(source, sha256, Path(folder), store, "train")
+            for name in names:
+                match = load_backbone(pair.networks[name], path)
+        progress.say("train", f"pretrained weights {source}: {match}")
+
+
+def tracker_of(record: RunRecord) -> Tracker:
+    settings = {
+        f"{group}.{name}": value
+        for group, values in record.settings.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+    }
+    params = {
+        "recipe": record.recipe,
+        "ratio": record.ratio,
+        "seed": record.seed,
+        "dataset_digest": record.dataset.digest,
+        "split_fingerprint": record.split,
+        "method_version": record.method_version,
+        **settings,
+    }
+    tags = {
+        "recipe": record.recipe,
+        "ratio": record.ratio,
+        "seed": record.seed,
+        "method": "cps" if record.settings["cps"]["weight"] else "supervised",
+        "dataset": record.dataset.name,
+        **({"reproduces": record.reproduces} if record.reproduces else {}),
+    }
+    return open_run(record.run_key, record.dataset.name, params, tags)

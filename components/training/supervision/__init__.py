@@ -1,0 +1,1 @@
+"""Training processes, started, watched, restarted and stopped; what they store."""

@@ -1,0 +1,248 @@
+"""Uploads in the background and in order, so that a step waits neither for the network nor for a store that is away.
+
+Memory stays bounded also where the store is slow: a newer recovery replaces the one that waits, and checkpoints wait on
+local disk. What the store has not taken when the training ends is named with its local path, and delivered first when
+the run goes on.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from components import progress
+from components.errors import WorkFailed
+from components.storage.client import ObjectRef, Store
+from components.storage.failures import SourceFailed
+from components.storage.transfer import BytesSource
+from components.training.supervision.kept import kept_path, write_whole
+from components.training.supervision.watchdog import PREEMPTION_PATIENCE, Termination
+
+PATIENCE = 600.0
+"""Seconds that the end of a training waits for the store."""
+RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
+LAST_SECONDS = 1.0
+"""For an upload that is under way when it is given up."""
+POLL_SECONDS = 0.1
+
+Make = Callable[[], bytes]
+Place = Callable[[], str]
+Done = Callable[[ObjectRef], None]
+
+
+def _nothing(_reference: ObjectRef) -> None:
+    return
+
+
+class NotStored(WorkFailed):
+    """Not everything is in the store; the text says where the rest is."""
+
+
+@dataclass(eq=False)
+class _Item:
+    key: str
+    make: Make
+    done: Done
+    place: Place
+    replaceable: bool
+    stored: bool = False
+
+    def pack(self) -> bytes:
+        """The bytes, which take the place of what they were made from: the state is in memory once."""
+        data = self.make()
+        self.make = lambda: data
+        return data
+
+
+class _Abandonable(BytesSource):
+    """Bytes whose upload ends soon after it is given up: the process may have to end."""
+
+    def __init__(self, data: bytes, gave_up: threading.Event) -> None:
+        super().__init__(data)
+        self._gave_up = gave_up
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        if self._gave_up.is_set():
+            raise SourceFailed("the upload was given up")
+        return super().read_at(offset, size)
+
+
+class Uploads:
+    """One thread, first in first out; `folder` takes what the store cannot take now."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store, self._folder = store, folder
+        self._items: deque[_Item] = deque()  # the first is the one that is being stored
+        self._changed = threading.Condition()
+        self._closed = False
+        self._failed: Exception | None = None
+        self._away = threading.Event()
+        self._gave_up = threading.Event()
+        self._packing = threading.Lock()  # both threads pack, and write to and remove from the folder
+        self._on_disk: dict[str, _Item] = {}  # whose bytes the file of a key has
+        self._thread = threading.Thread(target=self._work, name="upload", daemon=True)
+        self._thread.start()
+
+    def add(
+        self,
+        key: str,
+        make: Make,
+        done: Done = _nothing,
+        *,
+        replaceable: bool = False,
+        place: Place | None = None,
+    ) -> None:
+        """Have `make()` stored at `key`, then call `done` with what was stored; both in the thread, in order.
+
+        While the store is away, or something that must be kept waits already, it goes to disk at once, so that memory
+        does not fill. Raises what an earlier upload failed with for good, such as refused credentials.
+
+        Args:
+            replaceable: a later upload of `key` takes the place of this one while this one waits.
+            place: called when the upload begins, says which key to store it at; `key` is then its name until that.
+        """
+        self._raise_failed()
+        item = _Item(key, make, done, place or (lambda: key), replaceable)
+        if not replaceable and (self._away.is_set() or any(not other.replaceable for other in self._waiting())):
+            self._keep_or_say(item)
+        with self._changed:
+            if replaceable:
+                # To the end of the queue: a recovery may only be stored after every checkpoint that it lists.
+                kept = [other for number, other in enumerate(self._items) if number == 0 or other.key != key]
+                self._items = deque(kept)
+            self._items.append(item)
+            self._changed.notify()
+
+    def settled(self, seconds: float) -> bool:
+        """Wait until everything added so far is in the store, for `seconds` at most; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._items, seconds)
+
+    def finish(self, patience: float = PATIENCE, stop: Termination | None = None) -> None:
+        """Wait until everything is in the store, for about `patience` seconds at most.
+
+        When `stop` is set, what is not in the store is first written to disk, since the process may be killed any
+        moment; the store then has what is left of PREEMPTION_PATIENCE. Raises NotStored.
+        """
+        stop = stop or Termination()
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._join(patience, stop)
+        if stop.is_set() and self._thread.is_alive():
+            self._keep_all()
+            self._thread.join(stop.left(PREEMPTION_PATIENCE))
+        self._gave_up.set()
+        self._thread.join(LAST_SECONDS)  # it may be in the middle of a request that takes long to fail
+        self._raise_failed()
+        if lacking := self._keep_all():
+            raise NotStored(self._where(lacking))
+
+    def _join(self, patience: float, stop: Termination) -> None:
+        deadline = time.monotonic() + patience
+        while self._thread.is_alive() and time.monotonic() < deadline and not stop.is_set():
+            self._thread.join(POLL_SECONDS)
+
+    def _waiting(self) -> list[_Item]:
+        """Return the queued items behind the first, whose upload has begun."""
+        with self._changed:
+            return list(self._items)[1:]
+
+    def _keep_all(self) -> list[_Item]:
+        """Write to disk what is not in the store, the newest of each key; returns these, also where no room was."""
+        with self._changed:
+            items = [item for item in self._items if not item.stored]
+        newest = {item.key: item for item in items}
+        # In the order of the queue: a recovery takes digests that packing a checkpoint finds.
+        lacking = [item for item in items if newest[item.key] is item]
+        for item in lacking:
+            try:
+                self._keep(item)
+            except OSError:
+                continue  # finish() reports it if the store does not take it either
+        return [item for item in lacking if not item.stored]
+
+    def _where(self, lacking: list[_Item]) -> str:
+        kept = [item.key for item in lacking if self._on_disk.get(item.key) is item]
+        without_room = [item.key for item in lacking if item.key not in kept]
+        parts = []
+        if kept:
+            names = kept[0] if len(kept) == 1 else f"{kept[0]} and {len(kept) - 1} more"
+            parts.append(f"{names} wait in {self._folder}, and the same command on this machine delivers them")
+        if without_room:
+            parts.append(
+                f"{', '.join(without_room)} found no room on this machine's disk: what they have more than the newest "
+                "stored recovery is lost, and the same command makes it again"
+            )
+        return f"the object store did not take everything in time: {'; '.join(parts)}"
+
+    def _work(self) -> None:
+        while (item := self._next()) is not None:
+            try:
+                if self._failed is None and not self._insist(item):
+                    return
+            except Exception as error:  # it is raised in the training's thread
+                self._failed = self._failed or error
+            with self._changed:
+                self._items.popleft()
+                self._changed.notify_all()
+
+    def _next(self) -> _Item | None:
+        """The first item, which stays where it is; None when there is and will be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed)
+            return self._items[0] if self._items and not self._gave_up.is_set() else None
+
+    def _insist(self, item: _Item) -> bool:
+        """Whether the item was stored; False where the store did not take it until it was given up."""
+        with self._packing:
+            data = item.pack()
+        key, source = item.place(), _Abandonable(data, self._gave_up)
+        for attempt in count():
+            try:
+                reference = self._store.put_source(key, source, len(data))
+            except WorkFailed as error:
+                if attempt == 0 and not self._gave_up.is_set():
+                    self._away.set()
+                    self._keep_or_say(item)
+                    progress.say("train", f"{error}; training goes on, and what it saves waits in {self._folder}")
+                if self._gave_up.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]):
+                    return False
+            else:
+                self._stored(item, reference)
+                if attempt > 0:
+                    self._away.clear()
+                    progress.say("train", f"the object store is back: {reference.uri} is stored")
+                return True
+        raise AssertionError("the loop has no end of its own")
+
+    def _stored(self, item: _Item, reference: ObjectRef) -> None:
+        item.done(reference)
+        with self._packing:
+            item.stored = True
+            if self._on_disk.get(item.key) is item:  # and not a newer one, written when the training was stopped
+                kept_path(self._folder, item.key).unlink(missing_ok=True)
+
+    def _keep_or_say(self, item: _Item) -> None:
+        """Have an item wait on disk, or in memory where the disk has no room."""
+        try:
+            self._keep(item)
+        except OSError as error:
+            path = kept_path(self._folder, item.key)
+            progress.say("train", f"{item.key} waits in memory, since {path} cannot be written: {error.strerror}")
+
+    def _keep(self, item: _Item) -> None:
+        path = kept_path(self._folder, item.key)
+        with self._packing:
+            if item.stored or self._on_disk.get(item.key) is item:
+                return
+            write_whole(path, item.pack())
+            self._on_disk[item.key] = item
+            item.make = path.read_bytes
+
+    def _raise_failed(self) -> None:
+        if self._failed is not None:
+            raise self._failed

@@ -1,0 +1,31 @@
+"""One training process: `worker.py RUN_KEY FOLDER`, alone or as a rank of paddle.distributed.launch."""
+
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    # Started by path: the project may be installed, or be on the parent's path only.
+    sys.path[0] = str(Path(__file__).parents[3])
+    from components.progress import EVENTS_VARIABLE
+    from components.step_guard import die_with_parent
+    from components.storage.client import open_store
+    from components.tracking.server import TRACKING_VARIABLE
+    from components.training.process import train_here
+    from components.training.supervision.endings import explained, stacks_path
+
+    run_key, folder = sys.argv[1], Path(sys.argv[2])
+    die_with_parent()
+    rank, here = int(os.environ.get("PADDLE_TRAINER_ID", "0")), int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
+    alone = os.environ.get("PADDLE_TRAINERS_NUM", "1") == "1"
+    if rank != 0:
+        # The first rank speaks for all: to people, and to MLflow.
+        os.environ[EVENTS_VARIABLE] = os.devnull
+        os.environ.pop(TRACKING_VARIABLE, None)
+    with explained(folder, rank):
+        train_here(open_store(), run_key, processes=here, alone=alone, stacks=stacks_path(folder, rank))
+
+
+if __name__ == "__main__":
+    main()
