@@ -13,6 +13,8 @@ IS_PYTHON_311 := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (
 # The packages whose import is slow and that every step imports: compiled once here rather than in the first run.
 COMPILED := click flask kfp minio mlflow paddle pydantic rich sqlalchemy
 BROWSER ?= chromium
+# Tests of one file share what they set up, so a file stays with one worker. More workers need some GB each.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # More arguments for the tool behind a target: make test ARGS='-k storage -x'
 ARGS ?=
 
@@ -26,7 +28,7 @@ help: ## List the targets
 
 setup: $(VENV)/.installed ## Install everything into .venv (again only when a lock or pyproject.toml changed)
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(UV): # the one thing that pip installs; it needs no more than the lock
 	@set -e; \
 	if ! $(BIN)/python -c '$(IS_PYTHON_311)' 2>/dev/null; then \
 		for python in $(PYTHONS); do \
@@ -39,9 +41,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 		echo "setup: making $(VENV) with $$("$$python" -c 'import sys; print(sys.executable)')"; \
 		"$$python" -m venv --clear $(VENV); \
 	fi
-	@echo "setup: installing requirements.lock"
 	@awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock | \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r /dev/stdin
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(UV)
+	@echo "setup: installing requirements.lock"
 	@$(INSTALL) --exact --python $(BIN)/python -r pyproject.toml --all-extras --group dev --group paddleseg
 # A plain path entry (compat) instead of setuptools' import hook: every Python start is some 10 ms faster.
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -C editable_mode=compat --editable .
@@ -54,10 +58,10 @@ demo: setup ## Run the whole pipeline on generated street scenes, on this machin
 	$(BIN)/cps run --recipe demo --dataset scenes $(ARGS)
 
 test: setup ## Run the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: setup ## Run the slow tests: training, the whole pipeline end to end
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 lint: setup ## Check style and formatting (ruff), and the shell scripts where shellcheck is installed
 	$(BIN)/ruff check . $(ARGS)
@@ -88,7 +92,7 @@ build/ci-tools/.installed: $(VENV)/.installed
 commands: setup ## Write COMMANDS.md from what `--help` says
 	$(BIN)/python -m pipeline.cli.manual > COMMANDS.md
 
-lock: setup ## Resolve pyproject.toml into requirements.lock again (ARGS=--upgrade takes newer versions)
+lock: | $(UV) ## Resolve pyproject.toml into requirements.lock again (ARGS=--upgrade takes newer versions)
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--all-extras --group dev --group ci --group paddleseg pyproject.toml -o requirements.lock $(ARGS)
 

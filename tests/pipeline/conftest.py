@@ -40,10 +40,20 @@ def compiled_once(path: Path, secret_fields: tuple[str, str] = KEYS) -> Path:
     return path
 
 
+_RECORDED: dict[str, bytes] = {}
+
+
 @pytest.fixture
-def run_key(store_environment, tmp_path, monkeypatch) -> str:  # noqa: ARG001 - the steps read it
+def run_key(store, store_environment, tmp_path, monkeypatch) -> str:  # noqa: ARG001 - the steps read it
+    """A run that is recorded and not trained: made for the first test that asks, copied for the others."""
     monkeypatch.setenv("CPS_CACHE", str(tmp_path / "cache"))
-    return make_run()
+    if not _RECORDED:
+        key = make_run()
+        _RECORDED.update({item.key: store.get_bytes(item.key) for item in store.list("")})
+        return key
+    for name, data in _RECORDED.items():
+        store.put_bytes(name, data)
+    return next(name.split("/")[1] for name in _RECORDED if name.endswith("/run.json"))
 
 
 class Refusal(BaseHTTPRequestHandler):
@@ -60,6 +70,6 @@ class Refusal(BaseHTTPRequestHandler):
 def refusing_tracker() -> Iterator[str]:
     """An MLflow that lets nobody in: what would be logged is dropped at once, where one that is away is waited for."""
     with HTTPServer(("127.0.0.1", 0), Refusal) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

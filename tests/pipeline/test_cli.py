@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from in_process import FOREIGN, cps
 
 from components.errors import UserError
 from pipeline.cli.main import cli
@@ -20,8 +21,8 @@ from pipeline.version import VERSION
 ROOT = Path(__file__).parents[2]
 
 
-def cps(*arguments: str, folder: Path | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_", "CPS_"))}
+def process(*arguments: str, folder: Path | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     return subprocess.run(
         [sys.executable, "-m", "pipeline.cli", *arguments],
         cwd=folder,
@@ -33,7 +34,7 @@ def cps(*arguments: str, folder: Path | None = None, **environment: str) -> "sub
 
 
 def test_help_and_version() -> None:
-    shown = cps("--help")
+    shown = process("--help")
     assert shown.returncode == 0
     for name in ("run", "dataset", "compare", "weights", "predict", "recipes", "compile", "up", "down", "status"):
         assert f"\n  {name} " in shown.stdout
@@ -102,7 +103,8 @@ def test_a_mistake_is_named_ends_with_2_and_starts_nothing(arguments: list[str],
 
 
 def test_our_own_errors_are_one_line(tmp_path: Path) -> None:
-    ended = cps("run", "--ratio", "3/2", folder=tmp_path)
+    ended = process("run", "--ratio", "3/2", folder=tmp_path)
+    assert ended.returncode == 2
     assert ended.stderr.startswith("cps: error: ")
     assert len(ended.stderr.splitlines()) == 1
 

@@ -3,12 +3,12 @@
 import json
 import os
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import cps
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -20,13 +20,7 @@ def check(*arguments: str | Path, cache: Path | None = None) -> "subprocess.Comp
 
 
 def dataset(*arguments: str | Path, cache: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "dataset", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **({"CPS_CACHE": str(cache)} if cache else {})},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return cps("dataset", *map(str, arguments), CPS_CACHE=str(cache) if cache else os.environ["CPS_CACHE"])
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A run as training leaves it: dataset, split, record and checkpoints in a real store."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,21 @@ class TrainedRun:
 
 @pytest.fixture
 def trained_run(store: Store, tmp_path: Path) -> TrainedRun:
-    """A run with checkpoints of epochs 2, 4 and 6."""
+    """A run with checkpoints of epochs 2, 4 and 6: made for the first test that asks, copied for the others."""
+    if _MADE:
+        run, objects = _MADE[0]
+        for name, data in objects.items():
+            store.put_bytes(name, data)
+        return replace(run, store=store, cache=tmp_path / "cache")
+    run = _train(store, tmp_path)
+    _MADE.append((run, {item.key: store.get_bytes(item.key) for item in store.list("")}))
+    return run
+
+
+_MADE: list[tuple[TrainedRun, dict[str, bytes]]] = []
+
+
+def _train(store: Store, tmp_path: Path) -> TrainedRun:
     manifest = prepare(SCENES, "", store, tmp_path / "work")
     split = split_labels(manifest, "1/2", 0)
     recipe = load_recipe("demo", OVERRIDES)

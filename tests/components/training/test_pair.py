@@ -47,8 +47,8 @@ def test_loss_falls(criterion):
     [
         ("small-fpn", "sgd", 8),
         ("small-fpn", "adamw", 8),
-        pytest.param("small-fpn", "sgd", 200, marks=pytest.mark.slow),
-        pytest.param("deeplabv3p-resnet50", "sgd", 4, marks=pytest.mark.slow),  # it has dropout
+        pytest.param("small-fpn", "sgd", 50, marks=pytest.mark.slow),
+        pytest.param("deeplabv3p-resnet50", "sgd", 2, marks=pytest.mark.slow),  # it has dropout
     ],
 )
 def test_a_thread_per_network_is_equal_to_the_bit(criterion, structure, optimizer, steps):

@@ -67,6 +67,7 @@ def api(certificate, account, monkeypatch) -> Iterator[Api]:
         (pods, "RETRY_SECONDS", 0.02),
         (run, "POLL_SECONDS", 0.02),
         (kubernetes_api, "PAUSE_SECONDS", 0.02),
+        (kubernetes_api, "SILENCE_SECONDS", 5),
         (kubernetes_api, "POLL_SECONDS", 0.05),
     ):
         monkeypatch.setattr(module, name, value)

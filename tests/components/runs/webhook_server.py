@@ -49,6 +49,6 @@ def listening() -> Iterator[Webhook]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         webhook.port = server.server_port
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield webhook
         server.shutdown()
