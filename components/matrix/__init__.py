@@ -1,1 +1,1 @@
-"""Label-efficiency study: mIoU by number of labels, CPS beside its supervised baseline."""
+"""Label efficiency: mIoU by number of labels, CPS beside its supervised baseline."""

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 Method = Literal["cps", "supervised"]
 METHODS: tuple[Method, ...] = ("cps", "supervised")
 SUPERVISED_BASELINE = {"cps.weight": 0}
-"""The settings that make a training its supervised twin."""
+"""The settings that make a training its supervised baseline."""
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One training of the matrix; `supervised` is the twin with weight 0 and as many steps."""
+    """One training of the matrix; `supervised` is the baseline with weight 0 and as many steps."""
 
     ratio: str
     seed: int
@@ -105,7 +105,7 @@ def planned_key(store: "Store", cell: Cell, parameters: Mapping[str, Any], diges
 
 
 def cell_parameters(cell: Cell, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The pipeline's parameters with those of one cell: its ratio, its seed, and the twin's weight."""
+    """The pipeline's parameters with those of one cell: its ratio, its seed, and the baseline's weight."""
     overrides = json.loads(parameters["overrides"])
     if cell.method == "supervised":
         overrides |= SUPERVISED_BASELINE

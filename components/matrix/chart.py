@@ -1,4 +1,4 @@
-"""The label-efficiency curve as a picture: mIoU against labelled images, CPS and its twin, spread over seeds."""
+"""The label-efficiency curve as a picture: mIoU against labelled images, CPS and its baseline, spread over seeds."""
 
 import io
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from components.matrix.cells import Method
 from components.matrix.gains import Point
 from components.matrix.published_results import Published
 
-NAMES: dict[Method, str] = {"cps": "CPS", "supervised": "supervised twin"}
+NAMES: dict[Method, str] = {"cps": "CPS", "supervised": "supervised baseline"}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Did Cross Pseudo Supervision help? Runs and their supervised twins, compared seed by seed: pure arithmetic."""
+"""Did Cross Pseudo Supervision help? Runs and their supervised baselines, compared seed by seed: pure arithmetic."""
 
 import math
 import statistics
@@ -33,7 +33,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Gain:
-    """CPS minus its twin of the same seed, in mIoU; the half width is of a Student t interval over seeds."""
+    """CPS minus its baseline of the same seed, in mIoU; the half width is of a Student t interval over seeds."""
 
     ratio: str
     labeled: int
@@ -86,13 +86,13 @@ def points(scores: Iterable[Score]) -> list[Point]:
 
 
 def gains(scores: Iterable[Score]) -> list[Gain]:
-    """By growing ratio, over the seeds for which both CPS and its twin are there."""
+    """By growing ratio, over the seeds for which both CPS and its baseline are there."""
     by_cell = {score.cell: score for score in scores}
     differences: dict[str, list[tuple[int, float, int]]] = {}
     for cell, score in by_cell.items():
-        twin = by_cell.get(Cell(cell.ratio, cell.seed, "supervised"))
-        if cell.method == "cps" and twin is not None:
-            entry = (cell.seed, score.mean_iou - twin.mean_iou, score.labeled)
+        baseline = by_cell.get(Cell(cell.ratio, cell.seed, "supervised"))
+        if cell.method == "cps" and baseline is not None:
+            entry = (cell.seed, score.mean_iou - baseline.mean_iou, score.labeled)
             differences.setdefault(cell.ratio, []).append(entry)
     found = [
         Gain(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from components.matrix.gains import gains, points
-from components.matrix.report import Study
+from components.matrix.report import MatrixResult
 from components.progress import say
 from components.tracking.server import Point as Value
 from components.tracking.server import connect, experiment_name, open_experiment
@@ -12,7 +12,7 @@ from components.tracking.server import connect, experiment_name, open_experiment
 TAG = "cps.matrix"
 
 
-def publish(study: Study, files: Iterable[Path], address: str) -> None:
+def publish(result: MatrixResult, files: Iterable[Path], address: str) -> None:
     """Curves at step = labelled images: mIoU/cps, mIoU/supervised, gain. A server that is away is said in one line.
 
     The same matrix, larger by a run, is the same MLflow run with newer files.
@@ -22,33 +22,33 @@ def publish(study: Study, files: Iterable[Path], address: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        _publish(study, files, address)
+        _publish(result, files, address)
     except (MlflowException, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         say("matrix", f"MLflow at {address} did not take the result ({reason}); the files are complete without it")
 
 
-def _publish(study: Study, files: Iterable[Path], address: str) -> None:
+def _publish(result: MatrixResult, files: Iterable[Path], address: str) -> None:
     client = connect(address)
-    experiment = str(open_experiment(client, experiment_name(study.dataset)).experiment_id)
-    name = f"matrix: {study.recipe}"
-    found = client.search_runs([experiment], f"tags.`{TAG}` = '{study.recipe.replace(chr(39), '')}'", max_results=1)
+    experiment = str(open_experiment(client, experiment_name(result.dataset)).experiment_id)
+    name = f"matrix: {result.recipe}"
+    found = client.search_runs([experiment], f"tags.`{TAG}` = '{result.recipe.replace(chr(39), '')}'", max_results=1)
     if found:
         run_id = found[0].info.run_id
     else:
-        tags = {TAG: study.recipe.replace("'", ""), "dataset": study.dataset}
+        tags = {TAG: result.recipe.replace("'", ""), "dataset": result.dataset}
         run_id = client.create_run(experiment, run_name=name, tags=tags).info.run_id
-    for value in _values(study):
+    for value in _values(result):
         client.log_metric(run_id, value.key, value.value, step=value.step)
     for path in files:
         client.log_artifact(run_id, str(path))
     client.set_terminated(run_id, status="FINISHED")
 
 
-def _values(study: Study) -> Iterable[Value]:
-    for point in points(study.scores):
+def _values(result: MatrixResult) -> Iterable[Value]:
+    for point in points(result.scores):
         yield Value(f"mIoU/{point.method}", point.mean, point.labeled)
         if point.spread is not None:
             yield Value(f"spread/{point.method}", point.spread, point.labeled)
-    for gain in gains(study.scores):
+    for gain in gains(result.scores):
         yield Value("gain", gain.mean, gain.labeled)

@@ -19,7 +19,7 @@ COLUMNS = ("ratio", "seed", "method", "labelled_images", "steps", "mIoU", "best_
 
 
 @dataclass(frozen=True)
-class Study:
+class MatrixResult:
     """Everything the files say."""
 
     dataset: str
@@ -37,13 +37,13 @@ class Study:
         return f"Label efficiency on {self.dataset}"
 
 
-def write_files(study: Study, folder: Path) -> dict[str, Path]:
+def write_files(result: MatrixResult, folder: Path) -> dict[str, Path]:
     """matrix.html, matrix.png and matrix.csv in `folder`, by kind."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {kind: folder / f"matrix.{kind}" for kind in ("html", "png", "csv")}
-    paths["csv"].write_text(table(study.scores), encoding="utf-8")
-    paths["png"].write_bytes(_picture(study, 900, 480))
-    paths["html"].write_text(page(study), encoding="utf-8")
+    paths["csv"].write_text(table(result.scores), encoding="utf-8")
+    paths["png"].write_bytes(_picture(result, 900, 480))
+    paths["html"].write_text(page(result), encoding="utf-8")
     return paths
 
 
@@ -59,29 +59,29 @@ def table(scores: Sequence[Score]) -> str:
     return out.getvalue()
 
 
-def page(study: Study) -> str:
-    found = points(study.scores)
+def page(result: MatrixResult) -> str:
+    found = points(result.scores)
     return render(
         TEMPLATE,
-        study=study,
+        result=result,
         points=found,
-        gains=gains(study.scores),
+        gains=gains(result.scores),
         names=NAMES,
         pictures=[
-            (size, theme, _data_uri(_picture(study, width, height, colors)))
+            (size, theme, _data_uri(_picture(result, width, height, colors)))
             for size, width, height in (("wide", 900, 480), ("narrow", 380, 360))
             for theme, colors in (("light", LIGHT), ("dark", DARK))
         ],
-        alternative=_alternative(study, gains(study.scores)),
-        seeds=len({score.cell.seed for score in study.scores}),
+        alternative=_alternative(result, gains(result.scores)),
+        seeds=len({score.cell.seed for score in result.scores}),
     )
 
 
-def summary(study: Study) -> dict[str, Any]:
+def summary(result: MatrixResult) -> dict[str, Any]:
     """The same for a program: points, gains and runs."""
     return {
-        "dataset": study.dataset,
-        "recipe": study.recipe,
+        "dataset": result.dataset,
+        "recipe": result.recipe,
         "points": [
             {
                 "ratio": point.ratio,
@@ -91,28 +91,30 @@ def summary(study: Study) -> dict[str, Any]:
                 "spread": point.spread,
                 "values": list(point.values),
             }
-            for point in points(study.scores)
+            for point in points(result.scores)
         ],
         "gains": [
             {"ratio": gain.ratio, "gain": gain.mean, "half_width": gain.half_width, "verdict": gain.verdict}
-            for gain in gains(study.scores)
+            for gain in gains(result.scores)
         ],
-        "runs": [{"run_key": score.run_key, "mIoU": score.mean_iou, "best_mIoU": score.best} for score in study.scores],
+        "runs": [
+            {"run_key": score.run_key, "mIoU": score.mean_iou, "best_mIoU": score.best} for score in result.scores
+        ],
     }
 
 
-def _picture(study: Study, width: float, height: float, theme: Any = LIGHT) -> bytes:
-    return draw(points(study.scores), study.references, title=study.title, width=width, height=height, theme=theme)
+def _picture(result: MatrixResult, width: float, height: float, theme: Any = LIGHT) -> bytes:
+    return draw(points(result.scores), result.references, title=result.title, width=width, height=height, theme=theme)
 
 
 def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _alternative(study: Study, found: Sequence[Gain]) -> str:
+def _alternative(result: MatrixResult, found: Sequence[Gain]) -> str:
     figures = "; ".join(
         f"{NAMES[point.method]} with {point.labeled:,} labelled images {100 * point.mean:.1f} %"
-        for point in points(study.scores)
+        for point in points(result.scores)
     )
     verdicts = "; ".join(f"{gain.ratio}: {gain.verdict}" for gain in found)
-    return f"{study.title}. {figures}." + (f" {verdicts}." if verdicts else "")
+    return f"{result.title}. {figures}." + (f" {verdicts}." if verdicts else "")

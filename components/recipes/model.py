@@ -150,7 +150,7 @@ class SupervisedLoss(Settings):
 
 class CrossPseudoSupervision(Settings):
     weight: Annotated[float, Field(ge=0)] = 1.5
-    """Of the two cross pseudo losses against the two supervised ones. 0 trains the supervised twin: no unlabelled
+    """Of the two cross pseudo losses against the two supervised ones. 0 trains the supervised baseline: no unlabelled
     image is read."""
     ramp_up: Share = 0.0
     """The share of all steps over which the weight rises from 0 (a half Gaussian, as in Laine and Aila 2017)."""

@@ -29,7 +29,7 @@ class Plan:
 def plan(recipe: Recipe, *, labeled: int, unlabeled: int, ratio: str) -> Plan:
     """An epoch is one pass over the longer list.
 
-    The twin with weight 0 reads no unlabelled image, and yet is planned with them: it makes as many steps as the
+    The baseline with weight 0 reads no unlabelled image, and yet is planned with them: it makes as many steps as the
     training it is compared with.
     """
     batch = recipe.training.batch_size

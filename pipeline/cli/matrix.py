@@ -21,7 +21,7 @@ from pipeline.parameters import parse_settings, pipeline_parameters
 
 if TYPE_CHECKING:
     from components.matrix.cells import Cell, MatrixOutcome
-    from components.matrix.report import Study
+    from components.matrix.report import MatrixResult
 
 _Announce = Callable[[int, "Cell", str], None]
 
@@ -35,10 +35,12 @@ class _Done:
     tracking: str
 
 
-@click.command(short_help="mIoU by number of labels, CPS beside its supervised twin.")
+@click.command(short_help="mIoU by number of labels, CPS beside its supervised baseline.")
 @click.option("--ratios", default="1/16,1/8,1/4,1/2", show_default=True, help="Shares of the labels, by commas.")
 @click.option("--seeds", default="1,2,3", show_default=True, help="Seeds, by commas.")
-@click.option("--baseline", is_flag=True, help="Train the supervised twin of every run too: weight 0, as many steps.")
+@click.option(
+    "--baseline", is_flag=True, help="Train the supervised baseline of every run too: weight 0, as many steps."
+)
 @click.option(
     "-o", "--output", default="matrix", show_default=True, type=click.Path(path_type=Path), help="Folder of the result."
 )
@@ -61,8 +63,9 @@ def matrix(
 ) -> None:
     """Run every combination of label ratio and seed, and draw mIoU against the number of labels.
 
-    With --baseline each run has its supervised twin, and every ratio a verdict: what CPS gained, and how sure that is.
-    Finished runs are found again, so an interrupted matrix goes on where it was, and a larger one adds to a smaller.
+    With --baseline each run is compared with its supervised baseline, and every ratio gets a verdict: what CPS gained,
+    and how certain that is. Finished runs are not repeated, so an interrupted matrix resumes, and a larger one adds to
+    a smaller one.
     The folder gets matrix.html, matrix.png and matrix.csv; MLflow gets them too.
 
     With --cluster a Kubeflow Pipelines server has all runs at once, or --parallel of them and the others as those end,
@@ -72,12 +75,12 @@ def matrix(
     \b
     Examples:
       cps matrix --ratios 1/8,1/4 --seeds 1 --baseline
-      cps matrix --dataset photos/ --recipe camvid-mobilenetv2 --baseline -o study
+      cps matrix --dataset photos/ --recipe camvid-mobilenetv2 --baseline -o efficiency
       cps matrix --cluster --dataset s3://data/photos.tar --recipe camvid-mobilenetv2 --baseline --gpus 1
     """
     cells = _cells(ratios, seeds, baseline=baseline)
     if baseline:
-        _check_twin(options["recipe"], options["settings"])
+        _check_baseline(options["recipe"], options["settings"])
     if not cluster:
         _drop_place(context, options)
 
@@ -90,7 +93,7 @@ def matrix(
     for cell, reason in outcome.failed.items():
         click.echo(f"cps: error: {_name(cell)}: {reason}", err=True)
     if outcome.scores and outcome.dataset:
-        _report(_study(outcome, done.parameters), output, done.tracking, as_json=as_json)
+        _report(_matrix_result(outcome, done.parameters), output, done.tracking, as_json=as_json)
     if outcome.exit_code:
         click.echo("cps: the same command goes on where this one was", err=True)
         sys.exit(outcome.exit_code)
@@ -114,7 +117,7 @@ def _drop_place(context: click.Context, options: dict[str, Any]) -> None:
         del options[str(name)]
 
 
-def _check_twin(recipe: str, settings: tuple[str, ...]) -> None:
+def _check_baseline(recipe: str, settings: tuple[str, ...]) -> None:
     from components.recipes import load_recipe
 
     if load_recipe(recipe, parse_settings(settings)).cps.weight == 0:
@@ -169,15 +172,15 @@ def _on_cluster(cells: "list[Cell]", options: dict[str, Any], announce: _Announc
     return _Done(outcome, parameters, os.environ.get("MLFLOW_TRACKING_URI", ""))
 
 
-def _study(outcome: "MatrixOutcome", parameters: dict[str, Any]) -> "Study":
+def _matrix_result(outcome: "MatrixOutcome", parameters: dict[str, Any]) -> "MatrixResult":
     from components.matrix.published_results import published
-    from components.matrix.report import Study
+    from components.matrix.report import MatrixResult
     from components.recipes import load_recipe
 
     overrides, dataset = json.loads(parameters["overrides"]), outcome.dataset
     recipe = load_recipe(parameters["recipe"], overrides)
     settings = f" with {', '.join(f'{name}={value}' for name, value in overrides.items())}" if overrides else ""
-    return Study(
+    return MatrixResult(
         dataset=dataset["name"],
         recipe=recipe.name + settings,
         images=dataset["val"],
@@ -187,17 +190,17 @@ def _study(outcome: "MatrixOutcome", parameters: dict[str, Any]) -> "Study":
     )
 
 
-def _report(study: "Study", folder: Path, tracking: str, *, as_json: bool) -> None:
+def _report(result: "MatrixResult", folder: Path, tracking: str, *, as_json: bool) -> None:
     from components.matrix.gains import gains
     from components.matrix.publish import publish
     from components.matrix.report import summary, write_files
 
-    files = write_files(study, folder)
-    publish(study, files.values(), tracking)
+    files = write_files(result, folder)
+    publish(result, files.values(), tracking)
     if as_json:
-        click.echo(json.dumps(summary(study), indent=2))
+        click.echo(json.dumps(summary(result), indent=2))
         return
-    for gain in gains(study.scores):
+    for gain in gains(result.scores):
         click.echo(f"{gain.ratio:<6} {gain.labeled:,} labelled images: {gain.verdict}")
     for path in files.values():
         click.echo(str(path))

@@ -21,7 +21,7 @@ def run_matrix(
     on_event: Callable[[Event], None],
     on_cell: Callable[[int, Cell, str], None],
 ) -> MatrixOutcome:
-    """Work through `cells`; `parameters` are the pipeline's but ratio, seed and the twin's weight.
+    """Work through `cells`; `parameters` are the pipeline's but ratio, seed and the baseline's weight.
 
     A cell that fails is noted, and the others go on; a signal and a mistake in the parameters end the matrix, as they
     would end every cell. Cells that the dataset has no split for are noted as soon as it is known, before hours of

@@ -17,7 +17,7 @@ import pytest
 
 from components.matrix.cells import METHODS, Cell, Score
 from components.matrix.published_results import published
-from components.matrix.report import Study, write_files
+from components.matrix.report import MatrixResult, write_files
 from components.recipes import load_recipe
 from components.storage.client import Store
 from components.storage.settings import StoreSettings
@@ -106,11 +106,11 @@ def pages(store_server: StoreSettings, tmp_path_factory: pytest.TempPathFactory)
         [sys.executable, "-c", SMALL_RUN], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    write_files(small_study(), folder)
+    write_files(small_matrix(), folder)
     return folder
 
 
-def small_study() -> Study:
+def small_matrix() -> MatrixResult:
     recipe = load_recipe("cityscapes-deeplabv3p-resnet50")
     scores = [
         Score(Cell(ratio, seed, method), f"run-{ratio}-{seed}", 186 * number, 0.6 + number / 50 + seed / 90, 0.7, 900)
@@ -119,7 +119,7 @@ def small_study() -> Study:
         for method in METHODS
     ]
     lines = published(recipe, "cityscapes", 19)
-    return Study("cityscapes", recipe.name, 500, "cps matrix", tuple(scores), lines)
+    return MatrixResult("cityscapes", recipe.name, 500, "cps matrix", tuple(scores), lines)
 
 
 @pytest.mark.parametrize("device", sorted(WIDTHS))

@@ -37,8 +37,8 @@ class Pipelines:
         own = {name: parameters[name] for name in names} | {"overrides_json": parameters["overrides"]}
         stored = prepare_dataset(source=parameters["dataset"], sha256="", **own)
         run_key = split_step(dataset_digest=stored["digest"], job_id=run_id, **own)
-        twin = json.loads(parameters["overrides"]).get("cps.weight") == 0
-        self.store.put_json(keys.run(run_key, "result.json"), result(own, stored, 0.5 if twin else 0.53))
+        baseline = json.loads(parameters["overrides"]).get("cps.weight") == 0
+        self.store.put_json(keys.run(run_key, "result.json"), result(own, stored, 0.5 if baseline else 0.53))
 
 
 def result(own: dict[str, Any], stored: dict[str, Any], mean_iou: float) -> dict[str, Any]:

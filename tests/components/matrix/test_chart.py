@@ -8,7 +8,7 @@ from components.matrix.gains import Point
 
 
 def test_no_bar_hides_the_other_methods() -> None:
-    """At 1/16 the twin's bar spans that of CPS, on the same number of images."""
+    """At 1/16 the baseline's bar spans that of CPS, on the same number of images."""
     points = [
         Point("1/16", 23, "cps", (0.57, 0.56, 0.62)),
         Point("1/16", 23, "supervised", (0.58, 0.54, 0.64)),

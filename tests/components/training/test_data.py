@@ -74,12 +74,12 @@ def test_no_image_is_mixed_with_itself_on_any_number_of_processes(processes):
             assert all(first != second for first, second in zip(firsts, seconds, strict=True))
 
 
-def test_the_twin_sees_the_same_labelled_batches():
-    full, twin = make_data(), make_data(cps__weight=0)
+def test_the_baseline_sees_the_same_labelled_batches():
+    full, baseline = make_data(), make_data(cps__weight=0)
     for step in (0, 1, 7):
-        np.testing.assert_array_equal(twin.batch(step).labeled, full.batch(step).labeled)
-        np.testing.assert_array_equal(twin.batch(step).labels, full.batch(step).labels)
-        assert twin.batch(step).mixed is None
+        np.testing.assert_array_equal(baseline.batch(step).labeled, full.batch(step).labeled)
+        np.testing.assert_array_equal(baseline.batch(step).labels, full.batch(step).labels)
+        assert baseline.batch(step).mixed is None
 
 
 def test_micro_batches_are_the_batch_in_order():
@@ -88,8 +88,8 @@ def test_micro_batches_are_the_batch_in_order():
     assert [len(part.labeled) for part in parts] == [2, 2]
     for name in ("labeled", "labels", "first", "second", "mixed", "mask", "void"):
         np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(batch, name))
-    twin = make_data(cps__weight=0, training__batch_size=4).batch(1)
-    assert [part.mixed for part in twin.micro_batches(4)] == [None] * 4
+    baseline = make_data(cps__weight=0, training__batch_size=4).batch(1)
+    assert [part.mixed for part in baseline.micro_batches(4)] == [None] * 4
 
 
 @pytest.mark.parametrize(

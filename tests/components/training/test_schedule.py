@@ -33,11 +33,11 @@ def test_voc_trains_as_long_as_the_authors_at_every_ratio(ratio, labeled):
     assert length.steps == pytest.approx(10582 * 60 / 16, rel=0.01)
 
 
-def test_the_twin_makes_as_many_steps_as_the_training_it_is_compared_with():
-    twin = load_recipe("cityscapes-deeplabv3p-resnet50", {"cps.weight": 0})
+def test_the_baseline_makes_as_many_steps_as_the_training_it_is_compared_with():
+    baseline = load_recipe("cityscapes-deeplabv3p-resnet50", {"cps.weight": 0})
     for ratio, labeled in (("1/8", 372), ("1/3", 992)):
         sizes = {"labeled": labeled, "unlabeled": 2975 - labeled, "ratio": ratio}
-        assert plan(twin, **sizes) == plan(CITYSCAPES, **sizes)
+        assert plan(baseline, **sizes) == plan(CITYSCAPES, **sizes)
 
 
 def test_checkpoints_are_spread_over_the_end_and_hold_the_last_epoch():

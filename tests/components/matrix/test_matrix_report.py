@@ -8,11 +8,11 @@ from PIL import Image
 
 from components.matrix.cells import METHODS, Cell, Score
 from components.matrix.published_results import Published
-from components.matrix.report import Study, page, summary, table, write_files
+from components.matrix.report import MatrixResult, page, summary, table, write_files
 
 
 @pytest.fixture
-def study() -> Study:
+def result() -> MatrixResult:
     values = {"cps": (0.61, 0.63), "supervised": (0.58, 0.60)}
     scores = [
         Score(Cell(ratio, seed, method), f"run-{ratio}-{seed}-{method}", labeled, values[method][seed - 1], 0.64, 400)
@@ -21,11 +21,13 @@ def study() -> Study:
         for method in METHODS
     ]
     reference = Published("theirs", "their paper <b>", {"1/8": 0.6})
-    return Study("streets", "camvid-mobilenetv2", 101, "cps matrix --baseline", tuple(scores), (reference,), ("Note.",))
+    return MatrixResult(
+        "streets", "camvid-mobilenetv2", 101, "cps matrix --baseline", tuple(scores), (reference,), ("Note.",)
+    )
 
 
-def test_the_table_has_a_line_for_each_run(study: Study) -> None:
-    rows = list(csv.DictReader(io.StringIO(table(study.scores))))
+def test_the_table_has_a_line_for_each_run(result: MatrixResult) -> None:
+    rows = list(csv.DictReader(io.StringIO(table(result.scores))))
     assert len(rows) == 8
     assert rows[0] == {
         "ratio": "1/16",
@@ -39,8 +41,8 @@ def test_the_table_has_a_line_for_each_run(study: Study) -> None:
     }
 
 
-def test_the_page_says_the_verdicts_and_needs_no_network(study: Study) -> None:
-    html = page(study)
+def test_the_page_says_the_verdicts_and_needs_no_network(result: MatrixResult) -> None:
+    html = page(result)
     assert html.count("CPS gained 3.0 ± 0.0 points") >= 2
     assert "their paper &lt;b&gt;" in html
     assert "Note." in html
@@ -48,22 +50,22 @@ def test_the_page_says_the_verdicts_and_needs_no_network(study: Study) -> None:
     assert html.count("<img") == html.count('alt="Label efficiency on streets.') == 4
 
 
-def test_without_twins_there_is_no_verdict(study: Study) -> None:
-    alone = Study("streets", "demo", 3, "cps matrix", tuple(s for s in study.scores if s.cell.method == "cps"))
+def test_without_baselines_there_is_no_verdict(result: MatrixResult) -> None:
+    alone = MatrixResult("streets", "demo", 3, "cps matrix", tuple(s for s in result.scores if s.cell.method == "cps"))
     html = page(alone)
     assert "Did Cross Pseudo Supervision help?" not in html
     assert summary(alone)["gains"] == []
 
 
-def test_files_are_written_and_the_picture_is_one(study: Study, tmp_path: Path) -> None:
-    paths = write_files(study, tmp_path / "new" / "folder")
+def test_files_are_written_and_the_picture_is_one(result: MatrixResult, tmp_path: Path) -> None:
+    paths = write_files(result, tmp_path / "new" / "folder")
     assert sorted(paths) == ["csv", "html", "png"]
     with Image.open(paths["png"]) as picture:
         assert picture.size == (1800, 960)
 
 
-def test_the_summary_is_for_programs(study: Study) -> None:
-    said = summary(study)
+def test_the_summary_is_for_programs(result: MatrixResult) -> None:
+    said = summary(result)
     assert said["gains"][1]["ratio"] == "1/8"
     assert said["gains"][1]["gain"] == pytest.approx(0.03)
     assert len(said["points"]) == 4
