@@ -3,13 +3,29 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.errors import WorkFailed
 
 
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def read(model: type[_Model], value: Any, origin: str) -> _Model:
+    """Return parsed JSON as a model. Raises WorkFailed that names `origin` and the first field at fault."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        message = f"{where}: {problem['msg']}" if where else problem["msg"]
+        raise WorkFailed(f"{origin} was not written by this version of the project ({message})") from None
 
 
 class Class(Frozen):

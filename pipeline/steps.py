@@ -94,9 +94,9 @@ def split_labels(
     from components.step_guard import step_guard
 
     with step_guard("split-labels") as step:
-        from components.runs.steps import split_step
+        from components.runs.steps import split_labels_step
 
-        run_key = split_step(
+        run_key = split_labels_step(
             dataset_digest=dataset_digest,
             labeled_ratio=labeled_ratio,
             recipe=recipe,
@@ -149,9 +149,9 @@ def train(
             tolerations=tolerations,
         )
         index = train(run_key, gpus or processes, gpus=gpus, nodes=nodes, pods=pods)
-        shards = min(eval_shards, len(index["checkpoints"]))
-        step.describe(checkpoints, index)
-        step.result({"run_key": run_key, "checkpoints": len(index["checkpoints"])})
+        shards = min(eval_shards, len(index.checkpoints))
+        step.describe(checkpoints, index.model_dump(mode="json"))
+        step.result({"run_key": run_key, "checkpoints": len(index.checkpoints)})
     # All that an iteration needs travels in its item, as strings: KFP's local runs replace anything else in a loop.
     return run_key, [{"run_key": run_key, "shard": f"{number}/{shards}"} for number in range(shards)]
 

@@ -25,7 +25,7 @@ from components.dataset.layouts import (
     with_pools,
 )
 from components.dataset.manifest import Manifest, content_digest
-from components.dataset.sources.address import STORED, Source, is_url, parse_sources, shown, source_name
+from components.dataset.sources.address import STORED, Source, is_url, parse_sources, redacted, source_name
 from components.dataset.sources.archive import archive_stem
 from components.dataset.sources.credentials import credentials_for
 from components.dataset.sources.download import empty, folders_for
@@ -222,7 +222,7 @@ def _remember(source: str, manifest: Manifest, store: "Store", kind: str, descri
 
 
 @contextmanager
-def gathered(
+def opened_layout(
     dataset: str, sha256: str, store: "Store | None", scratch: Path, downloads: Path, pools: str = ""
 ) -> Iterator[Layout]:
     """The dataset as it would be stored, without storing it. What is downloaded stays, for a run that follows.
@@ -269,7 +269,7 @@ def layout_of(unpacked: Path, sources: Sequence[Source], pools: Sequence[str] = 
 
     Raises UserError that names the sources, where it would name `unpacked`.
     """
-    name, origin = source_name(sources[0].text), " + ".join(shown(source.text) for source in sources)
+    name, origin = source_name(sources[0].text), " + ".join(redacted(source.text) for source in sources)
     try:
         layout = with_pools(read_layout(unpacked, archive_stem(name) or name), pools)
     except UserError as error:
@@ -284,7 +284,7 @@ def add_part(source: Source, path: Path, unpacked: Path) -> None:
         with writing(unpacked):
             _link_all(path.resolve(), unpacked)
         return
-    progress.say(STEP, f"unpacking {shown(source.text)}")
+    progress.say(STEP, f"unpacking {redacted(source.text)}")
     replaced = unpack(path, unpacked, STEP)
     if replaced:
         more = f" and {len(replaced) - 1} more" if len(replaced) > 1 else ""

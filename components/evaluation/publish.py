@@ -172,7 +172,7 @@ def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> 
     from components.storage import keys
     from components.storage.client import open_store
     from components.tracking.client import open_run
-    from components.tracking.delivery import carried
+    from components.tracking.delivery import delivered_through_store
     from components.tracking.published import mark_published, published, published_link
 
     store = open_store()
@@ -182,7 +182,7 @@ def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> 
         # Under this name for MLflow, which shows an artifact by its suffix; KFP's path has none.
         report = store.get_file(keys.run(run_key, "report.html"), Path(folder) / "report.html")
         if not published(store, run_key):
-            with carried(store, run_key):
+            with delivered_through_store(store, run_key):
                 tracker = open_run(run_key, record.dataset.name, {})
                 publish(result, read_index(store, run_key), store, tracker, report)
                 if tracker.close():

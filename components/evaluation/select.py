@@ -4,6 +4,7 @@ Everything is written again from the scores, in the order of use; result.json is
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,13 @@ from components.evaluation.scores import Protocol, Scores, Variant
 from components.evaluation.sweep import Sweep, open_sweep, stored_scores
 from components.evaluation.verdict import decide
 from components.files import default_cache
-from components.inference.checkpoint import Checkpoint, check_belongs, open_checkpoint
+from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT
 from components.inference.passes import SINGLE, image_logits
 from components.inference.probabilities import predicted_classes
 from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
-from components.runs.checkpoints import CheckpointEntry, read_index
+from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
 from components.runs.record import RunOutcome, RunRecord, load_run, note_outcome
 from components.storage import keys
 from components.storage.client import MissingObject, ObjectRef
@@ -58,13 +59,15 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> dict[str,
         scratch = (cache or default_cache()) / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            path = store.get_file(entry.key, Path(folder) / "checkpoint.safetensors", entry.sha256)
-            checkpoint = open_checkpoint(path, threads=usable_cores(), allow_bf16=sweep.recipe.evaluation.bf16)
-            check_belongs(
-                checkpoint.description,
-                origin=store.uri(entry.key),
+            path = Path(folder) / "checkpoint.safetensors"
+            checkpoint = fetch_checkpoint(
+                store,
+                entry,
+                path,
                 split=sweep.protocol.split,
                 classes=len(sweep.protocol.classes),
+                threads=usable_cores(),
+                allow_bf16=sweep.recipe.evaluation.bf16,
             )
             weights = _store_weights(store, run_key, path, verdict.best.variant)
         test = score_test_list(store, sweep, reader, entry, verdict.best.variant, checkpoint, scratch)
@@ -90,7 +93,7 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> dict[str,
     return result
 
 
-def finished_result(store: "Store", run_key: str, entries: list[CheckpointEntry]) -> dict[str, Any] | None:
+def finished_result(store: "Store", run_key: str, entries: Sequence[CheckpointEntry]) -> dict[str, Any] | None:
     """An earlier result of these very checkpoints whose weights and report are still there."""
     try:
         result: dict[str, Any] = store.get_json(keys.run(run_key, "result.json"))
@@ -110,7 +113,7 @@ def finished_result(store: "Store", run_key: str, entries: list[CheckpointEntry]
     return result if same and there and store.stat(keys.run(run_key, "report.html")) else None
 
 
-def _outcome(result: dict[str, Any], entries: list[CheckpointEntry]) -> RunOutcome:
+def _outcome(result: dict[str, Any], entries: Sequence[CheckpointEntry]) -> RunOutcome:
     best = result["best"]
     return RunOutcome(
         mean_iou=best["mIoU"],
@@ -127,7 +130,7 @@ def _pseudo_labels(store: "Store", run_key: str) -> dict[str, Any] | None:
     return found
 
 
-def _all_scores(store: "Store", sweep: Sweep, entries: list[CheckpointEntry]) -> list[Scores]:
+def _all_scores(store: "Store", sweep: Sweep, entries: Sequence[CheckpointEntry]) -> list[Scores]:
     found = [stored_scores(store, sweep.run_key, entry, sweep.protocol) for entry in entries]
     missing = [str(entry.epoch) for entry, scores in zip(entries, found, strict=True) if scores is None]
     if missing:

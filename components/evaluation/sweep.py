@@ -23,7 +23,7 @@ from components.errors import UserError, WorkFailed
 from components.evaluation.pairs import ValidationPairs
 from components.evaluation.scores import VARIANTS, Protocol, Scores, Variant, pack, unpack
 from components.files import default_cache
-from components.inference.checkpoint import Checkpoint, check_belongs, open_checkpoint
+from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT, choose, is_exact
 from components.inference.passes import image_logits
 from components.inference.probabilities import mean_probabilities, most_likely
@@ -32,7 +32,7 @@ from components.metrics.boundary import BandCounts, boundary_counts
 from components.metrics.confusion import Matrix, confusion_matrix
 from components.recipes.loader import parse_recipe
 from components.recipes.model import Recipe
-from components.runs.checkpoints import CheckpointEntry, read_index
+from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
 from components.runs.record import RunRecord, load_run
 from components.storage import keys
 from components.storage.client import MissingObject
@@ -130,14 +130,14 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
         workers = images_in_flight(images.pair(0)[1].size, len(sweep.protocol.classes))
         report = ImageProgress(len(todo) * len(images))
         for entry in todo:
-            uri = store.uri(entry.key)
-            path = store.get_file(entry.key, Path(folder) / "checkpoint.safetensors", entry.sha256)
-            checkpoint = open_checkpoint(path, threads=workers, allow_bf16=sweep.recipe.evaluation.bf16)
-            check_belongs(
-                checkpoint.description,
-                origin=uri,
-                split=sweep.split.fingerprint,
+            checkpoint = fetch_checkpoint(
+                store,
+                entry,
+                Path(folder) / "checkpoint.safetensors",
+                split=sweep.protocol.split,
                 classes=len(sweep.protocol.classes),
+                threads=workers,
+                allow_bf16=sweep.recipe.evaluation.bf16,
             )
             report.start(entry.epoch)
             matrices, bands = score_images(checkpoint, images, sweep, workers, report.image_done)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from components import progress
 from components.errors import UserError
-from components.labeling.measures import STEP, Judges, measure_images, open_judges
+from components.labeling.measures import STEP, BestNetworks, measure_images, open_best_networks
 from components.labeling.suggestions import Suggestion, suggest
 
 if TYPE_CHECKING:
@@ -59,20 +59,20 @@ def label_next(store: "Store", run_key: str, count: int, folder: Path, cache: Pa
     with DatasetReader(store, record.dataset.digest, cache) as reader:
         if not split.unlabeled:
             raise UserError(f"run {run_key} has no unlabelled image left to suggest")
-        judges = open_judges(store, record, split, len(reader.manifest.classes))
+        networks = open_best_networks(store, record, split, len(reader.manifest.classes))
         labeled = [sample.image for sample in split.labeled]
         progress.say(
             STEP,
-            f"both networks of epoch {judges.epoch} on {len(split.unlabeled)} unlabelled and {len(labeled)} labelled "
+            f"both networks of epoch {networks.epoch} on {len(split.unlabeled)} unlabelled and {len(labeled)} labelled "
             "images",
         )
         # The labelled ones too: what looks like them has been labelled already.
-        measures = measure_images(store, run_key, judges, reader, [*labeled, *split.unlabeled])
+        measures = measure_images(store, run_key, networks, reader, [*labeled, *split.unlabeled])
         found = suggest(
             {name: measures[name] for name in split.unlabeled}, {name: measures[name] for name in labeled}, count
         )
-        files = _write(folder, found, judges, reader, split, record.run_key)
-    return Suggested(run_key, record.dataset.name, judges.epoch, len(split.unlabeled), tuple(found), files)
+        files = _write(folder, found, networks, reader, split, record.run_key)
+    return Suggested(run_key, record.dataset.name, networks.epoch, len(split.unlabeled), tuple(found), files)
 
 
 def table(suggestions: Sequence[Suggestion]) -> str:
@@ -102,7 +102,7 @@ def label_list(split: "Split", manifest: "Manifest", suggestions: Sequence[Sugge
 def _write(
     folder: Path,
     found: Sequence[Suggestion],
-    judges: Judges,
+    networks: BestNetworks,
     reader: "DatasetReader",
     split: "Split",
     run_key: str,
@@ -118,5 +118,6 @@ def _write(
     else:
         files["list"] = folder / "labeled.txt"
         files["list"].write_text(whole, encoding="utf-8")
-    files["html"].write_text(render_suggestions(found, judges, reader, run_key, len(split.unlabeled)), encoding="utf-8")
+    page = render_suggestions(found, networks, reader, run_key, len(split.unlabeled))
+    files["html"].write_text(page, encoding="utf-8")
     return files

@@ -11,17 +11,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from components import progress
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
-from components.inference.checkpoint import Checkpoint, check_belongs, open_checkpoint
+from components.inference.checkpoint import Checkpoint
 from components.inference.sliding import images_in_flight
 from components.labeling.disagreement import Measure, compare, measure
 from components.networks.processor import usable_cores
+from components.runs.checkpoints import fetch_checkpoint, read_index
 from components.storage import keys
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Judges:
+class BestNetworks:
     """The checkpoint whose networks are compared."""
 
     epoch: int
@@ -45,7 +46,7 @@ class Judges:
     checkpoint: Checkpoint
 
 
-def open_judges(store: "Store", record: "RunRecord", split: "Split", classes: int) -> Judges:
+def open_best_networks(store: "Store", record: "RunRecord", split: "Split", classes: int) -> BestNetworks:
     """Both networks of the checkpoint that did best, or of the last one where none has been scored.
 
     Raises:
@@ -54,25 +55,26 @@ def open_judges(store: "Store", record: "RunRecord", split: "Split", classes: in
     run_key = record.run_key
     if store.stat(keys.checkpoint_index(run_key)) is None:
         raise UserError(f"run {run_key} is not trained yet: `cps run --resume {run_key}` goes on with it")
-    entries: list[dict[str, Any]] = store.get_json(keys.checkpoint_index(run_key))["checkpoints"]
+    entries = read_index(store, run_key)
     entry = entries[-1]
     if store.stat(keys.run(run_key, "result.json")) is not None:
         best = store.get_json(keys.run(run_key, "result.json"))["best"]["epoch"]
-        entry = next((item for item in entries if item["epoch"] == best), entry)
+        entry = next((item for item in entries if item.epoch == best), entry)
     with tempfile.TemporaryDirectory(prefix="cps-label-next-") as folder:
-        path = store.get_file(entry["key"], Path(folder) / "checkpoint.safetensors", entry["sha256"])
-        checkpoint = open_checkpoint(path, threads=usable_cores())
-    check_belongs(checkpoint.description, origin=store.uri(entry["key"]), split=split.fingerprint, classes=classes)
-    return Judges(entry["epoch"], entry["sha256"], checkpoint)
+        path = Path(folder) / "checkpoint.safetensors"
+        checkpoint = fetch_checkpoint(
+            store, entry, path, split=split.fingerprint, classes=classes, threads=usable_cores()
+        )
+    return BestNetworks(entry.epoch, entry.sha256, checkpoint)
 
 
 def measure_images(
-    store: "Store", run_key: str, judges: Judges, reader: DatasetReader, images: Sequence[str]
+    store: "Store", run_key: str, networks: BestNetworks, reader: DatasetReader, images: Sequence[str]
 ) -> dict[str, Measure]:
     """The measure of each image; those that an earlier ranking stored are taken from the store."""
     found: dict[str, Measure] = {}
-    engines = [judges.checkpoint.engines[branch] for branch in ("left", "right")]
-    description = judges.checkpoint.description
+    engines = [networks.checkpoint.engines[branch] for branch in ("left", "right")]
+    description = networks.checkpoint.description
 
     def one(name: str) -> Measure:
         image = reader.image(name)
@@ -82,7 +84,7 @@ def measure_images(
     with ThreadPoolExecutor(images_in_flight(height * width, len(description.classes))) as pool:
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
-            key = keys.measures(run_key, judges.sha256, _identity(chunk))
+            key = keys.measures(run_key, networks.sha256, _identity(chunk))
             if store.stat(key) is None:
                 measured = list(pool.map(one, chunk))
                 store.put_bytes(key, _pack(measured))

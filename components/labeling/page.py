@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from components.dataset.stored.reader import DatasetReader
 from components.labeling.disagreement import compare
-from components.labeling.measures import Judges
+from components.labeling.measures import BestNetworks
 from components.labeling.suggestions import Suggestion
 from components.pages.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, mask_png, thumbnail
 from components.pages.render import render
@@ -36,23 +36,23 @@ class Card:
 
 
 def render_suggestions(
-    suggestions: Sequence[Suggestion], judges: Judges, reader: DatasetReader, run_key: str, unlabeled: int
+    suggestions: Sequence[Suggestion], networks: BestNetworks, reader: DatasetReader, run_key: str, unlabeled: int
 ) -> str:
-    classes = judges.checkpoint.description.classes
+    classes = networks.checkpoint.description.classes
     return render(
         TEMPLATE,
         title=f"What to label next in {reader.manifest.name}",
-        cards=[_card(item, judges, reader) for item in suggestions[:CARDS]],
+        cards=[_card(item, networks, reader) for item in suggestions[:CARDS]],
         total=len(suggestions),
         unlabeled=unlabeled,
         run_key=run_key,
-        epoch=judges.epoch,
+        epoch=networks.epoch,
         classes=[(item.name, _code(item.color)) for item in classes],
     )
 
 
-def _card(suggestion: Suggestion, judges: Judges, reader: DatasetReader) -> Card:
-    checkpoint, image = judges.checkpoint, reader.image(suggestion.image)
+def _card(suggestion: Suggestion, networks: BestNetworks, reader: DatasetReader) -> Card:
+    checkpoint, image = networks.checkpoint, reader.image(suggestion.image)
     found = compare([checkpoint.engines[branch] for branch in ("left", "right")], image, checkpoint.description)
     classes = checkpoint.description.classes
     masks = [data_uri(mask_png(ids_thumbnail(ids, WIDTH), classes)) for ids in (found.left, found.right)]

@@ -89,10 +89,10 @@ def impossible(store: "Store", cells: list[Cell], parameters: Mapping[str, Any],
 
 
 def planned_key(store: "Store", cell: Cell, parameters: Mapping[str, Any], digest: str) -> str:
-    from components.runs.planning import planned_run
+    from components.runs.planning import plan_run
 
     own = cell_parameters(cell, parameters)
-    return planned_run(
+    return plan_run(
         store,
         digest,
         labeled_ratio=cell.ratio,

@@ -15,7 +15,7 @@ from components.storage.client import MissingObject, Store, open_store
 from components.storage.lease import Lease, LeaseHeld
 from components.storage.settings import object_link
 from components.tracking.client import Status, open_run
-from components.tracking.delivery import carried, deliver_waiting
+from components.tracking.delivery import deliver_spooled, delivered_through_store
 from components.tracking.published import published_link
 from components.tracking.server import TRACKING_VARIABLE
 
@@ -53,13 +53,13 @@ def _close(job_id: str, status: Status) -> dict[str, Any]:
     run_key = str(job["run_key"])
     left = {"run_key": run_key, "status": status}
     address = os.environ.get(TRACKING_VARIABLE, "")
-    deliver_waiting(address)
+    deliver_spooled(address)
     if not address or (status != "FINISHED" and _worked_on_by_another(store, run_key)):
         return left
     closed = {"address": address, "status": status, "trained": _trained(store, run_key)}
     if store.find_json(keys.run(run_key, "closed.json")) == closed:
         return left
-    with carried(store, run_key):
+    with delivered_through_store(store, run_key):
         tracker = open_run(run_key, str(job["dataset"]), {})
         if tracker.finish(status):
             store.put_json(keys.run(run_key, "closed.json"), closed)

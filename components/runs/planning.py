@@ -32,7 +32,7 @@ class PlannedRun:
         return new_record(parameters.recipe, parameters.overrides, self.manifest, self.split, self.key)
 
 
-def planned_run(
+def plan_run(
     store: "Store",
     dataset_digest: str,
     *,

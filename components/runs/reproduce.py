@@ -19,7 +19,7 @@ from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
 from components.runs.environment import Environment
 from components.runs.key import METHOD_VERSION
-from components.runs.planning import PlannedRun, planned_run
+from components.runs.planning import PlannedRun, plan_run
 from components.runs.record import RunOutcome, RunRecord
 from components.runs.resume import prepared_digest
 from components.runs.stored import find_run
@@ -230,7 +230,7 @@ def _of_the_run(
 def _planned(store: Store, record: RunRecord, parameters: dict[str, Any]) -> PlannedRun:
     names = ("labeled_ratio", "seed", "recipe")
     try:
-        return planned_run(store, record.dataset.digest, **{name: parameters[name] for name in names})
+        return plan_run(store, record.dataset.digest, **{name: parameters[name] for name in names})
     except WorkFailed as error:
         raise UserError(str(error)) from error
 

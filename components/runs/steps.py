@@ -12,7 +12,7 @@ from components.dataset.stored.label_classes import label_classes
 from components.files import default_cache, work_folder
 from components.recipes import Recipe
 from components.recipes.model import FOREIGN, PADDLESEG_MODELS
-from components.runs.planning import PlannedRun, _split, planned_run
+from components.runs.planning import PlannedRun, _split, plan_run
 from components.runs.request import validate_parameters
 from components.storage import keys
 
@@ -75,7 +75,7 @@ def prepare_dataset(
     }
 
 
-def split_step(
+def split_labels_step(
     dataset_digest: str,
     labeled_ratio: str,
     seed: int,
@@ -92,7 +92,7 @@ def split_step(
     from components.storage.client import open_store
 
     store = open_store()
-    run = planned_run(
+    run = plan_run(
         store,
         dataset_digest,
         labeled_ratio=labeled_ratio,

@@ -2,7 +2,7 @@
 
 MLflow may still be migrating its fresh database, or be away for hours: what is logged meanwhile is kept in order and
 sent when the server answers. What could not be delivered by `close` stays on disk, is named in one line, and is
-delivered by the next process on this machine that opens the run, or by `delivery.deliver_waiting`.
+delivered by the next process on this machine that opens the run, or by `delivery.deliver_spooled`.
 """
 
 import os

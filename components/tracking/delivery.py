@@ -132,7 +132,7 @@ class _Rejected(Exception):
     pass
 
 
-def deliver_waiting(address: str, environ: Mapping[str, str] = os.environ) -> None:
+def deliver_spooled(address: str, environ: Mapping[str, str] = os.environ) -> None:
     """Give the server what processes that ended left of any run.
 
     What it does not take, and what is for another server, is named in one line. `environ` says whether it is the
@@ -203,7 +203,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def carried(store: Store, run_key: str) -> Iterator[None]:
+def delivered_through_store(store: Store, run_key: str) -> Iterator[None]:
     """To be around the opening and closing of a run's tracker: begins with what earlier pods left, and leaves the rest.
 
     Outside of pods nothing happens: there the disk keeps it.

@@ -6,14 +6,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import paddle
 
 from components import progress
+from components.contract import read
 from components.errors import WorkFailed
 from components.networks.weights import checkpoint_meta, content_sha256, pack
 from components.recipes import Recipe
+from components.runs.checkpoints import CheckpointEntry
 from components.runs.record import RunRecord
 from components.storage import keys
 from components.storage.client import ObjectRef, Store
@@ -72,8 +73,8 @@ class Training:
     audit: Audit | None = None
     recovery_slot: int = 0
     """Of the next recovery that is stored; the newest that is in the store has the other."""
-    saved: list[dict[str, Any]] = field(default_factory=list)
-    """The checkpoints in the store so far, as the index lists them."""
+    saved: dict[int, CheckpointEntry] = field(default_factory=dict)
+    """The checkpoints so far, by epoch. The first process replaces an entry when the checkpoint is packed."""
     sums: dict[str, float] = field(default_factory=dict)
     """Losses since they were last logged, and how many steps they sum: `steps`."""
 
@@ -104,8 +105,8 @@ class Pace:
         return found
 
 
-def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Watchdog) -> list[dict[str, Any]]:
-    """Train from `first_step` to the plan's end, or to where it stops early; returns the index's entries.
+def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Watchdog) -> None:
+    """Train from `first_step` to the plan's end, or to where it stops early.
 
     Raises Preempted after `stop` was set, here or in another process, and WorkFailed when the loss is not finite.
     """
@@ -131,7 +132,6 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
     else:
         if first_step < plan.steps:
             _save_end(training)
-    return training.saved
 
 
 def _step(training: Training, step: int, batch: Batch, stop: Termination) -> bool:
@@ -163,7 +163,8 @@ def restore(training: Training, recovery: Recovery) -> int:
     arrays = arrays_of_rank(recovery, training.group.rank, training.group.processes)
     for name, branch in training.pair.branches.items():
         branch.load_state(_below(arrays, f"{name}."), origin)
-    training.saved = list(recovery.notes["checkpoints"])
+    listed = (read(CheckpointEntry, item, origin) for item in recovery.notes["checkpoints"])
+    training.saved = {entry.epoch: entry for entry in listed}
     training.sums = dict(recovery.notes["sums"])
     if training.early_stop is not None:
         training.early_stop.load_state(recovery.notes["early_stop"])
@@ -213,8 +214,8 @@ def _common_weights(training: Training, branch: Branch) -> Arrays:
 
 def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
     record, recipe, manifest = training.record, training.recipe, training.data.reader.manifest
-    entry: dict[str, Any] = {"epoch": epoch, "step": step + 1, "key": keys.checkpoint(record.run_key, epoch)}
-    training.saved.append(entry)
+    entry = CheckpointEntry(epoch=epoch, step=step + 1, key=keys.checkpoint(record.run_key, epoch))
+    training.saved[epoch] = entry
     networks = {name: _common_weights(training, branch) for name, branch in training.pair.branches.items()}
     if not training.group.leads:
         return
@@ -234,15 +235,14 @@ def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
     )
 
     def stored(reference: ObjectRef) -> None:
-        entry.update(sha256=reference.sha256, size=reference.size)
         training.tracker.log_checkpoint(epoch, step + 1, reference.uri, sha256=reference.sha256)
 
     def packed() -> bytes:
         data = pack(networks, meta)
-        entry["content"] = content_sha256(data)
+        training.saved[epoch] = entry.packed(data, content_sha256(data))
         return data
 
-    training.uploads.add(entry["key"], packed, stored)
+    training.uploads.add(entry.key, packed, stored)
 
 
 def _save_recovery(training: Training, next_step: int) -> None:
@@ -259,7 +259,8 @@ def _save_recovery(training: Training, next_step: int) -> None:
 
     def make() -> bytes:
         # Uploads keep their order: every checkpoint noted here is in the store, with its digest, by now, or on disk.
-        checkpoints = [dict(entry) for entry in list(training.saved) if entry["step"] <= next_step]
+        entries = [entry for entry in list(training.saved.values()) if entry.step <= next_step]
+        checkpoints = [entry.model_dump(mode="json", exclude_defaults=True) for entry in entries]
         state = {"checkpoints": checkpoints, "sums": sums, "processes": group.processes}
         state |= {"early_stop": stopping, "audit": audit}
         return pack_recovery(Recovery(next_step, arrays, json.loads(json.dumps(state))), run_key)
@@ -303,7 +304,7 @@ def _log(training: Training, step: int, pace: Pace) -> None:
 def _check_finite(training: Training, losses: StepLosses, step: int, names: tuple[str, ...]) -> None:
     if math.isfinite(losses.total):
         return
-    last = training.saved[-1]["key"] if training.saved else "none yet"
+    last = training.saved[max(training.saved)].key if training.saved else "none yet"
     raise WorkFailed(
         f"the loss is {losses.total} at step {step + 1} (images: {', '.join(names)}); last checkpoint: {last}; "
         "a lower optimization.learning_rate often helps"

@@ -3,7 +3,7 @@
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components import progress
 from components.dataset.split import Split
@@ -11,13 +11,14 @@ from components.errors import WorkFailed
 from components.networks import processor
 from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
+from components.runs.checkpoints import CheckpointEntry, CheckpointIndex
 from components.runs.environment import Environment, this_environment
 from components.runs.record import RunRecord, load_run, note_environment
 from components.step_guard import TERMINATED
 from components.storage import keys
 from components.storage.client import Store
 from components.tracking.client import Tracker, open_run
-from components.tracking.delivery import carried
+from components.tracking.delivery import delivered_through_store
 from components.training.supervision.watchdog import Watchdog, step_timeout
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
     from components.training.supervision.watchdog import noticed_termination
 
     limit = step_timeout()
-    with noticed_termination() as stop, carried(store, run_key), tracker_of(record) as tracker:
+    with noticed_termination() as stop, delivered_through_store(store, run_key), tracker_of(record) as tracker:
         counts = {name: len(getattr(split, name)) for name in ("labeled", "unlabeled", "val")}
         manifest = store.uri(keys.dataset_manifest(record.dataset.digest))
         tracker.log_dataset(record.dataset.name, record.dataset.digest, manifest, counts)
@@ -56,16 +57,17 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
         first = 0 if recovery is None else restore(training, recovery)
         if first:
             progress.say("train", f"going on from step {first} of {training.plan.steps}")
-        checkpoints, stopped = [], ""
+        stopped = ""
         try:
             with Watchdog(limit, stacks) as watchdog:
-                checkpoints = fit(training, first, stop=stop, watchdog=watchdog)
+                fit(training, first, stop=stop, watchdog=watchdog)
         except Preempted as preempted:
             stopped = str(preempted)
         _finish_uploads(training.uploads, stop, stopped)
     if training.group.leads:
-        described = [_described(store, entry) for entry in checkpoints]
-        store.put_json(keys.checkpoint_index(run_key), {"run_key": run_key, "checkpoints": described})
+        entries = tuple(_stored(store, entry) for _, entry in sorted(training.saved.items()))
+        index = CheckpointIndex(run_key=run_key, checkpoints=entries)
+        store.put_json(keys.checkpoint_index(run_key), index.model_dump(mode="json"))
         remove_recovery(store, run_key)
 
 
@@ -94,16 +96,14 @@ def _environment(group: "Group") -> Environment:
     return this_environment(processes=group.processes, device=paddle.device.get_device())
 
 
-def _described(store: Store, entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry with size and sha256, which those lack that were delivered by a later training."""
-    if "sha256" in entry:
+def _stored(store: Store, entry: CheckpointEntry) -> CheckpointEntry:
+    """Return the entry with size and sha256, which a recovery of an earlier version may lack. Raises WorkFailed."""
+    if entry.sha256:
         return entry
-    stored = store.stat(entry["key"])
-    if stored is None:
-        raise WorkFailed(
-            f"checkpoint {store.uri(entry['key'])} never arrived: remove the run's recovery to train again"
-        )
-    return {**entry, "sha256": stored.sha256, "size": stored.size}
+    found = store.stat(entry.key)
+    if found is None:
+        raise WorkFailed(f"checkpoint {store.uri(entry.key)} never arrived: remove the run's recovery to train again")
+    return entry.model_copy(update={"sha256": found.sha256, "size": found.size})
 
 
 def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Recipe, tracker: Tracker) -> "Training":

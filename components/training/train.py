@@ -1,10 +1,8 @@
 """The train step of the pipeline: find the run's state in the store, and bring it to its end."""
 
-from typing import Any
-
 from components import progress
 from components.errors import UserError
-from components.runs.checkpoints import finished_index
+from components.runs.checkpoints import CheckpointIndex, finished_index
 from components.storage import keys
 from components.storage.client import open_store
 from components.storage.lease import Lease
@@ -17,7 +15,7 @@ from components.training.supervision.supervisor import supervise
 
 def train(
     run_key: str, processes: int = 1, *, gpus: int = 0, nodes: int = 1, pods: Pods | None = None
-) -> dict[str, Any]:
+) -> CheckpointIndex:
     """Train the run `run_key`, or find it trained; returns the index of its checkpoints.
 
     A run that was stopped goes on from its newest recovery, and one whose processes die is started again. Ends the
@@ -31,7 +29,7 @@ def train(
     store = open_store()
     index = finished_index(store, run_key)
     if index is not None:
-        progress.say("train", f"done before: {len(index['checkpoints'])} checkpoints")
+        progress.say("train", f"done before: {len(index.checkpoints)} checkpoints")
         return index
     holder = {"run": run_key}
     if nodes > 1:

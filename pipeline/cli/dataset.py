@@ -13,7 +13,7 @@ import click
 from components import progress
 from components.errors import UserError, WorkFailed
 from pipeline.cli.options import complete_file, quiet_option
-from pipeline.cli.signals import BEGINS_AGAIN, when_stopped
+from pipeline.cli.signals import RESTARTS, on_interrupt
 
 if TYPE_CHECKING:
     from components.dataset.check.findings import CheckReport
@@ -44,7 +44,7 @@ def dataset() -> None:
 @click.option("--stratify", is_flag=True, help="Look at splits that rank images by class (split.stratify).")
 @click.option("--group-by", default="", help="Look at splits by sequence (split.group_by).")
 @quiet_option
-@when_stopped("nothing is left half done; the same command begins again, and goes on with a download where it was")
+@on_interrupt("nothing is left half done; the same command begins again, and goes on with a download where it was")
 def check(
     sources: tuple[str, ...],
     sha256: str,
@@ -69,14 +69,14 @@ def check(
       cps dataset check photos.tar --json | jq -r '.findings[].title'
     """
     from components.dataset.check.inspect import inspect_dataset
-    from components.dataset.sources.address import shown
+    from components.dataset.sources.address import redacted
     from components.recipes.loader import load_recipe
 
     overrides = {"split.stratify": stratify, "split.group_by": group_by}
     settings = load_recipe("demo", overrides).split
     with _layout(_joined(sources), sha256, pools) as layout:
         with _progress() as advance:
-            source = " ".join(map(shown, sources))
+            source = " ".join(map(redacted, sources))
             report = inspect_dataset(layout, seed=seed, settings=settings, source=source, on_progress=advance)
         if output:
             from components.dataset.check.page import render_check
@@ -100,7 +100,7 @@ def check(
 @click.option("--height", default=128, show_default=True, type=click.IntRange(32, 4096), help="Pixels.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another one gives other streets.")
 @quiet_option
-@when_stopped(BEGINS_AGAIN)
+@on_interrupt(RESTARTS)
 def scenes(folder: Path, unlabeled: int, **counts: int) -> None:
     """Draw street scenes into a new FOLDER, as one's own photographs would lie there: images/, labels/, classes.json.
 
@@ -149,7 +149,7 @@ def _lines(report: "CheckReport") -> Iterator[str]:
 @contextmanager
 def _layout(source: str, sha256: str, pools: str) -> "Iterator[Layout]":
     """The dataset of a source, as a run would store it; what is unpacked lasts as long as this."""
-    from components.dataset.prepare import gathered
+    from components.dataset.prepare import opened_layout
     from components.dataset.sources.address import check_source, parse_sources
     from components.files import default_cache, scratch_folder, work_folder
     from pipeline.local.environment import open_store
@@ -161,7 +161,7 @@ def _layout(source: str, sha256: str, pools: str) -> "Iterator[Layout]":
     downloads = default_cache() / "downloads"
     with (
         scratch_folder(work_folder()) as scratch,
-        gathered(source, sha256, store, scratch, downloads, pools) as layout,
+        opened_layout(source, sha256, store, scratch, downloads, pools) as layout,
     ):
         yield layout
 

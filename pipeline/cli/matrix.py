@@ -15,7 +15,7 @@ from components import progress
 from components.errors import UserError
 from pipeline.cli.options import quiet_option
 from pipeline.cli.run import run
-from pipeline.cli.signals import GOES_ON, when_stopped
+from pipeline.cli.signals import RESUMES, on_interrupt
 from pipeline.cli.submit import place_options, prepared
 from pipeline.parameters import parse_settings, pipeline_parameters
 
@@ -124,7 +124,7 @@ def _check_baseline(recipe: str, settings: tuple[str, ...]) -> None:
         raise UserError("--baseline compares with cps.weight=0, which the settings give already: leave one of them out")
 
 
-@when_stopped(GOES_ON)
+@on_interrupt(RESUMES)
 def _on_this_machine(cells: "list[Cell]", options: dict[str, Any], announce: _Announce) -> _Done:
     """One run after the other."""
     from pipeline.cli.progress import display

@@ -9,7 +9,7 @@ import click
 from components.errors import UserError, WorkFailed
 from pipeline.cli.options import quiet_option
 from pipeline.cli.run import run
-from pipeline.cli.signals import when_stopped
+from pipeline.cli.signals import on_interrupt
 from pipeline.parameters import pipeline_parameters
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 @click.option("--pod", is_flag=True, help="Memory, /dev/shm and hours as the compiled training step has them.")
 @click.option("--json", "as_json", is_flag=True, help="All of it as JSON on standard output.")
 @quiet_option
-@when_stopped("a plan keeps nothing, and the same command begins again")
+@on_interrupt("a plan keeps nothing, and the same command begins again")
 def plan(
     dataset: str,
     ratio: str,

@@ -10,7 +10,7 @@ import click
 
 from components.errors import UserError, WorkFailed
 from pipeline.cli.options import quiet_option
-from pipeline.cli.signals import GOES_ON, when_stopped
+from pipeline.cli.signals import RESUMES, on_interrupt
 
 if TYPE_CHECKING:
     from components.runs.record import RunRecord
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--processes", default=0, type=click.IntRange(0), help="Training processes.  [default: as then]")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @quiet_option
-@when_stopped(GOES_ON)
+@on_interrupt(RESUMES)
 def reproduce(
     run: str, check: bool, dataset: str, pools: str, backbones: tuple[Path, ...], processes: int, as_json: bool
 ) -> None:

@@ -10,7 +10,7 @@ import click
 
 from components.errors import UserError
 from pipeline.cli.options import complete_file, quiet_option
-from pipeline.cli.signals import BEGINS_AGAIN, GOES_ON, when_stopped
+from pipeline.cli.signals import RESTARTS, RESUMES, on_interrupt
 from pipeline.local.environment import open_store
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ def compare(dataset: str, limit: int, as_json: bool) -> None:
       cps compare --dataset camvid --json | jq '.[0]'
     """
     from components.tracking.compare import compare_runs
-    from components.tracking.delivery import deliver_waiting
+    from components.tracking.delivery import deliver_spooled
     from pipeline.cli.tables import print_comparison
     from pipeline.local.environment import tracking_environment
 
     environment = tracking_environment()
     address = environment["MLFLOW_TRACKING_URI"]
-    deliver_waiting(address, environment)
+    deliver_spooled(address, environment)
     rows = compare_runs(address, dataset=dataset, limit=limit)
     if as_json:
         click.echo(json.dumps([row.as_dict() for row in rows], indent=2))
@@ -91,7 +91,7 @@ def list_weights(as_json: bool) -> None:
     help="As stored, or made for onnxruntime, for Paddle, or for numpy.",
 )
 @click.option("--branch", type=click.Choice(["left", "right"]), help="One network, where the average of both won.")
-@when_stopped(BEGINS_AGAIN)
+@on_interrupt(RESTARTS)
 def pull(run: str, output: Path | None, form: str, branch: str | None) -> None:
     """Download a run's best weights, verified by sha256; the file appears whole or not at all.
 
@@ -185,7 +185,7 @@ def link(run: str, expires: str) -> None:
 )
 @click.option("--bf16", is_flag=True, help="Allow bfloat16, where the processor has it: faster, and not exact.")
 @quiet_option
-@when_stopped(GOES_ON)
+@on_interrupt(RESUMES)
 def predict(
     images: tuple[str, ...],
     source: str,
@@ -279,7 +279,7 @@ def _weights_file(source: str) -> Path:
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @quiet_option
-@when_stopped(GOES_ON)
+@on_interrupt(RESUMES)
 def label_next(run: str, count: int, output: Path, as_json: bool) -> None:
     """Suggest which of a run's unlabelled images to label next, most useful first.
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline.cli.options import complete_file, complete_recipe, quiet_option
-from pipeline.cli.signals import GOES_ON, when_stopped
+from pipeline.cli.signals import RESUMES, on_interrupt
 from pipeline.parameters import pipeline_parameters
 
 
@@ -64,7 +64,7 @@ from pipeline.parameters import pipeline_parameters
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @quiet_option
 @click.pass_context
-@when_stopped(GOES_ON)
+@on_interrupt(RESUMES)
 def run(
     context: click.Context,
     /,
@@ -155,5 +155,5 @@ def _resumed(name: str, home: Path, environment: dict[str, str], given: dict[str
 def ending(exit_code: int, failure: str, log: Path) -> str:
     """What is said of a pipeline that did not end well."""
     if exit_code > 128:
-        return f"cps: stopped; {GOES_ON}"
+        return f"cps: stopped; {RESUMES}"
     return f"cps: error: {failure or 'the pipeline ended without saying why'} (log: {log})"

@@ -21,14 +21,14 @@ def up(s3_port: int | None, mlflow_port: int | None, export: bool) -> None:
     """
     import shlex
 
-    from components.tracking.delivery import deliver_waiting
+    from components.tracking.delivery import deliver_spooled
     from pipeline.local.environment import state_home
     from pipeline.local.services import services_up, wait_tracking
 
     home = state_home()
     endpoints = services_up(home, s3_port=s3_port, mlflow_port=mlflow_port)
     wait_tracking(home)
-    deliver_waiting(endpoints.mlflow, endpoints.environment)
+    deliver_spooled(endpoints.mlflow, endpoints.environment)
     if export:
         for name, value in endpoints.environment.items():
             click.echo(f"export {name}={shlex.quote(value)}")

@@ -14,11 +14,11 @@ from components.step_guard import TERMINATED
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-GOES_ON = "the same command goes on where this one was"
-BEGINS_AGAIN = "nothing was written, and the same command begins again"
+RESUMES = "the same command goes on where this one was"
+RESTARTS = "nothing was written, and the same command begins again"
 
 
-def when_stopped(text: str) -> Callable[[_Command], _Command]:
+def on_interrupt(text: str) -> Callable[[_Command], _Command]:
     """Have a command that Ctrl-C or SIGTERM stops put away what it has open, and say `text`: how to go on, and what
     became of the work."""
 

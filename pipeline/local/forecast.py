@@ -20,7 +20,7 @@ from components.dataset.stored.shared_images import FREE_SHARE
 from components.errors import UserError, WorkFailed
 from components.files import default_cache
 from components.progress import EVENTS_VARIABLE
-from components.runs.planning import PlannedRun, planned_run
+from components.runs.planning import PlannedRun, plan_run
 from components.step_guard import USERS_MISTAKE
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
@@ -78,7 +78,7 @@ def probe(parameters: Mapping[str, Any], steps: int) -> tuple[PlannedRun, dict[s
         with _dataset(parameters, folder) as (digest, services):
             store = Store(settings_from_environment(services))
             names = ("labeled_ratio", "recipe", "seed", "epochs", "batch_size")
-            run = planned_run(
+            run = plan_run(
                 store, digest, overrides_json=parameters["overrides"], **{name: parameters[name] for name in names}
             )
             (folder / "run.json").write_text(run.record().model_dump_json())

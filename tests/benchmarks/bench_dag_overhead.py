@@ -32,11 +32,11 @@ SCENES = "scenes:train=16,val=2,width=128,height=64,seed=0"
 DIRECT = """
 import json, sys
 from pathlib import Path
-from components.runs.steps import prepare_dataset, split_step
+from components.runs.steps import prepare_dataset, split_labels_step
 run, source, folder = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 run["overrides_json"] = run.pop("overrides")
 digest = prepare_dataset(source=source, sha256="", **run)["digest"]
-key = split_step(dataset_digest=digest, job_id="job", **run)
+key = split_labels_step(dataset_digest=digest, job_id="job", **run)
 from components.training.train import train
 train(key, 1)
 from components.evaluation.publish import evaluate_step, select_step

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from components.networks import processor
 from components.recipes.loader import parse_recipe
 from components.runs.record import load_run
-from components.runs.steps import prepare_dataset, split_step
+from components.runs.steps import prepare_dataset, split_labels_step
 from components.storage.client import open_store
 from pipeline.local.services import services_down, services_up, wait_tracking
 
@@ -43,7 +43,7 @@ def camvid_training() -> Iterator["Training"]:
             wait_tracking(home)
             source = str(Path(os.environ["CPS_TEST_DATA"]) / "camvid")
             dataset = prepare_dataset(source=source, sha256="", **parameters)
-            run_key = split_step(dataset_digest=dataset["digest"], job_id="", **parameters)
+            run_key = split_labels_step(dataset_digest=dataset["digest"], job_id="", **parameters)
             processor.prepare(networks=2)
             from components.training import process
 

@@ -31,7 +31,7 @@ TALLEST = 16000
 SMALL_RUN = """
 import sys
 from pathlib import Path
-from components.runs.steps import prepare_dataset, split_step
+from components.runs.steps import prepare_dataset, split_labels_step
 from components.evaluation.publish import evaluate_step, select_step
 from components.labeling.label_next import label_next
 from components.prediction.predict import predict_step
@@ -40,7 +40,7 @@ from components.training.train import train
 
 settings = {"labeled_ratio": "1/2", "recipe": "demo", "overrides_json": "{}", "seed": 0, "epochs": 2, "batch_size": 2}
 dataset = prepare_dataset("scenes:train=16,val=6,width=192,height=96,seed=0", "", **settings)
-run_key = split_step(dataset_digest=dataset["digest"], job_id="", **settings)
+run_key = split_labels_step(dataset_digest=dataset["digest"], job_id="", **settings)
 train(run_key, 1)
 evaluate_step(run_key, "0/1")
 select_step(run_key, "report.html", "summary.md")

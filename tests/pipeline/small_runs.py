@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components.runs.steps import prepare_dataset, split_step
+from components.runs.steps import prepare_dataset, split_labels_step
 
 ROOT = Path(__file__).parents[2]
 SCENES = "scenes:train=8,val=2,width=256,height=128"
@@ -22,7 +22,7 @@ def make_run(dataset: str = SCENES, **others) -> str:
         **others,
     }
     prepared = prepare_dataset(source=dataset, sha256="", **parameters)
-    return split_step(dataset_digest=prepared["digest"], job_id="", **parameters)
+    return split_labels_step(dataset_digest=prepared["digest"], job_id="", **parameters)
 
 
 def cps(*arguments: str, folder: Path, environment: dict[str, str], tracker: str) -> "subprocess.CompletedProcess[str]":

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kfp_server import KfpServer
 
-from components.runs.steps import prepare_dataset, split_step
+from components.runs.steps import prepare_dataset, split_labels_step
 from components.storage import keys
 from components.storage.client import Store
 from pipeline.cli.main import _run
@@ -36,7 +36,7 @@ class Pipelines:
         names = ("labeled_ratio", "seed", "recipe", "epochs", "batch_size")
         own = {name: parameters[name] for name in names} | {"overrides_json": parameters["overrides"]}
         stored = prepare_dataset(source=parameters["dataset"], sha256="", **own)
-        run_key = split_step(dataset_digest=stored["digest"], job_id=run_id, **own)
+        run_key = split_labels_step(dataset_digest=stored["digest"], job_id=run_id, **own)
         baseline = json.loads(parameters["overrides"]).get("cps.weight") == 0
         self.store.put_json(keys.run(run_key, "result.json"), result(own, stored, 0.5 if baseline else 0.53))
 

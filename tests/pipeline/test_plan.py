@@ -158,11 +158,11 @@ def test_the_forecast_is_what_the_training_then_does(store, run_key, store_envir
     told = json.loads(ended.stdout)
     assert (told["run_key"], told["fits"]) == (run_key, False)
     training = told["probe"]["training"]
-    checkpoints = train(run_key)["checkpoints"]
-    assert training["steps"] == checkpoints[-1]["step"]
+    checkpoints = train(run_key).checkpoints
+    assert training["steps"] == checkpoints[-1].step
     assert training["checkpoints"] == len(checkpoints)
     # The files say their epoch and step, in as many digits as these have.
-    assert training["checkpoint_bytes"] == pytest.approx(checkpoints[-1]["size"], rel=0.05)
+    assert training["checkpoint_bytes"] == pytest.approx(checkpoints[-1].size, rel=0.05)
     assert training["recovery_bytes"] > training["checkpoint_bytes"], "weights, and the optimizers' momentum"
     assert training["step_seconds"] > 0
     assert told["probe"]["evaluation"]["images"] == 2

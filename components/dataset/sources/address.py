@@ -49,7 +49,7 @@ def source_name(source: str) -> str:
     return path.rstrip("/").rsplit("/", 1)[-1]
 
 
-def shown(source: str) -> str:
+def redacted(source: str) -> str:
     """As it may be logged: what follows a `?` may be a signature that lets anyone in."""
     return source.partition("?")[0].partition("#")[0] if source.startswith(("http://", "https://")) else source
 
@@ -125,9 +125,11 @@ def _check_url(source: str) -> None:
         )
     secret = next((name for name, _ in parse_qsl(parts.query) if name.lower() in _SECRETS), None)
     if secret:
-        raise UserError(f"dataset {shown(source)} has {secret!r} in its address: take it out, set CPS_DOWNLOAD_TOKEN")
+        raise UserError(
+            f"dataset {redacted(source)} has {secret!r} in its address: take it out, set CPS_DOWNLOAD_TOKEN"
+        )
     if not parts.hostname or not parts.path.strip("/") or re.search(r"\s", source):
-        raise UserError(f"dataset {shown(source)!r} is not a URL of a file: write https://host/path/archive.tar")
+        raise UserError(f"dataset {redacted(source)!r} is not a URL of a file: write https://host/path/archive.tar")
 
 
 def _split(source: str) -> SplitResult:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from components.dataset.sources.address import Source, is_url, shown, source_name
+from components.dataset.sources.address import Source, is_url, redacted, source_name
 from components.dataset.sources.credentials import Credentials
 from components.dataset.sources.download import Remote, download, forget
 from components.errors import UserError
@@ -72,10 +72,10 @@ def _verified(source: Source, path: Path) -> str:
     size = path.stat().st_size
     if source.sha256 and found != source.sha256:
         raise UserError(
-            f"{shown(source.text)} has sha256 {found}, and not {source.sha256}: correct it, or fetch the file again"
+            f"{redacted(source.text)} has sha256 {found}, and not {source.sha256}: correct it, or fetch the file again"
         )
     if source.size and size != source.size:
-        raise UserError(f"{shown(source.text)} has {size} bytes, and not {source.size}: correct one of them")
+        raise UserError(f"{redacted(source.text)} has {size} bytes, and not {source.size}: correct one of them")
     return found
 
 
@@ -84,7 +84,7 @@ def _address(source: Source, credentials: Credentials | None) -> Remote:
         return credentials.header(url) if credentials else ""
 
     url = quote(source.text, safe="%/:=&?~#+!$,;'@()*[]")
-    return Remote(shown(source.text), lambda: url, authorization, sha256=source.sha256, size=source.size)
+    return Remote(redacted(source.text), lambda: url, authorization, sha256=source.sha256, size=source.size)
 
 
 def _object(source: Source, store: "Store | None") -> Remote:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from components.dataset.check.inspect import inspect_dataset
-from components.dataset.prepare import gathered, prepare
+from components.dataset.prepare import opened_layout, prepare
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
 from components.storage.client import Store
@@ -48,7 +48,7 @@ def refusal(folder: Path, store: Store, *, stored: int = 0) -> str:
     assert "\n" not in str(error.value)
     assert len(store.list("datasets/")) == stored
     # The check names the same, and does not stop at the first.
-    with gathered(str(folder), "", None, folder.parent / "scratch", folder.parent / "downloads") as layout:
+    with opened_layout(str(folder), "", None, folder.parent / "scratch", folder.parent / "downloads") as layout:
         assert inspect_dataset(layout).verdict == "fatal"
     return str(error.value)
 

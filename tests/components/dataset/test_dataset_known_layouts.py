@@ -18,7 +18,7 @@ from components.dataset.layouts import read_layout, unused, with_pools
 from components.dataset.layouts.camvid import CAMVID_COLORS
 from components.dataset.layouts.camvid import _part as frame_part
 from components.dataset.manifest import Sample
-from components.dataset.prepare import gathered, prepare
+from components.dataset.prepare import opened_layout, prepare
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
 from components.storage.client import Store
@@ -131,7 +131,7 @@ def test_a_check_names_every_label_that_cannot_be_mapped(cityscapes: Path, tmp_p
     label(cityscapes / bremen, [7, 34, 200])
     (cityscapes / aachen).write_bytes(b"no picture at all")
     (tmp_path / "scratch").mkdir()
-    with gathered(str(cityscapes), "", None, tmp_path / "scratch", tmp_path) as layout:
+    with opened_layout(str(cityscapes), "", None, tmp_path / "scratch", tmp_path) as layout:
         report = inspect_dataset(layout)
         page = render_check(report)
     fatal = [(finding.kind, [item.text for item in finding.items]) for finding in report.findings[:2]]

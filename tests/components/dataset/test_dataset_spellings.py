@@ -14,7 +14,7 @@ from PIL import Image
 from components.dataset.check.inspect import inspect_dataset
 from components.dataset.layouts import Layout, account_lines, read_layout, unused
 from components.dataset.layouts.names import image_stems, is_named_like_a_part, label_stems, part_of, role_of
-from components.dataset.prepare import gathered
+from components.dataset.prepare import opened_layout
 from components.errors import UserError
 from tests.components.dataset.scenes_on_disk import (
     PAINT,
@@ -42,7 +42,7 @@ def refusal(folder: Path) -> str:
 
 
 def fatal(folder: Path) -> list[str]:
-    with gathered(str(folder), "", None, folder.parent / "scratch", folder.parent / "downloads") as layout:
+    with opened_layout(str(folder), "", None, folder.parent / "scratch", folder.parent / "downloads") as layout:
         return [item.text for each in inspect_dataset(layout).findings if each.level == "fatal" for item in each.items]
 
 

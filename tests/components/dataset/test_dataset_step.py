@@ -17,7 +17,7 @@ from components.errors import UserError, WorkFailed
 from components.recipes import load_recipe
 from components.runs.record import load_run
 from components.runs.request import validate_parameters
-from components.runs.steps import prepare_dataset, split_step
+from components.runs.steps import prepare_dataset, split_labels_step
 from components.storage import keys
 from components.storage.client import MissingObject, Store
 
@@ -109,7 +109,7 @@ def test_from_folder_to_run(make_dataset: MakeDataset, store: Store) -> None:
     assert {name: dataset[name] for name in ("name", "layout", "class_names", "train", "val", "unlabeled")} == {
         "name": "tiny", "layout": "lists", "class_names": ["road", "sky", "car"], "train": 8, "val": 2, "unlabeled": 0,
     }  # fmt: skip
-    key = split_step(dataset["digest"], "2/8", 5, "demo", "{}", 0, BATCH, "job-1")
+    key = split_labels_step(dataset["digest"], "2/8", 5, "demo", "{}", 0, BATCH, "job-1")
     record, split = load_run(store, key)
     assert key.startswith("demo-1-4-s5-")
     assert len(key) == len("demo-1-4-s5-") + 12
@@ -124,16 +124,16 @@ def test_from_folder_to_run(make_dataset: MakeDataset, store: Store) -> None:
 @pytest.mark.usefixtures("store_environment")
 def test_the_same_submission_finds_the_same_run(make_dataset: MakeDataset, store: Store) -> None:
     digest = prepared(make_dataset())["digest"]
-    key = split_step(digest, "1/4", 0, "demo", "{}", 0, BATCH, "a")
+    key = split_labels_step(digest, "1/4", 0, "demo", "{}", 0, BATCH, "a")
     first = store.get_bytes(keys.run(key, "run.json"))
     epochs = load_recipe("demo").training.epochs
-    assert split_step(digest, "2/8", 0, "demo", "", epochs, BATCH, "b") == key
+    assert split_labels_step(digest, "2/8", 0, "demo", "", epochs, BATCH, "b") == key
     assert store.get_bytes(keys.run(key, "run.json")) == first
     others = {
-        split_step(digest, "1/2", 0, "demo", "{}", 0, BATCH, ""),
-        split_step(digest, "1/4", 1, "demo", "{}", 0, BATCH, ""),
-        split_step(digest, "1/4", 0, "demo", "{}", epochs + 1, BATCH, ""),
-        split_step(digest, "1/4", 0, "demo", '{"cps.weight": 0.5}', 0, BATCH, ""),
+        split_labels_step(digest, "1/2", 0, "demo", "{}", 0, BATCH, ""),
+        split_labels_step(digest, "1/4", 1, "demo", "{}", 0, BATCH, ""),
+        split_labels_step(digest, "1/4", 0, "demo", "{}", epochs + 1, BATCH, ""),
+        split_labels_step(digest, "1/4", 0, "demo", '{"cps.weight": 0.5}', 0, BATCH, ""),
     }
     assert len(others | {key}) == 5
 
@@ -182,7 +182,7 @@ def test_a_batch_that_is_larger_than_the_dataset_is_refused(make_dataset: MakeDa
 @pytest.mark.usefixtures("store_environment")
 def test_a_dataset_or_run_that_is_not_there_is_named(store: Store) -> None:
     with pytest.raises(WorkFailed, match=f"no dataset at {store.uri(keys.dataset_manifest('0' * 64))}"):
-        split_step("0" * 64, "1/4", 0, "demo", "{}", 0, 0, "")
+        split_labels_step("0" * 64, "1/4", 0, "demo", "{}", 0, 0, "")
     with pytest.raises(MissingObject, match=r"runs/none/run\.json"):
         load_run(store, "none")
 
@@ -190,8 +190,8 @@ def test_a_dataset_or_run_that_is_not_there_is_named(store: Store) -> None:
 @pytest.mark.usefixtures("store_environment")
 def test_a_split_of_another_run_is_refused(make_dataset: MakeDataset, store: Store) -> None:
     digest = prepared(make_dataset())["digest"]
-    first = split_step(digest, "1/4", 0, "demo", "{}", 0, BATCH, "")
-    second = split_step(digest, "1/4", 1, "demo", "{}", 0, BATCH, "")
+    first = split_labels_step(digest, "1/4", 0, "demo", "{}", 0, BATCH, "")
+    second = split_labels_step(digest, "1/4", 1, "demo", "{}", 0, BATCH, "")
     store.put_json(keys.run(first, "split.json"), store.get_json(keys.run(second, "split.json")))
     with pytest.raises(WorkFailed, match=f"is not the split of run {first}: fingerprints differ"):
         load_run(store, first)
@@ -219,10 +219,10 @@ def test_a_stratified_split_knows_the_labels_classes(
     stratify = '{"split.stratify": true}'
     digest = prepared(folder, overrides=stratify)["digest"]
     capsys.readouterr()
-    _, split = load_run(store, split_step(digest, "1/4", 0, "demo", "{}", 0, 0, ""))
+    _, split = load_run(store, split_labels_step(digest, "1/4", 0, "demo", "{}", 0, 0, ""))
     assert [s.image for s in split.labeled] == [s.image for s in plain.labeled]
     assert "warning: at ratio 1/4 no labelled image shows car; split.stratify=true ranks by" in capsys.readouterr().err
-    key = split_step(digest, "1/4", 0, "demo", stratify, 0, 0, "")
+    key = split_labels_step(digest, "1/4", 0, "demo", stratify, 0, 0, "")
     record, split = load_run(store, key)
     assert (record.settings["split"]["stratify"], len(split.labeled)) == (True, 4)
     assert rare in {s.label for s in split.labeled}
@@ -230,12 +230,12 @@ def test_a_stratified_split_knows_the_labels_classes(
     # A dataset that an earlier version stored: the labels are read now, and give the same split.
     written = store.get_json(keys.dataset_label_classes(digest))
     store.remove(keys.dataset_label_classes(digest))
-    assert split_step(digest, "1/4", 0, "demo", stratify, 0, 0, "") == key
+    assert split_labels_step(digest, "1/4", 0, "demo", stratify, 0, 0, "") == key
     training = {s.label for s in split.labeled} | {str(name).replace("images", "labels") for name in split.unlabeled}
     assert store.get_json(keys.dataset_label_classes(digest)) == {n: written[n] for n in written if n in training}
     store.put_json(keys.dataset_label_classes(digest), {})
     with pytest.raises(WorkFailed, match=r"label-classes\.json does not have every training label"):
-        split_step(digest, "1/4", 0, "demo", stratify, 0, 0, "")
+        split_labels_step(digest, "1/4", 0, "demo", stratify, 0, 0, "")
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -252,5 +252,5 @@ def test_the_first_steps_need_no_more_than_the_data_image_has() -> None:
 @pytest.mark.usefixtures("store_environment")
 def test_camvid_at_an_eighth_has_46_labels(camvid: Path, store: Store) -> None:
     dataset = prepared(camvid, "1/8")
-    _, split = load_run(store, split_step(dataset["digest"], "1/8", 0, "demo", "{}", 0, 0, ""))
+    _, split = load_run(store, split_labels_step(dataset["digest"], "1/8", 0, "demo", "{}", 0, 0, ""))
     assert (len(split.labeled), len(split.unlabeled), len(split.val)) == (46, 321, 101)

@@ -48,7 +48,10 @@ def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, sto
     result["report"] = {"uri": "s3://cps/report.html"}
     page = tmp_path / "report.html"
     page.write_text("<!doctype html>")
-    entries = [CheckpointEntry(item.epoch, item.step, f"epoch-{item.epoch}", item.checkpoint_sha256) for item in scores]
+    entries = [
+        CheckpointEntry(epoch=item.epoch, step=item.step, key=f"epoch-{item.epoch}", sha256=item.checkpoint_sha256)
+        for item in scores
+    ]
     with open_run(RECORD.run_key, "streets", {"seed": 0}) as tracker:
         publish(result, entries, store, tracker, page)
         assert tracker.finish()

@@ -16,7 +16,7 @@ from components.storage.client import Store
 from components.tracking import client as tracking_client
 from components.tracking import delivery, spool
 from components.tracking.client import open_run
-from components.tracking.delivery import carried, deliver_waiting
+from components.tracking.delivery import deliver_spooled, delivered_through_store
 from components.tracking.server import EMBEDDED_VARIABLE, without_login
 from components.tracking.spool import Spool, run_folder, spool_files, spool_root
 
@@ -117,11 +117,11 @@ def test_another_command_delivers_it_with_its_status_and_its_times(
     [path] = spool_files(run_folder(RUN))
     logged = json.loads(path.read_text().splitlines()[1])["points"][0][3]
     assert not open_run(RUN, "scenes", {}).finish("FAILED", timeout=0)  # the exit handler, in another process
-    deliver_waiting(tracking_uri)
+    deliver_spooled(tracking_uri)
     assert f"what waits for it is kept in {spool_root()}" in capsys.readouterr().err
 
     line.cut = False
-    deliver_waiting(tracking_uri)
+    deliver_spooled(tracking_uri)
     assert f"[tracking] MLflow has what had waited on disk of {RUN}" in capsys.readouterr().err
     run = the_run(client)
     assert run.info.status == "FAILED"
@@ -132,7 +132,7 @@ def test_another_command_delivers_it_with_its_status_and_its_times(
     assert history(client, "mIoU") == [(1, 0.5)]
     assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["report.html"]
     assert list(spool_root().iterdir()) == []
-    deliver_waiting(tracking_uri)
+    deliver_spooled(tracking_uri)
     assert capsys.readouterr().err == ""
 
 
@@ -144,7 +144,7 @@ def test_what_is_delivered_late_does_not_open_a_finished_run_again(line: Line, c
     run_folder(RUN).mkdir(exist_ok=True)
     for path in left:
         path.rename(run_folder(RUN) / path.name)
-    deliver_waiting(tracking_uri)
+    deliver_spooled(tracking_uri)
     assert the_run(client).info.status == "FINISHED"
     assert sorted(history(client, "loss")) == [(step, step / 4) for step in range(1, 6)]
 
@@ -157,7 +157,7 @@ def test_a_killed_process_loses_nothing(line: Line, client: Any) -> None:
     [path] = spool_files(run_folder(RUN))
     address = os.environ["MLFLOW_TRACKING_URI"]
     path.write_text(path.read_text().replace("http://127.0.0.1:9", address) + '{"kind": "metrics", "poi')
-    deliver_waiting(address)
+    deliver_spooled(address)
     assert history(client, "loss") == [(step, 1 / step) for step in range(1, 2001)]
     assert not path.exists()
 
@@ -174,7 +174,7 @@ def test_what_is_for_another_server_stays_and_is_named(
     assert history(client, "loss") == [(4, 1.0), (5, 1.25)]
     assert spool_files(run_folder(RUN)) == [path]
     capsys.readouterr()
-    deliver_waiting(here)
+    deliver_spooled(here)
     assert capsys.readouterr().err == f"[tracking] what waits in {spool_root()} is for MLflow at http://elsewhere\n"
 
 
@@ -187,11 +187,11 @@ def test_the_embedded_server_is_the_same_at_another_port(
             patch.setenv(name, value)
         assert not log(1, 3).close(timeout=0)
     line.cut = False
-    deliver_waiting(tracking_uri, {EMBEDDED_VARIABLE: f"{tracking_uri} /another home"})
-    deliver_waiting(tracking_uri, before)  # of another address, so not of this server
+    deliver_spooled(tracking_uri, {EMBEDDED_VARIABLE: f"{tracking_uri} /another home"})
+    deliver_spooled(tracking_uri, before)  # of another address, so not of this server
     assert len(spool_files(run_folder(RUN))) == 1
     assert capsys.readouterr().err.count("is for MLflow at http://127.0.0.1:5000") == 2
-    deliver_waiting(tracking_uri, {EMBEDDED_VARIABLE: f"{tracking_uri} /a home"})
+    deliver_spooled(tracking_uri, {EMBEDDED_VARIABLE: f"{tracking_uri} /a home"})
     assert history(client, "loss") == [(step, step / 4) for step in range(1, 4)]
     assert list(spool_root().iterdir()) == []
 
@@ -287,7 +287,7 @@ def test_what_another_version_wrote_is_named_and_kept(
     left = Spool.create(RUN, {"address": tracking_uri, "run": {"run_key": RUN, "unheard_of": 1}})
     left.close()
     left.release(keep=True)
-    deliver_waiting(tracking_uri)
+    deliver_spooled(tracking_uri)
     assert capsys.readouterr().err.startswith(f"[tracking] {left.path} is not of this version; it is kept")
     assert left.path.exists()
 
@@ -304,7 +304,7 @@ def test_a_step_in_a_pod_brings_what_another_pod_left(
     for pod, cut in enumerate((True, True, False)):
         line.cut = cut
         monkeypatch.setenv("CPS_CACHE", str(tmp_path / f"pod-{pod}"))
-        with carried(store, RUN):
+        with delivered_through_store(store, RUN):
             tracker = log(10 * pod + 1, 10 * pod + 10)
             assert tracker.close(timeout=0 if cut else 60) != cut
         waiting = [item.key for item in store.list(f"runs/{RUN}/mlflow/")]
@@ -315,7 +315,7 @@ def test_a_step_in_a_pod_brings_what_another_pod_left(
 def test_on_a_machine_the_disk_keeps_it(line: Line, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     assert line.cut
-    with carried(store, RUN):
+    with delivered_through_store(store, RUN):
         assert not log(1, 3).close(timeout=0)
     assert list(store.list("")) == []
     assert len(spool_files(run_folder(RUN))) == 1
@@ -345,7 +345,7 @@ def test_a_real_server_that_comes_late_and_goes_away_misses_nothing(
     assert not tracker.finish("FINISHED", timeout=1)
     tracking_server.start()
     tracking_server.wait()
-    deliver_waiting(tracking_server.address)
+    deliver_spooled(tracking_server.address)
     client = connect(tracking_server.address)
     run = the_run(client)
     assert run.info.status == "FINISHED"

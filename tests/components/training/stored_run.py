@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from components.runs.checkpoints import finished_index
-from components.runs.steps import prepare_dataset, split_step
+from components.runs.steps import prepare_dataset, split_labels_step
 from components.storage import keys
 from components.storage.client import Store
 from components.training.recovery import remove_recovery
@@ -41,7 +41,7 @@ def make_run(recipe: str = "demo", source: str = SCENES, **overrides: Any) -> st
         "batch_size": 0,
     }
     dataset = prepare_dataset(source=source, sha256="", **parameters)
-    return split_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
+    return split_labels_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
 
 
 @dataclass
@@ -85,7 +85,7 @@ class StoredRun:
     def digests(self) -> list[tuple[int, str]]:
         index = finished_index(self.store, self.run_key)
         assert index is not None
-        return [(entry["epoch"], entry["sha256"]) for entry in index["checkpoints"]]
+        return [(entry.epoch, entry.sha256) for entry in index.checkpoints]
 
     def forget(self) -> None:
         """As if it had never been trained."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from components.runs.checkpoints import finished_index
-from components.runs.steps import prepare_dataset, split_step
+from components.runs.steps import prepare_dataset, split_labels_step
 from components.storage import keys
 from components.training.loop import SETTLE_SECONDS
 from components.training.recovery import recovery_key, unplaced_key
@@ -49,7 +49,7 @@ def run_key(environment) -> str:  # noqa: ARG001 - the steps read it
         "batch_size": 0,
     }
     dataset = prepare_dataset(source="scenes:train=16,val=2,width=96,height=64", sha256="", **parameters)
-    return split_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
+    return split_labels_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
 
 
 def start(run_key: str, environment: dict[str, str], processes: int = 1) -> subprocess.Popen[str]:
@@ -98,7 +98,7 @@ def wait_for(store, key: str, process: subprocess.Popen[str]) -> None:
 def digests(store, run_key: str) -> list[tuple[int, str]]:
     index = finished_index(store, run_key)
     assert index is not None
-    return [(entry["epoch"], entry["sha256"]) for entry in index["checkpoints"]]
+    return [(entry.epoch, entry.sha256) for entry in index.checkpoints]
 
 
 def forget(store, run_key: str) -> None:
@@ -163,7 +163,7 @@ def test_an_early_stop_is_the_same_after_a_kill(store, environment):
     parameters = {"labeled_ratio": "1/4", "recipe": "demo", "seed": 3, "epochs": 0, "batch_size": 0}
     parameters["overrides_json"] = json.dumps({**json.loads(OVERRIDES), **EARLY})
     dataset = prepare_dataset(source="scenes:train=16,val=2,width=96,height=64", sha256="", **parameters)
-    run_key = split_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
+    run_key = split_labels_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
     code, text = finish(start(run_key, environment))
     assert code == 0, text
     undisturbed = digests(store, run_key)

@@ -325,13 +325,13 @@ def test_the_step_holds_the_runs_lease_in_the_jobs_name_and_finds_what_the_job_t
         until(lambda: api.get(JOBS, NAME))
         assert held_by(store, keys.run(RUN_KEY, "lease.json"))["trainjob"] == NAME
         checkpoint = store.put_bytes(keys.checkpoint(RUN_KEY, 2), b"weights")
-        entry = {"key": checkpoint.key, "size": checkpoint.size}
+        entry = {"epoch": 2, "step": 8, "key": checkpoint.key, "size": checkpoint.size}
         store.put_json(keys.checkpoint_index(RUN_KEY), {"run_key": RUN_KEY, "checkpoints": [entry]})
         api.end_job(NAME, "Complete")
 
     with meanwhile(cluster):
         index = step.train(RUN_KEY, nodes=2, pods=SMALL)
-    assert [entry["size"] for entry in index["checkpoints"]] == [len(b"weights")]
+    assert [entry.size for entry in index.checkpoints] == [len(b"weights")]
     assert held_by(store, keys.run(RUN_KEY, "lease.json")) is None
     with pytest.raises(UserError, match="nodes is 2: on this machine one node trains"):
         step.train("another-1-8-s3-0123456789ab", nodes=2)
