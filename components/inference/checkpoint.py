@@ -9,7 +9,7 @@ from pathlib import Path
 from components.contract import Class
 from components.errors import UserError, WorkFailed
 from components.inference.engine import AUTO, Engine, choose, open_engines
-from components.inference.paddle_engine import PADDLE, PREDICTOR, Weights
+from components.inference.paddle_engine import PADDLE, Weights
 from components.inference.sliding import Size
 from components.networks import processor
 
@@ -87,7 +87,7 @@ def open_checkpoint(path: Path, *, threads: int = 1, engine: str = AUTO, allow_b
     chosen = choose(engine, allow_bf16=allow_bf16)
     arrays, meta = read_file(path)
     description = read_description(meta, str(path))
-    if chosen in (PADDLE, PREDICTOR) and "paddle" not in sys.modules:
+    if chosen == PADDLE and "paddle" not in sys.modules:
         processor.prepare(networks=threads)
     states = {
         branch: {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

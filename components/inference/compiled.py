@@ -14,7 +14,7 @@ import numpy as np
 
 from components import progress
 from components.errors import WorkFailed
-from components.inference.paddle_engine import PADDLE, PREDICTOR, Floats, PaddleEngine, Weights
+from components.inference.paddle_engine import PADDLE, Floats, PaddleEngine, Weights
 from components.inference.sessions import Session, open_session
 from components.networks.processor import usable_cores
 
@@ -112,10 +112,6 @@ class CompiledNetworks:
         from components.networks.onnx_graph import fill
 
         weights = self._weights
-        if self.runtime == PREDICTOR:
-            from components.inference.predictor import PredictorSession
-
-            return PredictorSession(weights, branches, size)
         try:
             graph = skeleton(weights.structures[branches[0]], weights.num_classes, size)
         except WorkFailed as error:

@@ -9,14 +9,12 @@ from typing import Protocol
 
 from components.errors import UserError
 from components.inference.compiled import CompiledNetworks, Waiting
-from components.inference.paddle_engine import PADDLE, PREDICTOR, Floats, PaddleEngine, Weights
+from components.inference.paddle_engine import PADDLE, Floats, PaddleEngine, Weights
 from components.inference.sessions import RUNTIMES, installed_runtimes, why_not
 
 AUTO = "auto"
-ENGINES = (AUTO, PADDLE, PREDICTOR, *RUNTIMES)
+ENGINES = (AUTO, PADDLE, *RUNTIMES)
 """What a user may ask for. All but the bf16 ones compute in float32 and agree with eager Paddle to rounding."""
-
-
 EXACT = "exact"
 """What all of these are called where results are said or compared: which of them it was makes no difference."""
 

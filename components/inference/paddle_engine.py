@@ -11,7 +11,6 @@ Floats = NDArray[np.float32]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PADDLE = "paddle"
-PREDICTOR = "paddle-predictor"
 
 
 @dataclass(frozen=True)

@@ -180,8 +180,7 @@ def link(run: str, expires: str) -> None:
     "--engine",
     default="auto",
     show_default=True,
-    help="What runs the network: auto (the fastest exact one), paddle, paddle-predictor, onnxruntime, openvino, "
-    "openvino-bf16.",
+    help="What runs the network: auto (the fastest exact one), paddle, onnxruntime, openvino, openvino-bf16.",
 )
 @click.option("--bf16", is_flag=True, help="Allow bfloat16, where the processor has it: faster, and not exact.")
 @quiet_option

@@ -14,7 +14,7 @@ from components.errors import UserError, WorkFailed
 from components.inference import engine, exported, sessions
 from components.inference.compiled import CompiledNetworks
 from components.inference.engine import ENGINES, all_logits, choose, is_exact, open_engines
-from components.inference.paddle_engine import PREDICTOR, Weights
+from components.inference.paddle_engine import Weights
 from components.inference.sessions import RUNTIMES, why_not
 from components.networks.onnx_graph import fill
 from components.networks.structures import build
@@ -22,7 +22,7 @@ from components.networks.weights import state_arrays
 from tests.components.inference.colored_scenes import CLASSES, SIZE, scenes
 
 
-@pytest.mark.parametrize("name", [PREDICTOR, *RUNTIMES])
+@pytest.mark.parametrize("name", RUNTIMES)
 def test_agrees_with_eager_paddle(name: str, trained: Weights) -> None:
     if not is_exact(name) and not sessions.has_bf16():
         pytest.skip(why_not(name))
