@@ -13,10 +13,20 @@ import click
 
 from components import progress
 from components.errors import UserError
-from pipeline.cli.options import quiet_option
-from pipeline.cli.run import run
+from pipeline.cli.options import (
+    CONNECTION,
+    DATASET,
+    LENGTH,
+    PLACE,
+    PODS,
+    PROCESSES,
+    RECIPE,
+    eval_shards,
+    quiet_option,
+    with_options,
+)
 from pipeline.cli.signals import RESUMES, on_interrupt
-from pipeline.cli.submit import place_options, prepared
+from pipeline.cli.submit import prepared
 from pipeline.parameters import parse_settings, pipeline_parameters
 
 if TYPE_CHECKING:
@@ -36,19 +46,21 @@ class _Done:
 
 
 @click.command(short_help="mIoU by number of labels, CPS beside its supervised baseline.")
+@with_options(DATASET)
 @click.option("--ratios", default="1/16,1/8,1/4,1/2", show_default=True, help="Shares of the labels, by commas.")
 @click.option("--seeds", default="1,2,3", show_default=True, help="Seeds, by commas.")
 @click.option(
     "--baseline", is_flag=True, help="Train the supervised baseline of every run too: weight 0, as many steps."
 )
+@with_options(RECIPE, LENGTH, PROCESSES, [eval_shards(1)])
 @click.option(
     "-o", "--output", default="matrix", show_default=True, type=click.Path(path_type=Path), help="Folder of the result."
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@quiet_option
 @click.option("--cluster", is_flag=True, help="All runs at once on a KFP server, by the options that follow.")
 @click.option("--parallel", default=0, type=click.IntRange(0), help="At most so many runs at once; 0 is no limit.")
-@place_options
-@quiet_option
+@with_options(PODS, PLACE, CONNECTION)
 @click.pass_context
 def matrix(
     context: click.Context,
@@ -99,22 +111,13 @@ def matrix(
         sys.exit(outcome.exit_code)
 
 
-# What means the same as for `cps run` is the same option, in the order in which one reads them.
-_OPTIONS = {option.name: option for option in (*run.params, *matrix.params)}
-_ORDER = (
-    *("dataset", "sha256", "pools", "ratios", "seeds", "baseline", "recipe", "settings"),
-    *("epochs", "batch_size", "processes", "eval_shards", "output", "as_json", "quiet", "cluster"),
-)
-_PLACE = tuple(option.name for option in matrix.params if option.name not in (*_ORDER, "name"))
-matrix.params = [_OPTIONS[name] for name in (*_ORDER, *_PLACE)]
-
-
-def _drop_place(context: click.Context, options: dict[str, Any]) -> None:
-    """Take out the options that only a cluster has. Raises UserError where one was given."""
-    for name in _PLACE:
-        if context.get_parameter_source(str(name)) == click.core.ParameterSource.COMMANDLINE:
-            raise UserError(f"{_OPTIONS[name].opts[-1]} says where runs go on a cluster: give --cluster too")
-        del options[str(name)]
+def _drop_place(context: click.Context, given: dict[str, Any]) -> None:
+    """Take out the options that follow --cluster. Raises UserError where one was given without it."""
+    names = [parameter.name for parameter in context.command.params]
+    for parameter in context.command.params[names.index("cluster") + 1 :]:
+        if context.get_parameter_source(str(parameter.name)) == click.core.ParameterSource.COMMANDLINE:
+            raise UserError(f"{parameter.opts[-1]} says where runs go on a cluster: give --cluster too")
+        del given[str(parameter.name)]
 
 
 def _check_baseline(recipe: str, settings: tuple[str, ...]) -> None:

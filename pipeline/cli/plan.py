@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components.errors import UserError, WorkFailed
-from pipeline.cli.options import quiet_option
-from pipeline.cli.run import run
+from pipeline.cli.options import DATASET, LENGTH, RATIO, RECIPE, SEED, quiet_option, with_options
 from pipeline.cli.signals import on_interrupt
 from pipeline.parameters import pipeline_parameters
 
@@ -20,6 +19,7 @@ _UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 
 @click.command(short_help="Forecast what a run will need, from a few real steps.")
+@with_options(DATASET, RATIO, RECIPE, SEED, LENGTH)
 @click.option("--steps", default=8, show_default=True, type=click.IntRange(1, 1000), help="Steps that are timed.")
 @click.option("--memory", default="", help="What the pod or machine that trains has, such as 8GiB.")
 @click.option("--shm", default="", help="What its /dev/shm has.")
@@ -69,15 +69,6 @@ def plan(
         click.echo(f"cps: warning: {line}", err=True)
     if problems:
         raise WorkFailed(f"{planned.key} does not fit: {'; '.join(problems)}")
-
-
-# What means the same as for `cps run` is the same option, in the order in which one reads them.
-_OPTIONS = {option.name: option for option in (*run.params, *plan.params)}
-_ORDER = (
-    *("dataset", "sha256", "pools", "ratio", "recipe", "settings", "seed", "epochs", "batch_size"),
-    *("steps", "memory", "shm", "disk", "hours", "pod", "as_json", "quiet"),
-)
-plan.params = [_OPTIONS[name] for name in _ORDER]
 
 
 def parse_size(option: str, text: str) -> int:

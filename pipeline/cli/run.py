@@ -7,59 +7,24 @@ from typing import Any
 
 import click
 
-from pipeline.cli.options import complete_file, complete_recipe, quiet_option
+from pipeline.cli.options import (
+    DATASET,
+    LENGTH,
+    PREDICTION,
+    PROCESSES,
+    RATIO,
+    RECIPE,
+    SEED,
+    eval_shards,
+    quiet_option,
+    with_options,
+)
 from pipeline.cli.signals import RESUMES, on_interrupt
 from pipeline.parameters import pipeline_parameters
 
 
 @click.command(short_help="Run the whole pipeline on this machine.")
-@click.option(
-    "--dataset",
-    default="scenes",
-    show_default=True,
-    shell_complete=complete_file,
-    help="A folder, archive, http(s) address, s3:// URI, several of these, or scenes: generated street scenes.",
-)
-@click.option("--sha256", default="", help="What a dataset file's sha256 must be; of several, in their order.")
-@click.option("--pools", default="", help="Further unlabelled pools of the dataset to use, separated by commas.")
-@click.option("--ratio", default="1/8", show_default=True, help="Share of the labels that is used, as a fraction.")
-@click.option(
-    "--recipe",
-    default="demo",
-    show_default=True,
-    shell_complete=complete_recipe,
-    help="Named settings (`cps recipes`), or a .yaml file.",
-)
-@click.option(
-    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the recipe; repeatable."
-)
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Decides split, initialisation and order."
-)
-@click.option(
-    "--epochs", default=0, type=click.IntRange(0), help="Passes over the longer list.  [default: the recipe's]"
-)
-@click.option(
-    "--batch-size", default=0, type=click.IntRange(0), help="Labelled images in a step.  [default: the recipe's]"
-)
-@click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="Training processes.")
-@click.option(
-    "--eval-shards",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Evaluation tasks that share the checkpoints.",
-)
-@click.option(
-    "--predict",
-    "predict_images",
-    default="val",
-    show_default=True,
-    help="What is segmented at the end: val, test, unlabeled, or a file or folder.",
-)
-@click.option(
-    "--predict-limit", default=24, show_default=True, type=click.IntRange(0), help="At most so many images; 0: all."
-)
+@with_options(DATASET, RATIO, RECIPE, SEED, LENGTH, PROCESSES, [eval_shards(1)], PREDICTION)
 @click.option("--resume", metavar="RUN", default="", help="Go on with this run (`cps runs list`), and no other.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 @quiet_option

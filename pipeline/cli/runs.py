@@ -8,7 +8,8 @@ import click
 
 from components.errors import UserError
 from components.units import size_text
-from pipeline.cli.submit import check_succeeded, connected, connection_options, followed
+from pipeline.cli.options import CONNECTION, with_options
+from pipeline.cli.submit import check_succeeded, connected, followed
 
 if TYPE_CHECKING:
     from components.runs.garbage import Collection
@@ -35,7 +36,7 @@ def runs() -> None:
 @runs.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--cluster", is_flag=True, help="The newest runs on the KFP server instead.")
-@connection_options
+@with_options(CONNECTION)
 def list_runs(as_json: bool, cluster: bool, **connection: str) -> None:
     """Every run: how far it is, its mIoU, and how much the store keeps of it.
 
@@ -63,7 +64,7 @@ def list_runs(as_json: bool, cluster: bool, **connection: str) -> None:
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--cluster", is_flag=True, help="A run on the KFP server, with its steps.")
-@connection_options
+@with_options(CONNECTION)
 def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
     """One run, and every object that the store keeps of it.
 
@@ -118,7 +119,7 @@ def delete(run: str, yes: bool) -> None:
 
 @runs.command()
 @click.argument("run")
-@connection_options
+@with_options(CONNECTION)
 def watch(run: str, **connection: str) -> None:
     """Follow a run on the KFP server to its end; exit code 1 where it fails.
 
@@ -135,7 +136,7 @@ def watch(run: str, **connection: str) -> None:
 @runs.command()
 @click.argument("run")
 @click.option("--yes", is_flag=True, help="Terminate without asking.")
-@connection_options
+@with_options(CONNECTION)
 def terminate(run: str, yes: bool, **connection: str) -> None:
     """Stop a run on the KFP server. Its steps save their work: the same submission goes on where it was.
 

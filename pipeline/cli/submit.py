@@ -1,15 +1,27 @@
 """`cps submit` and `cps schedule`: the pipeline on a KFP server. What `cps runs` shares with them is here too."""
 
-import copy
 import json
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from components.errors import UserError, WorkFailed
-from pipeline.cli.run import run
+from pipeline.cli.options import (
+    CONNECTION,
+    DATASET,
+    LENGTH,
+    PLACE,
+    PODS,
+    PREDICTION,
+    PROCESSES,
+    RATIO,
+    RECIPE,
+    RUN_NAME,
+    SEED,
+    eval_shards,
+    with_options,
+)
 from pipeline.parameters import parse_secret_fields, parse_settings
 
 if TYPE_CHECKING:
@@ -17,74 +29,11 @@ if TYPE_CHECKING:
     from pipeline.cluster.status import RunStatus
     from pipeline.cluster.submission import Version
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-_CONNECTION = (
-    click.option("--endpoint", default="", help="Address of the KFP server.  [default: KF_PIPELINES_ENDPOINT]"),
-    click.option("-n", "--namespace", default="", envvar="KFP_NAMESPACE", help="Yours, on a server for several users."),
-    click.option(
-        "--ca-cert", default="", type=click.Path(dir_okay=False), help="File of certificates to trust the server by."
-    ),
+SUBMISSION = (
+    *(*DATASET, *RATIO, *RECIPE, *SEED, *LENGTH, *PROCESSES, eval_shards(2), *PREDICTION),
+    *(*PODS, *RUN_NAME, *PLACE, *CONNECTION),
 )
-_PODS = (
-    click.option("--gpus", default=0, show_default=True, type=click.IntRange(0), help="GPUs on each node; 0: the CPU."),
-    click.option("--accelerator", default="", help="What the nodes call a GPU.  [default: nvidia.com/gpu]"),
-    click.option("--nodes", default=1, show_default=True, type=click.IntRange(1), help="Nodes that train together."),
-    click.option("--cpu", default="", help="Cores for each pod that trains, evaluates or predicts.  [default: 2]"),
-    click.option("--memory", default="", help="Memory for each of them.  [default: 8Gi]"),
-    click.option("--node-selector", multiple=True, metavar="LABEL=VALUE", help="Nodes that train; repeatable."),
-    click.option(
-        "--toleration", "tolerations", multiple=True, metavar="KEY[=VALUE][:EFFECT]", help="A taint; repeatable."
-    ),
-    click.option("--image", default="", help="Image of the steps that train, evaluate and predict."),
-    click.option("--data-image", default="", help="Image of the other steps."),
-    click.option("--settings-config-map", default="", help="ConfigMap with addresses.  [default: cps-settings]"),
-    click.option("--store-secret", default="", help="Secret with the store's keys.  [default: cps-store]"),
-    click.option("--download-secret", default="", help="Secret with a dataset's login.  [default: cps-download]"),
-    click.option("--secret-fields", default="", help="Names of both keys inside the store's Secret."),
-)
-_PLACE = (
-    click.option("--name", default="", help="Of it, in the UI.  [default: dataset, ratio, recipe and seed]"),
-    click.option(
-        "--experiment",
-        default="cps",
-        show_default=True,
-        envvar="KF_PIPELINES_DEFAULT_EXPERIMENT_NAME",
-        help="Made where there is none.",
-    ),
-    click.option("--service-account", default="", help="Kubernetes service account of the pods."),
-)
-_OF_RUN = (
-    *("dataset", "sha256", "pools", "ratio", "recipe", "settings", "seed", "epochs", "batch_size", "processes"),
-    *("eval_shards", "predict_images", "predict_limit"),
-)
-
-
-def connection_options(command: _Command) -> _Command:
-    """The options that say which server is meant; `connected` takes them."""
-    for option in reversed(_CONNECTION):
-        command = option(command)
-    return command
-
-
-def place_options(command: _Command) -> _Command:
-    """The options that say which server a run is on, and where its pods go."""
-    for option in reversed((*_PODS, *_PLACE, *_CONNECTION)):
-        command = option(command)
-    return command
-
-
-def submission_options(command: _Command) -> _Command:
-    """Every option that makes a run on a cluster: those of `cps run`, and those of its pods."""
-    command = place_options(command)
-    of_run = {parameter.name: parameter for parameter in run.params}
-    own = [copy.copy(of_run[name]) for name in _OF_RUN]
-    for parameter in own:
-        if parameter.name == "eval_shards":
-            parameter.default = 2
-    # Click collects the options of a function backwards, until it becomes a command.
-    command.__click_params__ += reversed(own)  # type: ignore[attr-defined]
-    return command
+"""Every option that makes a run on a cluster: those of `cps run`, and those of its pods. `prepared` takes them."""
 
 
 def connected(endpoint: str, namespace: str, ca_cert: str) -> "Server":
@@ -98,7 +47,7 @@ def connected(endpoint: str, namespace: str, ca_cert: str) -> "Server":
 def prepared(options: dict[str, Any]) -> "tuple[Server, Version, dict[str, Any], dict[str, Any]]":
     """The server, the pipeline's version on it, the run's parameters, and where the run belongs.
 
-    `options` are all that `submission_options` gives. What is wrong with them is said before the server is asked.
+    `options` are all that SUBMISSION gives. What is wrong with them is said before the server is asked.
     """
     place = {name: options.pop(name) for name in ("name", "experiment", "service_account")}
     connection = {name: options.pop(name) for name in ("endpoint", "namespace", "ca_cert")}
@@ -116,7 +65,7 @@ def prepared(options: dict[str, Any]) -> "tuple[Server, Version, dict[str, Any],
 
 
 @click.command(short_help="Run the whole pipeline on a Kubeflow Pipelines server.")
-@submission_options
+@with_options(SUBMISSION)
 @click.option("--watch", is_flag=True, help="Follow the run to its end; exit code 1 where it fails.")
 @click.option("--json", "as_json", is_flag=True, help="What was made as JSON on standard output.")
 def submit(watch: bool, as_json: bool, **options: Any) -> None:
@@ -184,7 +133,7 @@ def schedule() -> None:
 
 
 @schedule.command()
-@submission_options
+@with_options(SUBMISSION)
 @click.option("--cron", default="", help="Minute, hour, day, month, weekday; in UTC.")
 @click.option("--every", default="", help="Time between two starts instead: 30m, 12h, 1d, 1w.")
 @click.option("--json", "as_json", is_flag=True, help="What was made as JSON on standard output.")
@@ -210,7 +159,7 @@ def add(cron: str, every: str, as_json: bool, **options: Any) -> None:
 
 
 @schedule.command("list")
-@connection_options
+@with_options(CONNECTION)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_schedules(as_json: bool, **connection: str) -> None:
     """The schedules of this pipeline on the server.
@@ -234,7 +183,7 @@ def list_schedules(as_json: bool, **connection: str) -> None:
 
 @schedule.command()
 @click.argument("schedule")
-@connection_options
+@with_options(CONNECTION)
 def pause(schedule: str, **connection: str) -> None:
     """Start no more runs, until `cps schedule resume`. What runs goes on.
 
@@ -247,7 +196,7 @@ def pause(schedule: str, **connection: str) -> None:
 
 @schedule.command()
 @click.argument("schedule")
-@connection_options
+@with_options(CONNECTION)
 def resume(schedule: str, **connection: str) -> None:
     """Start runs again.
 
@@ -261,7 +210,7 @@ def resume(schedule: str, **connection: str) -> None:
 @schedule.command()
 @click.argument("schedule")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
-@connection_options
+@with_options(CONNECTION)
 def delete(schedule: str, yes: bool, **connection: str) -> None:
     """Delete a schedule. The runs that it started stay.
 
