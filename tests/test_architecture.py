@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,12 @@ def test_every_import_is_declared_where_it_is_needed() -> None:
     }
     assert not wrong
     assert PADDLESEG in tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["dependency-groups"]["paddleseg"]
+
+
+@pytest.mark.parametrize(("package", "release"), [("minio", "7.2.20"), ("kfp", "2.17.0")])
+def test_private_calls_were_tried_with_the_installed_release(package: str, release: str) -> None:
+    """storage/minio_api.py and cluster/client.py use private methods: run their tests, then change this."""
+    assert version(package) == release
 
 
 def _modules(*trees: str) -> Iterator[Path]:

@@ -36,7 +36,7 @@ def _initialise(head: nn.Layer) -> None:
         if isinstance(layer, nn.Conv2D):
             kaiming(layer.weight)
         elif isinstance(layer, nn.BatchNorm2D | nn.SyncBatchNorm):
-            layer._epsilon, layer._momentum = 1e-5, 0.9
+            layer._epsilon, layer._momentum = 1e-5, 0.9  # noqa: SLF001 - set at construction only, by paddleseg
 
 
 def _norm(channels: int) -> nn.BatchNorm2D:

@@ -7,7 +7,7 @@ import paddle
 from numpy.typing import NDArray
 from paddle import nn
 
-BATCH_NORMALISATION = (nn.layer.norm._BatchNormBase, nn.BatchNorm)
+BATCH_NORMALISATION = (nn.layer.norm._BatchNormBase, nn.BatchNorm)  # noqa: SLF001 - it has no public base
 """Paddle's two kinds; the second is older, and paddleseg's MobileNetV3 and others are built of it."""
 
 

@@ -54,7 +54,7 @@ def is_transient(error: Exception) -> bool:
     if isinstance(error, S3Error):
         return error.code in TRANSIENT_CODES or error.response.status >= 500
     if isinstance(error, InvalidResponseError):
-        return int(error._code) >= 500  # the SDK keeps the status there and nowhere else
+        return int(error._code) >= 500  # noqa: SLF001 - the SDK keeps the status there and nowhere else
     if isinstance(error, ServerError):
         return int(error.status_code) >= 500
     return isinstance(error, urllib3.exceptions.HTTPError)

@@ -199,7 +199,8 @@ def _chunks(response: Any) -> Iterator[memoryview]:
     while left:
         buffer = ring[number % len(ring)]
         try:
-            size = response._fp.readinto(buffer[: min(left, CHUNK)])
+            # urllib3's own read makes a copy of every block.
+            size = response._fp.readinto(buffer[: min(left, CHUNK)])  # noqa: SLF001
         except (OSError, http.client.HTTPException) as error:
             raise urllib3.exceptions.ProtocolError(f"connection broken: {error!r}", error) from error
         if not size:

@@ -138,14 +138,14 @@ def frozen_statistics(network: nn.Layer) -> Iterator[None]:
     Paddle's momentum is the share of the running value that is kept: 1 keeps all of it, to the bit.
     """
     layers = [layer for layer in network.sublayers() if isinstance(layer, BATCH_NORMALISATION)]
-    momenta = [layer._momentum for layer in layers]
+    momenta = [layer._momentum for layer in layers]  # noqa: SLF001 - Paddle has no public name for it
     for layer in layers:
-        layer._momentum = 1.0
+        layer._momentum = 1.0  # noqa: SLF001
     try:
         yield
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
-            layer._momentum = momentum
+            layer._momentum = momentum  # noqa: SLF001
 
 
 def _most_probable(logits: paddle.Tensor, confidence: float, ignore_index: int) -> paddle.Tensor:

@@ -55,7 +55,7 @@ class Server:
         self.namespace = connection.namespace or None
         self._given = connection.endpoint or os.environ.get(ENDPOINT, "")
         self.client: Client = self.call(_connect, connection)
-        self.address = str(self.client._existing_config.host)
+        self.address = str(self.client._existing_config.host)  # noqa: SLF001 - what kfp resolved is nowhere else
         if not self.namespace:
             self.namespace = self.client.get_user_namespace() or None
 
@@ -63,6 +63,10 @@ class Server:
         """What the function returns. Raises UserError or WorkFailed, each as one line."""
         with _one_line_errors(getattr(self, "address", self._given) or "the KFP server"), _quiet():
             return function(*arguments, **named)
+
+    def create_pipeline(self, wanted: Any) -> Any:
+        """Create a pipeline without a version. kfp's own method uploads a file with it. Raises Conflict."""
+        return self.call(self.client._pipelines_api.pipeline_service_create_pipeline, wanted)  # noqa: SLF001
 
     def url(self, part: str) -> str:
         """Where a person sees something; empty where only the API's address behind a Kubernetes API is known."""

@@ -140,7 +140,7 @@ def _pipeline_id(server: Server) -> str:
     # display name alone, since a server refuses a field that it does not know, and older ones know no `name`.
     wanted = V2beta1Pipeline(display_name=PIPELINE, description=DESCRIPTION, namespace=server.namespace)
     try:
-        made = server.call(server.client._pipelines_api.pipeline_service_create_pipeline, wanted)
+        made = server.create_pipeline(wanted)
     except Conflict:
         if found := find_pipeline(server):
             return found
