@@ -1,5 +1,26 @@
 """Sizes, durations and shares: as text for people, and read from what they type."""
 
+import re
+from datetime import timedelta
+
+_PREFIXES = "kmgt"
+_DURATIONS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_size(text: str) -> int | None:
+    """Return `8GiB`, `8Gi`, `500MB`, `1.5G` or `1000` in bytes, and None for anything else."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([kmgt])(i?))?b?", text.strip(), re.IGNORECASE)
+    if not match:
+        return None
+    power = _PREFIXES.index(match[2].lower()) + 1 if match[2] else 0
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def parse_duration(text: str) -> timedelta | None:
+    """Return `90s`, `30m`, `2h`, `7d` or `1w` as a duration, and None for anything else."""
+    match = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    return timedelta(**{_DURATIONS[match[2]]: int(match[1])}) if match else None
+
 
 def size_text(count: int) -> str:
     """Bytes for people, as 2.5 GB."""
@@ -7,6 +28,14 @@ def size_text(count: int) -> str:
         if count >= step:
             return f"{count / step:.1f} {unit}"
     return f"{count} B"
+
+
+def memory_text(size: float) -> str:
+    """Bytes for people in powers of 1024, as memory is sold: 8.0 GiB."""
+    for unit, power in (("TiB", 40), ("GiB", 30), ("MiB", 20)):
+        if size >= 1 << power:
+            return f"{size / (1 << power):.1f} {unit}"
+    return f"{size / 1024:.0f} KiB"
 
 
 def seconds_text(seconds: float) -> str:

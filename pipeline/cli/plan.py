@@ -1,21 +1,18 @@
 """`cps plan`: what a run will need, before anything is paid for."""
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from components.errors import UserError, WorkFailed
+from components.units import memory_text, parse_size
 from pipeline.cli.options import DATASET, LENGTH, RATIO, RECIPE, SEED, quiet_option, with_options
 from pipeline.cli.signals import on_interrupt
 from pipeline.parameters import pipeline_parameters
 
 if TYPE_CHECKING:
     from pipeline.local.forecast import Forecast, Limits
-
-_UNITS = {"": 1, "B": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 
 @click.command(short_help="Forecast what a run will need, from a few real steps.")
@@ -71,12 +68,11 @@ def plan(
         raise WorkFailed(f"{planned.key} does not fit: {'; '.join(problems)}")
 
 
-def parse_size(option: str, text: str) -> int:
-    """`8GiB`, `8Gi`, `500MB`, `1.5G` in bytes. Raises UserError."""
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?) ?([kKMGT]?i?)B?", text.strip())
-    if not match or match[2] not in _UNITS or not float(match[1]):
+def _size(option: str, text: str) -> int:
+    size = parse_size(text)
+    if not size:
         raise UserError(f"--{option} {text!r} must be an amount such as 8GiB, 8Gi or 500MB")
-    return int(float(match[1]) * _UNITS[match[2]])
+    return size
 
 
 def _limits(memory: str, shm: str, disk: str, hours: float, *, pod: bool) -> "Limits":
@@ -89,12 +85,11 @@ def _limits(memory: str, shm: str, disk: str, hours: float, *, pod: bool) -> "Li
         default = cross_pseudo_supervision.component_spec.inputs["memory"].default
         memory, shm, hours = memory or default, shm or SHARED_MEMORY, hours or TRAINING_HOURS
     sizes = {"memory": memory, "shm": shm, "disk": disk}
-    return Limits(**{name: parse_size(name, text) for name, text in sizes.items() if text}, hours=hours or None)
+    return Limits(**{name: _size(name, text) for name, text in sizes.items() if text}, hours=hours or None)
 
 
 def _table(found: dict[str, dict[str, Any]], expected: "Forecast", limits: "Limits") -> list[str]:
     from components.units import seconds_text
-    from pipeline.local.forecast import size_text
 
     training, evaluation = found["training"], found["evaluation"]
     low, high = training["step_seconds_range"]
@@ -105,26 +100,27 @@ def _table(found: dict[str, dict[str, Any]], expected: "Forecast", limits: "Limi
     each = f"{evaluation['image_seconds']:.3g} s each"
     scored = f"{training['checkpoints']} checkpoints on {evaluation['images']} images, {each}"
     stored = (
-        f"{training['checkpoints']} checkpoints of {size_text(training['checkpoint_bytes'])}, two recoveries of "
-        f"{size_text(training['recovery_bytes'])}, the dataset's {size_text(training['dataset_bytes'])}, best weights"
+        f"{training['checkpoints']} checkpoints of {memory_text(training['checkpoint_bytes'])}, two recoveries of "
+        f"{memory_text(training['recovery_bytes'])}, the dataset's {memory_text(training['dataset_bytes'])}, "
+        "best weights"
     )
-    resident = f"resident {size_text(training['peak_rss_bytes'])} in training, and decoded images"
+    resident = f"resident {memory_text(training['peak_rss_bytes'])} in training, and decoded images"
     given = {"time": f"{limits.hours:g} h" if limits.hours else ""}
     given |= {
-        name: size_text(size) if size else ""
+        name: memory_text(size) if size else ""
         for name, size in (("memory", limits.memory), ("/dev/shm", limits.shm), ("storage", limits.disk))
     }
     rows = [
         ("training", seconds_text(expected.training_seconds), "", trained),
         ("evaluation", seconds_text(expected.evaluation_seconds), "", scored),
         ("time", seconds_text(expected.seconds), given["time"], "both, one after the other, on this machine"),
-        ("memory", size_text(expected.memory_bytes), given["memory"], resident),
+        ("memory", memory_text(expected.memory_bytes), given["memory"], resident),
         (
             "/dev/shm",
-            size_text(expected.decoded_bytes),
+            memory_text(expected.decoded_bytes),
             given["/dev/shm"],
             "decoded training images, if there is room",
         ),
-        ("storage", size_text(expected.storage_bytes), given["storage"], stored),
+        ("storage", memory_text(expected.storage_bytes), given["storage"], stored),
     ]
     return [f"{'':<12}{'forecast':<14}{'given':<12}", *(f"{a:<12}{b:<14}{c:<12}{d}" for a, b, c, d in rows)]

@@ -1,7 +1,6 @@
 """`cps compare`, `cps weights`, `cps predict`, `cps label-next`: what comes out of the runs."""
 
 import json
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from components.errors import UserError
+from components.units import parse_duration
 from pipeline.cli.options import complete_file, quiet_option
 from pipeline.cli.signals import RESTARTS, RESUMES, on_interrupt
 from pipeline.local.environment import open_store
@@ -134,7 +134,7 @@ def link(run: str, expires: str) -> None:
     """
     from components.runs.stored import find_weights, presigned_link
 
-    duration = parse_duration(expires)
+    duration = parse_expiry(expires)
     store = open_store()
     click.echo(presigned_link(store, find_weights(store, run), duration))
 
@@ -240,12 +240,10 @@ def _height_first(size: tuple[int, int] | None) -> tuple[int, int] | None:
     return None if size is None else (size[1], size[0])
 
 
-def parse_duration(text: str) -> timedelta:
-    """`90s`, `30m`, `2h`, `7d` (the most that S3 signs for). Raises UserError."""
-    match = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    duration = timedelta(**{units[match[2]]: int(match[1])}) if match else timedelta(0)
-    if not timedelta(0) < duration <= timedelta(days=7):
+def parse_expiry(text: str) -> timedelta:
+    """Return a time as `30m` or `7d`, the most that S3 signs for. Raises UserError."""
+    duration = parse_duration(text)
+    if duration is None or not timedelta(0) < duration <= timedelta(days=7):
         raise UserError(f"--expires {text!r} must be a time such as 30m, 2h or 7d, and 7 days at most")
     return duration
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from components.errors import UserError
-from components.units import size_text
+from components.units import parse_duration, size_text
 from pipeline.cli.options import CONNECTION, with_options
 from pipeline.cli.submit import check_succeeded, connected, followed
 
@@ -219,14 +219,11 @@ def gc(yes: bool, grace: str, as_json: bool) -> None:
 
 
 def parse_grace(text: str) -> timedelta:
-    """`0s`, `30m`, `2h`, `7d`. Raises UserError."""
-    import re
-
-    match = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())
-    if not match:
+    """Return a time as `0s`, `30m` or `7d`. Raises UserError."""
+    duration = parse_duration(text)
+    if duration is None:
         raise UserError(f"--grace {text!r} must be a time such as 0s, 30m, 2h or 7d")
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    return timedelta(**{units[match[2]]: int(match[1])})
+    return duration
 
 
 def _as_dict(found: "Collection") -> dict[str, object]:

@@ -5,11 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 from components.errors import UserError
+from components.units import parse_duration
 from pipeline.cluster.client import Server
 from pipeline.cluster.submission import find_pipeline
 
 _FIELD = re.compile(r"[0-9A-Za-z*/,?#-]+")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def cron_with_seconds(text: str) -> str:
@@ -24,11 +24,11 @@ def cron_with_seconds(text: str) -> str:
 
 
 def interval_seconds(text: str) -> int:
-    """Of "12h" and the like. Raises UserError."""
-    match = re.fullmatch(r"(\d{1,6})([mhdw])", text.strip())
-    if not match or int(match[1]) == 0:
+    """Return "12h" and the like in seconds. Raises UserError."""
+    duration = parse_duration(text)
+    if duration is None or duration < timedelta(minutes=1):
         raise UserError(f"--every {text!r} must be a time such as 30m, 12h, 1d or 1w")
-    return int(timedelta(**{_UNITS[match[2]]: int(match[1])}).total_seconds())
+    return int(duration.total_seconds())
 
 
 def list_schedules(server: Server) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from components.runs.planning import PlannedRun, plan_run
 from components.step_guard import USERS_MISTAKE
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
+from components.units import memory_text
 from pipeline.local.environment import resolve_environment, state_home
 from pipeline.local.run import EventFile
 from pipeline.local.services import services_down, services_up
@@ -114,9 +115,9 @@ def too_much(expected: Forecast, limits: Limits) -> list[str]:
     """What will not fit, a line each."""
     found = []
     if limits.memory is not None and expected.memory_bytes > limits.memory:
-        found.append(f"memory: {size_text(expected.memory_bytes)} are needed, {size_text(limits.memory)} given")
+        found.append(f"memory: {memory_text(expected.memory_bytes)} are needed, {memory_text(limits.memory)} given")
     if limits.disk is not None and expected.storage_bytes > limits.disk:
-        found.append(f"storage: {size_text(expected.storage_bytes)} are needed, {size_text(limits.disk)} given")
+        found.append(f"storage: {memory_text(expected.storage_bytes)} are needed, {memory_text(limits.disk)} given")
     if limits.hours is not None and expected.seconds > 3600 * limits.hours:
         found.append(f"time: {expected.seconds / 3600:.1f} h are needed, {limits.hours:g} h given")
     return found
@@ -127,8 +128,8 @@ def slower(expected: Forecast, limits: Limits) -> list[str]:
     if limits.shm is None or expected.decoded_bytes <= FREE_SHARE * limits.shm:
         return []
     return [
-        f"/dev/shm: decoded images take {size_text(expected.decoded_bytes)}, and half of {size_text(limits.shm)} is "
-        "used: each process keeps up to 1.0 GiB of the rest, and what is left is decoded anew every time"
+        f"/dev/shm: decoded images take {memory_text(expected.decoded_bytes)}, and half of {memory_text(limits.shm)} "
+        "is used: each process keeps up to 1.0 GiB of the rest, and what is left is decoded anew every time"
     ]
 
 
@@ -144,13 +145,6 @@ def as_dict(
         "problems": problems,
         "warnings": slower(expected, limits),
     }
-
-
-def size_text(size: float) -> str:
-    for unit, power in (("TiB", 40), ("GiB", 30), ("MiB", 20)):
-        if size >= 1 << power:
-            return f"{size / (1 << power):.1f} {unit}"
-    return f"{size / 1024:.0f} KiB"
 
 
 @contextmanager

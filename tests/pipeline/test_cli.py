@@ -14,7 +14,7 @@ from in_process import FOREIGN, cps
 
 from components.errors import UserError
 from pipeline.cli.main import cli
-from pipeline.cli.results import parse_duration
+from pipeline.cli.results import parse_expiry
 from pipeline.parameters import parse_settings
 from pipeline.version import VERSION
 
@@ -160,11 +160,11 @@ def test_settings_are_read_as_yaml() -> None:
 
 
 def test_durations() -> None:
-    assert parse_duration("90s") == timedelta(seconds=90)
-    assert parse_duration("7d") == timedelta(days=7)
-    for wrong in ("", "8d", "0h", "1w", "-1h", "1.5h"):
+    assert parse_expiry("90s") == timedelta(seconds=90)
+    assert parse_expiry("7d") == timedelta(days=7)
+    for wrong in ("", "8d", "0h", "2w", "-1h", "1.5h"):
         with pytest.raises(UserError, match="must be a time"):
-            parse_duration(wrong)
+            parse_expiry(wrong)
 
 
 def test_every_part_of_a_dataset_is_given_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

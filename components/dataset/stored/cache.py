@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from components import progress
 from components.dataset.manifest import ShardEntry
 from components.errors import UserError, WorkFailed
+from components.units import parse_size
 
 if TYPE_CHECKING:
     from components.storage.client import Store
@@ -31,7 +31,6 @@ DOWNLOADS = 4
 _FREE_SHARE = 0.8
 """Of the disk's free bytes the cache takes so much where CPS_CACHE_BYTES does not say how much."""
 _EPOCH = 946_684_800  # 2000-01-01: a time that no write gives a file by itself
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def cache_limit(environ: Mapping[str, str] = os.environ) -> int | None:
@@ -44,10 +43,10 @@ def size_setting(variable: str, environ: Mapping[str, str] = os.environ) -> int 
     text = environ.get(variable, "").strip()
     if not text:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.upper())
-    if not match:
+    size = parse_size(text)
+    if size is None:
         raise UserError(f"{variable}={text!r} is not a size: write it as 50GB or 50000000000")
-    return int(float(match[1]) * _UNITS[match[2]])
+    return size
 
 
 def shard_name(number: int) -> str:
