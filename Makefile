@@ -13,8 +13,9 @@ IS_PYTHON_311 := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (
 # The packages whose import is slow and that every step imports: compiled once here rather than in the first run.
 COMPILED := click flask kfp minio mlflow paddle pydantic rich sqlalchemy
 BROWSER ?= chromium
-# Tests of one file share what they set up, so a file stays with one worker. More workers need some GB each.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# Whoever is done takes over tests of another, since the longest file would bound the whole. More workers need some GB
+# each. Tests start Python processes, which would all compile what they import where that may not be written.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 # More arguments for the tool behind a target: make test ARGS='-k storage -x'
 ARGS ?=
 

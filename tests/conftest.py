@@ -1,8 +1,11 @@
 """Fixtures that several parts share: a real object store, and real images where they are at hand."""
 
+import inspect
 import os
 import secrets
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +15,7 @@ import pytest
 import urllib3
 
 from components.errors import UserError
+from components.networks import processor
 from components.storage.client import Store, connect
 from components.storage.settings import StoreSettings
 from pipeline.local import object_store
@@ -19,6 +23,27 @@ from pipeline.local.ports import LOOPBACK, answers, free_internal_ports
 from pipeline.local.state import write_identities
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == "slow" and "paddle" not in sys.modules:
+        # As trainings do: without it, networks take the slow path of some processors. It changes the last digits, and
+        # with them the curve on record, which is one of the other tests.
+        processor.prepare(processes=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    # A shell without job control has what it runs in the background ignore Ctrl-C, which the tests' children inherit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # kfp asks for all frames with their source to learn one name: half a minute, below so many frames as pytest has.
+    inspect.stack = stack_without_source
+
+
+def stack_without_source(context: int = 1) -> list[inspect.FrameInfo]:  # noqa: ARG001 - as the original is called
+    found, frame = [], sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        found.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
+        frame = frame.f_back
+    return found
 
 
 @pytest.fixture(scope="session")
