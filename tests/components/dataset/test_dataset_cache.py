@@ -234,7 +234,7 @@ def test_two_runs_that_prepare_one_dataset_at_once_give_one_copy(
 PREPARE = """
 import sys
 from pathlib import Path
-from components.dataset import store as dataset_store
+from components.dataset.stored import store as dataset_store
 from components.dataset.prepare import prepare
 from components.step_guard import step_guard
 from components.storage.client import open_store
