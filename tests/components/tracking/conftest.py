@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from pipeline.local.ports import LOOPBACK, free_internal_ports
 
@@ -20,8 +21,21 @@ QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_ST
 
 @pytest.fixture(scope="session")
 def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs: making one takes seconds, copying it nothing."""
-    path = tmp_path_factory.mktemp("mlflow") / "fresh.db"
+    """An MLflow database without runs: making one takes seconds, copying it nothing. Test processes share it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path = folder / "mlflow" / "fresh.db"
+    path.parent.mkdir(exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            making = path.with_suffix(".part")
+            _make_database(making)
+            making.rename(path)
+    return path
+
+
+def _make_database(path: Path) -> None:
     code = "import sys; from mlflow import MlflowClient; MlflowClient('sqlite:///' + sys.argv[1]).search_experiments()"
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(path)],
@@ -30,7 +44,6 @@ def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
         capture_output=True,
     )
-    return path
 
 
 @pytest.fixture

@@ -108,12 +108,17 @@ def forget(store, run_key: str) -> None:
 
 @pytest.fixture
 def undisturbed(store, run_key, environment) -> list[tuple[int, str]]:
-    code, text = finish(start(run_key, environment))
-    assert code == 0, text
-    found = digests(store, run_key)
-    assert len(found) == 3
-    forget(store, run_key)
-    return found
+    """Of the run without a fault. Every store holds the same one, so the first test's training serves all."""
+    if run_key not in _UNDISTURBED:
+        code, text = finish(start(run_key, environment))
+        assert code == 0, text
+        _UNDISTURBED[run_key] = digests(store, run_key)
+        assert len(_UNDISTURBED[run_key]) == 3
+        forget(store, run_key)
+    return _UNDISTURBED[run_key]
+
+
+_UNDISTURBED: dict[str, list[tuple[int, str]]] = {}
 
 
 @pytest.mark.timeout(600)
@@ -144,7 +149,7 @@ def test_killed_stopped_and_damaged_runs_end_bit_equal(store, run_key, environme
     assert store.stat(recovery_key(run_key, 0)) is None, "a complete run needs no recovery"
 
 
-def test_a_finished_run_is_found_without_importing_paddle(store, run_key, environment, undisturbed):  # noqa: ARG001
+def test_a_finished_run_is_found_without_importing_paddle(run_key, environment):
     code, text = finish(start(run_key, environment))
     assert code == 0, text
     check = (
