@@ -149,7 +149,7 @@ class TestEndToEnd:
         assert row["status"] == "FINISHED"
 
     def test_an_interrupted_run_goes_on_where_it_was(self, first: Any, shell: Shell) -> None:  # noqa: ARG002
-        command = (*RUN, *SETTINGS, "--epochs", "40", "--set", "training.checkpoints=1")
+        command = (*RUN, *SETTINGS, "--epochs", "20", "--set", "training.checkpoints=1")
         process = shell.start(*command)
         assert process.stderr is not None
         said: list[str] = []

@@ -8,9 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import in_process
 import psutil
 import pytest
-from small_runs import cps
+from small_runs import SCENES, cps
 
 from components.errors import UserError, WorkFailed
 from components.runs.record import load_run
@@ -116,7 +117,6 @@ def test_a_probe_that_dies_or_fails_is_told_from_a_mistake(store, run_key, tmp_p
             probe(parameters(stored(store, run_key)), 1)
 
 
-@pytest.mark.slow
 def test_bad_input_is_one_line_and_exit_code_2(store_environment, tmp_path, refusing_tracker):
     for options, named in (
         (["--memory", "lots"], "--memory 'lots' must be an amount"),
@@ -124,7 +124,8 @@ def test_bad_input_is_one_line_and_exit_code_2(store_environment, tmp_path, refu
         (["--dataset", "s3://bucket/data.tar"], "a plan reads no s3:// source"),
         (["--ratio", "2"], "labelled ratio '2'"),
     ):
-        ended = cps("plan", *options, folder=tmp_path, environment=store_environment, tracker=refusing_tracker)
+        environment = {**store_environment, "MLFLOW_TRACKING_URI": refusing_tracker}
+        ended = in_process.cps("plan", *options, folder=tmp_path, **environment)
         assert ended.returncode == 2, ended.stderr
         assert named in ended.stderr.splitlines()[-1]
         assert ended.stdout == ""
@@ -167,7 +168,7 @@ def test_a_plan_that_is_stopped_leaves_no_file_and_no_process(tmp_path, number):
         "CPS_WORK": str(work),
         "CPS_CACHE": str(tmp_path / "cache"),
     }
-    command = [sys.executable, "-m", "pipeline.cli", "plan", "--dataset", "scenes", "--recipe", "demo"]
+    command = [sys.executable, "-m", "pipeline.cli", "plan", "--dataset", SCENES, "--recipe", "demo"]
     said = tmp_path / "stderr"
     with said.open("w") as stderr:
         running = psutil.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)

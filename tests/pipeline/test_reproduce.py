@@ -2,6 +2,7 @@
 
 import json
 
+import in_process
 import pytest
 from small_runs import SCENES, cps
 
@@ -167,10 +168,11 @@ def test_the_outcome_is_written_once(store, record):
     assert load_run(store, record.run_key)[0].outcome == outcome
 
 
-@pytest.mark.slow
 def test_the_command_checks_and_refuses(store, record, store_environment, tmp_path, refusing_tracker):
+    environment = {**store_environment, "MLFLOW_TRACKING_URI": refusing_tracker}
+
     def run(*arguments):
-        return cps("reproduce", *arguments, folder=tmp_path, environment=store_environment, tracker=refusing_tracker)
+        return in_process.cps("reproduce", *arguments, folder=tmp_path, **environment)
 
     before = [(item.key, item.modified) for item in store.list("")]
     checked = run(record.run_key, "--check", "--json")

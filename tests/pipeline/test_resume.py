@@ -1,7 +1,8 @@
 """`cps run --resume RUN` goes on with that run and no other: every difference to what is given is named."""
 
 import pytest
-from small_runs import cps, make_run
+from in_process import cps
+from small_runs import make_run
 
 from components.errors import UserError
 from components.runs.resume import Given, recorded_run, resumed_parameters
@@ -78,23 +79,15 @@ def test_a_run_that_this_version_would_train_otherwise_is_refused(store, run_key
         recorded_run(store, run_key)
 
 
-@pytest.mark.slow
 def test_the_command_refuses_another_dataset_and_other_options(run_key, store_environment, tmp_path, refusing_tracker):
     other = "scenes:train=8,val=2,width=64,height=48,seed=1"
+    environment = {**store_environment, "MLFLOW_TRACKING_URI": refusing_tracker}
     for options, named in (
         (["--seed", "7", "--epochs", "9"], "seed 7 given, 5 recorded; training.epochs 9 given, 3 recorded"),
         (["--dataset", other], f"dataset {other}, which is "),
         (["--dataset", "stored:12"], "64 hexadecimal digits"),
     ):
-        ended = cps(
-            "run",
-            "--resume",
-            run_key,
-            *options,
-            folder=tmp_path,
-            environment=store_environment,
-            tracker=refusing_tracker,
-        )
+        ended = cps("run", "--resume", run_key, *options, folder=tmp_path, **environment)
         assert ended.returncode == 2, ended.stderr
         last = ended.stderr.splitlines()[-1]
         assert last.startswith("cps: error: ")
