@@ -26,7 +26,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.option.markexpr == "slow" and "paddle" not in sys.modules:
+    hands_out = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if config.option.markexpr == "slow" and not hands_out and "paddle" not in sys.modules:
         # As trainings do: without it, networks take the slow path of some processors. It changes the last digits, and
         # with them the curve on record, which is one of the other tests.
         processor.prepare(processes=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))

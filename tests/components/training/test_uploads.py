@@ -14,7 +14,9 @@ from pipeline.local.services import services_down, services_up
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path, monkeypatch):
+    """For a store that goes away, which is found out without the patience that a transfer has."""
+    monkeypatch.setattr("components.storage.client.ATTEMPTS", 1)
     yield tmp_path / "home"
     services_down(tmp_path / "home")
 
