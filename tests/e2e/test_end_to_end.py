@@ -89,6 +89,7 @@ def first(shell: Shell) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.xdist_group("end to end")  # one first run serves all
 class TestEndToEnd:
     def test_a_run_gives_weights_figures_and_pages(self, first: Any, shell: Shell) -> None:
         assert first["run_key"].startswith("demo-1-4-s0-")
@@ -149,7 +150,7 @@ class TestEndToEnd:
         assert row["status"] == "FINISHED"
 
     def test_an_interrupted_run_goes_on_where_it_was(self, first: Any, shell: Shell) -> None:  # noqa: ARG002
-        command = (*RUN, *SETTINGS, "--epochs", "20", "--set", "training.checkpoints=1")
+        command = (*RUN, *SETTINGS, "--eval-shards", "1", "--epochs", "20", "--set", "training.checkpoints=1")
         process = shell.start(*command)
         assert process.stderr is not None
         said: list[str] = []
@@ -191,7 +192,7 @@ class TestEndToEnd:
         assert str(empty) in last
 
     def test_a_matrix_finds_the_finished_run_and_trains_its_twin(self, first: Any, shell: Shell) -> None:
-        words = ("matrix", "--dataset", SCENES, "--ratios", "1/4", "--seeds", "0", "--baseline", "--eval-shards", "2")
+        words = ("matrix", "--dataset", SCENES, "--ratios", "1/4", "--seeds", "0", "--baseline", "--eval-shards", "1")
         study = shell.json(*words, *SETTINGS, "--epochs", "2", "--json")
         keys = [run["run_key"] for run in study["runs"]]
         assert keys[0] == first["run_key"]
