@@ -168,7 +168,8 @@ def test_a_plan_that_is_stopped_leaves_no_file_and_no_process(tmp_path, number):
         "CPS_WORK": str(work),
         "CPS_CACHE": str(tmp_path / "cache"),
     }
-    command = [sys.executable, "-m", "pipeline.cli", "plan", "--dataset", SCENES, "--recipe", "demo"]
+    options = ["--dataset", SCENES, "--recipe", "demo", "--batch-size", "2"]
+    command = [sys.executable, "-m", "pipeline.cli", "plan", *options]
     said = tmp_path / "stderr"
     with said.open("w") as stderr:
         running = psutil.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
