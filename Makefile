@@ -14,7 +14,7 @@ IS_PYTHON_311 := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (
 COMPILED := click flask kfp minio mlflow paddle pydantic rich sqlalchemy
 BROWSER ?= chromium
 # Whoever is done takes over tests of another, since the longest file would bound the whole; slow tests are handed out
-# one by one, but for those that a mark keeps together. More workers need some GB each. Tests start Python processes,
+# one by one, but for those of a class, which share a run. More workers need some GB each. Tests start Python processes,
 # which would all compile what they import where that may not be written.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 # More arguments for the tool behind a target: make test ARGS='-k storage -x'
@@ -63,7 +63,7 @@ test: setup ## Run the tests that take seconds
 	$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: setup ## Run the slow tests: training, the whole pipeline end to end
-	$(PYTEST) --dist loadgroup -m slow $(ARGS)
+	$(PYTEST) --dist loadscope -m slow $(ARGS)
 
 lint: setup ## Check style and formatting (ruff), and the shell scripts where shellcheck is installed
 	$(BIN)/ruff check . $(ARGS)

@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
+from xdist.scheduler import LoadScopeScheduling
 
 from components.errors import UserError
 from components.networks import processor
@@ -36,6 +38,22 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # kfp asks for all frames with their source to learn one name: half a minute, below so many frames as pytest has.
     inspect.stack = stack_without_source
+
+
+class OneByOne(LoadScopeScheduling):
+    """Hands out test by test, where xdist hands out files; a class, whose tests share a whole run, goes to one worker.
+
+    The marks that xdist has for this do nothing with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, *classes, _ = nodeid.partition("[")[0].split("::")
+        return "::".join((path, *classes)) if classes else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneByOne | None:
+    return OneByOne(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def stack_without_source(context: int = 1) -> list[inspect.FrameInfo]:  # noqa: ARG001 - as the original is called

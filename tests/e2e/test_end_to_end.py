@@ -89,7 +89,6 @@ def first(shell: Shell) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.xdist_group("end to end")  # one first run serves all
 class TestEndToEnd:
     def test_a_run_gives_weights_figures_and_pages(self, first: Any, shell: Shell) -> None:
         assert first["run_key"].startswith("demo-1-4-s0-")

@@ -73,7 +73,6 @@ def curves(folder: Path, name: str, rank: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("gloo")  # what two processes left is made once
 class TestTwoProcessesOverGloo:
     def test_gradients_of_both_networks_are_those_of_the_whole_batch(self, two_ranks):
         shared = [np.load(two_ranks / f"shared.{rank}.npz") for rank in (0, 1)]
