@@ -39,7 +39,8 @@ digest = prepare_dataset(source=source, sha256="", **run)["digest"]
 key = split_labels_step(dataset_digest=digest, job_id="job", **run)
 from components.training.train import train
 train(key, 1)
-from components.evaluation.publish import evaluate_step, select_step
+from components.evaluation.publish import select_step
+from components.evaluation.sweep import evaluate_step
 evaluate_step(key, "0/1")
 select_step(key, f"{folder}/report.html", f"{folder}/summary.md")
 from components.prediction.predict import predict_step

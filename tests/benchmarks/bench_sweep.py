@@ -39,7 +39,7 @@ from components.storage.client import Store
 from tests.benchmarks.measure import object_store, paired, process
 
 FASTER, FIXED, MEMORY = 4.0, 0.10, 1.30
-SWEEP = "import sys; from components.evaluation.publish import evaluate_step; evaluate_step(sys.argv[1], '0/1')"
+SWEEP = "import sys; from components.evaluation.sweep import evaluate_step; evaluate_step(sys.argv[1], '0/1')"
 
 
 @dataclass(frozen=True)

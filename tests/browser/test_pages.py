@@ -32,7 +32,8 @@ SMALL_RUN = """
 import sys
 from pathlib import Path
 from components.runs.steps import prepare_dataset, split_labels_step
-from components.evaluation.publish import evaluate_step, select_step
+from components.evaluation.publish import select_step
+from components.evaluation.sweep import evaluate_step
 from components.labeling.label_next import label_next
 from components.prediction.predict import predict_step
 from components.storage.client import open_store

@@ -38,10 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         store = Store(replace(settings_from_environment(), bucket=options.bucket))
         store.check()
         if options.restore:
-            [path] = options.complete_file
+            [path] = options.files
             restore(store, options.restore, path)
         else:
-            for path in options.complete_file:
+            for path in options.files:
                 back_up(store, path, options.keep)
     except (UserError, WorkFailed, OSError, sqlite3.Error) as error:
         print(f"backup: {error}", file=sys.stderr)
