@@ -50,9 +50,10 @@ class _Following:
 
     def until_the_end(self, lost: threading.Event) -> None:
         jobs = self._cluster.path(f"apis/{GROUP}/{VERSION}", "trainjobs")
-        self._watch(jobs, {"fieldSelector": f"metadata.name={self._name}"}, self._note_job)
-        self._watch(self._pods_path, self._of_the_job, self._note_pod, needed=False)
         try:
+            # Within: a signal may come while the threads start, and they end with this.
+            self._watch(jobs, {"fieldSelector": f"metadata.name={self._name}"}, self._note_job)
+            self._watch(self._pods_path, self._of_the_job, self._note_pod, needed=False)
             while not (ended := finished(self._job)):
                 if lost.is_set():
                     raise WorkFailed(f"another process took over the run of TrainJob {self._name} while this one slept")

@@ -254,8 +254,10 @@ def test_a_job_of_a_run_that_another_took_over_is_left_to_it(api, meanwhile):
     with meanwhile(lost.set), pytest.raises(WorkFailed, match="another process took over the run"):
         train(lost)
 
+    before = api.asked("GET", "watch=true")
+
     def tell() -> None:
-        until(lambda: api.asked("GET", "watch=true") >= 2)
+        until(lambda: api.asked("GET", "watch=true") >= before + 2)
         os.kill(os.getpid(), signal.SIGTERM)
 
     lost = _SetWhenAskedAgain()
