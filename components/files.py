@@ -45,7 +45,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def file_sha256(path: Path) -> str:
-    """In hex."""
+    """Return a file's sha256 in hex. Raises UserError where it cannot be opened."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -55,10 +55,6 @@ def file_sha256(path: Path) -> str:
 
 def check_digest(path: Path, sha256: str) -> None:
     """Raises UserError where the file's sha256 is another one."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"weights {path} cannot be read: {error.strerror}") from None
+    found = file_sha256(path)
     if found != sha256.lower():
         raise UserError(f"weights {path} have sha256 {found}, not {sha256}: pull them again")

@@ -44,7 +44,7 @@ class CheckpointIndex(Frozen):
 def read_index(store: "Store", run_key: str) -> tuple[CheckpointEntry, ...]:
     """Return the checkpoints of a complete training, by epoch. Raises MissingObject, WorkFailed."""
     key = keys.checkpoint_index(run_key)
-    found = read(CheckpointIndex, store.get_json(key), f"{store.uri(key)}").checkpoints
+    found = read(CheckpointIndex, store.get_json(key), store.uri(key)).checkpoints
     if not found:
         raise WorkFailed(f"{store.uri(key)} lists no checkpoint: train again")
     return tuple(sorted(found, key=lambda entry: entry.epoch))

@@ -107,7 +107,7 @@ def matrix(
     if outcome.scores and outcome.dataset:
         _report(_matrix_result(outcome, done.parameters), output, done.tracking, as_json=as_json)
     if outcome.exit_code:
-        click.echo("cps: the same command goes on where this one was", err=True)
+        click.echo(f"cps: {RESUMES}", err=True)
         sys.exit(outcome.exit_code)
 
 

@@ -14,7 +14,7 @@ from components.step_guard import TERMINATED
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-RESUMES = "the same command goes on where this one was"
+RESUMES = "run the same command again to resume"
 RESTARTS = "nothing was written, and the same command begins again"
 
 

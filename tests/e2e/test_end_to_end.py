@@ -170,7 +170,7 @@ class TestEndToEnd:
         assert process.wait(60) == 130
         reader.join()
         process.stdout.close()  # type: ignore[union-attr]
-        assert said[-1] == "cps: stopped; the same command goes on where this one was\n"
+        assert said[-1] == "cps: stopped; run the same command again to resume\n"
         stopped = [row for row in shell.json("compare", "--json") if row["best_mIoU"] is None]
         assert [row["status"] for row in stopped] == ["KILLED"]
         key = stopped[0]["run_key"]

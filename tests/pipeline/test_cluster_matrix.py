@@ -172,7 +172,7 @@ def test_a_run_that_fails_is_named_and_tried_again_by_the_same_command(capsys: C
     assert len(json.loads(out)["runs"]) == 1, "what is there is shown"
     failed = "cps: error: ratio 1/4 seed 2 cps: run scenes 1/4 demo seed 2 cps failed in step 'select'; its log: http"
     assert any(line.startswith(failed) for line in err.splitlines())
-    assert err.splitlines()[-1] == "cps: the same command goes on where this one was"
+    assert err.splitlines()[-1] == "cps: run the same command again to resume"
     kfp_server.records.failing = ""
     code, out, err = cps(capsys, *both, "--json")
     assert code == 0, err

@@ -84,7 +84,7 @@ def test_another_digest_is_refused(weights: Path) -> None:
     check_digest(weights, hashlib.sha256(weights.read_bytes()).hexdigest().upper())
     with pytest.raises(UserError, match="not 00"):
         check_digest(weights, "0" * 64)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be opened"):
         check_digest(weights.with_name("none"), "0" * 64)
 
 
