@@ -44,11 +44,12 @@ class SharedImages:
     def __init__(self, reader: DatasetReader, *, memory: Path = MEMORY, private: int = PRIVATE_BYTES) -> None:
         """
         Args:
-            memory: a folder in memory; nothing is shared where it cannot be used.
+            memory: a folder in memory. Nothing is shared where it cannot be used, or CPS_DECODED_BYTES is 0.
             private: bytes that this process keeps besides, the least recently used dropped.
         """
         self._reader = reader
-        self._shared = _open_shared(memory, reader.manifest.digest)
+        limit = size_setting(LIMIT_VARIABLE)
+        self._shared = None if limit == 0 else _open_shared(memory, reader.manifest.digest, limit)
         self._private = _Private(private)
 
     def image(self, name: str) -> Pixels:
@@ -77,10 +78,9 @@ class SharedImages:
 class _Shared:
     """One dataset's folder in shared memory."""
 
-    def __init__(self, folder: Path, lock: int) -> None:
+    def __init__(self, folder: Path, lock: int, limit: int | None) -> None:
         self._folder = folder
         free = shutil.disk_usage(folder).free
-        limit = size_setting(LIMIT_VARIABLE)
         self._limit = int((free + _used(folder)) * FREE_SHARE) if limit is None else limit
         weakref.finalize(self, _leave, folder, lock)
 
@@ -150,7 +150,7 @@ class _Private:
                 self._held -= self._items.popitem(last=False)[1].nbytes
 
 
-def _open_shared(memory: Path, digest: str) -> _Shared | None:
+def _open_shared(memory: Path, digest: str, limit: int | None = None) -> _Shared | None:
     """None where there is no such memory, or somebody else has the place."""
     root = memory / f"cps-{os.getuid()}"
     try:
@@ -165,7 +165,7 @@ def _open_shared(memory: Path, digest: str) -> _Shared | None:
         lock = _enter(root / digest)
     except OSError:
         return None
-    return _Shared(root / digest, lock)
+    return _Shared(root / digest, lock, limit)
 
 
 def _enter(folder: Path) -> int:

@@ -86,6 +86,20 @@ def test_what_has_no_room_stays_private(reader: Counting, memory: Path, monkeypa
     assert reader.counts[IMAGES[2]] == 2, "the private one was used longer ago, and there is room for one"
 
 
+def test_a_limit_of_zero_shares_nothing_either_way(
+    reader: Counting, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = SharedImages(reader, memory=memory)
+    others.image(IMAGES[0])
+    assert len(files(memory)) == 1
+    monkeypatch.setenv(LIMIT_VARIABLE, "0")
+    alone = SharedImages(reader, memory=memory)
+    for name in [*IMAGES, *IMAGES]:
+        alone.image(name)
+    assert reader.counts == {**dict.fromkeys(IMAGES, 1), IMAGES[0]: 2}
+    assert len(files(memory)) == 1
+
+
 def test_what_a_killed_process_left_is_cleared_and_never_half_read(reader: Counting, memory: Path) -> None:
     program = (
         "import os, sys; from pathlib import Path; from components.dataset.stored.shared_images import _open_shared\n"

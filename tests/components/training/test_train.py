@@ -16,7 +16,7 @@ from components.runs.checkpoints import finished_index
 from components.runs.steps import prepare_dataset, split_labels_step
 from components.storage import keys
 from components.training.loop import SETTLE_SECONDS
-from components.training.recovery import recovery_key, unplaced_key
+from components.training.recovery import parse_recovery, recovery_key, unplaced_key
 from components.training.supervision.kept import kept_folder, kept_path
 from tests.object_stores import line_to
 
@@ -199,6 +199,11 @@ def test_two_processes_die_with_the_one_that_watches_them_and_go_on(store, run_k
     assert len(digests(store, run_key)) == 3
 
 
+def step_on_disk(path: Path, run_key: str) -> int:
+    """The step of the recovery that waits there; 0 where none does."""
+    return parse_recovery(path.read_bytes(), run_key, str(path)).step if path.exists() else 0
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("percent", "killed"), [("28%", False), ("100%", False), ("100%", True)])
 def test_told_to_stop_by_a_slow_store_the_state_is_on_disk(store, run_key, environment, undisturbed, percent, killed):
@@ -212,7 +217,8 @@ def test_told_to_stop_by_a_slow_store_the_state_is_on_disk(store, run_key, envir
             time.sleep(SETTLE_SECONDS + 2)
         stopped.send_signal(signal.SIGTERM)
         if killed:
-            while not kept_path(waiting, unplaced_key(run_key)).exists():
+            # An upload that has failed may have left an older state there: the kill is to come after the newest.
+            while step_on_disk(kept_path(waiting, unplaced_key(run_key)), run_key) < 36:
                 assert stopped.poll() is None
                 time.sleep(0.02)
             kill_with_all_below(stopped, 1)
