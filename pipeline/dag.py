@@ -7,6 +7,7 @@ from kfp import dsl
 
 from pipeline import steps
 from pipeline.placement import TRAINING_HOURS, Placement, give_login, give_training, give_webhook, place
+from pipeline.version import DATA_IMAGE, IMAGE
 
 
 @dsl.pipeline(name="evaluate-checkpoints")
@@ -47,8 +48,8 @@ def cross_pseudo_supervision(
     memory: str = "8Gi",
     node_selector: dict = {},  # noqa: B006 - KFP reads the default, and nothing changes it
     tolerations: list = [],  # noqa: B006
-    image: str = steps.IMAGE,
-    data_image: str = steps.DATA_IMAGE,
+    image: str = IMAGE,
+    data_image: str = DATA_IMAGE,
     settings_config_map: str = "cps-settings",
     store_secret: str = "cps-store",
     download_secret: str = "cps-download",
@@ -92,9 +93,9 @@ def cross_pseudo_supervision(
 
     with dsl.ExitHandler(finished, name="cross-pseudo-supervision"):
         prepared = steps.prepare_dataset(
-            source=dataset,
-            sha256=dataset_sha256,
-            pools=dataset_pools,
+            dataset=dataset,
+            dataset_sha256=dataset_sha256,
+            dataset_pools=dataset_pools,
             labeled_ratio=labeled_ratio,
             recipe=recipe,
             overrides=overrides,
@@ -118,17 +119,12 @@ def cross_pseudo_supervision(
         give_login(prepared, download_secret)
 
         split = steps.split_labels(
-            dataset_digest=prepared.outputs["Output"],
-            labeled_ratio=labeled_ratio,
-            recipe=recipe,
-            overrides=overrides,
-            seed=seed,
-            epochs=epochs,
-            batch_size=batch_size,
+            dataset_digest=prepared.outputs["digest"],
+            request=prepared.outputs["request"],
             gpus=gpus,
             nodes=nodes,
             job_id=job,
-            dataset=prepared.outputs["dataset"],
+            prepared=prepared.outputs["prepared"],
         )
         place(split, light, "Split by label ratio", hours=6, retries=2)
 

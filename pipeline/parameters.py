@@ -4,87 +4,122 @@ import json
 import os
 import shlex
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
+from pipeline.version import DATA_IMAGE, IMAGE
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from components.runs.request import PredictionRequest, Resources, RunRequest
 
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_PREDICTION = {"predict_images": "images", "predict_limit": "limit"}
 
 
-def cluster_parameters(
-    *,
-    dataset: str,
-    ratio: str,
-    settings: Mapping[str, Any],
-    node_selector: Iterable[str],
-    tolerations: Iterable[str],
-    sha256: str = "",
-    pools: str = "",
-    **others: Any,
-) -> dict[str, Any]:
-    """Every parameter of the pipeline; `others` have their names already, and empty ones keep their defaults.
+@dataclass(frozen=True)
+class PipelineParameters:
+    """Every parameter of the DAG: what is run, on what, and with which images and Secrets."""
 
-    `settings` are changes to the recipe. Raises UserError, naming what is wrong, or what only this machine can read.
+    run: "RunRequest"
+    resources: "Resources"
+    prediction: "PredictionRequest"
+    image: str = IMAGE
+    data_image: str = DATA_IMAGE
+    settings_config_map: str = "cps-settings"
+    store_secret: str = "cps-store"
+    download_secret: str = "cps-download"
+
+    def as_dag(self) -> "dict[str, JsonValue]":
+        """Return the arguments of `pipeline.dag.cross_pseudo_supervision`, as JSON."""
+        run = self.run.model_dump(mode="json")
+        resources = self.resources.model_dump(mode="json", exclude={"tolerations"})
+        tolerations = [item.model_dump(mode="json", exclude_unset=True) for item in self.resources.tolerations]
+        return {
+            **run,
+            "overrides": json.dumps(run["overrides"]),
+            **resources,
+            "tolerations": tolerations,
+            **{name: getattr(self.prediction, field) for name, field in _PREDICTION.items()},
+            **{name: getattr(self, name) for name in _NAMES},
+        }
+
+    @property
+    def run_name(self) -> str:
+        """What people call the run: dataset, labelled ratio, recipe and seed."""
+        run = self.run
+        name = run.dataset.split()[0].rstrip("/").rpartition("/")[2].split("?")[0].split(":")[0]
+        return f"{name} {run.labeled_ratio} {run.recipe} seed {run.seed}"
+
+
+_NAMES = ("image", "data_image", "settings_config_map", "store_secret", "download_secret")
+
+
+def local_parameters(**options: Any) -> PipelineParameters:
+    """Return a command's options as parameters for this machine: relative paths made absolute, and all checked.
+
+    Options have the DAG's names; an empty one keeps its default. Raises UserError.
     """
-    named = {
-        "dataset": dataset,
-        "dataset_sha256": sha256,
-        "dataset_pools": pools,
-        "labeled_ratio": ratio,
-        "overrides": json.dumps(settings),
-        "node_selector": dict(_label(text) for text in node_selector),
-        "tolerations": [_toleration(text) for text in tolerations],
-        **others,
+    recipe = options["recipe"]
+    overrides = _with_absolute_weights(parse_settings(options.pop("overrides")))
+    options |= {
+        "dataset": _absolute_sources(options["dataset"]),
+        "recipe": _absolute(recipe) if recipe.endswith((".yaml", ".yml")) else recipe,
+        "predict_images": _absolute(options.get("predict_images", "val")),
     }
-    defaults = _defaults()
-    parameters = {name: defaults[name] if value in ("", None) else value for name, value in named.items()}
-    _check_for_cluster(parameters)
+    parameters = _parameters(options, overrides)
+    _check(parameters, is_local=True)
     return parameters
 
 
-def run_name(parameters: dict[str, Any]) -> str:
-    """As a person calls a run: what is trained, on how many labels, how, and by which seed."""
-    name = parameters["dataset"].split()[0].rstrip("/").rpartition("/")[2].split("?")[0].split(":")[0]
-    return f"{name} {parameters['labeled_ratio']} {parameters['recipe']} seed {parameters['seed']}"
+def cluster_parameters(**options: Any) -> PipelineParameters:
+    """Return a command's options as parameters for a cluster, which must not name anything of this machine.
 
-
-def _defaults() -> dict[str, Any]:
-    import inspect
-
-    from pipeline.dag import cross_pseudo_supervision
-
-    signature = inspect.signature(cross_pseudo_supervision.pipeline_func)
-    return {name: parameter.default for name, parameter in signature.parameters.items()}
-
-
-def _check_for_cluster(parameters: Mapping[str, Any]) -> None:
+    Options have the DAG's names; an empty one keeps its default. Raises UserError.
+    """
     from components.recipes import recipe_names
-    from components.runs.request import check_pods, check_prediction, check_sharing, validate_parameters
 
-    recipe = parameters["recipe"]
+    overrides = parse_settings(options.pop("overrides"))
+    options |= {
+        "node_selector": dict(_label(text) for text in options.get("node_selector", ())),
+        "tolerations": [_toleration(text) for text in options.get("tolerations", ())],
+    }
+    parameters = _parameters(options, overrides)
+    recipe = parameters.run.recipe
     if recipe not in recipe_names() and recipe.endswith((".yaml", ".yml")):
         raise UserError(
             f"recipe {recipe!r} is a file of this machine, which the cluster cannot read: "
             "give one of the project's by name, and change it with --set"
         )
-    check_sharing(**{name: parameters[name] for name in ("processes", "gpus", "nodes", "eval_shards")})
-    check_pods(**{name: parameters[name] for name in ("cpu", "memory", "accelerator", "node_selector", "tolerations")})
-    check_prediction(images=parameters["predict_images"], limit=parameters["predict_limit"], is_here=False)
-    parsed = validate_parameters(
-        source=parameters["dataset"],
-        sha256=parameters["dataset_sha256"],
-        labeled_ratio=parameters["labeled_ratio"],
-        recipe=recipe,
-        overrides_json=parameters["overrides"],
-        seed=parameters["seed"],
-        epochs=parameters["epochs"],
-        batch_size=parameters["batch_size"],
-        source_is_here=False,
+    _check(parameters, is_local=False)
+    network = parameters.run.resolve(is_local=False).network
+    weights = {"pretrained": network.pretrained, "right_pretrained": network.right_pretrained}
+    _check_places(parameters.run.dataset, weights)
+    return parameters
+
+
+def _parameters(options: dict[str, Any], overrides: "dict[str, JsonValue]") -> PipelineParameters:
+    from components.runs.request import PredictionRequest, Resources, RunRequest
+
+    given = {name: value for name, value in options.items() if value not in ("", None)}
+    return PipelineParameters(
+        RunRequest(overrides=overrides, **_taken(given, RunRequest.model_fields)),
+        Resources(**_taken(given, Resources.model_fields)),
+        PredictionRequest(**{_PREDICTION[name]: value for name, value in _taken(given, _PREDICTION).items()}),
+        **given,
     )
-    network = parsed.recipe.network
-    _check_places(
-        parameters["dataset"], {"pretrained": network.pretrained, "right_pretrained": network.right_pretrained}
-    )
+
+
+def _taken(options: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: options.pop(name) for name in names if name in options}
+
+
+def _check(parameters: PipelineParameters, *, is_local: bool) -> None:
+    parameters.prediction.check(is_local=is_local)
+    parameters.run.check_sources(is_local=is_local)
+    parameters.run.resolve(is_local=is_local)
 
 
 def _check_places(dataset: str, weights: Mapping[str, str]) -> None:
@@ -137,37 +172,21 @@ def parse_secret_fields(text: str) -> tuple[str, str]:
     return fields[0], fields[1]
 
 
-def pipeline_parameters(
-    dataset: str, ratio: str, recipe: str, settings: Iterable[str], predict_images: str, **others: Any
-) -> dict[str, Any]:
-    """A command's options as the pipeline's parameters, paths from the root, checked. Raises UserError."""
-    parameters = {
-        "dataset": _absolute_sources(dataset),
-        "dataset_sha256": others.pop("sha256"),
-        "dataset_pools": others.pop("pools"),
-        "labeled_ratio": ratio,
-        "recipe": _absolute(recipe) if recipe.endswith((".yaml", ".yml")) else recipe,
-        "overrides": json.dumps(_with_absolute_backbone(parse_settings(settings))),
-        "predict_images": _absolute(predict_images),
-        **others,
-    }
-    _check_here(parameters)
-    return parameters
-
-
-def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """`training.epochs=3` and so on as a mapping; values are read as YAML. Raises UserError."""
+def parse_settings(settings: Iterable[str]) -> "dict[str, JsonValue]":
+    """Return `training.epochs=3` and so on as overrides of a recipe; values are read as YAML. Raises UserError."""
     import yaml
 
-    parsed: dict[str, Any] = {}
+    parsed: dict[str, JsonValue] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
             raise UserError(f"--set {setting!r} must be NAME=VALUE, such as training.epochs=3")
         try:
-            parsed[name.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError(f"--set {setting!r}: {text!r} is not a value in YAML") from None
+            value = yaml.safe_load(text)
+            json.dumps(value)
+        except (yaml.YAMLError, TypeError):  # such as a date
+            raise UserError(f"--set {setting!r}: {text!r} is not a value in YAML that JSON has too") from None
+        parsed[name.strip()] = value
     return parsed
 
 
@@ -183,23 +202,6 @@ def _absolute_sources(dataset: str) -> str:
     return shlex.join(sources) if len(sources) > 1 else sources[0]
 
 
-def _with_absolute_backbone(settings: dict[str, Any]) -> dict[str, Any]:
-    name = "network.pretrained"
-    return {**settings, name: _absolute(str(settings[name]))} if name in settings else settings
-
-
-def _check_here(parameters: dict[str, Any]) -> None:
-    from components.runs.request import check_prediction, check_sharing, validate_parameters
-
-    check_sharing(processes=parameters["processes"], eval_shards=parameters["eval_shards"])
-    check_prediction(images=parameters["predict_images"], limit=parameters["predict_limit"])
-    validate_parameters(
-        source=parameters["dataset"],
-        sha256=parameters["dataset_sha256"],
-        labeled_ratio=parameters["labeled_ratio"],
-        recipe=parameters["recipe"],
-        overrides_json=parameters["overrides"],
-        seed=parameters["seed"],
-        epochs=parameters["epochs"],
-        batch_size=parameters["batch_size"],
-    )
+def _with_absolute_weights(overrides: "dict[str, JsonValue]") -> "dict[str, JsonValue]":
+    names = ("network.pretrained", "network.right_pretrained")
+    return {**overrides, **{name: _absolute(str(overrides[name])) for name in names if overrides.get(name)}}

@@ -14,17 +14,14 @@ from typing import NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Markdown, Metrics, Model, Output
 
-from pipeline.version import VERSION
-
-IMAGE = f"cps-pipeline/cps:{VERSION}"
-DATA_IMAGE = f"cps-pipeline/data:{VERSION}"
+from pipeline.version import DATA_IMAGE, IMAGE
 
 
 @dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
 def prepare_dataset(
-    source: str,
-    sha256: str,
-    pools: str,
+    dataset: str,
+    dataset_sha256: str,
+    dataset_pools: str,
     labeled_ratio: str,
     recipe: str,
     overrides: str,
@@ -42,49 +39,56 @@ def prepare_dataset(
     accelerator: str,
     node_selector: dict,
     tolerations: list,
-    dataset: Output[Dataset],
-) -> str:
-    """Validate every parameter, then fetch, check and store the dataset once. Returns its digest."""
+    prepared: Output[Dataset],
+) -> NamedTuple("Outputs", [("digest", str), ("request", str)]):
+    """Validate every parameter, then fetch, check and store the dataset once.
+
+    Returns its digest, and the run's request as JSON.
+    """
     from components.step_guard import step_guard
 
     with step_guard("prepare-dataset") as step:
-        from components.runs.request import check_pods, check_prediction, check_sharing
+        from components.runs.request import PredictionRequest, Resources, RunRequest, parse_overrides
         from components.runs.steps import prepare_dataset
 
-        check_sharing(processes=processes, eval_shards=eval_shards, gpus=gpus, nodes=nodes)
-        check_pods(
-            cpu=cpu, memory=memory, accelerator=accelerator, node_selector=node_selector, tolerations=tolerations
+        # Checked now, so that no mistake waits for the step that would need the value.
+        Resources(
+            processes=processes,
+            gpus=gpus,
+            nodes=nodes,
+            eval_shards=eval_shards,
+            cpu=cpu,
+            memory=memory,
+            accelerator=accelerator,
+            node_selector=node_selector,
+            tolerations=tolerations,
         )
-        check_prediction(images=predict_images, limit=predict_limit)
-        stored = prepare_dataset(
-            source=source,
-            sha256=sha256,
-            pools=pools,
+        PredictionRequest(images=predict_images, limit=predict_limit).check()
+        request = RunRequest(
+            dataset=dataset,
+            dataset_sha256=dataset_sha256,
+            dataset_pools=dataset_pools,
             labeled_ratio=labeled_ratio,
             recipe=recipe,
-            overrides_json=overrides,
+            overrides=parse_overrides(overrides),
             seed=seed,
             epochs=epochs,
             batch_size=batch_size,
         )
-        step.describe(dataset, stored)
+        stored = prepare_dataset(request).model_dump(mode="json")
+        step.describe(prepared, stored)
         step.result(stored)
-    return stored["digest"]
+    return stored["digest"], request.model_dump_json()
 
 
 @dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
 def split_labels(
     dataset_digest: str,
-    labeled_ratio: str,
-    recipe: str,
-    overrides: str,
-    seed: int,
-    epochs: int,
-    batch_size: int,
+    request: str,
     gpus: int,
     nodes: int,
     job_id: str,
-    dataset: Input[Dataset],
+    prepared: Input[Dataset],
     split: Output[Artifact],
 ) -> NamedTuple("Outputs", [("run_key", str), ("pod_gpus", str)]):
     """Choose whose labels are used, and write down what the run depends on.
@@ -94,19 +98,11 @@ def split_labels(
     from components.step_guard import step_guard
 
     with step_guard("split-labels") as step:
+        from components.runs.request import RunRequest
         from components.runs.steps import split_labels_step
 
-        run_key = split_labels_step(
-            dataset_digest=dataset_digest,
-            labeled_ratio=labeled_ratio,
-            recipe=recipe,
-            overrides_json=overrides,
-            seed=seed,
-            epochs=epochs,
-            batch_size=batch_size,
-            job_id=job_id,
-        )
-        step.describe(split, {"run_key": run_key, "dataset": dataset.metadata.get("uri", dataset_digest)})
+        run_key = split_labels_step(dataset_digest, RunRequest.model_validate_json(request), job_id)
+        step.describe(split, {"run_key": run_key, "dataset": prepared.metadata.get("uri", dataset_digest)})
         step.result({"run_key": run_key})
     # As text: of a number KFP makes an empty amount when it writes a pod, and the pod gets no GPU.
     return run_key, str(gpus if nodes == 1 else 0)
@@ -134,20 +130,21 @@ def train(
     from components.step_guard import step_guard
 
     with step_guard("train") as step:
+        from components.runs.request import Resources
         from components.training.multi_node.pod_settings import Pods
         from components.training.train import train
 
-        pods = Pods(
-            image=image,
+        resources = Resources(
+            processes=processes,
+            gpus=gpus,
+            nodes=nodes,
             cpu=cpu,
             memory=memory,
-            gpus=gpus,
             accelerator=accelerator,
-            settings_config_map=settings_config_map,
-            store_secret=store_secret,
             node_selector=node_selector,
             tolerations=tolerations,
         )
+        pods = Pods(image, settings_config_map, store_secret, resources)
         index = train(run_key, gpus or processes, gpus=gpus, nodes=nodes, pods=pods)
         shards = min(eval_shards, len(index.checkpoints))
         step.describe(checkpoints, index.model_dump(mode="json"))

@@ -1,13 +1,13 @@
 """The cells of a matrix: a ratio, a seed and a method each, its parameters and its score."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from components.errors import UserError
 
 if TYPE_CHECKING:
+    from components.runs.request import RunRequest
     from components.storage.client import Store
 
 Method = Literal["cps", "supervised"]
@@ -48,6 +48,17 @@ def cells(ratios: Sequence[str], seeds: Sequence[int], *, baseline: bool) -> lis
     return [Cell(ratio, seed, method) for seed in seeds for ratio in ratios for method in methods]
 
 
+@dataclass(frozen=True)
+class MatrixDataset:
+    """The dataset that all cells share."""
+
+    digest: str
+    name: str
+    images: int
+    """Validation images."""
+    classes: int
+
+
 @dataclass
 class MatrixOutcome:
     """`failed` says of each cell that came to no score why; `exit_code` is 0 when there is none."""
@@ -55,8 +66,8 @@ class MatrixOutcome:
     scores: list[Score] = field(default_factory=list)
     failed: dict[Cell, str] = field(default_factory=dict)
     exit_code: int = 0
-    dataset: dict[str, Any] = field(default_factory=dict)
-    """digest, name and number of classes and val images, once known."""
+    dataset: MatrixDataset | None = None
+    """Once it is known."""
 
 
 def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
@@ -77,43 +88,26 @@ def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
     )
 
 
-def impossible(store: "Store", cells: list[Cell], parameters: Mapping[str, Any], digest: str) -> dict[Cell, str]:
+def impossible(store: "Store", cells: list[Cell], request: "RunRequest", digest: str) -> dict[Cell, str]:
     """The cells that cannot be run on a stored dataset, and why: it has no such split."""
     found = {}
     for cell in cells:
         try:
-            planned_key(store, cell, parameters, digest)
+            planned_key(store, cell, request, digest)
         except UserError as error:
             found[cell] = str(error)
     return found
 
 
-def planned_key(store: "Store", cell: Cell, parameters: Mapping[str, Any], digest: str) -> str:
+def planned_key(store: "Store", cell: Cell, request: "RunRequest", digest: str) -> str:
+    """Return the key of a cell's run on a stored dataset. Raises UserError where it has no such split."""
     from components.runs.planning import plan_run
 
-    own = cell_parameters(cell, parameters)
-    return plan_run(
-        store,
-        digest,
-        labeled_ratio=cell.ratio,
-        seed=cell.seed,
-        recipe=own["recipe"],
-        overrides_json=own["overrides"],
-        epochs=own["epochs"],
-        batch_size=own["batch_size"],
-    ).key
+    return plan_run(store, digest, cell_request(cell, request)).key
 
 
-def cell_parameters(cell: Cell, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The pipeline's parameters with those of one cell: its ratio, its seed, and the baseline's weight."""
-    overrides = json.loads(parameters["overrides"])
-    if cell.method == "supervised":
-        overrides |= SUPERVISED_BASELINE
-    # One picture is enough to see that a cell's network works; all are one `cps predict` away.
-    return {
-        **parameters,
-        "labeled_ratio": cell.ratio,
-        "seed": cell.seed,
-        "overrides": json.dumps(overrides),
-        "predict_limit": 1,
-    }
+def cell_request(cell: Cell, request: "RunRequest") -> "RunRequest":
+    """Return the request with the ratio and seed of one cell, and the weight 0 of a baseline."""
+    overrides = {**request.overrides, **(SUPERVISED_BASELINE if cell.method == "supervised" else {})}
+    changes = {"labeled_ratio": cell.ratio, "seed": cell.seed, "overrides": overrides}
+    return request.model_copy(update=changes)

@@ -8,9 +8,10 @@ from components.dataset.split import Split, split_labels
 from components.dataset.stored.label_classes import label_classes
 from components.dataset.stored.store import stored_manifest
 from components.errors import UserError, WorkFailed
+from components.recipes import Recipe
 from components.runs.key import run_key
 from components.runs.record import RunRecord, new_record
-from components.runs.request import Parameters, validate_parameters
+from components.runs.request import RunRequest
 from components.storage import keys
 
 if TYPE_CHECKING:
@@ -19,76 +20,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """What a run with some parameters would be, whether or not there is one."""
+    """The run that a request makes, whether or not it exists."""
 
     key: str
     manifest: Manifest
     split: Split
-    parameters: Parameters
+    recipe: Recipe
+    request: RunRequest
 
     def record(self) -> RunRecord:
-        """The run.json that it would begin with."""
-        parameters = self.parameters
-        return new_record(parameters.recipe, parameters.overrides, self.manifest, self.split, self.key)
+        """Return the run.json that it begins with."""
+        return new_record(self.recipe, self.request.all_overrides, self.manifest, self.split, self.key)
 
 
-def plan_run(
-    store: "Store",
-    dataset_digest: str,
-    *,
-    labeled_ratio: str,
-    seed: int,
-    recipe: str,
-    overrides_json: str = "{}",
-    epochs: int = 0,
-    batch_size: int = 0,
-) -> PlannedRun:
-    """The run that these parameters make; nothing is written.
+def plan_run(store: "Store", dataset_digest: str, request: RunRequest) -> PlannedRun:
+    """Return the run that `request` makes on a stored dataset. Nothing is written.
 
-    Raises UserError for a parameter that is wrong, and WorkFailed where the dataset is not stored.
+    Raises:
+        UserError: a parameter is wrong, or the dataset has no such split.
+        WorkFailed: the dataset is not stored.
     """
-    parameters = _of_stored_dataset(labeled_ratio, seed, recipe, overrides_json, epochs, batch_size)
-    manifest = _stored(store, dataset_digest)
-    split = _split(store, manifest, parameters)
-    return PlannedRun(_key(manifest, split, parameters), manifest, split, parameters)
-
-
-def _of_stored_dataset(
-    labeled_ratio: str, seed: int, recipe: str, overrides_json: str, epochs: int, batch_size: int
-) -> Parameters:
-    return validate_parameters(
-        source="scenes",  # the dataset is prepared by now; where it came from does not matter
-        labeled_ratio=labeled_ratio,
-        recipe=recipe,
-        overrides_json=overrides_json,
-        seed=seed,
-        epochs=epochs,
-        batch_size=batch_size,
-    )
-
-
-def _stored(store: "Store", dataset_digest: str) -> Manifest:
+    recipe = request.resolve()
     manifest = stored_manifest(store, dataset_digest)
     if manifest is None:
         raise WorkFailed(f"no dataset at {store.uri(keys.dataset_manifest(dataset_digest))}: prepare it again")
-    return manifest
+    split = checked_split(store, manifest, recipe, request)
+    key = run_key(recipe, manifest.digest, split.fingerprint, request.ratio, request.seed)
+    return PlannedRun(key, manifest, split, recipe, request)
 
 
-def _key(manifest: Manifest, split: Split, parameters: Parameters) -> str:
-    return run_key(parameters.recipe, manifest.digest, split.fingerprint, parameters.ratio, parameters.seed)
-
-
-def _split(store: "Store", manifest: Manifest, parameters: Parameters) -> Split:
-    settings = parameters.recipe.split
-    classes = label_classes(store, manifest) if settings.stratify else None
-    split = split_labels(manifest, parameters.ratio, parameters.seed, settings, classes)
-    if len(split.unlabeled) < 2 and parameters.recipe.cps.weight > 0:
+def checked_split(store: "Store", manifest: Manifest, recipe: Recipe, request: RunRequest) -> Split:
+    """Split the labels of a stored dataset. Raises UserError where the recipe cannot be trained on the split."""
+    classes = label_classes(store, manifest) if recipe.split.stratify else None
+    split = split_labels(manifest, request.ratio, request.seed, recipe.split, classes)
+    if len(split.unlabeled) < 2 and recipe.cps.weight > 0:
         left = "one unlabelled image, and two are mixed," if split.unlabeled else "no unlabelled image"
         raise UserError(
             f"ratio {split.ratio} leaves {left} in dataset {manifest.name}: "
             "give a smaller ratio, or train without them by cps.weight=0"
         )
-    batch, most = parameters.recipe.training.batch_size, max(len(split.labeled), len(split.unlabeled))
+    batch, most = recipe.training.batch_size, max(len(split.labeled), len(split.unlabeled))
     if most < batch:
         raise UserError(
             f"a batch of {batch} images is more than dataset {manifest.name} has at ratio {split.ratio}: "

@@ -33,6 +33,15 @@ class RunOutcome(Frozen):
     """By epoch, the sha256 over both networks' tensors: unlike a checkpoint's own, it is that of a repeated run."""
 
 
+class JobRecord(Frozen):
+    """jobs/<job id>.json: which run a pipeline's job works on."""
+
+    job_id: str
+    run_key: str
+    dataset: str
+    """Its name."""
+
+
 class RunRecord(Frozen):
     """run.json: everything needed to do the run again, what it was done with, and what it came to."""
 

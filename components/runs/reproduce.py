@@ -11,7 +11,6 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from components.dataset.sources.address import STORED
 from components.dataset.stored.store import stored_manifest
 from components.errors import UserError, WorkFailed
 from components.files import file_sha256
@@ -21,6 +20,7 @@ from components.runs.environment import Environment
 from components.runs.key import METHOD_VERSION
 from components.runs.planning import PlannedRun, plan_run
 from components.runs.record import RunOutcome, RunRecord
+from components.runs.request import RunRequest
 from components.runs.resume import prepared_digest
 from components.runs.stored import find_run
 from components.storage import keys
@@ -45,12 +45,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A run that is ready to be made: the pipeline's parameters, its key, and what differs."""
+    """A run that is ready to be made: its request, its key, and what differs."""
 
     original: RunRecord
     run_key: str
     """Empty where it cannot be made."""
-    parameters: dict[str, Any]
+    request: RunRequest
     differences: tuple[Difference, ...]
 
 
@@ -87,12 +87,12 @@ def _object(uri: str, store: Store) -> bytes:
             raise UserError(str(error)) from error
 
 
-def take_dataset(record: RunRecord, store: Store, dataset: str, sha256: str = "", pools: str = "") -> None:
-    """Have the dataset in the store again, from where it is now. Raises UserError where it is another one."""
-    digest = prepared_digest(store, dataset, sha256, pools)
+def take_dataset(record: RunRecord, store: Store, given: RunRequest) -> None:
+    """Store the run's dataset again, from where it is now. Raises UserError where it is another dataset."""
+    digest = prepared_digest(store, given)
     if digest != record.dataset.digest:
         raise UserError(
-            f"--dataset {dataset} is {digest[:12]}, and run {record.run_key} was made on {record.dataset.name} "
+            f"--dataset {given.dataset} is {digest[:12]}, and run {record.run_key} was made on {record.dataset.name} "
             f"({record.dataset.digest[:12]})"
         )
 
@@ -115,24 +115,14 @@ def reproduction(
         where = f"not in {store.uri(keys.DATASETS)}; give it by --dataset"
         found.append(Difference("dataset", f"{record.dataset.name} ({record.dataset.digest[:12]})", where, fatal=True))
     path = folder / "recipe.yaml"
-    parameters: dict[str, Any] = {
-        "dataset": f"{STORED}{record.dataset.digest}",
-        "dataset_sha256": "",
-        "dataset_pools": "",
-        "labeled_ratio": record.ratio,
-        "recipe": str(path.absolute()),
-        "overrides": "{}",
-        "seed": record.seed,
-        "epochs": 0,
-        "batch_size": 0,
-    }
+    request = RunRequest.of_record(record, str(path.absolute()))
     key = ""
     if not any(difference.fatal for difference in found):
-        found += _of_the_run(record, store, path, recipe, parameters)
+        found += _of_the_run(record, store, path, recipe, request)
     if not any(difference.fatal for difference in found):
         _write(path, recipe.model_copy(update={"reproduces": record.run_key}))
-        key = _planned(store, record, parameters).key
-    return Reproduction(record, key, parameters, tuple(found))
+        key = _planned(store, record, request).key
+    return Reproduction(record, key, request, tuple(found))
 
 
 def environment_differences(record: RunRecord, now: Environment) -> Iterator[Difference]:
@@ -211,12 +201,10 @@ def _is_file(path: Path, sha256: str) -> bool:
     return path.is_file() and file_sha256(path) == sha256
 
 
-def _of_the_run(
-    record: RunRecord, store: Store, path: Path, recipe: Recipe, parameters: dict[str, Any]
-) -> list[Difference]:
+def _of_the_run(record: RunRecord, store: Store, path: Path, recipe: Recipe, request: RunRequest) -> list[Difference]:
     """Whether this version splits the dataset alike, and would train the same run."""
     _write(path, recipe)
-    planned = _planned(store, record, parameters)
+    planned = _planned(store, record, request)
     if planned.split.fingerprint != record.split:
         then, now = record.split[:12], f"{planned.split.fingerprint[:12]}: this version splits otherwise"
         return [Difference("split", then, now, fatal=True)]
@@ -227,10 +215,9 @@ def _of_the_run(
     return []
 
 
-def _planned(store: Store, record: RunRecord, parameters: dict[str, Any]) -> PlannedRun:
-    names = ("labeled_ratio", "seed", "recipe")
+def _planned(store: Store, record: RunRecord, request: RunRequest) -> PlannedRun:
     try:
-        return plan_run(store, record.dataset.digest, **{name: parameters[name] for name in names})
+        return plan_run(store, record.dataset.digest, request)
     except WorkFailed as error:
         raise UserError(str(error)) from error
 

@@ -1,41 +1,192 @@
-"""Checks of the pipeline parameters that no dataset or recipe decides: how the work is shared, what is predicted,
-and what the pods are given."""
+"""What a user asks for: a run, the machines that it takes, and the images that its best weights segment.
+
+Whatever no dataset decides is checked here, when the values are made. A wrong one raises UserError.
+"""
 
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from components.dataset.sources.address import check_source, parse_sources
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, field_validator, model_validator
+
+from components.contract import Frozen
+from components.dataset.sources.address import STORED, check_source, parse_sources
 from components.errors import UserError
-from components.labeled_ratio import parse_ratio
+from components.labeled_ratio import parse_ratio, ratio_text
 from components.recipes import Recipe, load_recipe
 from components.runs.backbone import pin_pretrained
+
+if TYPE_CHECKING:
+    from components.runs.record import RunRecord
 
 MOST_PROCESSES = 1024
 MOST_SHARDS = 256
 IMAGE_SETS = ("val", "test", "unlabeled")
 
 _QUANTITY = re.compile(r"(?:0*[1-9]\d*(?:\.\d+)?|0*\.0*[1-9]\d*|0+\.0*[1-9]\d*)(?:m|k|M|G|T|Ki|Mi|Gi|Ti)?")
-"""What Kubernetes takes as an amount, as far as anybody writes it: 500m, 2, 1.5, 16Gi."""
+"""A quantity of Kubernetes as people write it: 500m, 2, 1.5, 16Gi."""
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
 _QUALIFIED_NAME = re.compile(rf"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?/)?{_LABEL}")
-_TOLERATION = ("key", "operator", "value", "effect", "tolerationSeconds")
 _MOST_SEEDS = 2**31
 _OVERRIDES_EXAMPLE = 'write for example {"optimization.learning_rate": 0.01}'
 
 
-def check_sharing(*, processes: int, eval_shards: int, gpus: int = 0, nodes: int = 1) -> None:
-    """Raises UserError."""
-    _check_count("processes", processes, 1, MOST_PROCESSES)
-    _check_count("eval_shards", eval_shards, 1, MOST_SHARDS)
-    _check_count("gpus", gpus, 0, MOST_PROCESSES)
-    _check_count("nodes", nodes, 1, MOST_PROCESSES)
-    if gpus and processes not in (1, gpus):
-        raise UserError(f"gpus is {gpus} and processes {processes}: a GPU has one process; leave processes at 1")
+def parse_overrides(text: str) -> dict[str, JsonValue]:
+    """Parse changes to a recipe, a JSON object of dotted names. Raises UserError."""
+    try:
+        overrides = json.loads(text or "{}")
+    except ValueError as error:
+        raise UserError(f"overrides {text!r} are not JSON ({error}); {_OVERRIDES_EXAMPLE}") from None
+    if not isinstance(overrides, dict):
+        raise UserError(f"overrides {text!r} are not a JSON object; {_OVERRIDES_EXAMPLE}")
+    return overrides
+
+
+class RunRequest(Frozen):
+    """A run as a user asks for it. Two requests may name one run: its key is made of what they resolve to."""
+
+    dataset: str = "scenes"
+    """A path or an address, or several; `components.dataset.sources.address` parses it."""
+    dataset_sha256: str = ""
+    """Expected sha256 of every source, in their order; empty skips the check."""
+    dataset_pools: str = ""
+    """Further unlabelled pools of the dataset to use, separated by commas."""
+    labeled_ratio: Annotated[str, AfterValidator(lambda text: ratio_text(parse_ratio(text)))] = "1/8"
+    """Reduced: 2/16 is 1/8."""
+    recipe: str = "demo"
+    """The name of a recipe, or the path of a YAML file."""
+    overrides: dict[str, JsonValue] = Field(default_factory=dict)
+    """Changes to the recipe, by dotted name."""
+    seed: int = 0
+    epochs: int = 0
+    batch_size: int = 0
+    """Both replace the recipe's own; 0 keeps it."""
+
+    @field_validator("dataset_sha256")
+    @classmethod
+    def _lower(cls, text: str) -> str:
+        return text.lower()
+
+    @field_validator("seed")
+    @classmethod
+    def _check_seed(cls, seed: int) -> int:
+        if not 0 <= seed < _MOST_SEEDS:
+            raise UserError(f"seed {seed} is not a whole number from 0 to {_MOST_SEEDS - 1}")
+        return seed
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "RunRequest":
+        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
+            if value < 0:
+                raise UserError(f"{name} is {value}: give a whole number above 0, or 0 for the recipe's own")
+        return self
+
+    @property
+    def ratio(self) -> Fraction:
+        return parse_ratio(self.labeled_ratio)
+
+    @property
+    def all_overrides(self) -> dict[str, JsonValue]:
+        """The overrides, epochs and batch size among them."""
+        lengths = {"training.epochs": self.epochs, "training.batch_size": self.batch_size}
+        return {**self.overrides, **{setting: value for setting, value in lengths.items() if value}}
+
+    def check_sources(self, *, is_local: bool = True) -> None:
+        """Check the addresses of the dataset. A path must exist, unless another machine will read it (`is_local`)."""
+        for source in parse_sources(self.dataset, self.dataset_sha256):
+            check_source(source.text, is_here=is_local)
+
+    def resolve(self, *, is_local: bool = True) -> Recipe:
+        """Return the recipe with the overrides applied and the sha256 of pretrained weights filled in.
+
+        Args:
+            is_local: whether this machine will read the weights: a path must exist then, and is hashed.
+
+        Raises:
+            UserError: the recipe, a setting or the weights are wrong.
+        """
+        return pin_pretrained(load_recipe(self.recipe, self.all_overrides), is_here=is_local)
+
+    @classmethod
+    def of_record(cls, record: "RunRecord", recipe_file: str) -> "RunRequest":
+        """Return the request that makes a recorded run again; `recipe_file` has its resolved recipe."""
+        return cls(
+            dataset=f"{STORED}{record.dataset.digest}",
+            labeled_ratio=record.ratio,
+            recipe=recipe_file,
+            seed=record.seed,
+        )
+
+
+class Toleration(Frozen):
+    """A toleration of a pod, with the names and values of Kubernetes."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+    tolerationSeconds: int | None = None  # noqa: N815 - Kubernetes' name
+
+
+def _check_labels(labels: Mapping[str, Any]) -> Mapping[str, Any]:
+    for key, value in labels.items():
+        if not _QUALIFIED_NAME.fullmatch(key) or not isinstance(value, str):
+            raise UserError(f"node_selector has {key!r}: {value!r}; give labels of nodes, as text to text")
+    return labels
+
+
+def _check_tolerations(tolerations: Any) -> Any:
+    for toleration in tolerations:
+        known = isinstance(toleration, Toleration) or (
+            isinstance(toleration, Mapping) and toleration and not set(toleration) - set(Toleration.model_fields)
+        )
+        if not known:
+            names = ", ".join(Toleration.model_fields)
+            raise UserError(f"tolerations has {toleration!r}: give a list of objects with {names}")
+    return tolerations
+
+
+class Resources(Frozen):
+    """How many processes, GPUs and nodes share the work, and what each pod on a cluster gets."""
+
+    processes: int = 1
+    """Training processes where `gpus` is 0."""
+    gpus: int = 0
+    """GPUs on each node that trains, one process each; 0 trains on the CPU."""
+    nodes: int = 1
+    """Nodes that train together."""
+    eval_shards: int = 2
+    """Evaluation tasks that share the checkpoints."""
+    cpu: str = "2"
+    memory: str = "8Gi"
+    """Quantities of Kubernetes, both the request and the limit."""
+    accelerator: str = "nvidia.com/gpu"
+    """The resource of a node that counts its GPUs."""
+    node_selector: Annotated[dict[str, str], BeforeValidator(_check_labels)] = Field(default_factory=dict)
+    tolerations: Annotated[tuple[Toleration, ...], BeforeValidator(_check_tolerations)] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Resources":
+        """Refuse here what would fail hours later, when a pod is made."""
+        _check_count("processes", self.processes, 1, MOST_PROCESSES)
+        _check_count("eval_shards", self.eval_shards, 1, MOST_SHARDS)
+        _check_count("gpus", self.gpus, 0, MOST_PROCESSES)
+        _check_count("nodes", self.nodes, 1, MOST_PROCESSES)
+        if self.gpus and self.processes not in (1, self.gpus):
+            raise UserError(
+                f"gpus is {self.gpus} and processes {self.processes}: each GPU has one process; leave processes at 1"
+            )
+        for name, amount, example in (("cpu", self.cpu, "2 or 500m"), ("memory", self.memory, "8Gi")):
+            if not _QUANTITY.fullmatch(amount):
+                raise UserError(f"{name} is {amount!r}: give an amount as Kubernetes writes it, such as {example}")
+        if not _QUALIFIED_NAME.fullmatch(self.accelerator) or "/" not in self.accelerator:
+            raise UserError(
+                f"accelerator is {self.accelerator!r}: give a resource of the nodes, such as nvidia.com/gpu"
+            )
+        return self
 
 
 def _check_count(name: str, count: int, least: int, most: int) -> None:
@@ -43,99 +194,20 @@ def _check_count(name: str, count: int, least: int, most: int) -> None:
         raise UserError(f"{name} is {count}: give a whole number from {least} to {most}")
 
 
-def check_prediction(*, images: str, limit: int, is_here: bool = True) -> None:
-    """Raises UserError. Where the images are not read on this machine (`is_here`), no path of it will do."""
-    known = images in IMAGE_SETS or images.startswith("s3://") or (is_here and set("*?[") & set(images))
-    if not known and not (is_here and os.path.exists(images)):
-        or_path = ", or a file or folder that exists" if is_here else ""
-        raise UserError(f"predict_images is {images!r}: give {', '.join(IMAGE_SETS)}, an s3:// prefix{or_path}")
-    if limit < 0:
-        raise UserError(f"predict_limit is {limit}: give a whole number above 0, or 0 for all")
+class PredictionRequest(Frozen):
+    """The images that the best weights segment at the end of a run."""
 
+    images: str = "val"
+    """val, test, unlabeled, an s3:// prefix, or a path or glob where the step runs."""
+    limit: int = 24
+    """At most this many; 0 segments all."""
 
-def check_pods(
-    *, cpu: str, memory: str, accelerator: str, node_selector: Mapping[str, Any], tolerations: Sequence[Any]
-) -> None:
-    """What a pod that cannot be made would say hours later, when its turn comes. Raises UserError."""
-    for name, amount, example in (("cpu", cpu, "2 or 500m"), ("memory", memory, "8Gi")):
-        if not _QUANTITY.fullmatch(amount):
-            raise UserError(f"{name} is {amount!r}: give an amount as Kubernetes writes it, such as {example}")
-    if not _QUALIFIED_NAME.fullmatch(accelerator) or "/" not in accelerator:
-        raise UserError(f"accelerator is {accelerator!r}: give a resource of the nodes, such as nvidia.com/gpu")
-    for key, value in node_selector.items():
-        if not _QUALIFIED_NAME.fullmatch(key) or not isinstance(value, str):
-            raise UserError(f"node_selector has {key!r}: {value!r}; give labels of nodes, as text to text")
-    for toleration in tolerations:
-        if not isinstance(toleration, Mapping) or not toleration or set(toleration) - set(_TOLERATION):
-            raise UserError(f"tolerations has {toleration!r}: give a list of objects with {', '.join(_TOLERATION)}")
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """A submission's parameters, parsed and found right as far as can be known before any work."""
-
-    source: str
-    """One source, or several; `components.dataset.sources.address` reads it."""
-    sha256: str
-    """Of the sources, or empty."""
-    ratio: Fraction
-    recipe: Recipe
-    overrides: dict[str, Any]
-    """By dotted name, epochs and batch size among them."""
-    seed: int
-
-
-def validate_parameters(
-    *,
-    source: str,
-    labeled_ratio: str,
-    recipe: str,
-    sha256: str = "",
-    overrides_json: str = "{}",
-    seed: int = 0,
-    epochs: int = 0,
-    batch_size: int = 0,
-    source_is_here: bool = True,
-) -> Parameters:
-    """Parse and check every parameter; nothing is read but the recipe and its backbone.
-
-    Args:
-        overrides_json: a JSON object of dotted names, e.g. {"optimization.learning_rate": 0.01}.
-        epochs, batch_size: instead of the recipe's; 0 keeps the recipe's.
-        source_is_here: a path must exist on this machine. False when another one is to read it.
-
-    Raises:
-        UserError: naming the parameter.
-    """
-    ratio = parse_ratio(labeled_ratio)
-    if not 0 <= seed < _MOST_SEEDS:
-        raise UserError(f"seed {seed} is not a whole number from 0 to {_MOST_SEEDS - 1}")
-    overrides = _overrides(overrides_json, epochs, batch_size)
-    for part in parse_sources(source, sha256):
-        check_source(part.text, is_here=source_is_here)
-    return Parameters(
-        source=source,
-        sha256=sha256.lower(),
-        ratio=ratio,
-        recipe=pin_pretrained(load_recipe(recipe, overrides), is_here=source_is_here),
-        overrides=overrides,
-        seed=seed,
-    )
-
-
-def _overrides(text: str, epochs: int, batch_size: int) -> dict[str, Any]:
-    try:
-        overrides = json.loads(text or "{}")
-    except ValueError as error:
-        raise UserError(f"overrides {text!r} are not JSON ({error}); {_OVERRIDES_EXAMPLE}") from None
-    if not isinstance(overrides, dict):
-        raise UserError(f"overrides {text!r} are not a JSON object; {_OVERRIDES_EXAMPLE}")
-    for name, value, setting in (
-        ("epochs", epochs, "training.epochs"),
-        ("batch_size", batch_size, "training.batch_size"),
-    ):
-        if value < 0:
-            raise UserError(f"{name} is {value}: give a whole number above 0, or 0 for the recipe's own")
-        if value:
-            overrides[setting] = value
-    return overrides
+    def check(self, *, is_local: bool = True) -> None:
+        """Check that the images exist. No path will do where another machine reads them. Raises UserError."""
+        images = self.images
+        known = images in IMAGE_SETS or images.startswith("s3://") or (is_local and set("*?[") & set(images))
+        if not known and not (is_local and os.path.exists(images)):
+            or_path = ", or a file or folder that exists" if is_local else ""
+            raise UserError(f"predict_images is {images!r}: give {', '.join(IMAGE_SETS)}, an s3:// prefix{or_path}")
+        if self.limit < 0:
+            raise UserError(f"predict_limit is {self.limit}: give a whole number above 0, or 0 for all")

@@ -3,7 +3,6 @@
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,28 +10,14 @@ from typing import Any
 import yaml
 
 from components.dataset.prepare import prepare
-from components.dataset.sources.address import STORED
 from components.errors import UserError, nearest
 from components.files import default_cache
-from components.labeled_ratio import parse_ratio, ratio_text
-from components.recipes import load_recipe
 from components.recipes.loader import parse_recipe
-from components.runs.backbone import pin_pretrained
 from components.runs.key import METHOD_VERSION, run_key
 from components.runs.record import RunRecord, load_run
+from components.runs.request import RunRequest
 from components.storage import keys
 from components.storage.client import Store
-
-
-@dataclass(frozen=True)
-class Given:
-    """What the command line gave beside --resume; None is what it did not give."""
-
-    recipe: str | None = None
-    ratio: str | None = None
-    seed: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """By dotted name, epochs and batch size among them."""
 
 
 def recorded_run(store: Store, name: str) -> RunRecord:
@@ -58,10 +43,14 @@ def recorded_run(store: Store, name: str) -> RunRecord:
     return record
 
 
-def resumed_parameters(record: RunRecord, folder: Path, given: Given) -> dict[str, Any]:
-    """The pipeline's parameters that say which run it is; the run's resolved recipe is written into `folder`.
+def resumed_request(record: RunRecord, folder: Path, given: RunRequest) -> RunRequest:
+    """Return the request that makes the recorded run again; its resolved recipe is written into `folder`.
 
-    Raises UserError, naming every difference, where `given` is not what was recorded.
+    Args:
+        given: what the command line gave beside --resume: its fields that are set.
+
+    Raises:
+        UserError: names every difference between `given` and the record.
     """
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "recipe.yaml"
@@ -69,31 +58,22 @@ def resumed_parameters(record: RunRecord, folder: Path, given: Given) -> dict[st
     found = [*_of_split(record, given), *_of_recipe(record, given, str(recipe))]
     if found:
         raise _another_run(record, "; ".join(found))
-    return {
-        "dataset": f"{STORED}{record.dataset.digest}",
-        "dataset_sha256": "",
-        "dataset_pools": "",
-        "labeled_ratio": record.ratio,
-        "recipe": str(recipe.absolute()),
-        "overrides": "{}",
-        "seed": record.seed,
-        "epochs": 0,
-        "batch_size": 0,
-    }
+    return RunRequest.of_record(record, str(recipe.absolute()))
 
 
-def check_dataset(record: RunRecord, store: Store, dataset: str, sha256: str, pools: str) -> None:
-    """Prepare the dataset that was given, to know what it is. Raises UserError where it is not the recorded one."""
-    digest = prepared_digest(store, dataset, sha256, pools)
+def check_dataset(record: RunRecord, store: Store, given: RunRequest) -> None:
+    """Prepare the dataset that was given, to know its digest. Raises UserError where it is not the recorded one."""
+    digest = prepared_digest(store, given)
     if digest != record.dataset.digest:
         recorded = f"{record.dataset.name} ({record.dataset.digest[:12]}) recorded"
-        raise _another_run(record, f"dataset {dataset}, which is {digest[:12]}, given, {recorded}")
+        raise _another_run(record, f"dataset {given.dataset}, which is {digest[:12]}, given, {recorded}")
 
 
-def prepared_digest(store: Store, dataset: str, sha256: str, pools: str) -> str:
-    """The digest of a dataset, which is in the store then."""
+def prepared_digest(store: Store, request: RunRequest) -> str:
+    """Store the dataset of a request, unless the store has it, and return its digest."""
     with tempfile.TemporaryDirectory(prefix="cps-dataset-", dir=os.environ.get("CPS_WORK")) as folder:
-        return prepare(dataset, sha256, store, Path(folder), pools=pools, cache_dir=default_cache()).digest
+        sources, pools = (request.dataset, request.dataset_sha256), request.dataset_pools
+        return prepare(*sources, store, Path(folder), pools=pools, cache_dir=default_cache()).digest
 
 
 def _another_run(record: RunRecord, differences: str) -> UserError:
@@ -103,19 +83,21 @@ def _another_run(record: RunRecord, differences: str) -> UserError:
     )
 
 
-def _of_split(record: RunRecord, given: Given) -> list[str]:
+def _of_split(record: RunRecord, given: RunRequest) -> list[str]:
     found = []
-    if given.ratio is not None and ratio_text(parse_ratio(given.ratio)) != record.ratio:
-        found.append(f"ratio {given.ratio} given, {record.ratio} recorded")
-    if given.seed is not None and given.seed != record.seed:
+    if "labeled_ratio" in given.model_fields_set and given.labeled_ratio != record.ratio:
+        found.append(f"ratio {given.labeled_ratio} given, {record.ratio} recorded")
+    if "seed" in given.model_fields_set and given.seed != record.seed:
         found.append(f"seed {given.seed} given, {record.seed} recorded")
     return found
 
 
-def _of_recipe(record: RunRecord, given: Given, recorded_recipe: str) -> list[str]:
-    if given.recipe is None and not given.settings:
-        return []
-    recipe = pin_pretrained(load_recipe(given.recipe or recorded_recipe, given.settings), is_here=True)
+def _of_recipe(record: RunRecord, given: RunRequest, recorded_recipe: str) -> list[str]:
+    if "recipe" not in given.model_fields_set:
+        if not given.all_overrides:
+            return []
+        given = given.model_copy(update={"recipe": recorded_recipe})
+    recipe = given.resolve()
     # Read back first: a record from before there was some setting has its default.
     before = parse_recipe(record.settings, f"run {record.run_key}")
     wanted, recorded = _flat(recipe.model_dump(mode="json")), _flat(before.model_dump(mode="json"))

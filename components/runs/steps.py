@@ -1,9 +1,10 @@
 """What the first two steps of the pipeline do: prepare the dataset, split its labels and name the run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components import progress
+from components.contract import Frozen
 from components.dataset.check.balance import missing_classes
 from components.dataset.manifest import Manifest
 from components.dataset.prepare import prepare
@@ -12,8 +13,9 @@ from components.dataset.stored.label_classes import label_classes
 from components.files import default_cache, work_folder
 from components.recipes import Recipe
 from components.recipes.model import FOREIGN, PADDLESEG_MODELS
-from components.runs.planning import PlannedRun, _split, plan_run
-from components.runs.request import validate_parameters
+from components.runs.planning import PlannedRun, checked_split, plan_run
+from components.runs.record import JobRecord
+from components.runs.request import RunRequest
 from components.storage import keys
 
 if TYPE_CHECKING:
@@ -22,92 +24,74 @@ if TYPE_CHECKING:
 SPLIT_STEP = "split-labels"
 
 
-def prepare_dataset(
-    source: str,
-    sha256: str,
-    labeled_ratio: str,
-    recipe: str,
-    overrides_json: str,
-    seed: int,
-    epochs: int,
-    batch_size: int,
-    pools: str = "",
-    work_dir: str = "",
-) -> dict[str, Any]:
-    """Check every parameter of the run, then have the dataset in the store; returns what to show of it.
+class StoredDataset(Frozen):
+    """A prepared dataset as the prepare-dataset step shows it."""
 
-    Args:
-        pools: further unlabelled pools of the dataset to take, separated by commas.
+    digest: str
+    name: str
+    layout: str
+    uri: str
+    """Of its manifest."""
+    class_names: tuple[str, ...]
+    train: int
+    val: int
+    test: int
+    unlabeled: int
+    """Numbers of images."""
+    bytes: int
 
-    Returns:
-        digest, name, layout, uri; class_names; the numbers of train, val, test, unlabeled images, and bytes.
+
+def prepare_dataset(request: RunRequest, work_dir: str = "") -> StoredDataset:
+    """Check the request, then store its dataset unless the store has it.
 
     Raises:
-        UserError: a parameter or the dataset is wrong, or nothing to train on is left at the ratio.
+        UserError: a parameter or the dataset is wrong, or the ratio leaves nothing to train on.
     """
     from components.storage.client import open_store
 
-    parameters = validate_parameters(
-        source=source,
-        sha256=sha256,
-        labeled_ratio=labeled_ratio,
-        recipe=recipe,
-        overrides_json=overrides_json,
-        seed=seed,
-        epochs=epochs,
-        batch_size=batch_size,
-    )
+    request.check_sources()
+    recipe = request.resolve()
     store = open_store()
     folder = Path(work_dir) if work_dir else work_folder()
-    manifest = prepare(parameters.source, parameters.sha256, store, folder, pools=pools, cache_dir=default_cache())
-    _split(store, manifest, parameters)
-    return {
-        "digest": manifest.digest,
-        "name": manifest.name,
-        "layout": manifest.layout,
-        "uri": store.uri(keys.dataset_manifest(manifest.digest)),
-        "class_names": [entry.name for entry in manifest.classes],
-        "train": len(manifest.train),
-        "val": len(manifest.val),
-        "test": len(manifest.test),
-        "unlabeled": len(manifest.unlabeled),
-        "bytes": sum(shard.size for shard in manifest.shards),
-    }
+    manifest = prepare(
+        request.dataset,
+        request.dataset_sha256,
+        store,
+        folder,
+        pools=request.dataset_pools,
+        cache_dir=default_cache(),
+    )
+    checked_split(store, manifest, recipe, request)
+    return StoredDataset(
+        digest=manifest.digest,
+        name=manifest.name,
+        layout=manifest.layout,
+        uri=store.uri(keys.dataset_manifest(manifest.digest)),
+        class_names=tuple(entry.name for entry in manifest.classes),
+        train=len(manifest.train),
+        val=len(manifest.val),
+        test=len(manifest.test),
+        unlabeled=len(manifest.unlabeled),
+        bytes=sum(shard.size for shard in manifest.shards),
+    )
 
 
-def split_labels_step(
-    dataset_digest: str,
-    labeled_ratio: str,
-    seed: int,
-    recipe: str,
-    overrides_json: str,
-    epochs: int,
-    batch_size: int,
-    job_id: str,
-) -> str:
-    """Split the labels, write the run's run.json and split.json unless they are there, and return its key.
+def split_labels_step(dataset_digest: str, request: RunRequest, job_id: str = "") -> str:
+    """Split the labels, write the run's run.json and split.json unless they exist, and return its key.
 
-    jobs/<job_id>.json says which run the job works on, for the step that ends it whatever happened.
+    jobs/<job_id>.json names the run that the job works on, for the step that ends it whatever happened.
     """
     from components.storage.client import open_store
 
     store = open_store()
-    run = plan_run(
-        store,
-        dataset_digest,
-        labeled_ratio=labeled_ratio,
-        seed=seed,
-        recipe=recipe,
-        overrides_json=overrides_json,
-        epochs=epochs,
-        batch_size=batch_size,
-    )
+    run = plan_run(store, dataset_digest, request)
     key, manifest, split = run.key, run.manifest, run.split
     _write_run(store, run)
     if job_id:
-        store.put_json(keys.job(job_id), {"job_id": job_id, "run_key": key, "dataset": manifest.name})
+        job = JobRecord(job_id=job_id, run_key=key, dataset=manifest.name)
+        store.put_json(keys.job(job_id), job.model_dump())
     _warn_of_missing_classes(store, manifest, split)
-    _warn_of_untested_structures(run.parameters.recipe)
+    _warn_of_untested_structures(run.recipe)
     origin = "the dataset's own lists" if split.origin == "lists" else f"by seed {split.seed}"
     counts = f"{len(split.labeled)} labelled, {len(split.unlabeled)} unlabelled, {len(split.val)} val images"
     progress.say(SPLIT_STEP, f"{key}: {counts} ({origin})")

@@ -27,10 +27,10 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.signals import RESUMES, on_interrupt
 from pipeline.cli.submit import prepared
-from pipeline.parameters import parse_settings, pipeline_parameters
+from pipeline.parameters import PipelineParameters, local_parameters, parse_settings
 
 if TYPE_CHECKING:
-    from components.matrix.cells import Cell, MatrixOutcome
+    from components.matrix.cells import Cell, MatrixDataset, MatrixOutcome
     from components.matrix.report import MatrixResult
 
 _Announce = Callable[[int, "Cell", str], None]
@@ -41,7 +41,7 @@ class _Done:
     """What became of the cells, with the parameters that they have in common, and the MLflow server to tell."""
 
     outcome: "MatrixOutcome"
-    parameters: dict[str, Any]
+    parameters: PipelineParameters
     tracking: str
 
 
@@ -92,20 +92,21 @@ def matrix(
     """
     cells = _cells(ratios, seeds, baseline=baseline)
     if baseline:
-        _check_baseline(options["recipe"], options["settings"])
+        _check_baseline(options["recipe"], options["overrides"])
     if not cluster:
         _drop_place(context, options)
 
     def announce(number: int, cell: "Cell", what: str) -> None:
         progress.say("matrix", f"{number}/{len(cells)} {_name(cell)}: {what}")
 
-    options |= {"ratio": cells[0].ratio, "seed": cells[0].seed, "predict_images": "val", "predict_limit": 1}
+    # One picture is enough to see that a cell's network works; `cps predict` makes the others.
+    options |= {"labeled_ratio": cells[0].ratio, "seed": cells[0].seed, "predict_images": "val", "predict_limit": 1}
     done = (_on_cluster if cluster else _on_this_machine)(cells, options, announce)
     outcome = done.outcome
     for cell, reason in outcome.failed.items():
         click.echo(f"cps: error: {_name(cell)}: {reason}", err=True)
     if outcome.scores and outcome.dataset:
-        _report(_matrix_result(outcome, done.parameters), output, done.tracking, as_json=as_json)
+        _report(_matrix_result(outcome, outcome.dataset, done.parameters), output, done.tracking, as_json=as_json)
     if outcome.exit_code:
         click.echo(f"cps: {RESUMES}", err=True)
         sys.exit(outcome.exit_code)
@@ -120,10 +121,10 @@ def _drop_place(context: click.Context, given: dict[str, Any]) -> None:
         del given[str(parameter.name)]
 
 
-def _check_baseline(recipe: str, settings: tuple[str, ...]) -> None:
+def _check_baseline(recipe: str, overrides: tuple[str, ...]) -> None:
     from components.recipes import load_recipe
 
-    if load_recipe(recipe, parse_settings(settings)).cps.weight == 0:
+    if load_recipe(recipe, parse_settings(overrides)).cps.weight == 0:
         raise UserError("--baseline compares with cps.weight=0, which the settings give already: leave one of them out")
 
 
@@ -134,7 +135,7 @@ def _on_this_machine(cells: "list[Cell]", options: dict[str, Any], announce: _An
     from pipeline.local.environment import resolve_environment, state_home
     from pipeline.local.matrix import run_matrix
 
-    parameters = pipeline_parameters(**options)
+    parameters = local_parameters(**options)
     home = state_home()
     environment = resolve_environment(home)
     with display() as draw:
@@ -156,15 +157,14 @@ def _on_cluster(cells: "list[Cell]", options: dict[str, Any], announce: _Announc
     store = Store(settings_from_environment())
     store.check()
     parallel = options.pop("parallel")
-    server, version, parameters, place = prepared({**options, "name": ""})
+    server, version, parameters, place = prepared(**options)
     try:
         outcome = run_matrix_on_cluster(
             server,
             version,
             cells,
             parameters,
-            experiment=place["experiment"],
-            service_account=place["service_account"],
+            place=place,
             store=store,
             parallel=parallel,
             on_cell=announce,
@@ -175,21 +175,23 @@ def _on_cluster(cells: "list[Cell]", options: dict[str, Any], announce: _Announc
     return _Done(outcome, parameters, os.environ.get("MLFLOW_TRACKING_URI", ""))
 
 
-def _matrix_result(outcome: "MatrixOutcome", parameters: dict[str, Any]) -> "MatrixResult":
+def _matrix_result(
+    outcome: "MatrixOutcome", dataset: "MatrixDataset", parameters: PipelineParameters
+) -> "MatrixResult":
     from components.matrix.published_results import published
     from components.matrix.report import MatrixResult
     from components.recipes import load_recipe
 
-    overrides, dataset = json.loads(parameters["overrides"]), outcome.dataset
-    recipe = load_recipe(parameters["recipe"], overrides)
+    overrides = parameters.run.overrides
+    recipe = load_recipe(parameters.run.recipe, overrides)
     settings = f" with {', '.join(f'{name}={value}' for name, value in overrides.items())}" if overrides else ""
     return MatrixResult(
-        dataset=dataset["name"],
+        dataset=dataset.name,
         recipe=recipe.name + settings,
-        images=dataset["val"],
+        images=dataset.images,
         command=shlex.join(["cps", *sys.argv[1:]]),
         scores=tuple(outcome.scores),
-        references=published(recipe, dataset["name"], len(dataset["class_names"])),
+        references=published(recipe, dataset.name, dataset.classes),
     )
 
 

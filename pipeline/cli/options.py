@@ -65,11 +65,25 @@ DATASET: tuple[Option, ...] = (
         shell_complete=complete_file,
         help="A folder, archive, http(s) address, s3:// URI, several of these, or scenes: generated street scenes.",
     ),
-    click.option("--sha256", default="", help="What a dataset file's sha256 must be; of several, in their order."),
-    click.option("--pools", default="", help="Further unlabelled pools of the dataset to use, separated by commas."),
+    click.option(
+        "--sha256", "dataset_sha256", default="", help="Expected sha256 of a dataset file; of several, in their order."
+    ),
+    click.option(
+        "--pools",
+        "dataset_pools",
+        default="",
+        help="Further unlabelled pools of the dataset to use, separated by commas.",
+    ),
 )
 RATIO: tuple[Option, ...] = (
-    click.option("--ratio", default="1/8", show_default=True, help="Share of the labels that is used, as a fraction."),
+    click.option(
+        "--ratio",
+        "--labeled-ratio",
+        "labeled_ratio",
+        default="1/8",
+        show_default=True,
+        help="Share of the labels that is used, as a fraction.",
+    ),
 )
 RECIPE: tuple[Option, ...] = (
     click.option(
@@ -80,7 +94,7 @@ RECIPE: tuple[Option, ...] = (
         help="Named settings (`cps recipes`), or a .yaml file.",
     ),
     click.option(
-        "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the recipe; repeatable."
+        "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting of the recipe; repeatable."
     ),
 )
 SEED: tuple[Option, ...] = (

@@ -9,7 +9,7 @@ from components.errors import UserError, WorkFailed
 from components.units import memory_text, parse_size
 from pipeline.cli.options import DATASET, LENGTH, RATIO, RECIPE, SEED, quiet_option, with_options
 from pipeline.cli.signals import on_interrupt
-from pipeline.parameters import pipeline_parameters
+from pipeline.parameters import local_parameters
 
 if TYPE_CHECKING:
     from pipeline.local.forecast import Forecast, Limits
@@ -26,16 +26,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="All of it as JSON on standard output.")
 @quiet_option
 @on_interrupt("a plan keeps nothing, and the same command begins again")
-def plan(
-    dataset: str,
-    ratio: str,
-    recipe: str,
-    settings: tuple[str, ...],
-    steps: int,
-    pod: bool,
-    as_json: bool,
-    **others: Any,
-) -> None:
+def plan(steps: int, memory: str, shm: str, disk: str, hours: float, pod: bool, as_json: bool, **options: Any) -> None:
     """Forecast what a run will need: time, memory, /dev/shm and storage.
 
     A few real training steps are made and some images scored, on this machine, in one process, with the batch and
@@ -51,11 +42,8 @@ def plan(
     """
     from pipeline.local.forecast import as_dict, forecast, probe, slower, too_much
 
-    limits = _limits(others.pop("memory"), others.pop("shm"), others.pop("disk"), others.pop("hours"), pod=pod)
-    parameters = pipeline_parameters(
-        dataset, ratio, recipe, settings, "val", processes=1, eval_shards=1, predict_limit=1, **others
-    )
-    planned, found = probe(parameters, steps)
+    limits = _limits(memory, shm, disk, hours, pod=pod)
+    planned, found = probe(local_parameters(**options).run, steps)
     expected = forecast(found, limits)
     problems = too_much(expected, limits)
     if as_json:
@@ -79,10 +67,10 @@ def _limits(memory: str, shm: str, disk: str, hours: float, *, pod: bool) -> "Li
     from pipeline.local.forecast import Limits
 
     if pod:
-        from pipeline.dag import cross_pseudo_supervision
+        from components.runs.request import Resources
         from pipeline.placement import SHARED_MEMORY, TRAINING_HOURS
 
-        default = cross_pseudo_supervision.component_spec.inputs["memory"].default
+        default = Resources().memory
         memory, shm, hours = memory or default, shm or SHARED_MEMORY, hours or TRAINING_HOURS
     sizes = {"memory": memory, "shm": shm, "disk": disk}
     return Limits(**{name: _size(name, text) for name, text in sizes.items() if text}, hours=hours or None)

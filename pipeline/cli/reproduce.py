@@ -4,7 +4,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -53,6 +53,7 @@ def reproduce(
     """
     from components.runs.environment import this_environment
     from components.runs.reproduce import read_record, reproduction, take_dataset
+    from components.runs.request import RunRequest
     from components.storage.client import Store
     from components.storage.settings import settings_from_environment
     from pipeline.local.environment import resolve_environment, state_home
@@ -63,7 +64,7 @@ def reproduce(
     store.check()  # a new one has no bucket yet
     record = read_record(run, store)
     if dataset:
-        take_dataset(record, store, dataset, pools=pools)
+        take_dataset(record, store, RunRequest(dataset=dataset, dataset_pools=pools))
     trained = record.trained_on[-1].processes if record.trained_on else 1
     processes = processes or trained
     now = this_environment(processes=processes, networks=2 if processes == 1 else 1)
@@ -96,14 +97,16 @@ def _run(
 ) -> None:
     from components.runs.record import load_run
     from components.runs.reproduce import comparison, comparison_lines, environment_differences
+    from components.runs.request import PredictionRequest, Resources
     from pipeline.cli.progress import display
     from pipeline.cli.run import ending
     from pipeline.cli.tables import collect_outcome, print_outcome
     from pipeline.local.run import run_locally
+    from pipeline.parameters import PipelineParameters
 
-    others: dict[str, Any] = {"processes": processes, "eval_shards": 1, "predict_images": "val", "predict_limit": 24}
+    parameters = PipelineParameters(planned.request, Resources(processes=processes, eval_shards=1), PredictionRequest())
     with display() as draw:
-        outcome = run_locally(planned.parameters | others, home=home, environment=environment, on_event=draw)
+        outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
     if outcome.exit_code:
         click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)
         sys.exit(outcome.exit_code)

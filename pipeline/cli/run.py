@@ -2,8 +2,9 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +21,10 @@ from pipeline.cli.options import (
     with_options,
 )
 from pipeline.cli.signals import RESUMES, on_interrupt
-from pipeline.parameters import pipeline_parameters
+from pipeline.parameters import local_parameters
+
+if TYPE_CHECKING:
+    from components.runs.request import RunRequest
 
 
 @click.command(short_help="Run the whole pipeline on this machine.")
@@ -33,14 +37,9 @@ from pipeline.parameters import pipeline_parameters
 def run(
     context: click.Context,
     /,
-    dataset: str,
-    ratio: str,
-    recipe: str,
-    settings: tuple[str, ...],
-    predict_images: str,
     resume: str,
     as_json: bool,
-    **others: Any,
+    **options: Any,
 ) -> None:
     """Run the whole pipeline on this machine: split, train, score every checkpoint, keep the best, predict.
 
@@ -61,11 +60,12 @@ def run(
     from pipeline.local.environment import resolve_environment, state_home
     from pipeline.local.run import run_locally
 
-    parameters = pipeline_parameters(dataset, ratio, recipe, settings, predict_images, **others)
+    parameters = local_parameters(**options)
     home = state_home()
     environment = resolve_environment(home)
     if resume:
-        parameters.update(_resumed(resume, home, environment, _only_given(context, parameters)))
+        request = _resumed(resume, home, environment, _only_given(context, parameters.run))
+        parameters = replace(parameters, run=request)
     with display() as draw:
         outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
     if outcome.exit_code:
@@ -78,43 +78,25 @@ def run(
         print_outcome(collected)
 
 
-def _only_given(context: click.Context, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Those of the run's parameters that the command line gave, and did not leave at their default."""
-    of = {
-        "dataset": "dataset",
-        "dataset_sha256": "sha256",
-        "dataset_pools": "pools",
-        "labeled_ratio": "ratio",
-        "recipe": "recipe",
-        "overrides": "settings",
-        "seed": "seed",
-        "epochs": "epochs",
-        "batch_size": "batch_size",
-    }
+def _only_given(context: click.Context, request: "RunRequest") -> "RunRequest":
+    """Return the request with those fields set that the command line gave, and not those left at their default."""
     default = click.core.ParameterSource.DEFAULT
-    return {name: parameters[name] for name in of if context.get_parameter_source(of[name]) != default}
+    names = [name for name in type(request).model_fields if context.get_parameter_source(name) != default]
+    return type(request)(**request.model_dump(include=set(names)))
 
 
-def _resumed(name: str, home: Path, environment: dict[str, str], given: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of the recorded run `name`. Raises UserError where what was given makes another one."""
-    from components.runs.resume import Given, check_dataset, recorded_run, resumed_parameters
+def _resumed(name: str, home: Path, environment: dict[str, str], given: "RunRequest") -> "RunRequest":
+    """Return the request of the recorded run `name`. Raises UserError where `given` makes another run."""
+    from components.runs.resume import check_dataset, recorded_run, resumed_request
     from components.storage.client import Store
     from components.storage.settings import settings_from_environment
 
     store = Store(settings_from_environment(environment))
     record = recorded_run(store, name)
-    lengths = {"training.epochs": given.get("epochs"), "training.batch_size": given.get("batch_size")}
-    overrides = {
-        **json.loads(given.get("overrides", "{}")),
-        **{setting: value for setting, value in lengths.items() if value},
-    }
-    wanted = Given(given.get("recipe"), given.get("labeled_ratio"), given.get("seed"), overrides)
-    parameters = resumed_parameters(record, home / "runs" / record.run_key, wanted)
-    if "dataset" in given:
-        check_dataset(
-            record, store, given["dataset"], given.get("dataset_sha256", ""), pools=given.get("dataset_pools", "")
-        )
-    return parameters
+    request = resumed_request(record, home / "runs" / record.run_key, given)
+    if "dataset" in given.model_fields_set:
+        check_dataset(record, store, given)
+    return request
 
 
 def ending(exit_code: int, failure: str, log: Path) -> str:

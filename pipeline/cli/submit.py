@@ -22,12 +22,12 @@ from pipeline.cli.options import (
     eval_shards,
     with_options,
 )
-from pipeline.parameters import parse_secret_fields, parse_settings
+from pipeline.parameters import PipelineParameters, cluster_parameters, parse_secret_fields
 
 if TYPE_CHECKING:
     from pipeline.cluster.client import Server
     from pipeline.cluster.status import RunStatus
-    from pipeline.cluster.submission import Version
+    from pipeline.cluster.submission import Placing, Version
 
 SUBMISSION = (
     *(*DATASET, *RATIO, *RECIPE, *SEED, *LENGTH, *PROCESSES, eval_shards(2), *PREDICTION),
@@ -44,24 +44,29 @@ def connected(endpoint: str, namespace: str, ca_cert: str) -> "Server":
     return Server(Connection(endpoint, namespace, ca_cert))
 
 
-def prepared(options: dict[str, Any]) -> "tuple[Server, Version, dict[str, Any], dict[str, Any]]":
-    """The server, the pipeline's version on it, the run's parameters, and where the run belongs.
+def prepared(
+    *,
+    endpoint: str,
+    namespace: str,
+    ca_cert: str,
+    secret_fields: str,
+    experiment: str,
+    service_account: str,
+    name: str = "",
+    **options: Any,
+) -> "tuple[Server, Version, PipelineParameters, Placing]":
+    """Return the server, the pipeline's version on it, the run's parameters, and where the run belongs.
 
-    `options` are all that SUBMISSION gives. What is wrong with them is said before the server is asked.
+    It takes all that SUBMISSION gives. Mistakes are found before the server is asked.
     """
-    place = {name: options.pop(name) for name in ("name", "experiment", "service_account")}
-    connection = {name: options.pop(name) for name in ("endpoint", "namespace", "ca_cert")}
-    secret_fields = parse_secret_fields(options.pop("secret_fields"))
-    options["settings"] = parse_settings(options["settings"])
-    from pipeline.cluster.submission import find_or_upload
-    from pipeline.parameters import cluster_parameters, run_name
-
+    fields = parse_secret_fields(secret_fields)
     parameters = cluster_parameters(**options)
-    place["name"] = place["name"] or run_name(parameters)
-    server = connected(**connection)
-    version = find_or_upload(server, secret_fields)
+    from pipeline.cluster.submission import Placing, find_or_upload
+
+    server = connected(endpoint, namespace, ca_cert)
+    version = find_or_upload(server, fields)
     click.echo(f"[pipeline] {'uploaded' if version.uploaded else 'found'} version {version.name}", err=True)
-    return server, version, parameters, place
+    return server, version, parameters, Placing(name or parameters.run_name, experiment, service_account)
 
 
 @click.command(short_help="Run the whole pipeline on a Kubeflow Pipelines server.")
@@ -84,9 +89,9 @@ def submit(watch: bool, as_json: bool, **options: Any) -> None:
     """
     from pipeline.cluster import submission
 
-    server, version, parameters, place = prepared(options)
-    made = submission.submit(server, version, parameters, **place)
-    shown = {**made.as_dict(), "parameters": parameters}
+    server, version, parameters, place = prepared(**options)
+    made = submission.submit(server, version, parameters, place)
+    shown = {**made.as_dict(), "parameters": parameters.as_dag()}
     click.echo(f"[run] {made.name}: {made.url or made.run_id}", err=True)
     status = followed(server, made.run_id) if watch else None
     if as_json:
@@ -147,15 +152,16 @@ def add(cron: str, every: str, as_json: bool, **options: Any) -> None:
     """
     from pipeline.cluster import submission
     from pipeline.cluster.schedules import cron_with_seconds, interval_seconds
+    from pipeline.cluster.submission import Trigger
 
     if bool(cron) == bool(every):
         raise UserError('give one of --cron and --every, such as --cron "0 3 * * *" or --every 1d')
-    when: dict[str, Any]
-    when = {"cron": cron_with_seconds(cron)} if cron else {"interval_seconds": interval_seconds(every)}
-    server, version, parameters, place = prepared(options)
-    made = submission.schedule(server, version, parameters, **place, **when)
-    click.echo(f"[schedule] {made['name']}: {made['url'] or made['schedule_id']}", err=True)
-    click.echo(json.dumps({**made, **when, "parameters": parameters}, indent=2) if as_json else made["schedule_id"])
+    when = Trigger(cron=cron_with_seconds(cron)) if cron else Trigger(interval_seconds=interval_seconds(every))
+    server, version, parameters, place = prepared(**options)
+    made = submission.schedule(server, version, parameters, place, when)
+    click.echo(f"[schedule] {made.name}: {made.url or made.schedule_id}", err=True)
+    shown = {**vars(made), **when.as_dict(), "parameters": parameters.as_dag()}
+    click.echo(json.dumps(shown, indent=2) if as_json else made.schedule_id)
 
 
 @schedule.command("list")
@@ -172,13 +178,13 @@ def list_schedules(as_json: bool, **connection: str) -> None:
 
     found = schedules.list_schedules(connected(**connection))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps([vars(one) for one in found], indent=2))
     elif not found:
         click.echo("no schedules yet: `cps schedule add` makes one", err=True)
     for one in () if as_json else found:
-        when = one["cron"] or f"every {one['interval_seconds']} s"
-        state = "on" if one["enabled"] else "paused"
-        click.echo(f"{one['schedule_id']:<38}{state:<8}{when:<20}{one['name']}")
+        when = one.cron or f"every {one.interval_seconds} s"
+        state = "on" if one.enabled else "paused"
+        click.echo(f"{one.schedule_id:<38}{state:<8}{when:<20}{one.name}")
 
 
 @schedule.command()
@@ -223,9 +229,9 @@ def delete(schedule: str, yes: bool, **connection: str) -> None:
     server = connected(**connection)
     found = schedules.find_schedule(server, schedule)
     if not yes:
-        click.confirm(f"delete schedule {found['name']}?", abort=True, err=True)
-    schedules.delete_schedule(server, found["schedule_id"])
-    click.echo(f"deleted {found['name']}")
+        click.confirm(f"delete schedule {found.name}?", abort=True, err=True)
+    schedules.delete_schedule(server, found.schedule_id)
+    click.echo(f"deleted {found.name}")
 
 
 def _enable(schedule: str, connection: dict[str, str], *, enabled: bool) -> None:
@@ -233,5 +239,5 @@ def _enable(schedule: str, connection: dict[str, str], *, enabled: bool) -> None
 
     server = connected(**connection)
     found = schedules.find_schedule(server, schedule)
-    schedules.set_enabled(server, found["schedule_id"], enabled=enabled)
-    click.echo(f"{found['name']} is {'on' if enabled else 'paused'}")
+    schedules.set_enabled(server, found.schedule_id, enabled=enabled)
+    click.echo(f"{found.name} is {'on' if enabled else 'paused'}")

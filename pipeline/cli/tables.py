@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     """The run's result.json, with copies of its pages below `home` and the addresses to look at."""
-    run_key = outcome.results["split-labels"]["run_key"]
+    run_key = outcome.run_key
     store = Store(settings_from_environment(environment))
     result: dict[str, Any] = store.get_json(keys.run(run_key, "result.json"))
     folder = home / "runs" / run_key
@@ -29,7 +29,7 @@ def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, s
             copies[name] = str(store.get_uri(uri, folder / f"{name}.html"))
     return {
         **result,
-        "predictions": {name: value for name, value in predictions.items() if name != "seconds"},
+        "predictions": predictions,
         "files": copies,
         "mlflow": environment.get("MLFLOW_TRACKING_URI", ""),
         "object_store": environment.get("AWS_ENDPOINT_URL", ""),

@@ -1,16 +1,19 @@
 """A matrix as runs on a KFP server: found there or submitted, followed, and their figures gathered."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from components.matrix.cells import Cell, MatrixOutcome, cell_parameters, read_score
+from components.contract import read
+from components.matrix.cells import Cell, MatrixDataset, MatrixOutcome, cell_request, read_score
+from components.runs.record import JobRecord
 from components.storage import keys
 from pipeline.cluster.client import Server
 from pipeline.cluster.display import WORDS
 from pipeline.cluster.status import RunStatus, failure, follow_all, list_runs
-from pipeline.cluster.submission import Version, submit
-from pipeline.parameters import run_name
+from pipeline.cluster.submission import Placing, Version, submit
+from pipeline.parameters import PipelineParameters
 
 if TYPE_CHECKING:
     from components.storage.client import Store
@@ -24,10 +27,9 @@ def run_matrix_on_cluster(
     server: Server,
     version: Version,
     cells: list[Cell],
-    parameters: Mapping[str, Any],
+    parameters: PipelineParameters,
     *,
-    experiment: str,
-    service_account: str,
+    place: Placing,
     store: "Store",
     parallel: int,
     on_cell: Callable[[int, Cell, str], None],
@@ -41,7 +43,7 @@ def run_matrix_on_cluster(
     runs, waiting = dict[str, tuple[int, Cell]](), deque[tuple[int, Cell]]()
     before = list_runs(server, limit=NEWEST)
     for number, cell in enumerate(cells, start=1):
-        if run_id := _run_of_before(before, cell_parameters(cell, parameters), store):
+        if run_id := _run_of_before(before, _of_cell(cell, parameters), store):
             on_cell(number, cell, f"found run {run_id}")
             runs[run_id] = (number, cell)
         else:
@@ -51,9 +53,9 @@ def run_matrix_on_cluster(
         new = list[str]()
         while waiting and (not parallel or going_on + len(new) < parallel):
             number, cell = waiting.popleft()
-            wanted = cell_parameters(cell, parameters)
-            name = f"{run_name(wanted)} {cell.method}"
-            made = submit(server, version, wanted, name=name, experiment=experiment, service_account=service_account)
+            wanted = _of_cell(cell, parameters)
+            name = f"{wanted.run_name} {cell.method}"
+            made = submit(server, version, wanted, replace(place, name=name))
             on_cell(number, cell, f"submitted run {made.url or made.run_id}")
             runs[made.run_id] = (number, cell)
             new.append(made.run_id)
@@ -97,10 +99,14 @@ def _gathered(
     return outcome
 
 
-def _run_of_before(runs: list[RunStatus], wanted: Mapping[str, Any], store: "Store") -> str:
-    """The id of a run with these very parameters that goes on, or whose result is there; empty for none."""
+def _of_cell(cell: Cell, parameters: PipelineParameters) -> PipelineParameters:
+    return replace(parameters, run=cell_request(cell, parameters.run))
+
+
+def _run_of_before(runs: list[RunStatus], wanted: PipelineParameters, store: "Store") -> str:
+    """Return the id of a run with these very parameters that still runs, or whose result exists; else ""."""
     for run in runs:
-        if run.state in _NOT_TO_BE_FOLLOWED or dict(run.parameters) != dict(wanted):
+        if run.state in _NOT_TO_BE_FOLLOWED or run.parameters != wanted.as_dag():
             continue
         if not run.ended or _run_key(store, run.run_id):
             return run.run_id
@@ -109,16 +115,17 @@ def _run_of_before(runs: list[RunStatus], wanted: Mapping[str, Any], store: "Sto
 
 def _run_key(store: "Store", run_id: str) -> str:
     """What the run worked on, by what its second step wrote; empty where that has no result here."""
-    if store.stat(keys.job(run_id)) is None:
+    job = store.find_json(keys.job(run_id))
+    if job is None:
         return ""
-    run_key = str(store.get_json(keys.job(run_id))["run_key"])
+    run_key = read(JobRecord, job, store.uri(keys.job(run_id))).run_key
     return run_key if store.stat(keys.run(run_key, "result.json")) else ""
 
 
-def _dataset(store: "Store", run_key: str) -> dict[str, Any]:
+def _dataset(store: "Store", run_key: str) -> MatrixDataset:
     result = store.get_json(keys.run(run_key, "result.json"))
-    classes = result["confusion_matrix"]["classes"]
-    return {**result["dataset"], "val": result["images"], "class_names": classes}
+    dataset, classes = result["dataset"], result["confusion_matrix"]["classes"]
+    return MatrixDataset(dataset["digest"], dataset["name"], result["images"], len(classes))
 
 
 def _doing(status: RunStatus) -> str:

@@ -1,13 +1,17 @@
 """Runs that a KFP server starts by itself: when, and those that there are."""
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
 from components.units import parse_duration
 from pipeline.cluster.client import Server
 from pipeline.cluster.submission import find_pipeline
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 _FIELD = re.compile(r"[0-9A-Za-z*/,?#-]+")
 
@@ -31,9 +35,21 @@ def interval_seconds(text: str) -> int:
     return int(duration.total_seconds())
 
 
-def list_schedules(server: Server) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule of this pipeline on the server. It has a cron expression or an interval."""
+
+    schedule_id: str
+    name: str
+    enabled: bool
+    cron: str
+    interval_seconds: int
+    parameters: "dict[str, JsonValue]"
+
+
+def list_schedules(server: Server) -> list[Schedule]:
     """All of this pipeline, the newest first."""
-    pipeline_id, found, token = find_pipeline(server), list[dict[str, Any]](), ""
+    pipeline_id, found, token = find_pipeline(server), list[Schedule](), ""
     while pipeline_id:
         page = server.call(
             server.client.list_recurring_runs,
@@ -49,14 +65,14 @@ def list_schedules(server: Server) -> list[dict[str, Any]]:
     return found
 
 
-def find_schedule(server: Server, given: str) -> dict[str, Any]:
+def find_schedule(server: Server, given: str) -> Schedule:
     """The one of this name or id, or of an unambiguous beginning of an id. Raises UserError."""
     found = list_schedules(server)
-    exact = [one for one in found if given in (one["schedule_id"], one["name"])]
-    matching = exact or [one for one in found if one["schedule_id"].startswith(given)]
+    exact = [one for one in found if given in (one.schedule_id, one.name)]
+    matching = exact or [one for one in found if one.schedule_id.startswith(given)]
     if len(matching) == 1:
         return matching[0]
-    known = ", ".join(f"{one['name']!r} ({one['schedule_id'][:8]})" for one in matching or found[:5]) or "none"
+    known = ", ".join(f"{one.name!r} ({one.schedule_id[:8]})" for one in matching or found[:5]) or "none"
     what = "may be any of" if matching else "is no schedule of this pipeline; there are"
     raise UserError(f"{given!r} {what}: {known}")
 
@@ -76,15 +92,15 @@ def _is_of(one: Any, pipeline_id: str) -> bool:
     return reference is not None and reference.pipeline_id == pipeline_id
 
 
-def _shown(one: Any) -> dict[str, Any]:
+def _shown(one: Any) -> Schedule:
     trigger = one.trigger
     cron = trigger.cron_schedule.cron if trigger and trigger.cron_schedule else ""
     every = trigger.periodic_schedule.interval_second if trigger and trigger.periodic_schedule else 0
-    return {
-        "schedule_id": str(one.recurring_run_id),
-        "name": str(one.display_name or ""),
-        "enabled": one.status == "ENABLED" or (one.status is None and one.mode == "ENABLE"),
-        "cron": cron or "",
-        "interval_seconds": int(every or 0),
-        "parameters": dict(one.runtime_config.parameters or {}) if one.runtime_config else {},
-    }
+    return Schedule(
+        schedule_id=str(one.recurring_run_id),
+        name=str(one.display_name or ""),
+        enabled=one.status == "ENABLED" or (one.status is None and one.mode == "ENABLE"),
+        cron=cron or "",
+        interval_seconds=int(every or 0),
+        parameters=dict(one.runtime_config.parameters or {}) if one.runtime_config else {},
+    )

@@ -2,15 +2,14 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from components.errors import WorkFailed
 from components.training.multi_node.pod_settings import KEYS
 from pipeline.cluster.client import Conflict, Server
 from pipeline.compile import compile_pipeline, version_name
+from pipeline.parameters import PipelineParameters
 
 PIPELINE = "cross-pseudo-supervision"
 DESCRIPTION = "Semi-supervised semantic segmentation by Cross Pseudo Supervision"
@@ -27,6 +26,40 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Placing:
+    """What a run is called on the server, and where it belongs."""
+
+    name: str
+    experiment: str
+    service_account: str = ""
+    """Of the pods; empty is the server's own choice."""
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """When a schedule starts a run: one of the two."""
+
+    cron: str = ""
+    """Six fields, seconds first."""
+    interval_seconds: int = 0
+
+    def as_dict(self) -> dict[str, str | int]:
+        return {"cron": self.cron} if self.cron else {"interval_seconds": self.interval_seconds}
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A schedule that the server has taken."""
+
+    schedule_id: str
+    name: str
+    experiment: str
+    pipeline: str
+    version: str
+    url: str
+
+
+@dataclass(frozen=True)
 class Submitted:
     """A run that the server has taken."""
 
@@ -36,7 +69,7 @@ class Submitted:
     version: Version
     url: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, str | bool]:
         return {
             "run_id": self.run_id,
             "name": self.name,
@@ -71,64 +104,46 @@ def find_or_upload(server: Server, secret_fields: tuple[str, str] = KEYS) -> Ver
     return Version(pipeline_id, str(made.pipeline_version_id), name, uploaded=True)
 
 
-def submit(
-    server: Server,
-    version: Version,
-    parameters: Mapping[str, Any],
-    *,
-    name: str,
-    experiment: str,
-    service_account: str = "",
-) -> Submitted:
+def submit(server: Server, version: Version, parameters: PipelineParameters, place: Placing) -> Submitted:
     """Start a run. Nothing but `parameters` is sent: no variable of this process, and no key."""
     made = server.call(
         server.client.run_pipeline,
-        _experiment_id(server, experiment),
-        name,
-        params=dict(parameters),
+        _experiment_id(server, place.experiment),
+        place.name,
+        params=parameters.as_dag(),
         pipeline_id=version.pipeline_id,
         version_id=version.version_id,
-        service_account=service_account or None,
+        service_account=place.service_account or None,
     )
-    return Submitted(str(made.run_id), name, experiment, version, server.url(f"runs/details/{made.run_id}"))
+    url = server.url(f"runs/details/{made.run_id}")
+    return Submitted(str(made.run_id), place.name, place.experiment, version, url)
 
 
 def schedule(
-    server: Server,
-    version: Version,
-    parameters: Mapping[str, Any],
-    *,
-    name: str,
-    experiment: str,
-    cron: str = "",
-    interval_seconds: int = 0,
-    service_account: str = "",
-) -> dict[str, Any]:
-    """Have the server start a run at the times of `cron` (six fields, seconds first), or each `interval_seconds`.
-
-    One run at a time, and none is made up for that was missed.
-    """
+    server: Server, version: Version, parameters: PipelineParameters, place: Placing, when: Trigger
+) -> Scheduled:
+    """Have the server start a run again and again: one at a time, and missed ones are not made up for."""
     made = server.call(
         server.client.create_recurring_run,
-        _experiment_id(server, experiment),
-        name,
-        cron_expression=cron or None,
-        interval_second=interval_seconds or None,
+        _experiment_id(server, place.experiment),
+        place.name,
+        cron_expression=when.cron or None,
+        interval_second=when.interval_seconds or None,
         max_concurrency=1,
         no_catchup=True,
-        params=dict(parameters),
+        params=parameters.as_dag(),
         pipeline_id=version.pipeline_id,
         version_id=version.version_id,
-        service_account=service_account or None,
+        service_account=place.service_account or None,
     )
-    return {
-        "schedule_id": str(made.recurring_run_id),
-        "name": name,
-        "experiment": experiment,
-        "pipeline": PIPELINE,
-        "version": version.name,
-        "url": server.url(f"recurringrun/details/{made.recurring_run_id}"),
-    }
+    return Scheduled(
+        schedule_id=str(made.recurring_run_id),
+        name=place.name,
+        experiment=place.experiment,
+        pipeline=PIPELINE,
+        version=version.name,
+        url=server.url(f"recurringrun/details/{made.recurring_run_id}"),
+    )
 
 
 def _pipeline_id(server: Server) -> str:

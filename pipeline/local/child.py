@@ -41,11 +41,11 @@ def main(folder: Path) -> int:
     return 0
 
 
-def _run(folder: Path, parameters: dict[str, Any], compiled: str | None) -> None:
+def _run(folder: Path, parameters: dict[str, Any], compiled: str) -> None:
     warnings.filterwarnings("ignore", module=r"kfp\..*")  # images and display names mean nothing here
     from kfp import components, local
 
-    if compiled is None:
+    if not compiled:
         from pipeline.compile import compile_pipeline
 
         compiled = str(compile_pipeline(folder / "pipeline.yaml"))

@@ -21,6 +21,7 @@ from components.errors import UserError, WorkFailed
 from components.files import default_cache
 from components.progress import EVENTS_VARIABLE
 from components.runs.planning import PlannedRun, plan_run
+from components.runs.request import RunRequest
 from components.step_guard import USERS_MISTAKE
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
@@ -64,8 +65,8 @@ class Forecast:
         return self.training_seconds + self.evaluation_seconds
 
 
-def probe(parameters: Mapping[str, Any], steps: int) -> tuple[PlannedRun, dict[str, dict[str, Any]]]:
-    """Train a few steps of the run that `parameters` make, and score some images; what both found.
+def probe(request: RunRequest, steps: int) -> tuple[PlannedRun, dict[str, dict[str, Any]]]:
+    """Train a few steps of the run that `request` makes, and score some images; return what both measured.
 
     The dataset is prepared in an object store of the probe's own, which is removed, unless it is a stored one:
     then the user's store is read. Neither is written to by the training.
@@ -76,12 +77,8 @@ def probe(parameters: Mapping[str, Any], steps: int) -> tuple[PlannedRun, dict[s
     """
     with tempfile.TemporaryDirectory(prefix="cps-plan-", dir=os.environ.get("CPS_WORK")) as name:
         folder = Path(name)
-        with _dataset(parameters, folder) as (digest, services):
-            store = Store(settings_from_environment(services))
-            names = ("labeled_ratio", "recipe", "seed", "epochs", "batch_size")
-            run = plan_run(
-                store, digest, overrides_json=parameters["overrides"], **{name: parameters[name] for name in names}
-            )
+        with _dataset(request, folder) as (digest, services):
+            run = plan_run(Store(settings_from_environment(services)), digest, request)
             (folder / "run.json").write_text(run.record().model_dump_json())
             (folder / "split.json").write_text(run.split.model_dump_json())
             (folder / "probe.json").write_text(json.dumps({"steps": steps}))
@@ -148,16 +145,16 @@ def as_dict(
 
 
 @contextmanager
-def _dataset(parameters: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def _dataset(request: RunRequest, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """The digest of the dataset, and the environment of a store that has it."""
-    sources = parse_sources(parameters["dataset"], parameters["dataset_sha256"])
+    sources = parse_sources(request.dataset, request.dataset_sha256)
     if sources[0].text.startswith(STORED):
         services = resolve_environment(state_home(), tracking=False)
-        yield _prepared(parameters, services, folder), services
+        yield _prepared(request, services, folder), services
         return
     if any(is_url(source.text) and source.text.startswith("s3://") for source in sources):
         raise UserError(
-            f"--dataset {parameters['dataset']}: a plan reads no s3:// source; give stored:DIGEST where a run has "
+            f"--dataset {request.dataset}: a plan reads no s3:// source; give stored:DIGEST where a run has "
             "prepared it before, or a file or folder"
         )
     home = folder / "services"
@@ -165,15 +162,15 @@ def _dataset(parameters: Mapping[str, Any], folder: Path) -> Iterator[tuple[str,
     foreign = {name: "" for name in os.environ if name.startswith("AWS_") or name == "CPS_BUCKET"}
     try:
         services = {**foreign, **services_up(home, tracking=False).environment}
-        yield _prepared(parameters, services, folder), services
+        yield _prepared(request, services, folder), services
     finally:
         services_down(home)
 
 
-def _prepared(parameters: Mapping[str, Any], services: Mapping[str, str], folder: Path) -> str:
+def _prepared(request: RunRequest, services: Mapping[str, str], folder: Path) -> str:
     store, cache = Store(settings_from_environment(services)), default_cache()
-    sources = parameters["dataset"], parameters["dataset_sha256"]
-    return prepare(*sources, store, folder, pools=parameters["dataset_pools"], cache_dir=cache).digest
+    sources = request.dataset, request.dataset_sha256
+    return prepare(*sources, store, folder, pools=request.dataset_pools, cache_dir=cache).digest
 
 
 def _probe(what: str, folder: Path, services: Mapping[str, str]) -> dict[str, Any]:

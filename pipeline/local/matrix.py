@@ -1,27 +1,38 @@
 """Run every combination of label ratio, seed and method, one after the other, or find those that are finished."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from components.matrix.cells import Cell, MatrixOutcome, cell_parameters, impossible, planned_key, read_score
+from components.matrix.cells import (
+    Cell,
+    MatrixDataset,
+    MatrixOutcome,
+    cell_request,
+    impossible,
+    planned_key,
+    read_score,
+)
 from components.step_guard import USERS_MISTAKE
 from pipeline.local.run import Event, JobOutcome, run_locally
+from pipeline.parameters import PipelineParameters
 
 if TYPE_CHECKING:
+    from components.runs.request import RunRequest
     from components.storage.client import Store
 
 
 def run_matrix(
     cells: list[Cell],
-    parameters: Mapping[str, Any],
+    parameters: PipelineParameters,
     *,
     home: Path,
     environment: Mapping[str, str],
     on_event: Callable[[Event], None],
     on_cell: Callable[[int, Cell, str], None],
 ) -> MatrixOutcome:
-    """Work through `cells`; `parameters` are the pipeline's but ratio, seed and the baseline's weight.
+    """Work through `cells`, each of which replaces ratio, seed and, for a baseline, the weight of `parameters`.
 
     A cell that fails is noted, and the others go on; a signal and a mistake in the parameters end the matrix, as they
     would end every cell. Cells that the dataset has no split for are noted as soon as it is known, before hours of
@@ -35,40 +46,41 @@ def run_matrix(
     for number, cell in enumerate(cells, start=1):
         if cell in outcome.failed:
             continue
-        key = _finished(store, cell, parameters, outcome.dataset)
+        key = _finished(store, cell, parameters.run, outcome.dataset)
         if key is None:
             on_cell(number, cell, "runs")
-            job = run_locally(cell_parameters(cell, parameters), home=home, environment=environment, on_event=on_event)
+            own = replace(parameters, run=cell_request(cell, parameters.run))
+            job = run_locally(own, home=home, environment=environment, on_event=on_event)
             if job.exit_code:
                 outcome.failed[cell] = job.failure or f"exit code {job.exit_code} (log: {job.log})"
                 outcome.exit_code = job.exit_code
                 if job.exit_code != 1:
                     return outcome
                 continue
-            if not outcome.dataset:
+            if outcome.dataset is None:
                 outcome.dataset = _dataset(job)
-                refused = impossible(store, cells, parameters, outcome.dataset["digest"])
+                refused = impossible(store, cells, parameters.run, outcome.dataset.digest)
                 for other, reason in refused.items():
                     on_cell(cells.index(other) + 1, other, f"cannot be run: {reason}")
                     outcome.exit_code = outcome.exit_code or USERS_MISTAKE
                 outcome.failed |= refused
-            key = job.results["split-labels"]["run_key"]
+            key = job.run_key
         score = read_score(store, cell, key)
         outcome.scores.append(score)
         on_cell(number, cell, f"mIoU {100 * score.mean_iou:.1f} % ({key})")
     return outcome
 
 
-def _finished(store: "Store", cell: Cell, parameters: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
-    """The cell's run key where its result is in the store; asked without starting the pipeline."""
+def _finished(store: "Store", cell: Cell, request: "RunRequest", dataset: MatrixDataset | None) -> str | None:
+    """Return the cell's run key where its result is in the store; the pipeline is not started for it."""
     from components.storage import keys
 
-    if not dataset:
-        return None  # the first cell prepares the dataset, and says which it is
-    key = planned_key(store, cell, parameters, dataset["digest"])
+    if dataset is None:
+        return None  # the first cell prepares the dataset, whose digest is known then
+    key = planned_key(store, cell, request, dataset.digest)
     return key if store.stat(keys.run(key, "result.json")) else None
 
 
-def _dataset(job: JobOutcome) -> dict[str, Any]:
-    prepared = job.results["prepare-dataset"]
-    return {name: prepared[name] for name in ("digest", "name", "val", "class_names")}
+def _dataset(job: JobOutcome) -> MatrixDataset:
+    stored = job.dataset
+    return MatrixDataset(stored.digest, stored.name, stored.val, len(stored.class_names))

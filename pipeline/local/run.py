@@ -12,12 +12,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pipeline
+from components.contract import read
 from components.progress import EVENTS_VARIABLE
 from components.step_guard import FAILED, STOPPING_VARIABLE
 from pipeline.local.child import GRACE_SECONDS
+from pipeline.parameters import PipelineParameters
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from components.runs.steps import StoredDataset
 
 Event = dict[str, Any]
 _POLL_SECONDS = 0.1
@@ -26,24 +33,35 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass
 class JobOutcome:
-    """How a job ended. `results` has what each step left, by step; `failure` is one line, "" when all went well."""
+    """How a job ended, and what its steps left. `failure` is one line, "" when all went well."""
 
     exit_code: int
     seconds: float
     log: Path
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    results: "dict[str, dict[str, JsonValue]]" = field(default_factory=dict)
+    """By step: what it gave to `StepRun.result`, without the seconds that it took."""
     failure: str = ""
+
+    @property
+    def run_key(self) -> str:
+        return str(self.results["split-labels"]["run_key"])
+
+    @property
+    def dataset(self) -> "StoredDataset":
+        from components.runs.steps import StoredDataset
+
+        return read(StoredDataset, self.results["prepare-dataset"], "the result of prepare-dataset")
 
 
 def run_locally(
-    parameters: Mapping[str, Any],
+    parameters: PipelineParameters | Mapping[str, str],
     *,
     home: Path,
     environment: Mapping[str, str],
     on_event: Callable[[Event], None],
     compiled: Path | None = None,
 ) -> JobOutcome:
-    """Run the pipeline, or another one that is compiled already; returns when every process of it has ended.
+    """Run the pipeline, or another one that is compiled already; return when all its processes have ended.
 
     `environment` is laid over this process's (addresses and keys of the services). The processes are a group of
     their own: on SIGINT, SIGTERM or SIGHUP they get `GRACE_SECONDS` to save their work, on a second signal none; the
@@ -54,7 +72,8 @@ def run_locally(
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cps-job-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        job = {"parameters": dict(parameters), "compiled": None if compiled is None else str(compiled)}
+        arguments = parameters.as_dag() if isinstance(parameters, PipelineParameters) else dict(parameters)
+        job = {"parameters": arguments, "compiled": str(compiled or "")}
         (folder / "job.json").write_text(json.dumps(job))
         events = EventFile(folder / "events.jsonl")
         with _SignalWatch() as watch, log.open("wb") as output:
@@ -78,7 +97,8 @@ def run_locally(
 
 def _note(event: Event, outcome: JobOutcome, on_event: Callable[[Event], None]) -> None:
     if event["kind"] == "result":
-        outcome.results.setdefault(event["step"], {}).update(event["values"])
+        values = {name: value for name, value in event["values"].items() if name != "seconds"}
+        outcome.results.setdefault(event["step"], {}).update(values)
     elif event["kind"] == "failure":
         if outcome.exit_code:
             return  # The first one is the cause; the rest follow from it.

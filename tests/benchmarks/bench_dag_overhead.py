@@ -6,7 +6,6 @@ Both find a finished run, so that next to nothing but the overhead is left: the 
 each of its seven tasks a Python process, KFP's executor, and imports anew.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -15,28 +14,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+from components.runs.request import PredictionRequest, Resources, RunRequest
 from pipeline.local.run import run_locally
+from pipeline.parameters import PipelineParameters
 from tests.benchmarks.measure import object_store, show
 
 STEPS = ("prepare-dataset", "split-labels", "train", "evaluate", "select", "predict", "finish")
 SIZES = {"augmentation.crop": [64, 64], "evaluation.crop": [64, 64], "evaluation.stride": [64, 64]}
-RUN: dict[str, Any] = {
-    "labeled_ratio": "1/4",
-    "recipe": "demo",
-    "overrides": json.dumps(SIZES),
-    "seed": 0,
-    "epochs": 1,
-    "batch_size": 0,
-}
-SCENES = "scenes:train=16,val=2,width=128,height=64,seed=0"
+REQUEST = RunRequest(
+    dataset="scenes:train=16,val=2,width=128,height=64,seed=0", labeled_ratio="1/4", overrides=SIZES, epochs=1
+)
 DIRECT = """
-import json, sys
+import sys
 from pathlib import Path
+from components.runs.request import RunRequest
 from components.runs.steps import prepare_dataset, split_labels_step
-run, source, folder = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
-run["overrides_json"] = run.pop("overrides")
-digest = prepare_dataset(source=source, sha256="", **run)["digest"]
-key = split_labels_step(dataset_digest=digest, job_id="job", **run)
+request, folder = RunRequest.model_validate_json(sys.argv[1]), sys.argv[2]
+key = split_labels_step(prepare_dataset(request).digest, request, "job")
 from components.training.train import train
 train(key, 1)
 from components.evaluation.publish import select_step
@@ -58,7 +52,7 @@ def by_dag(folder: Path, environment: dict[str, str]) -> tuple[float, float]:
         if event["kind"] == "result":
             first.append(time.perf_counter() - began)
 
-    parameters = {**RUN, "dataset": SCENES, "predict_limit": 2, "eval_shards": 1}
+    parameters = PipelineParameters(REQUEST, Resources(eval_shards=1), PredictionRequest(limit=2))
     outcome = run_locally(parameters, home=folder / "home", environment=environment, on_event=note)
     if outcome.exit_code:
         raise SystemExit(outcome.failure)
@@ -67,7 +61,7 @@ def by_dag(folder: Path, environment: dict[str, str]) -> tuple[float, float]:
 
 def directly(folder: Path, environment: dict[str, str]) -> float:
     began = time.perf_counter()
-    command = [sys.executable, "-c", DIRECT, json.dumps(RUN), SCENES, str(folder)]
+    command = [sys.executable, "-c", DIRECT, REQUEST.model_dump_json(), str(folder)]
     subprocess.run(command, env={**os.environ, **environment}, check=True, stderr=subprocess.DEVNULL)
     return time.perf_counter() - began
 

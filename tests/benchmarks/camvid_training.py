@@ -1,6 +1,5 @@
 """A real CamVid training to measure: its store, its MLflow and its loader, stopped wherever the measurement likes."""
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from components.networks import processor
 from components.recipes.loader import parse_recipe
 from components.runs.record import load_run
+from components.runs.request import RunRequest
 from components.runs.steps import prepare_dataset, split_labels_step
 from components.storage.client import open_store
 from pipeline.local.services import services_down, services_up, wait_tracking
@@ -28,22 +28,14 @@ def camvid_training() -> Iterator["Training"]:
     overrides: dict[str, Any] = {"network.pretrained": ""}
     if weights := os.environ.get("CPS_TEST_WEIGHTS"):
         overrides["network.pretrained"] = str(Path(weights) / "mobilenetv2_imagenet.npz")
-    parameters: dict[str, Any] = {
-        "labeled_ratio": "1/8",
-        "recipe": "camvid-mobilenetv2",
-        "overrides_json": json.dumps(overrides),
-        "seed": 0,
-        "epochs": 0,
-        "batch_size": 0,
-    }
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         home = Path(name)
         try:
             os.environ.update(services_up(home).environment, CPS_CACHE=f"{name}/cache")
             wait_tracking(home)
             source = str(Path(os.environ["CPS_TEST_DATA"]) / "camvid")
-            dataset = prepare_dataset(source=source, sha256="", **parameters)
-            run_key = split_labels_step(dataset_digest=dataset["digest"], job_id="", **parameters)
+            request = RunRequest(dataset=source, recipe="camvid-mobilenetv2", overrides=overrides)
+            run_key = split_labels_step(prepare_dataset(request).digest, request)
             processor.prepare(networks=2)
             from components.training import process
 

@@ -31,6 +31,7 @@ TALLEST = 16000
 SMALL_RUN = """
 import sys
 from pathlib import Path
+from components.runs.request import RunRequest
 from components.runs.steps import prepare_dataset, split_labels_step
 from components.evaluation.publish import select_step
 from components.evaluation.sweep import evaluate_step
@@ -39,9 +40,9 @@ from components.prediction.predict import predict_step
 from components.storage.client import open_store
 from components.training.train import train
 
-settings = {"labeled_ratio": "1/2", "recipe": "demo", "overrides_json": "{}", "seed": 0, "epochs": 2, "batch_size": 2}
-dataset = prepare_dataset("scenes:train=16,val=6,width=192,height=96,seed=0", "", **settings)
-run_key = split_labels_step(dataset_digest=dataset["digest"], job_id="", **settings)
+scenes = "scenes:train=16,val=6,width=192,height=96,seed=0"
+request = RunRequest(dataset=scenes, labeled_ratio="1/2", epochs=2, batch_size=2)
+run_key = split_labels_step(prepare_dataset(request).digest, request)
 train(run_key, 1)
 evaluate_step(run_key, "0/1")
 select_step(run_key, "report.html", "summary.md")

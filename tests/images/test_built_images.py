@@ -41,9 +41,9 @@ PREPARE = {
     **SPLIT,
     **SHARING,
     **PODS,
-    "source": "scenes:train=8,val=2,width=128,height=64,seed=0",
-    "sha256": "",
-    "pools": "",
+    "dataset": "scenes:train=8,val=2,width=128,height=64,seed=0",
+    "dataset_sha256": "",
+    "dataset_pools": "",
     "predict_images": "val",
     "predict_limit": 2,
 }
@@ -171,7 +171,7 @@ def test_a_step_reaches_the_store_and_nothing_else(store_server: StoreSettings) 
 
 
 def test_the_users_mistake_ends_a_step_with_code_2_and_one_line(job: Job) -> None:
-    outputs = {"dataset": "Dataset"}
+    outputs = {"prepared": "Dataset"}
     done = job.start("prepare-dataset", DATA_IMAGE, {**PREPARE, "labeled_ratio": "3/2"}, {}, outputs)
     assert done.returncode == 2
     assert "3/2" in done.stderr.splitlines()[-1]
@@ -179,13 +179,14 @@ def test_the_users_mistake_ends_a_step_with_code_2_and_one_line(job: Job) -> Non
 
 
 def test_every_step_of_the_pipeline(job: Job) -> None:
-    digest = job.run("prepare-dataset", DATA_IMAGE, PREPARE, {}, {"dataset": "Dataset"})["Output"]
-    described = json.loads(job.file("dataset").read_text())
+    prepared = job.run("prepare-dataset", DATA_IMAGE, PREPARE, {}, {"prepared": "Dataset"})
+    digest = prepared["digest"]
+    described = json.loads(job.file("prepared").read_text())
     assert described["digest"] == digest
     assert (described["train"], described["val"]) == (8, 2)
     assert job.store.stat(keys.dataset_manifest(digest))
 
-    run_key = split(job, digest)
+    run_key = split(job, digest, prepared["request"])
     assert job.store.get_json(keys.job("job-1"))["run_key"] == run_key
 
     shards = train(job, run_key)
@@ -216,9 +217,9 @@ def test_every_step_of_the_pipeline(job: Job) -> None:
     job.run("finish", DATA_IMAGE, {"status": status, "job_id": "job-1"}, {}, {})
 
 
-def split(job: Job, digest: str) -> str:
-    parameters = {**SPLIT, "gpus": 0, "nodes": 1, "dataset_digest": digest, "job_id": "job-1"}
-    done = job.run("split-labels", DATA_IMAGE, parameters, {"dataset": "Dataset"}, {"split": "Artifact"})
+def split(job: Job, digest: str, request: str) -> str:
+    parameters = {"request": request, "gpus": 0, "nodes": 1, "dataset_digest": digest, "job_id": "job-1"}
+    done = job.run("split-labels", DATA_IMAGE, parameters, {"prepared": "Dataset"}, {"split": "Artifact"})
     assert done["pod_gpus"] == "0"
     return str(done["run_key"])
 

@@ -5,24 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+from components.runs.request import RunRequest
 from components.runs.steps import prepare_dataset, split_labels_step
 
 ROOT = Path(__file__).parents[2]
 SCENES = "scenes:train=8,val=2,width=256,height=128"
 
 
-def make_run(dataset: str = SCENES, **others) -> str:
-    parameters = {
-        "labeled_ratio": "1/4",
-        "recipe": "demo",
-        "overrides_json": '{"training.epochs": 3}',
-        "seed": 5,
-        "epochs": 0,
-        "batch_size": 2,
-        **others,
-    }
-    prepared = prepare_dataset(source=dataset, sha256="", **parameters)
-    return split_labels_step(dataset_digest=prepared["digest"], job_id="", **parameters)
+REQUEST = RunRequest(dataset=SCENES, labeled_ratio="1/4", overrides={"training.epochs": 3}, seed=5, batch_size=2)
+
+
+def make_run(request: RunRequest = REQUEST) -> str:
+    return split_labels_step(prepare_dataset(request).digest, request)
 
 
 def cps(*arguments: str, folder: Path, environment: dict[str, str], tracker: str) -> "subprocess.CompletedProcess[str]":

@@ -2,16 +2,20 @@
 
 import json
 import socket
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kfp_server import BASE, KfpServer
 
 from components.errors import UserError, WorkFailed
+from components.runs.request import PredictionRequest, Resources, RunRequest
 from pipeline.cluster import status, submission
 from pipeline.cluster.client import Connection, Server, Unreachable
 from pipeline.cluster.status import RunStatus, StepStatus
 from pipeline.compile import compile_pipeline
+from pipeline.parameters import PipelineParameters
 
 
 @pytest.fixture
@@ -19,9 +23,16 @@ def server(kfp_server: KfpServer) -> Server:
     return Server(Connection(kfp_server.address))
 
 
-def submit(server: Server, **parameters: Any) -> submission.Submitted:
-    version = submission.find_or_upload(server)
-    return submission.submit(server, version, parameters, name="a run", experiment="cps")
+PLACE = submission.Placing("a run", "cps")
+PARAMETERS = PipelineParameters(
+    RunRequest(labeled_ratio="1/4"), Resources(gpus=2, node_selector={"spot": "true"}), PredictionRequest()
+)
+
+
+def submit(server: Server, **arguments: Any) -> submission.Submitted:
+    """A run with PARAMETERS, and with further arguments of the DAG."""
+    wanted = SimpleNamespace(as_dag=lambda: {**PARAMETERS.as_dag(), **arguments})
+    return submission.submit(server, submission.find_or_upload(server), wanted, PLACE)
 
 
 class TestSubmission:
@@ -44,15 +55,15 @@ class TestSubmission:
     def test_a_run_is_of_that_version_with_its_parameters_in_an_experiment(
         self, server: Server, kfp_server: KfpServer
     ) -> None:
-        made = submit(server, labeled_ratio="1/4", gpus=2, node_selector={"spot": "true"})
+        made = submit(server)
         (body,) = kfp_server.made("runs")
         assert body["pipeline_version_reference"] == {
             "pipeline_id": made.version.pipeline_id,
             "pipeline_version_id": made.version.version_id,
         }
-        assert body["runtime_config"] == {
-            "parameters": {"labeled_ratio": "1/4", "gpus": 2, "node_selector": {"spot": "true"}}
-        }
+        sent = body["runtime_config"]["parameters"]
+        assert sent == PARAMETERS.as_dag()
+        assert (sent["labeled_ratio"], sent["gpus"], sent["node_selector"]) == ("1/4", 2, {"spot": "true"})
         assert kfp_server.records.experiments[body["experiment_id"]]["display_name"] == "cps"
         assert made.url == f"{kfp_server.address}/#/runs/details/{made.run_id}"
         submit(server)
@@ -163,7 +174,8 @@ class TestLists:
         monkeypatch.setattr(status, "PAGE", 3)
         version = submission.find_or_upload(server)
         made = [
-            submission.submit(server, version, {}, name=f"run {number}", experiment="cps").run_id for number in range(8)
+            submission.submit(server, version, PARAMETERS, replace(PLACE, name=f"run {number}")).run_id
+            for number in range(8)
         ]
         foreign = kfp_server.records.runs[made[3]].shown
         foreign["pipeline_version_reference"] = {"pipeline_id": "another", "pipeline_version_id": "one"}

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from kfp_server import KfpServer
 
-from components.runs.steps import prepare_dataset, split_labels_step
+from components.runs.request import RunRequest, parse_overrides
+from components.runs.steps import StoredDataset, prepare_dataset, split_labels_step
 from components.storage import keys
 from components.storage.client import Store
 from pipeline.cli.main import _run
@@ -33,21 +34,21 @@ class Pipelines:
         self.store, self.folder = store, folder
 
     def finish(self, run_id: str, parameters: dict[str, Any]) -> None:
-        names = ("labeled_ratio", "seed", "recipe", "epochs", "batch_size")
-        own = {name: parameters[name] for name in names} | {"overrides_json": parameters["overrides"]}
-        stored = prepare_dataset(source=parameters["dataset"], sha256="", **own)
-        run_key = split_labels_step(dataset_digest=stored["digest"], job_id=run_id, **own)
-        baseline = json.loads(parameters["overrides"]).get("cps.weight") == 0
-        self.store.put_json(keys.run(run_key, "result.json"), result(own, stored, 0.5 if baseline else 0.53))
+        own = {name: value for name, value in parameters.items() if name in RunRequest.model_fields}
+        request = RunRequest(**{**own, "overrides": parse_overrides(parameters["overrides"])})
+        stored = prepare_dataset(request)
+        run_key = split_labels_step(stored.digest, request, run_id)
+        baseline = request.overrides.get("cps.weight") == 0
+        self.store.put_json(keys.run(run_key, "result.json"), result(request, stored, 0.5 if baseline else 0.53))
 
 
-def result(own: dict[str, Any], stored: dict[str, Any], mean_iou: float) -> dict[str, Any]:
+def result(request: RunRequest, stored: StoredDataset, mean_iou: float) -> dict[str, Any]:
     """Of a run, as far as a matrix reads it; seed 2 comes to two points more."""
-    value = mean_iou + (0.02 if own["seed"] == 2 else 0.0)
+    value = mean_iou + (0.02 if request.seed == 2 else 0.0)
     return {
-        "dataset": {"digest": stored["digest"], "name": stored["name"]},
-        "images": stored["val"],
-        "confusion_matrix": {"classes": stored["class_names"]},
+        "dataset": {"digest": stored.digest, "name": stored.name},
+        "images": stored.val,
+        "confusion_matrix": {"classes": list(stored.class_names)},
         "checkpoints": [{"step": 10, "mean": 0.1}, {"step": 20, "mean": value}],
         "best": {"mIoU": value + 0.01},
     }

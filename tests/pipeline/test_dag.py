@@ -13,8 +13,10 @@ from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConf
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.errors import UserError
+from components.runs.request import PredictionRequest, Resources, RunRequest
 from pipeline import dag, steps
 from pipeline.compile import compile_pipeline
+from pipeline.parameters import PipelineParameters
 from pipeline.placement import KEYS, LOGIN, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN, WEBHOOK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +80,12 @@ def test_every_parameter_has_a_default_and_a_description(pipeline: dict[str, Any
         assert "defaultValue" in parameter, name
         assert len(parameter.get("description", "")) > 20, name
         assert "\n" not in parameter["description"], name
+
+
+def test_the_parameters_and_their_defaults_are_those_of_a_request() -> None:
+    parameters = PipelineParameters(RunRequest(), Resources(), PredictionRequest())
+    signature = inspect.signature(dag.cross_pseudo_supervision.pipeline_func)
+    assert parameters.as_dag() == {name: parameter.default for name, parameter in signature.parameters.items()}
 
 
 def test_the_steps_are_the_methods(pipeline: dict[str, Any]) -> None:

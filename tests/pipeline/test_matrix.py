@@ -7,6 +7,7 @@ from small_runs import cps
 
 from components.dataset.prepare import prepare
 from components.matrix.cells import cells, impossible
+from components.runs.request import RunRequest
 from components.scenes.generate import SceneSettings, draw_photographs
 
 GROUPS = {"split.group_by": "street_000000|street_00000(?=[1-7])"}
@@ -23,9 +24,9 @@ def photos(tmp_path):
 
 def test_cells_without_a_split_are_named_with_the_reason(store, photos, tmp_path):
     digest = prepare(str(photos), "", store, tmp_path / "work").digest
-    parameters = {"recipe": "demo", "overrides": json.dumps(GROUPS), "epochs": 1, "batch_size": 2}
+    request = RunRequest(overrides=GROUPS, epochs=1, batch_size=2)
     wanted = cells(["1/8", "1/2"], [1], baseline=True)
-    found = impossible(store, wanted, parameters, digest)
+    found = impossible(store, wanted, request, digest)
     assert list(found) == wanted[2:]
     assert all(reason.startswith(REASON) for reason in found.values())
 

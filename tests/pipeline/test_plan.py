@@ -15,6 +15,7 @@ from small_runs import SCENES, cps
 
 from components.errors import UserError, WorkFailed
 from components.runs.record import load_run
+from components.runs.request import RunRequest
 from components.training.train import train
 from pipeline.cli.plan import _size
 from pipeline.local import forecast as forecasting
@@ -79,21 +80,6 @@ def test_other_amounts_are_refused(text):
         _size("memory", text)
 
 
-def parameters(dataset: str, **others):
-    return {
-        "dataset": dataset,
-        "dataset_sha256": "",
-        "dataset_pools": "",
-        "labeled_ratio": "1/4",
-        "recipe": "demo",
-        "overrides": "{}",
-        "seed": 5,
-        "epochs": 3,
-        "batch_size": 2,
-        **others,
-    }
-
-
 def stored(store, run_key: str) -> str:
     return f"stored:{load_run(store, run_key)[0].dataset.digest}"
 
@@ -114,7 +100,7 @@ def test_a_probe_that_dies_or_fails_is_told_from_a_mistake(store, run_key, tmp_p
     ):
         monkeypatch.setattr(forecasting, "PROBES", {"training": module})
         with pytest.raises(error, match=text):
-            probe(parameters(stored(store, run_key)), 1)
+            probe(RunRequest(dataset=stored(store, run_key), labeled_ratio="1/4", seed=5, epochs=3, batch_size=2), 1)
 
 
 def test_bad_input_is_one_line_and_exit_code_2(store_environment, tmp_path, refusing_tracker):

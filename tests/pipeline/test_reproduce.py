@@ -10,6 +10,7 @@ from components.errors import UserError
 from components.runs.environment import this_environment
 from components.runs.record import RunOutcome, RunRecord, load_run, note_environment, note_outcome
 from components.runs.reproduce import comparison, comparison_lines, read_record, reproduction, take_dataset
+from components.runs.request import RunRequest
 from components.storage import keys
 
 HERE = this_environment(processes=1, networks=2, device="cpu")
@@ -79,8 +80,8 @@ def test_a_dataset_that_is_gone_can_be_given_and_another_is_refused(store, recor
     assert [(item.what, item.fatal) for item in lacking.differences] == [("dataset", True)]
     assert lacking.run_key == ""
     with pytest.raises(UserError, match=r"--dataset scenes:.* is [0-9a-f]{12}, and run demo-1-4-s5-"):
-        take_dataset(record, store, "scenes:train=8,val=2,width=64,height=48")
-    take_dataset(record, store, SCENES)
+        take_dataset(record, store, RunRequest(dataset="scenes:train=8,val=2,width=64,height=48"))
+    take_dataset(record, store, RunRequest(dataset=SCENES))
     assert reproduction(record, store, tmp_path, HERE).differences == ()
 
 

@@ -2,57 +2,50 @@
 
 import pytest
 from in_process import cps
-from small_runs import make_run
+from small_runs import REQUEST, make_run
 
 from components.errors import UserError
-from components.runs.resume import Given, recorded_run, resumed_parameters
+from components.runs.request import RunRequest
+from components.runs.resume import recorded_run, resumed_request
 from components.storage import keys
 
 
-def test_the_parameters_make_the_very_same_run(store, run_key, tmp_path):
+def test_the_request_makes_the_very_same_run(store, run_key, tmp_path):
     record = recorded_run(store, run_key)
-    parameters = resumed_parameters(record, tmp_path, Given())
-    again = make_run(
-        parameters["dataset"],
-        labeled_ratio=parameters["labeled_ratio"],
-        recipe=parameters["recipe"],
-        overrides_json=parameters["overrides"],
-        seed=parameters["seed"],
-        batch_size=parameters["batch_size"],
-    )
+    again = make_run(resumed_request(record, tmp_path, RunRequest()).model_copy(update={"batch_size": 2}))
     assert again == run_key
     assert recorded_run(store, run_key[:12]) == record, "the beginning of a run key will do"
 
 
 def test_what_is_given_and_the_same_is_no_difference(store, run_key, tmp_path):
-    same = Given("demo", "2/8", 5, {"training.epochs": 3, "training.batch_size": 2})
+    same = RunRequest(recipe="demo", labeled_ratio="2/8", seed=5, overrides={"training.epochs": 3}, batch_size=2)
     record = recorded_run(store, run_key)
-    assert resumed_parameters(record, tmp_path, same) == resumed_parameters(record, tmp_path, Given())
+    assert resumed_request(record, tmp_path, same) == resumed_request(record, tmp_path, RunRequest())
 
 
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (Given(ratio="1/2"), ["ratio 1/2 given, 1/4 recorded"]),
-        (Given(seed=6), ["seed 6 given, 5 recorded"]),
-        (Given(settings={"training.epochs": 4}), ["training.epochs 4 given, 3 recorded"]),
-        (Given(settings={"split.stratify": True}), ["split.stratify True given, False recorded"]),
+        (RunRequest(labeled_ratio="1/2"), ["ratio 1/2 given, 1/4 recorded"]),
+        (RunRequest(seed=6), ["seed 6 given, 5 recorded"]),
+        (RunRequest(overrides={"training.epochs": 4}), ["training.epochs 4 given, 3 recorded"]),
+        (RunRequest(overrides={"split.stratify": True}), ["split.stratify True given, False recorded"]),
         (
-            Given(settings={"cps.weight": 0.5, "augmentation.crop": [32, 32]}, seed=1),
+            RunRequest(overrides={"cps.weight": 0.5, "augmentation.crop": [32, 32]}, seed=1),
             ["seed 1", "cps.weight 0.5 given", "augmentation.crop [32, 32] given"],
         ),
         (
-            Given(recipe="cityscapes-deeplabv3p-resnet50"),
+            RunRequest(recipe="cityscapes-deeplabv3p-resnet50"),
             ["recipe cityscapes-deeplabv3p-resnet50 given, demo recorded", "network.structure", "loss.kind ohem"],
         ),
-        (Given(recipe="demo"), ["training.epochs", "training.batch_size"]),
-        (Given(settings={"training.epoch": 4}), ["did you mean 'training.epochs'?"]),
+        (RunRequest(recipe="demo"), ["training.epochs", "training.batch_size"]),
+        (RunRequest(overrides={"training.epoch": 4}), ["did you mean 'training.epochs'?"]),
     ],
     ids=str,
 )
 def test_every_difference_is_named_in_one_line(store, run_key, tmp_path, given, named):
     with pytest.raises(UserError) as refused:
-        resumed_parameters(recorded_run(store, run_key), tmp_path, given)
+        resumed_request(recorded_run(store, run_key), tmp_path, given)
     assert all(part in str(refused.value) for part in named), refused.value
     assert "\n" not in str(refused.value)
 
@@ -66,7 +59,7 @@ def test_an_unknown_run_names_the_nearest(store, run_key):
 
 
 def test_several_runs_that_begin_so_are_named(store, run_key):
-    other = make_run(seed=6)
+    other = make_run(REQUEST.model_copy(update={"seed": 6}))
     with pytest.raises(UserError, match=f"may be any of {run_key}, {other}"):
         recorded_run(store, "demo-1-4")
 

@@ -1,8 +1,8 @@
 """What the pods of steps read, and what those are made of that a training makes: as the pipeline's parameters say."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+
+from components.runs.request import Resources
 
 SETTINGS = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
 OPTIONAL_SETTINGS = (
@@ -22,17 +22,9 @@ TRACKING_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 @dataclass(frozen=True)
 class Pods:
-    """The pods of a training on several nodes, one on each."""
+    """The pods of a training on several nodes: one on each node."""
 
     image: str
-    cpu: str
-    memory: str
-    """Amounts as Kubernetes writes them, each as request and limit."""
-    gpus: int
-    """In each pod; 0 trains on the CPU."""
-    accelerator: str
-    """The resource of a node that a GPU is, such as nvidia.com/gpu."""
     settings_config_map: str
     store_secret: str
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: Sequence[Mapping[str, Any]] = ()
+    resources: Resources

@@ -46,7 +46,7 @@ def trainjob(run_key: str, processes: int, nodes: int, pods: Pods) -> dict[str, 
             "image": pods.image,
             "command": [
                 *("python3", "-m", "components.training.multi_node.node", run_key),
-                *("--job", name, f"--nodes={nodes}", f"--processes={processes}", f"--gpus={pods.gpus}"),
+                *("--job", name, f"--nodes={nodes}", f"--processes={processes}", f"--gpus={pods.resources.gpus}"),
             ],
             "numNodes": nodes,
             "env": _environment(pods),
@@ -90,16 +90,16 @@ def _environment(pods: Pods) -> list[dict[str, Any]]:
 
 
 def _resources(pods: Pods) -> dict[str, Any]:
-    amounts = {"cpu": pods.cpu, "memory": pods.memory}
-    if pods.gpus:
-        amounts[pods.accelerator] = str(pods.gpus)
+    amounts = {"cpu": pods.resources.cpu, "memory": pods.resources.memory}
+    if pods.resources.gpus:
+        amounts[pods.resources.accelerator] = str(pods.resources.gpus)
     return {"requests": amounts, "limits": dict(amounts)}
 
 
 def _placement(pods: Pods) -> dict[str, Any]:
     placement: dict[str, Any] = {}
-    if pods.node_selector:
-        placement["nodeSelector"] = dict(pods.node_selector)
-    if pods.tolerations:
-        placement["tolerations"] = [dict(toleration) for toleration in pods.tolerations]
+    if pods.resources.node_selector:
+        placement["nodeSelector"] = dict(pods.resources.node_selector)
+    if pods.resources.tolerations:
+        placement["tolerations"] = [item.model_dump(exclude_unset=True) for item in pods.resources.tolerations]
     return placement

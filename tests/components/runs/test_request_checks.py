@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from components.errors import UserError
-from components.runs.request import check_pods, check_prediction, check_sharing
+from components.runs.request import PredictionRequest, Resources
 
 
 def test_what_is_right_passes(tmp_path: Path) -> None:
-    assert check_sharing(processes=1, eval_shards=256) is None
+    assert Resources(eval_shards=256).eval_shards == 256
     for images in ("val", "test", "unlabeled", str(tmp_path), "photos/*.jpg"):
-        assert check_prediction(images=images, limit=0) is None
+        PredictionRequest(images=images, limit=0).check()
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,13 @@ def test_what_is_right_passes(tmp_path: Path) -> None:
 )
 def test_sharing_among_none_or_too_many_is_refused(processes: int, eval_shards: int, named: str) -> None:
     with pytest.raises(UserError, match=named):
-        check_sharing(processes=processes, eval_shards=eval_shards)
+        Resources(processes=processes, eval_shards=eval_shards)
 
 
 @pytest.mark.parametrize(("images", "limit", "named"), [("vall", 1, "'vall'"), ("val", -1, "predict_limit is -1")])
 def test_images_that_are_nowhere_and_negative_limits_are_refused(images: str, limit: int, named: str) -> None:
     with pytest.raises(UserError, match=named):
-        check_prediction(images=images, limit=limit)
+        PredictionRequest(images=images, limit=limit).check()
 
 
 @pytest.mark.parametrize(
@@ -34,17 +34,16 @@ def test_images_that_are_nowhere_and_negative_limits_are_refused(images: str, li
     [
         ({"gpus": -1}, "gpus is -1"),
         ({"nodes": 0}, "nodes is 0"),
-        ({"gpus": 4, "processes": 2}, "gpus is 4 and processes 2: a GPU has one process"),
+        ({"gpus": 4, "processes": 2}, "gpus is 4 and processes 2: each GPU has one process"),
     ],
 )
 def test_gpus_and_nodes_that_make_no_sense_are_refused(given: dict[str, int], named: str) -> None:
     with pytest.raises(UserError, match=named):
-        check_sharing(**{"processes": 1, "eval_shards": 1, **given})
+        Resources(**given)
 
 
 def test_gpus_have_a_process_each() -> None:
-    check_sharing(processes=1, eval_shards=1, gpus=8)
-    check_sharing(processes=8, eval_shards=1, gpus=8)
+    assert Resources(gpus=8).gpus == Resources(processes=8, gpus=8).gpus == 8
 
 
 PODS: dict[str, Any] = {
@@ -58,7 +57,7 @@ PODS: dict[str, Any] = {
 
 @pytest.mark.parametrize("amount", ["500m", "0.5", "64", "1.5Gi", "2000Mi"])
 def test_amounts_as_kubernetes_writes_them_pass(amount: str) -> None:
-    check_pods(**{**PODS, "cpu": amount, "memory": amount})
+    assert Resources(**{**PODS, "cpu": amount, "memory": amount}).cpu == amount
 
 
 @pytest.mark.parametrize(
@@ -79,4 +78,4 @@ def test_amounts_as_kubernetes_writes_them_pass(amount: str) -> None:
 )
 def test_pods_that_cannot_be_made_are_refused_before_hours_go_by(given: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
-        check_pods(**{**PODS, **given})
+        Resources(**{**PODS, **given})

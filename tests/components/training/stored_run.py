@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from components.runs.checkpoints import finished_index
+from components.runs.request import RunRequest
 from components.runs.steps import prepare_dataset, split_labels_step
 from components.storage import keys
 from components.storage.client import Store
@@ -32,16 +33,10 @@ SCENES = "scenes:train=16,val=2,width=96,height=64"
 
 def make_run(recipe: str = "demo", source: str = SCENES, **overrides: Any) -> str:
     """A run key; dataset, split and record are in the store that the environment names."""
-    parameters: dict[str, Any] = {
-        "labeled_ratio": "1/4",
-        "recipe": recipe,
-        "overrides_json": json.dumps({**OVERRIDES, **overrides}),
-        "seed": 3,
-        "epochs": 0,
-        "batch_size": 0,
-    }
-    dataset = prepare_dataset(source=source, sha256="", **parameters)
-    return split_labels_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
+    request = RunRequest(
+        dataset=source, labeled_ratio="1/4", recipe=recipe, overrides={**OVERRIDES, **overrides}, seed=3
+    )
+    return split_labels_step(prepare_dataset(request).digest, request, "job")
 
 
 @dataclass

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from components.runs.checkpoints import finished_index
+from components.runs.request import RunRequest
 from components.runs.steps import prepare_dataset, split_labels_step
 from components.storage import keys
 from components.training.loop import SETTLE_SECONDS
@@ -40,16 +42,14 @@ def environment(store_environment, tmp_path, monkeypatch) -> dict[str, str]:
 
 @pytest.fixture
 def run_key(environment) -> str:  # noqa: ARG001 - the steps read it
-    parameters = {
-        "labeled_ratio": "1/4",
-        "recipe": "demo",
-        "overrides_json": OVERRIDES,
-        "seed": 3,
-        "epochs": 0,
-        "batch_size": 0,
-    }
-    dataset = prepare_dataset(source="scenes:train=16,val=2,width=96,height=64", sha256="", **parameters)
-    return split_labels_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
+    return record(json.loads(OVERRIDES))
+
+
+def record(overrides: dict[str, Any]) -> str:
+    request = RunRequest(
+        dataset="scenes:train=16,val=2,width=96,height=64", labeled_ratio="1/4", seed=3, overrides=overrides
+    )
+    return split_labels_step(prepare_dataset(request).digest, request, "job")
 
 
 def start(run_key: str, environment: dict[str, str], processes: int = 1) -> subprocess.Popen[str]:
@@ -165,10 +165,7 @@ EARLY = {"training.patience": 1, "training.holdout": 0.5, "training.epochs": 30,
 
 @pytest.mark.timeout(600)
 def test_an_early_stop_is_the_same_after_a_kill(store, environment):
-    parameters = {"labeled_ratio": "1/4", "recipe": "demo", "seed": 3, "epochs": 0, "batch_size": 0}
-    parameters["overrides_json"] = json.dumps({**json.loads(OVERRIDES), **EARLY})
-    dataset = prepare_dataset(source="scenes:train=16,val=2,width=96,height=64", sha256="", **parameters)
-    run_key = split_labels_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
+    run_key = record({**json.loads(OVERRIDES), **EARLY})
     code, text = finish(start(run_key, environment))
     assert code == 0, text
     undisturbed = digests(store, run_key)

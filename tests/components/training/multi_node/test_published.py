@@ -8,6 +8,7 @@ import yaml
 from published import complaints
 
 from components.errors import UserError
+from components.runs.request import Resources
 from components.training.multi_node import node, pods, trainjob
 from components.training.multi_node.pod_settings import KEYS, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN, Pods
 from components.training.multi_node.pods import CONTAINER
@@ -17,16 +18,17 @@ from pipeline import steps
 RUN_KEY = "demo-1-8-s3-0123456789ab"
 PODS = Pods(
     image="registry.example/cps:1",
-    cpu="4",
-    memory="16Gi",
-    gpus=2,
-    accelerator="nvidia.com/gpu",
     settings_config_map="cps-settings",
     store_secret="mlpipeline-minio-artifact",
-    node_selector={"pool": "gpu"},
-    tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    resources=Resources(
+        cpu="4",
+        memory="16Gi",
+        gpus=2,
+        node_selector={"pool": "gpu"},
+        tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    ),
 )
-CPU_PODS = Pods("cps:1", "500m", "1Gi", 0, "nvidia.com/gpu", "cps-settings", "cps-store")
+CPU_PODS = Pods("cps:1", "cps-settings", "cps-store", Resources(cpu="500m", memory="1Gi"))
 RUNTIME = Path(__file__).parents[4] / "manifests" / "components" / "trainer" / "runtime.yaml"
 
 

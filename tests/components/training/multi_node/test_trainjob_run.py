@@ -6,12 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from job_pods import NAME, pod
 from kubernetes_api import JOBS, PODS, Api
 
 from components.errors import UserError, WorkFailed
+from components.runs.request import Resources
 from components.storage import keys
 from components.storage.lease import held_by
 from components.training import train as step
@@ -21,7 +23,7 @@ from components.training.multi_node.run import train_on_nodes
 from components.training.multi_node.trainjob import trainjob
 
 RUN_KEY = "demo-1-8-s3-0123456789ab"
-SMALL = Pods("cps:1", "1", "1Gi", 0, "nvidia.com/gpu", "cps-settings", "cps-store")
+SMALL = Pods("cps:1", "cps-settings", "cps-store", Resources(cpu="1", memory="1Gi"))
 
 
 def train(lost: threading.Event | None = None, pods: Pods = SMALL) -> None:
@@ -316,7 +318,7 @@ def test_why_there_is_no_job(api, status, found):
 
 def test_a_job_that_does_not_fit_is_told_as_the_cluster_tells_it(api):
     with pytest.raises(UserError, match=r"the cluster takes no such TrainJob: .*limits\.memory.*16 GB"):
-        train(pods=Pods("cps:1", "1", "16 GB", 0, "nvidia.com/gpu", "cps-settings", "cps-store"))
+        train(pods=replace(SMALL, resources=SMALL.resources.model_copy(update={"memory": "16 GB"})))
     assert api.get(JOBS, NAME) is None
 
 
