@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,6 +26,13 @@ def read(model: type[_Model], value: Any, origin: str) -> _Model:
         where = ".".join(str(part) for part in problem["loc"])
         message = f"{where}: {problem['msg']}" if where else problem["msg"]
         raise WorkFailed(f"{origin} was not written by this version of the project ({message})") from None
+
+
+def renamed(value: Any, fields: Mapping[str, str]) -> Any:
+    """Return parsed JSON with the fields renamed that an earlier version called otherwise."""
+    if not isinstance(value, dict):
+        return value
+    return {fields.get(name, name): item for name, item in value.items()}
 
 
 class Class(Frozen):

@@ -179,13 +179,15 @@ def select(
     from components.step_guard import step_guard
 
     with step_guard("select") as step:
+        from components.evaluation.publish import metrics as shown_metrics
         from components.evaluation.publish import select_step
 
         result = select_step(run_key, report.path, summary.path)
-        metrics.metadata.update(result["metrics"])
-        confusion.log_confusion_matrix(result["classes"], result["confusion"])
-        step.describe(best, {**result["weights"], "checkpoints": checkpoints.uri})
-        step.result({"run_key": run_key, "best_mIoU": result["best"]["mIoU"]})
+        metrics.metadata.update(shown_metrics(result))
+        matrix = result.confusion_matrix
+        confusion.log_confusion_matrix(list(matrix.classes), [list(row) for row in matrix.matrix])
+        step.describe(best, {**result.weights.model_dump(mode="json"), "checkpoints": checkpoints.uri})
+        step.result({"run_key": run_key, "best_mIoU": result.best.mIoU})
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -198,7 +200,7 @@ def predict(
     with step_guard("predict") as step:
         from components.prediction.predict import predict_step
 
-        made = predict_step(run_key, images, limit, gallery.path)
+        made = predict_step(run_key, images, limit, gallery.path).model_dump(mode="json")
         step.describe(predictions, {**made, "weights": best.metadata.get("uri", "")})
         step.result(made)
 

@@ -7,7 +7,6 @@ what waited on disk for MLflow.
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from components.evaluation.scores import VARIANTS, unpack
 from components.inference.checkpoint import read_description
 from components.runs.checkpoints import read_index
 from components.runs.record import load_run
+from components.runs.result import read_result
 from components.runs.stored import find_run, stored_runs
 from components.storage import keys
 from components.storage.client import Store
@@ -47,7 +47,7 @@ def metadata() -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize(("key", "finished"), [(FINISHED, True), (KILLED, False)])
 def test_a_runs_record_and_split(old_store: Store, key: str, *, finished: bool) -> None:
     record, split = load_run(old_store, key)
-    assert (record.run_key, record.recipe, record.ratio, record.seed) == (key, "demo", "1/4", 0)
+    assert (record.run_key, record.recipe, record.labeled_ratio, record.seed) == (key, "demo", "1/4", 0)
     assert (record.dataset.name, record.dataset.digest) == ("scenes", DATASET)
     assert (len(split.labeled), len(split.unlabeled), len(split.val)) == (4, 12, 4)
     assert (record.outcome is not None) is finished
@@ -61,24 +61,36 @@ def test_a_datasets_manifest(old_store: Store) -> None:
 
 
 def test_checkpoints_scores_and_result_agree(old_store: Store) -> None:
-    result: dict[str, Any] = old_store.get_json(keys.run(FINISHED, "result.json"))
+    result = read_result(old_store, FINISHED)
+    assert (result.format, result.labeled_ratio, result.best.variant) == (3, "1/4", "left")
     index = read_index(old_store, FINISHED)
     assert [entry.epoch for entry in index] == [1, 2]
-    for entry, row in zip(index, result["checkpoints"], strict=True):
+    for entry, row in zip(index, result.checkpoints, strict=True):
         key = keys.scores(FINISHED, entry.epoch)
         scores = unpack(old_store.get_bytes(key), key)
         assert scores is not None
         assert (scores.epoch, scores.checkpoint_sha256) == (entry.epoch, entry.sha256)
         for variant in VARIANTS:
-            assert scores.mean_iou(variant) == pytest.approx(row[variant], abs=1e-12)
+            assert scores.mean_iou(variant) == pytest.approx(row.mean_iou(variant), abs=1e-12)
+
+
+def test_the_average_of_both_networks_is_read_as_the_ensemble(old_store: Store) -> None:
+    key = keys.run(FINISHED, "result.json")
+    stored = old_store.get_json(key)
+    won = {**stored, "best": {**stored["best"], "variant": "mean"}}
+    old_store.put_json(key, won)
+    result = read_result(old_store, FINISHED)
+    assert result.best.variant == "ensemble"
+    assert [row.ensemble for row in result.checkpoints] == [row["mean"] for row in stored["checkpoints"]]
+    assert "ensemble" in {lead.over.variant for lead in result.variants}
 
 
 def test_runs_are_listed_with_their_state(old_store: Store) -> None:
     states = {run.run_key: run.state for run in stored_runs(old_store)}
     assert states[FINISHED] == "finished"
     assert states[KILLED] in ("started", "running")
-    best = old_store.get_json(keys.run(FINISHED, "result.json"))["best"]["mIoU"]
-    assert find_run(old_store, "demo-1-4-s0-b7").miou == best
+    best = old_store.get_json(keys.run(FINISHED, "result.json"))["best"]
+    assert find_run(old_store, "demo-1-4-s0-b7").miou == best["mIoU"]
 
 
 def test_a_lease_says_who_held_it(old_store: Store) -> None:

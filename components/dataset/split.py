@@ -10,9 +10,11 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
-from components.contract import Frozen, canonical_json
+from pydantic import model_validator
+
+from components.contract import Frozen, canonical_json, renamed
 from components.dataset.manifest import Manifest, Sample
 from components.dataset.ranking import prefix_length, ranked_groups
 from components.errors import UserError
@@ -21,7 +23,7 @@ from components.recipes.model import Split as SplitSettings
 
 
 class Split(Frozen):
-    ratio: str
+    labeled_ratio: str
     """As "1/8", reduced."""
     seed: int
     origin: Literal["lists", "seeded"]
@@ -32,6 +34,11 @@ class Split(Frozen):
     test: tuple[Sample, ...]
     fingerprint: str
     """sha256 over dataset digest, ratio, seed and the lists."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_0_1(cls, value: Any) -> Any:
+        return renamed(value, {"ratio": "labeled_ratio"})
 
 
 def split_labels(
@@ -64,7 +71,7 @@ def split_labels(
     if not labeled:
         raise UserError(_none_left(manifest, text, own is not None))
     return Split(
-        ratio=text,
+        labeled_ratio=text,
         seed=seed,
         origin="seeded" if own is None else "lists",
         labeled=labeled,

@@ -1,6 +1,6 @@
 """Charts as inline SVG, drawn here so that a report needs neither a script nor a network.
 
-Colours come from the page's CSS classes (left, right, mean), so charts follow its light and dark form. Series
+Colours come from the page's CSS classes (left, right, ensemble), so charts follow its light and dark form. Series
 differ in dash and marker too, for those who see no difference in colour.
 """
 
@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from components.evaluation.scores import VARIANTS, Variant
 from components.evaluation.verdict import Row, Verdict
 from components.pages.charts import LEFT, _grid, _Scale, epoch_ticks, round_ticks
+from components.runs.result import VARIANTS, Variant
 
 VARIANT_NAMES: Mapping[Variant, str] = {
     "left": "left network",
     "right": "right network",
-    "mean": "both, probabilities averaged",
+    "ensemble": "both, probabilities averaged",
 }
-DASHES: Mapping[Variant, str] = {"left": "", "right": "7 4", "mean": "2 3"}
+DASHES: Mapping[Variant, str] = {"left": "", "right": "7 4", "ensemble": "2 3"}
 
 
 def miou_by_epoch(verdict: Verdict, width: int, height: int) -> Markup:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.contract import Class
-from components.evaluation.scores import Scores, Variant
+from components.evaluation.scores import Scores
 from components.metrics.confusion import ClassIds, Matrix
 from components.metrics.scores import class_accuracy, mean_iou_by_image, pixel_accuracy
 from components.pages.pictures import (
@@ -18,6 +18,7 @@ from components.pages.pictures import (
     mask_png,
     thumbnail,
 )
+from components.runs.result import Variant
 
 WIDTH = 448
 """Pixels: enough for a telephone's whole width, and a page of some hundred kilobytes."""

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from components import progress
 from components.dataset.stored.reader import DatasetReader
 from components.evaluation.pairs import ValidationPairs
-from components.evaluation.scores import Scores, Variant, pack, unpack
+from components.evaluation.scores import Scores, pack, unpack
 from components.evaluation.sweep import ImageProgress, Sweep, describe, score_images, with_label
 from components.inference.checkpoint import Checkpoint
 from components.inference.sliding import images_in_flight
 from components.runs.checkpoints import CheckpointEntry
+from components.runs.result import Variant
 from components.storage import keys
 from components.storage.client import MissingObject
 

@@ -5,10 +5,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.labeled_ratio import labels_text
 from components.pages.render import percent
+from components.runs.result import VARIANTS, CheckpointScores, RunResult
 from components.storage.settings import object_link
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ FIGURES = ("pixel_accuracy", "mean_accuracy", "frequency_weighted_IoU", "mean_Di
 
 
 def publish(
-    result: Mapping[str, Any],
+    result: RunResult,
     entries: Sequence["CheckpointEntry"],
     store: "Store",
     tracker: "Tracker",
@@ -33,83 +34,81 @@ def publish(
 
     The curves follow the winner's variant. `report` must stay where it is until the tracker is closed.
     """
-    best, names = result["best"], result["confusion_matrix"]["classes"]
+    best, names = result.best, result.confusion_matrix.classes
     addresses = {entry.epoch: entry for entry in entries}
-    for row in result["checkpoints"]:
-        intervals = {name: row[name] for name in ("mIoU_low", "mIoU_high")}
-        figures = _present({"mIoU": row[best["variant"]], **_variants(row), **intervals})
-        entry = addresses[row["epoch"]]
-        tracker.log_checkpoint(row["epoch"], row["step"], store.uri(entry.key), figures, entry.sha256)
-        by_class = {f"IoU/{name}": value for name, value in zip(names, row["IoU"], strict=True)}
-        tracker.log(row["epoch"], _present(by_class))
-    tracker.log(best["epoch"], _present(_winner(result)))
+    for row in result.checkpoints:
+        intervals = {"mIoU_low": row.mIoU_low, "mIoU_high": row.mIoU_high}
+        figures = _present({"mIoU": row.mean_iou(best.variant), **_variants(row), **intervals})
+        entry = addresses[row.epoch]
+        tracker.log_checkpoint(row.epoch, row.step, store.uri(entry.key), figures, entry.sha256)
+        by_class = {f"IoU/{name}": value for name, value in zip(names, row.IoU, strict=True)}
+        tracker.log(row.epoch, _present(by_class))
+    tracker.log(best.epoch, _present(_winner(result)))
     tracker.set_tags(
         {
-            "best_epoch": best["epoch"],
-            "best_variant": best["variant"],
-            "weights": result["weights"]["uri"],
-            "weights_sha256": result["weights"]["sha256"],
-            "report": result["report"]["uri"],
+            "best_epoch": best.epoch,
+            "best_variant": best.variant,
+            "weights": result.weights.uri,
+            "weights_sha256": result.weights.sha256,
+            "report": result.report.uri,
             "mlflow.note.content": summary(result),  # the run's description
         }
     )
     tracker.log_artifact(report)
     tracker.register(
-        result["dataset"]["name"],
-        result["dataset"]["digest"],
-        result["weights"]["uri"],
-        best["mIoU"],
-        {"sha256": result["weights"]["sha256"], "ratio": result["ratio"], "epoch": best["epoch"]},
-        f"{percent(best['mIoU'])} mIoU with {labels_text(result['ratio'])}: epoch {best['epoch']}, {best['variant']}",
+        result.dataset.name,
+        result.dataset.digest,
+        result.weights.uri,
+        best.mIoU or 0.0,
+        {"sha256": result.weights.sha256, "labeled_ratio": result.labeled_ratio, "epoch": best.epoch},
+        f"{percent(best.mIoU)} mIoU with {labels_text(result.labeled_ratio)}: epoch {best.epoch}, {best.variant}",
     )
 
 
-def metrics(result: Mapping[str, Any]) -> dict[str, float]:
+def metrics(result: RunResult) -> dict[str, float]:
     """The figures that the KFP UI shows beside the step; shares in percent."""
-    best, last, test = result["best"], result["last"], result["test"] or {}
+    best = result.best
     shares = {
-        "mIoU": best["mIoU"],
-        "mIoU_low": best["mIoU_low"],
-        "mIoU_high": best["mIoU_high"],
-        "last_mIoU": last["mIoU"],
-        "test_mIoU": test.get("mIoU"),
-        "test_mIoU_low": test.get("mIoU_low"),
-        "test_mIoU_high": test.get("mIoU_high"),
-        **{name: best[name] for name in FIGURES},
-        "constant_prediction_mIoU": result["constant_prediction_mIoU"],
+        "mIoU": best.mIoU,
+        "mIoU_low": best.mIoU_low,
+        "mIoU_high": best.mIoU_high,
+        "last_mIoU": result.last.mIoU,
+        **_test(result),
+        **{name: getattr(best, name) for name in FIGURES},
+        "constant_prediction_mIoU": result.constant_prediction_mIoU,
     }
     figures = {name: round(100 * value, 2) for name, value in _present(shares).items()}
-    if best["kappa"] is not None:
-        figures["kappa"] = round(best["kappa"], 4)
-    ratio = round(100 * float(Fraction(result["ratio"])), 4)
-    return {**figures, "labeled_ratio": ratio, "best_epoch": float(best["epoch"])}
+    if best.kappa is not None:
+        figures["kappa"] = round(best.kappa, 4)
+    ratio = round(100 * float(Fraction(result.labeled_ratio)), 4)
+    return {**figures, "labeled_ratio": ratio, "best_epoch": float(best.epoch)}
 
 
-def summary(result: Mapping[str, Any], tracking_link: str = "") -> str:
+def summary(result: RunResult, tracking_link: str = "") -> str:
     """Markdown: the headline, a table of classes, and where things are: the run's page in MLflow at `tracking_link`,
     and objects by URI, with links where CPS_PUBLIC_S3_URL says where people reach them."""
-    best = result["best"]
+    best = result.best
     lines = [
-        f"## {percent(best['mIoU'])} mIoU",
+        f"## {percent(best.mIoU)} mIoU",
         "",
         *_intervals(result),
-        f"Epoch {best['epoch']}, {best['variant']}; {result['dataset']['name']} with {labels_text(result['ratio'])}, "
-        f"{result['images']} validation images. Predicting one class everywhere scores "
-        f"{percent(result['constant_prediction_mIoU'])}.",
+        f"Epoch {best.epoch}, {best.variant}; {result.dataset.name} with {labels_text(result.labeled_ratio)}, "
+        f"{result.images} validation images. Predicting one class everywhere scores "
+        f"{percent(result.constant_prediction_mIoU)}.",
         "",
         "| class | IoU | accuracy |",
         "| --- | ---: | ---: |",
         *(
-            f"| {item['name'].replace('|', '&#124;')} | {percent(item['iou'])} | {percent(item['accuracy'])} |"
-            for item in best["per_class"]
+            f"| {item.name.replace('|', '&#124;')} | {percent(item.iou)} | {percent(item.accuracy)} |"
+            for item in best.per_class
         ),
         "",
         *([f"[Curves and figures in MLflow]({tracking_link})  "] if tracking_link else []),
-        _place("Weights", result["weights"]["uri"]),
-        _place("Report", result["report"]["uri"]),
-        f"On any machine with the store's keys: `cps weights pull {result['run_key']}`",
+        _place("Weights", result.weights.uri),
+        _place("Report", result.report.uri),
+        f"On any machine with the store's keys: `cps weights pull {result.run_key}`",
         "",
-        result["note"],
+        result.note,
     ]
     return "\n".join(lines) + "\n"
 
@@ -119,53 +118,54 @@ def _place(name: str, uri: str) -> str:
     return f"{name}: [`{uri}`]({link})  " if link else f"{name}: `{uri}`  "
 
 
-def _intervals(result: Mapping[str, Any]) -> list[str]:
+def _intervals(result: RunResult) -> list[str]:
     """The validation figure's interval and, where there is one, the test figure."""
-    best, test = result["best"], result["test"]
+    best, test = result.best, result.test
     lines = []
-    if best["mIoU_low"] is not None:
-        lines += [f"95 % interval over images: {percent(best['mIoU_low'])} to {percent(best['mIoU_high'])}.", ""]
+    if best.mIoU_low is not None:
+        lines += [f"95 % interval over images: {percent(best.mIoU_low)} to {percent(best.mIoU_high)}.", ""]
     if test:
         lines += [
-            f"Test list ({test['images']} images, scored once): {percent(test['mIoU'])} "
-            f"({percent(test['mIoU_low'])} to {percent(test['mIoU_high'])}).",
+            f"Test list ({test.images} images, scored once): {percent(test.mIoU)} "
+            f"({percent(test.mIoU_low)} to {percent(test.mIoU_high)}).",
             "",
         ]
     return lines
 
 
-def _winner(result: Mapping[str, Any]) -> dict[str, float | None]:
-    best, test = result["best"], result["test"] or {}
+def _winner(result: RunResult) -> dict[str, float | None]:
+    best = result.best
     return {
-        "best_mIoU": best["mIoU"],
-        "best_mIoU_low": best["mIoU_low"],
-        "best_mIoU_high": best["mIoU_high"],
-        **{name: best[name] for name in (*FIGURES, "kappa")},
-        "test_mIoU": test.get("mIoU"),
-        "test_mIoU_low": test.get("mIoU_low"),
-        "test_mIoU_high": test.get("mIoU_high"),
+        "best_mIoU": best.mIoU,
+        "best_mIoU_low": best.mIoU_low,
+        "best_mIoU_high": best.mIoU_high,
+        **{name: getattr(best, name) for name in (*FIGURES, "kappa")},
+        **_test(result),
     }
 
 
-def _variants(row: Mapping[str, Any]) -> dict[str, float | None]:
-    return {f"mIoU/{variant}": row[variant] for variant in ("left", "right", "mean")}
+def _test(result: RunResult) -> dict[str, float | None]:
+    test = result.test
+    if test is None:
+        return {}
+    return {"test_mIoU": test.mIoU, "test_mIoU_low": test.mIoU_low, "test_mIoU_high": test.mIoU_high}
+
+
+def _variants(row: CheckpointScores) -> dict[str, float | None]:
+    return {f"mIoU/{variant}": row.mean_iou(variant) for variant in VARIANTS}
 
 
 def _present(figures: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> dict[str, Any]:
-    """Choose the best checkpoint and publish the result to MLflow, where tracking is on.
+def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> RunResult:
+    """Choose the best checkpoint and publish the result to MLflow, where tracking is on; return the result.
 
     Args:
         report_path: where to leave a copy of the HTML report.
         summary_path: where to leave a few lines of Markdown.
-
-    Returns:
-        What result.json holds, and besides `metrics` (percent), `classes` and `confusion` for KFP's artifacts.
     """
-    from components.evaluation.publish import metrics, publish, summary
     from components.evaluation.select import select
     from components.runs.checkpoints import read_index
     from components.runs.record import load_run
@@ -193,5 +193,4 @@ def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> 
     if summary_path:
         Path(summary_path).parent.mkdir(parents=True, exist_ok=True)
         Path(summary_path).write_text(summary(result, published_link(store, run_key)), encoding="utf-8")
-    matrix = result["confusion_matrix"]
-    return {**result, "metrics": metrics(result), "classes": matrix["classes"], "confusion": matrix["matrix"]}
+    return result

@@ -1,18 +1,18 @@
 """The report of a run: one self-contained page, to be sent to a colleague."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from components.contract import Class
 from components.evaluation.charts import VARIANT_NAMES, band_key, key, miou_by_epoch, shares_by_epoch
 from components.evaluation.examples import Example
-from components.evaluation.scores import VARIANTS, Variant
 from components.evaluation.verdict import Verdict
 from components.labeled_ratio import labels_text
 from components.pages.render import render
+from components.runs.result import VARIANTS, ConfusionMatrix, PseudoLabelEpoch, PseudoLabelRecord, RunResult, Variant
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -28,31 +28,29 @@ MEASURES = (
 
 
 def render_report(
-    result: Mapping[str, Any],
+    result: RunResult,
     verdict: Verdict,
     *,
     classes: Sequence[Class],
     worst: Sequence[Example],
     best: Sequence[Example],
     facts: Sequence[tuple[str, str]],
-    pseudo_labels: Mapping[str, Any] | None = None,
+    pseudo_labels: PseudoLabelRecord | None = None,
 ) -> str:
     """
     Args:
-        result: what result.json holds.
         facts: the protocol, as (name, value), in the order to be shown.
-        pseudo_labels: what pseudo-labels.json holds, where the training could compare them with hidden labels.
+        pseudo_labels: where the training could compare them with hidden labels.
     """
-    figures = result["best"]["per_class"]
+    figures = result.best.per_class
     painted = {item.name: color_code(item.color) for item in classes}
-    present = [item for item in figures if item["iou"] is not None]
     return render(
         TEMPLATE,
         result=result,
-        title=f"{result['dataset']['name']} with {labels_text(result['ratio'])}",
-        lead=result["lead"],
-        rivals=[(VARIANT_NAMES[item["over"]["variant"]], item) for item in result["variants"]],
-        columns=[("validation", result["best"]), *([("test", result["test"])] if result["test"] else [])],
+        title=f"{result.dataset.name} with {labels_text(result.labeled_ratio)}",
+        lead=result.lead,
+        rivals=[(VARIANT_NAMES[item.over.variant], item) for item in result.variants],
+        columns=[("validation", result.best), *([("test", result.test)] if result.test else [])],
         measures=MEASURES,
         # A wide and a narrow drawing, so that text is as large on a telephone; the page's CSS shows one.
         charts=(
@@ -65,51 +63,79 @@ def render_report(
         ],
         verdict=verdict,
         variants=[(variant, VARIANT_NAMES[variant]) for variant in VARIANTS],
-        per_class=sorted(present, key=lambda item: -item["iou"]),
-        absent=[item["name"] for item in figures if item["iou"] is None],
+        per_class=sorted((item for item in figures if item.iou is not None), key=lambda item: -(item.iou or 0)),
+        absent=[item.name for item in figures if item.iou is None],
         colors=painted,
-        heat=heat_map(result["confusion_matrix"]["classes"], result["confusion_matrix"]["matrix"]),
+        heat=heat_map(result.confusion_matrix),
         groups=[("Worst images", worst), ("Best images", best)],
         facts=facts,
-        audit=_audit(pseudo_labels) if pseudo_labels and pseudo_labels["epochs"] else None,
+        audit=_audit(pseudo_labels) if pseudo_labels and pseudo_labels.epochs else None,
     )
 
 
-def _audit(record: Mapping[str, Any]) -> dict[str, Any]:
-    epochs, last = record["epochs"], record["epochs"][-1]
+@dataclass(frozen=True)
+class _Audit:
+    """The section on pseudo labels."""
+
+    images: int
+    last: PseudoLabelEpoch
+    charts: list[tuple[str, Markup]]
+    """By size."""
+    legend: list[tuple[Markup, str]]
+    classes: list[tuple[str, float | None, float | None]]
+    """Name, precision, recall."""
+
+
+def _audit(record: PseudoLabelRecord) -> _Audit:
+    epochs, last = record.epochs, record.epochs[-1]
     lines: dict[Variant, list[tuple[int, float | None]]] = {
-        "left": [(found["epoch"], found["accuracy"]) for found in epochs],
-        "right": [(found["epoch"], found["agreement"]) for found in epochs],
+        "left": [(found.epoch, found.accuracy) for found in epochs],
+        "right": [(found.epoch, found.agreement) for found in epochs],
     }
     title = "Accuracy of the pseudo labels and agreement of the networks, by epoch"
-    return {
-        "images": record["images"],
-        "last": last,
-        "charts": [
+    return _Audit(
+        images=record.images,
+        last=last,
+        charts=[
             (size, shares_by_epoch(lines, title, width, height))
             for size, width, height in (("wide", 760, 280), ("narrow", 350, 250))
         ],
-        "legend": [(key("left"), "accuracy of the pseudo labels"), (key("right"), "agreement of the networks")],
-        "classes": list(zip(record["classes"], last["precision"], last["recall"], strict=True)),
-    }
+        legend=[(key("left"), "accuracy of the pseudo labels"), (key("right"), "agreement of the networks")],
+        classes=list(zip(record.classes, last.precision, last.recall, strict=True)),
+    )
 
 
-def heat_map(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
-    """A row for each true class: its pixels' shares by predicted class, or None where the class has no
-    pixel."""
+@dataclass(frozen=True)
+class HeatCell:
+    predicted: str
+    share: float | None
+    """Of the true class's pixels; None where it has none."""
+    own: bool
+    """Whether truth and prediction are the same class."""
+
+    @property
+    def strong(self) -> bool:
+        return self.share is not None and self.share > 0.5
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """A true class: its pixels, and their shares by predicted class."""
+
+    name: str
+    cells: tuple[HeatCell, ...]
+    pixels: int
+
+
+def heat_map(confusion: ConfusionMatrix) -> list[HeatRow]:
     rows = []
-    for name, counts in zip(names, matrix, strict=True):
+    for name, counts in zip(confusion.classes, confusion.matrix, strict=True):
         total = sum(counts)
-        cells = [
-            {
-                "predicted": predicted,
-                "share": number / total if total else None,
-                "strong": bool(total and number / total > 0.5),
-                "own": predicted == name,
-            }
-            for predicted, number in zip(names, counts, strict=True)
-        ]
-        rows.append({"name": name, "cells": cells, "pixels": total})
+        cells = tuple(
+            HeatCell(predicted, number / total if total else None, own=predicted == name)
+            for predicted, number in zip(confusion.classes, counts, strict=True)
+        )
+        rows.append(HeatRow(name, cells, total))
     return rows
 
 

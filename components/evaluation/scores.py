@@ -10,7 +10,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -19,13 +19,11 @@ from components.inference.sliding import Size
 from components.metrics.boundary import RATIO, BandCounts
 from components.metrics.confusion import Matrix
 from components.metrics.scores import mean_iou
+from components.runs.result import VARIANTS, Variant
 
-Variant = Literal["left", "right", "mean"]
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
-"""The two networks, and the average of their softmax probabilities."""
-
-FORMAT = 2
-"""Of the file. Scores in another format are computed again."""
+FORMAT = 3
+"""Of the file. Format 2, of 0.1.0, calls the ensemble `mean`; scores in another format are computed again."""
+_VARIANTS_OF_FORMAT_2: Mapping[str, Variant] = {"left": "left", "right": "right", "mean": "ensemble"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Scores:
 
 
 def pack(scores: Scores) -> bytes:
-    """As .npz: arrays left, right and mean, their bands-left …, and `meta`, a JSON text with the rest."""
+    """As .npz: arrays left, right and ensemble, their bands-left …, and `meta`, a JSON text with the rest."""
     meta = {
         "format": FORMAT,
         "epoch": scores.epoch,
@@ -91,10 +89,11 @@ def unpack(data: bytes, origin: str) -> Scores | None:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
-            if meta["format"] != FORMAT:
+            if meta["format"] not in (2, FORMAT):
                 return None
-            matrices: dict[Variant, Matrix] = {variant: file[variant] for variant in meta["variants"]}
-            bands: dict[Variant, BandCounts] = {variant: file[f"bands-{variant}"] for variant in meta["variants"]}
+            names = _VARIANTS_OF_FORMAT_2 if meta["format"] == 2 else dict(zip(VARIANTS, VARIANTS, strict=True))
+            matrices: dict[Variant, Matrix] = {names[stored]: file[stored] for stored in meta["variants"]}
+            bands: dict[Variant, BandCounts] = {names[stored]: file[f"bands-{stored}"] for stored in meta["variants"]}
         protocol = {field.name: _frozen(meta["protocol"][field.name]) for field in fields(Protocol)}
         return Scores(
             epoch=meta["epoch"],

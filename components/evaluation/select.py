@@ -6,16 +6,17 @@ Everything is written again from the scores, in the order of use; result.json is
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components import progress
+from components.contract import read
 from components.dataset.stored.reader import DatasetReader
 from components.errors import WorkFailed
 from components.evaluation.examples import Example, choose, draw
 from components.evaluation.held_out import score_test_list
 from components.evaluation.report import render_report
-from components.evaluation.result import FORMAT, build_result
-from components.evaluation.scores import Protocol, Scores, Variant
+from components.evaluation.result import build_result
+from components.evaluation.scores import Protocol, Scores
 from components.evaluation.sweep import Sweep, open_sweep, stored_scores
 from components.evaluation.verdict import decide
 from components.files import default_cache
@@ -27,8 +28,9 @@ from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
 from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
 from components.runs.record import RunOutcome, RunRecord, load_run, note_outcome
+from components.runs.result import PseudoLabelRecord, RunResult, StoredObject, Variant, find_result
 from components.storage import keys
-from components.storage.client import MissingObject, ObjectRef
+from components.storage.client import ObjectRef
 
 if TYPE_CHECKING:
     from components.storage.client import Store
@@ -38,8 +40,8 @@ EXAMPLES_EACH = 3
 """How many of the worst and of the best images the report shows."""
 
 
-def select(run_key: str, store: "Store", cache: Path | None = None) -> dict[str, Any]:
-    """Returns what result.json holds. A run that was selected before is not worked on again.
+def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult:
+    """Return the run's result. A run that was selected before is not worked on again.
 
     Raises:
         WorkFailed: a checkpoint has not been scored, or is not the one that was.
@@ -72,9 +74,14 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> dict[str,
             weights = _store_weights(store, run_key, path, verdict.best.variant)
         test = score_test_list(store, sweep, reader, entry, verdict.best.variant, checkpoint, scratch)
         record, _ = load_run(store, run_key)
-        result = build_result(record, verdict, scores, test)
-        result["weights"] = {"uri": weights.uri, "sha256": weights.sha256, "size": weights.size}
-        result["report"] = {"uri": store.uri(keys.run(run_key, "report.html"))}
+        result = build_result(
+            record,
+            verdict,
+            scores,
+            test,
+            weights=StoredObject(uri=weights.uri, sha256=weights.sha256, size=weights.size),
+            report=StoredObject(uri=store.uri(keys.run(run_key, "report.html"))),
+        )
         worst, best = _examples(sweep, reader, chosen, verdict.best.variant, checkpoint)
         page = render_report(
             result,
@@ -85,49 +92,49 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> dict[str,
             facts=protocol_facts(record, sweep, chosen, result),
             pseudo_labels=_pseudo_labels(store, run_key),
         )
-    store.put_json(keys.run(run_key, "confusion-matrix.json"), result["confusion_matrix"])
+    store.put_json(keys.run(run_key, "confusion-matrix.json"), result.confusion_matrix.model_dump(mode="json"))
     store.put_bytes(keys.run(run_key, "report.html"), page.encode(), "text/html; charset=utf-8")
     note_outcome(store, run_key, _outcome(result, entries))
-    store.put_json(keys.run(run_key, "result.json"), result)
+    store.put_json(keys.run(run_key, "result.json"), result.model_dump(mode="json"))
     progress.say(STEP, _headline(result))
     return result
 
 
-def finished_result(store: "Store", run_key: str, entries: Sequence[CheckpointEntry]) -> dict[str, Any] | None:
-    """An earlier result of these very checkpoints whose weights and report are still there."""
+def finished_result(store: "Store", run_key: str, entries: Sequence[CheckpointEntry]) -> RunResult | None:
+    """Return an earlier result of these very checkpoints whose weights and report still exist."""
     try:
-        result: dict[str, Any] = store.get_json(keys.run(run_key, "result.json"))
-        weights, chosen = result["weights"], result["best"]
-        epochs = [row["epoch"] for row in result["checkpoints"]]
-        digest = result["protocol"]["checkpoint_sha256"]
-        same_format = result["format"] == FORMAT
-    except (MissingObject, KeyError, TypeError):
+        result = find_result(store, run_key)
+    except WorkFailed:
+        return None  # in a format that this version does not read: it is made again from the scores
+    if result is None:
         return None
-    stored = store.stat(keys.best_weights(run_key, pair=chosen["variant"] == "mean"))
+    best, digest = result.best, result.protocol.checkpoint_sha256
+    stored = store.stat(keys.best_weights(run_key, pair=best.variant == "ensemble"))
     same = (
-        same_format
-        and epochs == [entry.epoch for entry in entries]
-        and any(entry.epoch == chosen["epoch"] and entry.sha256 == digest for entry in entries)
+        [row.epoch for row in result.checkpoints] == [entry.epoch for entry in entries]
+        and any(entry.epoch == best.epoch and entry.sha256 == digest for entry in entries)
+        and stored is not None
+        and stored.sha256 == result.weights.sha256
+        and store.stat(keys.run(run_key, "report.html")) is not None
     )
-    there = stored is not None and stored.sha256 == weights["sha256"]
-    return result if same and there and store.stat(keys.run(run_key, "report.html")) else None
+    return result if same else None
 
 
-def _outcome(result: dict[str, Any], entries: Sequence[CheckpointEntry]) -> RunOutcome:
-    best = result["best"]
+def _outcome(result: RunResult, entries: Sequence[CheckpointEntry]) -> RunOutcome:
+    best = result.best
+    assert best.mIoU is not None, "a choice without mIoU is never the best"
     return RunOutcome(
-        mean_iou=best["mIoU"],
-        epoch=best["epoch"],
-        variant=best["variant"],
+        mean_iou=best.mIoU,
+        epoch=best.epoch,
+        variant=best.variant,
         weights={entry.epoch: entry.content for entry in entries if entry.content},
     )
 
 
-def _pseudo_labels(store: "Store", run_key: str) -> dict[str, Any] | None:
-    if store.stat(keys.pseudo_labels(run_key)) is None:
-        return None
-    found: dict[str, Any] = store.get_json(keys.pseudo_labels(run_key))
-    return found
+def _pseudo_labels(store: "Store", run_key: str) -> PseudoLabelRecord | None:
+    key = keys.pseudo_labels(run_key)
+    found = store.find_json(key)
+    return None if found is None else read(PseudoLabelRecord, found, store.uri(key))
 
 
 def _all_scores(store: "Store", sweep: Sweep, entries: Sequence[CheckpointEntry]) -> list[Scores]:
@@ -144,21 +151,21 @@ def _all_scores(store: "Store", sweep: Sweep, entries: Sequence[CheckpointEntry]
 def _store_weights(store: "Store", run_key: str, path: Path, variant: Variant) -> ObjectRef:
     """The winner as a file of its own: one network, or both where their average won."""
     data = winner_bytes(path, variant)
-    return store.put_bytes(keys.best_weights(run_key, pair=variant == "mean"), data)
+    return store.put_bytes(keys.best_weights(run_key, pair=variant == "ensemble"), data)
 
 
 def winner_bytes(path: Path, variant: Variant) -> bytes:
     """The part of a checkpoint that `variant` needs, as a weights file; the same bytes every time."""
     from components.networks.weights import extract_branch, whole_pair
 
-    return whole_pair(path, variant) if variant == "mean" else extract_branch(path, variant)
+    return whole_pair(path, variant) if variant == "ensemble" else extract_branch(path, variant)
 
 
 def _examples(
     sweep: Sweep, reader: DatasetReader, scores: Scores, variant: Variant, checkpoint: Checkpoint
 ) -> tuple[list[Example], list[Example]]:
     labels = {sample.image: sample.label for sample in sweep.split.val if sample.label is not None}
-    branches = ("left", "right") if variant == "mean" else (variant,)
+    branches = ("left", "right") if variant == "ensemble" else (variant,)
     engines = [checkpoint.engines[branch] for branch in branches]
     description = checkpoint.description
 
@@ -190,14 +197,14 @@ def _examples(
     return [example(number) for number in worst], [example(number) for number in best]
 
 
-def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: dict[str, Any]) -> list[tuple[str, str]]:
+def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: RunResult) -> list[tuple[str, str]]:
     """What one needs to know to get the same figures again."""
     protocol, split = sweep.protocol, sweep.split
     crop, stride = protocol.crop, protocol.stride
     versions = ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items()))
     labels = (
         f"{len(split.labeled):,} labelled and {len(split.unlabeled):,} unlabelled training images "
-        f"(ratio {record.ratio}, seed {record.seed}, {_origin(split.origin)}), fingerprint {split.fingerprint}"
+        f"(ratio {record.labeled_ratio}, seed {record.seed}, {_origin(split.origin)}), fingerprint {split.fingerprint}"
     )
     window = (
         f"crop {crop[1]} × {crop[0]} pixels, stride {stride[1]} × {stride[0]} (width × height); "
@@ -225,7 +232,7 @@ def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: dict
         ("both, averaged", "mean of the two networks’ softmax probabilities"),
         ("engine", "32-bit floats" if protocol.engine == EXACT else f"{protocol.engine}, bfloat16"),
         ("checkpoint", f"epoch {scores.epoch}, step {scores.step:,}, sha256 {scores.checkpoint_sha256}"),
-        ("weights", f"{result['weights']['uri']}, sha256 {result['weights']['sha256']}"),
+        ("weights", f"{result.weights.uri}, sha256 {result.weights.sha256}"),
         ("run started", f"{record.created}; {versions}"),
     ]
 
@@ -242,9 +249,9 @@ def _origin(origin: str) -> str:
     return "the dataset’s own lists" if origin == "lists" else "chosen by seed"
 
 
-def _headline(result: dict[str, Any]) -> str:
-    best = result["best"]
+def _headline(result: RunResult) -> str:
+    best = result.best
     return (
-        f"best of {len(result['checkpoints'])} checkpoints: epoch {best['epoch']}, {best['variant']}, "
-        f"mIoU {100 * best['mIoU']:.1f} %"
+        f"best of {len(result.checkpoints)} checkpoints: epoch {best.epoch}, {best.variant}, "
+        f"mIoU {100 * (best.mIoU or 0):.1f} %"
     )

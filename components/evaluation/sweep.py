@@ -21,7 +21,7 @@ from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError, WorkFailed
 from components.evaluation.pairs import ValidationPairs
-from components.evaluation.scores import VARIANTS, Protocol, Scores, Variant, pack, unpack
+from components.evaluation.scores import Protocol, Scores, pack, unpack
 from components.files import default_cache
 from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT, choose, is_exact
@@ -34,6 +34,7 @@ from components.recipes.loader import parse_recipe
 from components.recipes.model import Recipe
 from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
 from components.runs.record import RunRecord, load_run
+from components.runs.result import VARIANTS, Variant
 from components.storage import keys
 from components.storage.client import MissingObject
 
@@ -166,7 +167,7 @@ def score_images(
 ) -> tuple[dict[Variant, Matrix], dict[Variant, BandCounts]]:
     """Every image's confusion matrix (N, C, C) and boundary counts (N, C, 3) for each variant; `workers` images at
     a time."""
-    branches = [branch for branch in ("left", "right") if branch in variants or "mean" in variants]
+    branches = [branch for branch in ("left", "right") if branch in variants or "ensemble" in variants]
     engines = [checkpoint.engines[branch] for branch in branches]
     description, protocol = checkpoint.description, sweep.protocol
     count = len(protocol.classes)
@@ -188,7 +189,7 @@ def score_images(
         )
         by_branch = dict(zip(branches, logits, strict=True))
         for variant in variants:
-            values = mean_probabilities(logits) if variant == "mean" else by_branch[variant]
+            values = mean_probabilities(logits) if variant == "ensemble" else by_branch[variant]
             prediction = most_likely(values)
             matrices[variant][number] = confusion_matrix(label, prediction, count, protocol.ignore_index)
             bands[variant][number] = boundary_counts(

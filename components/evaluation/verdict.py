@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components.errors import WorkFailed
-from components.evaluation.scores import VARIANTS, Scores, Variant
+from components.evaluation.scores import Scores
 from components.metrics.bootstrap import Bootstrap, Interval, interval
+from components.runs.result import VARIANTS, Variant
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from components.inference.sliding import images_in_flight
 from components.labeling.disagreement import Measure, compare, measure
 from components.networks.processor import usable_cores
 from components.runs.checkpoints import fetch_checkpoint, read_index
+from components.runs.result import find_result
 from components.storage import keys
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ def open_best_networks(store: "Store", record: "RunRecord", split: "Split", clas
         raise UserError(f"run {run_key} is not trained yet: `cps run --resume {run_key}` goes on with it")
     entries = read_index(store, run_key)
     entry = entries[-1]
-    if store.stat(keys.run(run_key, "result.json")) is not None:
-        best = store.get_json(keys.run(run_key, "result.json"))["best"]["epoch"]
-        entry = next((item for item in entries if item.epoch == best), entry)
+    result = find_result(store, run_key)
+    if result is not None:
+        entry = next((item for item in entries if item.epoch == result.best.epoch), entry)
     with tempfile.TemporaryDirectory(prefix="cps-label-next-") as folder:
         path = Path(folder) / "checkpoint.safetensors"
         checkpoint = fetch_checkpoint(

@@ -73,18 +73,18 @@ class MatrixOutcome:
 def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
     """A finished run's figures."""
     from components.runs.record import load_run
-    from components.storage import keys
+    from components.runs.result import read_result
 
-    result = store.get_json(keys.run(run_key, "result.json"))
+    result = read_result(store, run_key)
     _, split = load_run(store, run_key)
-    last = result["checkpoints"][-1]
+    last = result.checkpoints[-1]
     return Score(
         cell=cell,
         run_key=run_key,
         labeled=len(split.labeled),
-        mean_iou=last["mean"],
-        best=result["best"]["mIoU"],
-        steps=last["step"],
+        mean_iou=last.ensemble or 0.0,
+        best=result.best.mIoU or 0.0,
+        steps=last.step,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
+from components.contract import Frozen, read
 from components.errors import UserError, WorkFailed
 from components.inference.engine import AUTO, EXACT, choose, is_exact
 from components.labeled_ratio import labels_text
@@ -20,11 +21,28 @@ if TYPE_CHECKING:
     from components.inference.checkpoint import Checkpoint
     from components.inference.passes import Window
     from components.prediction.photographs import Photograph
+    from components.runs.result import RunResult
     from components.storage.client import Store
 
 STEP = "predict"
 LISTS = ("val", "test", "unlabeled")
 """What `images` of the pipeline's step may name besides files: lists of the run's dataset."""
+
+
+class PredictionSummary(Frozen):
+    """predictions.json: what a run's predictions of some images left in the store."""
+
+    run_key: str
+    batch: str
+    """Names the images and settings, in the addresses too."""
+    images: int
+    """That were segmented."""
+    refused: tuple[str, ...]
+    """A line for each image that could not be read."""
+    gallery: str
+    """The URI of the page."""
+    predictions: str
+    """The URI that everything lies below."""
 
 
 def predict_files(
@@ -91,16 +109,13 @@ def predict_files(
     return refused
 
 
-def predict_step(run_key: str, images: str = "val", limit: int = 24, html_path: str = "") -> dict[str, Any]:
+def predict_step(run_key: str, images: str = "val", limit: int = 24, html_path: str = "") -> PredictionSummary:
     """Predict with a run's best weights, and store masks, overlays and the gallery.
 
     Args:
         images: "val", "test" or "unlabeled" for that list of the run's dataset, or files as `predict_files` takes them.
         limit: how many at most, evenly spaced over the list; 0 for all.
         html_path: where to leave a copy of the gallery.
-
-    Returns:
-        {"run_key", "batch", "images", "refused", "gallery": its URI, "predictions": the URI that all lie below}.
 
     Raises:
         UserError: no images.
@@ -113,71 +128,66 @@ def predict_step(run_key: str, images: str = "val", limit: int = 24, html_path: 
 
 def predict_run(
     store: "Store", run_key: str, images: str, limit: int, html_path: str = "", cache: Path | None = None
-) -> dict[str, Any]:
+) -> PredictionSummary:
     """`predict_step` on a given store."""
     from components.dataset.stored.reader import DatasetReader
     from components.runs.record import load_run
+    from components.runs.result import read_result
 
     record, split = load_run(store, run_key)
-    result = store.get_json(keys.run(run_key, "result.json"))
+    result = read_result(store, run_key)
+    protocol = result.protocol.model_dump(mode="json")
     with DatasetReader(store, record.dataset.digest, cache) as reader:
         photographs, identity = _choose(images, limit, reader, split, store)
         digest = hashlib.sha256(
-            json.dumps([result["weights"]["sha256"], result["protocol"], identity], sort_keys=True).encode()
+            json.dumps([result.weights.sha256, protocol, identity], sort_keys=True).encode()
         ).hexdigest()
         batch = f"{_slug(images)}-{digest[:12]}"
         made = _made_before(store, run_key, batch)
         if made is None:
-            bf16 = result["protocol"]["engine"] != EXACT
-            made = _predict_and_store(store, result, photographs, batch, reader.manifest.ignore_index, bf16)
+            made = _predict_and_store(store, result, photographs, batch, reader.manifest.ignore_index)
         else:
-            progress.say(STEP, f"predicted before: {made['gallery']}")
+            progress.say(STEP, f"predicted before: {made.gallery}")
     if html_path:
         Path(html_path).parent.mkdir(parents=True, exist_ok=True)
         store.get_file(keys.prediction(run_key, batch, "gallery.html"), Path(html_path))
-    if made["refused"]:
-        raise WorkFailed(_refused_text(made["refused"], made["images"], made["predictions"]))
+    if made.refused:
+        raise WorkFailed(_refused_text(made.refused, made.images, made.predictions))
     return made
 
 
 def _predict_and_store(
-    store: "Store",
-    result: dict[str, Any],
-    photographs: "Sequence[Photograph]",
-    batch: str,
-    ignore_index: int,
-    bf16: bool,
-) -> dict[str, Any]:
+    store: "Store", result: "RunResult", photographs: "Sequence[Photograph]", batch: str, ignore_index: int
+) -> PredictionSummary:
     from components.inference.checkpoint import open_checkpoint
     from components.networks.processor import usable_cores
     from components.prediction.destinations import StoreFolder
     from components.prediction.masks import Outputs, Page, predict_photographs
 
-    run_key, pair = result["run_key"], result["best"]["variant"] == "mean"
-    weights = result["weights"]
+    run_key, weights, protocol = result.run_key, result.weights, result.protocol
+    pair, bf16 = result.best.variant == "ensemble", protocol.engine != EXACT
     with tempfile.TemporaryDirectory(prefix="cps-predict-") as folder:
-        path = store.get_file(keys.best_weights(run_key, pair=pair), Path(folder) / "best", weights["sha256"])
+        path = store.get_file(keys.best_weights(run_key, pair=pair), Path(folder) / "best", weights.sha256)
         checkpoint = open_checkpoint(path, threads=usable_cores(), allow_bf16=bf16)
-    protocol = result["protocol"]
-    window = _window(checkpoint, None, None, protocol["scales"], protocol["flip"])
-    title = f"{result['dataset']['name']} with {labels_text(result['ratio'])}: predictions"
-    facts = [("run", run_key), *_facts(checkpoint, window, weights["uri"])]
+    window = _window(checkpoint, None, None, protocol.scales, protocol.flip)
+    title = f"{result.dataset.name} with {labels_text(result.labeled_ratio)}: predictions"
+    facts = [("run", run_key), *_facts(checkpoint, window, weights.uri)]
     page = Page(title, facts, link=False, ignore_index=ignore_index)
     place = StoreFolder(store, keys.prediction(run_key, batch, ""))
     outcome = predict_photographs(checkpoint, photographs, window, place, page, Outputs(triptychs=True))
     if not outcome.done:
         raise WorkFailed(_refused_text(outcome.refused_lines(), 0, ""))
-    made = {
-        "run_key": run_key,
-        "batch": batch,
-        "images": outcome.done,
-        "refused": outcome.refused_lines(),
-        "gallery": store.uri(keys.prediction(run_key, batch, "gallery.html")),
-        "predictions": store.uri(keys.prediction(run_key, batch, "")),
-    }
+    made = PredictionSummary(
+        run_key=run_key,
+        batch=batch,
+        images=outcome.done,
+        refused=tuple(outcome.refused_lines()),
+        gallery=store.uri(keys.prediction(run_key, batch, "gallery.html")),
+        predictions=store.uri(keys.prediction(run_key, batch, "")),
+    )
     # Last, because it says that all is there.
-    store.put_json(keys.prediction(run_key, batch, "predictions.json"), made)
-    progress.say(STEP, f"{outcome.done} images predicted: {made['gallery']}")
+    store.put_json(keys.prediction(run_key, batch, "predictions.json"), made.model_dump(mode="json"))
+    progress.say(STEP, f"{outcome.done} images predicted: {made.gallery}")
     return made
 
 
@@ -235,13 +245,12 @@ def spaced(items: Sequence[Any], limit: int) -> list[Any]:
     return [items[number * len(items) // limit] for number in range(limit)]
 
 
-def _made_before(store: "Store", run_key: str, batch: str) -> dict[str, Any] | None:
-    if store.stat(keys.prediction(run_key, batch, "predictions.json")) is None:
+def _made_before(store: "Store", run_key: str, batch: str) -> PredictionSummary | None:
+    key = keys.prediction(run_key, batch, "predictions.json")
+    made = store.find_json(key)
+    if made is None or store.stat(keys.prediction(run_key, batch, "gallery.html")) is None:
         return None
-    if store.stat(keys.prediction(run_key, batch, "gallery.html")) is None:
-        return None
-    made: dict[str, Any] = store.get_json(keys.prediction(run_key, batch, "predictions.json"))
-    return made
+    return read(PredictionSummary, made, store.uri(key))
 
 
 def _window(

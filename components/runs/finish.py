@@ -1,13 +1,16 @@
 """The exit handler of the pipeline: the MLflow run is closed with its true status, and people who wait for it are told,
 however the pipeline ended."""
 
+import json
 import os
 from contextlib import suppress
-from typing import Any
 
 from components import progress
+from components.contract import Frozen
 from components.errors import UserError, WorkFailed
 from components.labeled_ratio import labels_text
+from components.runs.record import find_job, read_record
+from components.runs.result import read_result
 from components.runs.webhook import post
 from components.step_guard import stopping
 from components.storage import keys
@@ -22,13 +25,34 @@ from components.tracking.server import TRACKING_VARIABLE
 STEP = "finish"
 ADDRESS_VARIABLE = "CPS_WEBHOOK_URL"
 LONGEST_FAILURE = 500
-_OF_ANOTHER_VERSION = (KeyError, TypeError, ValueError)
-"""What objects of the store may lead to whose form has changed."""
 _ENDED = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "was stopped"}
 _PLACES = (("Report", "report"), ("Weights", "weights"), ("MLflow", "mlflow"))
 
 
-def finish_job(job_id: str, state: str, failure: str = "") -> dict[str, Any]:
+class RunEnding(Frozen):
+    """What the webhook is sent; fields without a value are left out."""
+
+    event: str = "cps.run.ended"
+    status: str = ""
+    """FINISHED, FAILED or KILLED."""
+    job_id: str = ""
+    run_key: str | None = None
+    dataset: str | None = None
+    recipe: str | None = None
+    labeled_ratio: str | None = None
+    seed: int | None = None
+    best_mIoU: float | None = None  # noqa: N815 - the field's word
+    best_mIoU_low: float | None = None  # noqa: N815
+    best_mIoU_high: float | None = None  # noqa: N815
+    best_epoch: int | None = None
+    best_variant: str | None = None
+    report: str | None = None
+    weights: str | None = None
+    mlflow: str | None = None
+    failure: str | None = None
+
+
+def finish_job(job_id: str, state: str, failure: str = "") -> dict[str, str]:
     """Close the MLflow run of the run that a KFP job worked on, and tell the webhook, where there is one.
 
     `state` is the pipeline's final state in KFP's words (SUCCEEDED, FAILED, CANCELLED), `failure` what it says of an
@@ -45,13 +69,13 @@ def finish_job(job_id: str, state: str, failure: str = "") -> dict[str, Any]:
         notify(job_id, status, progress.first_failure() or failure)
 
 
-def _close(job_id: str, status: Status) -> dict[str, Any]:
+def _close(job_id: str, status: Status) -> dict[str, str]:
     store = open_store()
-    job = store.find_json(keys.job(job_id))
+    job = find_job(store, job_id)
     if job is None:
         return {}
-    run_key = str(job["run_key"])
-    left = {"run_key": run_key, "status": status}
+    run_key = job.run_key
+    left: dict[str, str] = {"run_key": run_key, "status": status}
     address = os.environ.get(TRACKING_VARIABLE, "")
     deliver_spooled(address)
     if not address or (status != "FINISHED" and _worked_on_by_another(store, run_key)):
@@ -60,7 +84,7 @@ def _close(job_id: str, status: Status) -> dict[str, Any]:
     if store.find_json(keys.run(run_key, "closed.json")) == closed:
         return left
     with delivered_through_store(store, run_key):
-        tracker = open_run(run_key, str(job["dataset"]), {})
+        tracker = open_run(run_key, job.dataset, {})
         if tracker.finish(status):
             store.put_json(keys.run(run_key, "closed.json"), closed)
             progress.say(STEP, f"MLflow: {tracker.url or address}")
@@ -101,60 +125,66 @@ def notify(job_id: str, status: str, failure: str) -> None:
     if not address:
         return
     store: Store | None = None
-    told: dict[str, Any] = {}
+    told = RunEnding()
     # A store that is away may be why the job failed: that is told, too, with what is known without it.
-    with suppress(UserError, WorkFailed, *_OF_ANOTHER_VERSION):
+    with suppress(UserError, WorkFailed):
         store = open_store()
         if store.stat(keys.job_told(job_id)) is not None:
             return
         told = _about_the_run(store, job_id, status)
-    document = {"event": "cps.run.ended", "status": status, "job_id": job_id, **told}
-    if status == "FAILED":
-        document["failure"] = " ".join(failure.split())[:LONGEST_FAILURE]
+    reason = " ".join(failure.split())[:LONGEST_FAILURE] if status == "FAILED" else None
+    told = told.model_copy(update={"status": status, "job_id": job_id, "failure": reason})
+    document = told.model_dump(mode="json", exclude_none=True)
+    if told.labeled_ratio:
+        document["ratio"] = told.labeled_ratio  # its name in 0.1: until 0.3
     try:
-        post(address, {"text": message(document), **document}, attempts=1 if stopping() else 2)
+        post(address, json.dumps({"text": message(told), **document}).encode(), attempts=1 if stopping() else 2)
     except WorkFailed as error:
         progress.say(STEP, f"the webhook of {ADDRESS_VARIABLE} did not take the message: {error}")
         return
     if store is not None:
         with suppress(UserError, WorkFailed):
-            store.put_json(keys.job_told(job_id), {"run_key": told.get("run_key", ""), "status": status})
+            store.put_json(keys.job_told(job_id), {"run_key": told.run_key or "", "status": status})
 
 
-def message(document: dict[str, Any]) -> str:
-    """The text that Slack shows, and others that took over its form."""
-    name = f"run {document['run_key']}" if "run_key" in document else f"job {document['job_id']}"
-    lines = [f"CPS {name} {_ENDED[document['status']]}"]
-    if document.get("best_mIoU") is not None:
-        lines[0] += f": {100 * document['best_mIoU']:.1f} % mIoU"
-        if document.get("best_mIoU_low") is not None:
-            low, high = (100 * document[f"best_mIoU_{end}"] for end in ("low", "high"))
-            lines[0] += f" (95 % interval {low:.1f} to {high:.1f} %)"
-    if document.get("failure"):
-        lines[0] += f": {document['failure']}"
-    if "recipe" in document:
-        labels = labels_text(document["ratio"])
-        lines.append("{dataset}, {labels}, recipe {recipe}, seed {seed}".format(labels=labels, **document))
-    lines += [f"{title}: {document[key]}" for title, key in _PLACES if document.get(key)]
+def message(told: RunEnding) -> str:
+    """Return the text that Slack and those that took over its format show."""
+    lines = [f"CPS {f'run {told.run_key}' if told.run_key else f'job {told.job_id}'} {_ENDED[told.status]}"]
+    if told.best_mIoU is not None:
+        lines[0] += f": {100 * told.best_mIoU:.1f} % mIoU"
+        if told.best_mIoU_low is not None and told.best_mIoU_high is not None:
+            lines[0] += f" (95 % interval {100 * told.best_mIoU_low:.1f} to {100 * told.best_mIoU_high:.1f} %)"
+    if told.failure:
+        lines[0] += f": {told.failure}"
+    if told.labeled_ratio:
+        lines.append(f"{told.dataset}, {labels_text(told.labeled_ratio)}, recipe {told.recipe}, seed {told.seed}")
+    lines += [f"{title}: {place}" for title, key in _PLACES if (place := getattr(told, key))]
     text = "\n".join(lines)
     # The three characters that mean something in Slack's text.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _about_the_run(store: Store, job_id: str, status: str) -> dict[str, Any]:
-    """What the run is, and what came of it; without a run, where the job failed before it had one."""
+def _about_the_run(store: Store, job_id: str, status: str) -> RunEnding:
+    """Return what is known of the run; nothing, where the job failed before it had one."""
     try:
-        run_key = str(store.get_json(keys.job(job_id))["run_key"])
-        record = store.get_json(keys.run(run_key, "run.json"))
+        job = find_job(store, job_id)
+        record = None if job is None else read_record(store, job.run_key)
     except MissingObject:
-        return {}
-    told = {"run_key": run_key, "dataset": record["dataset"]["name"]}
-    told |= {name: record[name] for name in ("recipe", "ratio", "seed")}
-    if status == "FINISHED":
-        result = store.get_json(keys.run(run_key, "result.json"))
-        best = result["best"]
-        told |= {f"best_{name}": best[name] for name in ("mIoU", "mIoU_low", "mIoU_high", "epoch", "variant")}
-        told |= {name: object_link(uri) or uri for name in ("report", "weights") for uri in [result[name]["uri"]]}
-    if link := published_link(store, run_key):
-        told["mlflow"] = link
-    return told
+        record = None
+    if record is None:
+        return RunEnding()
+    told = RunEnding(
+        run_key=record.run_key,
+        dataset=record.dataset.name,
+        recipe=record.recipe,
+        labeled_ratio=record.labeled_ratio,
+        seed=record.seed,
+        mlflow=published_link(store, record.run_key) or None,
+    )
+    if status != "FINISHED":
+        return told
+    result = read_result(store, record.run_key)
+    best = result.best
+    found = {f"best_{name}": getattr(best, name) for name in ("mIoU", "mIoU_low", "mIoU_high", "epoch", "variant")}
+    places = {"report": result.report.uri, "weights": result.weights.uri}
+    return told.model_copy(update={**found, **{name: object_link(uri) or uri for name, uri in places.items()}})

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 from components.dataset.manifest import Manifest, parse_manifest
 from components.errors import UserError, WorkFailed
@@ -155,7 +154,7 @@ def _of_weights(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]
 def _of_jobs(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]:
     found = []
     for ref in store.list(keys.JOBS):
-        run_key = str(_json(store, ref.key).get("run_key", ""))
+        run_key = _named(store, ref.key, "run_key")
         if "run.json" not in names_of_run(run_key, runs.get(run_key, [])):
             found.append(Garbage("its run is gone", (ref,), keys.run(run_key, "lease.json") if run_key else ""))
     return found
@@ -173,7 +172,7 @@ def _of_datasets(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage
         elif shards := _unlisted_shards(store, digest, refs):
             found.append(Garbage("not in the dataset's manifest", shards, lease))
     for ref in store.list(keys.SOURCES):
-        digest = str(_json(store, ref.key).get("digest", ""))
+        digest = _named(store, ref.key, "digest")
         if digest in gone or digest not in stored:
             found.append(Garbage("its dataset is gone", (ref,), still=_absent(store, keys.dataset_manifest(digest))))
     return found
@@ -222,9 +221,10 @@ def _absent(store: Store, key: str) -> Callable[[], bool]:
     return lambda: store.stat(key) is None
 
 
-def _json(store: Store, key: str) -> dict[str, Any]:
+def _named(store: Store, key: str, field: str) -> str:
+    """Return what a field of a JSON object says, whichever version wrote it; "" where it says nothing."""
     value = store.find_json(key)
-    return value if isinstance(value, dict) else {}
+    return str(value.get(field, "")) if isinstance(value, dict) else ""
 
 
 def _place(part: Garbage) -> str:

@@ -56,13 +56,13 @@ def checked_split(store: "Store", manifest: Manifest, recipe: Recipe, request: R
     if len(split.unlabeled) < 2 and recipe.cps.weight > 0:
         left = "one unlabelled image, and two are mixed," if split.unlabeled else "no unlabelled image"
         raise UserError(
-            f"ratio {split.ratio} leaves {left} in dataset {manifest.name}: "
+            f"ratio {split.labeled_ratio} leaves {left} in dataset {manifest.name}: "
             "give a smaller ratio, or train without them by cps.weight=0"
         )
     batch, most = recipe.training.batch_size, max(len(split.labeled), len(split.unlabeled))
     if most < batch:
         raise UserError(
-            f"a batch of {batch} images is more than dataset {manifest.name} has at ratio {split.ratio}: "
+            f"a batch of {batch} images is more than dataset {manifest.name} has at ratio {split.labeled_ratio}: "
             f"{len(split.labeled)} labelled and {len(split.unlabeled)} unlabelled; set training.batch_size to {most} "
             "at most"
         )

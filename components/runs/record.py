@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import JsonValue, model_validator
 
-from components.contract import Frozen
+from components.contract import Frozen, read, renamed
 from components.dataset.manifest import Manifest
 from components.dataset.split import Split
 from components.errors import WorkFailed
@@ -24,11 +24,12 @@ class DatasetRef(Frozen):
 
 
 class RunOutcome(Frozen):
-    """What a finished run came to, for those who repeat it."""
+    """How a finished run ended, for those who repeat it."""
 
     mean_iou: float
     epoch: int
     variant: str
+    """left, right or ensemble; records of 0.1.0 say mean."""
     weights: dict[int, str]
     """By epoch, the sha256 over both networks' tensors: unlike a checkpoint's own, it is that of a repeated run."""
 
@@ -48,10 +49,10 @@ class RunRecord(Frozen):
     run_key: str
     recipe: str
     """The recipe's name."""
-    settings: dict[str, Any]
+    settings: dict[str, JsonValue]
     """The resolved recipe; `components.recipes.loader.parse_recipe` reads it back."""
-    overrides: dict[str, Any]
-    ratio: str
+    overrides: dict[str, JsonValue]
+    labeled_ratio: str
     seed: int
     dataset: DatasetRef
     split: str
@@ -65,19 +66,26 @@ class RunRecord(Frozen):
     """In their order; more than one where it went on somewhere else."""
     outcome: RunOutcome | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_0_1(cls, value: Any) -> Any:
+        return renamed(value, {"ratio": "labeled_ratio"})
+
     @property
     def reproduces(self) -> str:
         """The run that this one repeats, or empty."""
         return str(self.settings.get("reproduces", ""))
 
 
-def new_record(recipe: Recipe, overrides: dict[str, Any], manifest: Manifest, split: Split, key: str) -> RunRecord:
+def new_record(
+    recipe: Recipe, overrides: dict[str, JsonValue], manifest: Manifest, split: Split, key: str
+) -> RunRecord:
     return RunRecord(
         run_key=key,
         recipe=recipe.name,
         settings=recipe.model_dump(mode="json"),
         overrides=overrides,
-        ratio=split.ratio,
+        labeled_ratio=split.labeled_ratio,
         seed=split.seed,
         dataset=DatasetRef(digest=manifest.digest, name=manifest.name),
         split=split.fingerprint,
@@ -87,6 +95,19 @@ def new_record(recipe: Recipe, overrides: dict[str, Any], manifest: Manifest, sp
     )
 
 
+def find_job(store: "Store", job_id: str) -> JobRecord | None:
+    """Return which run a job works on; None before it knows. Raises WorkFailed."""
+    key = keys.job(job_id)
+    value = store.find_json(key)
+    return None if value is None else read(JobRecord, value, store.uri(key))
+
+
+def read_record(store: "Store", key: str) -> RunRecord:
+    """Return a run's record. Raises MissingObject, WorkFailed."""
+    name = keys.run(key, "run.json")
+    return read(RunRecord, store.get_json(name), store.uri(name))
+
+
 def load_run(store: "Store", key: str) -> tuple[RunRecord, Split]:
     """A run's record and split.
 
@@ -94,16 +115,8 @@ def load_run(store: "Store", key: str) -> tuple[RunRecord, Split]:
         MissingObject: there is no such run.
         WorkFailed: the objects are not what this version writes, or do not belong together.
     """
-    record_name, split_name = keys.run(key, "run.json"), keys.run(key, "split.json")
-    try:
-        record = RunRecord.model_validate(store.get_json(record_name))
-        split = Split.model_validate(store.get_json(split_name))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise WorkFailed(
-            f"run {key} was not written by this version: {where}: {problem['msg']} ({store.uri(record_name)})"
-        ) from None
+    record, split_name = read_record(store, key), keys.run(key, "split.json")
+    split = read(Split, store.get_json(split_name), store.uri(split_name))
     if record.split != split.fingerprint:
         raise WorkFailed(f"{store.uri(split_name)} is not the split of run {key}: fingerprints differ")
     return record, split
@@ -113,15 +126,15 @@ def note_environment(store: "Store", key: str, environment: Environment) -> None
     """Add to run.json where the training goes on, unless that is where it was last. Its lease must be held."""
     record, _ = load_run(store, key)
     if record.trained_on[-1:] != (environment,):
-        _update(store, record, {"trained_on": (*record.trained_on, environment)})
+        _write(store, record.model_copy(update={"trained_on": (*record.trained_on, environment)}))
 
 
 def note_outcome(store: "Store", key: str, outcome: RunOutcome) -> None:
     """Add to run.json what the run came to, unless it says so."""
     record, _ = load_run(store, key)
     if record.outcome != outcome:
-        _update(store, record, {"outcome": outcome})
+        _write(store, record.model_copy(update={"outcome": outcome}))
 
 
-def _update(store: "Store", record: RunRecord, changes: dict[str, Any]) -> None:
-    store.put_json(keys.run(record.run_key, "run.json"), record.model_copy(update=changes).model_dump(mode="json"))
+def _write(store: "Store", record: RunRecord) -> None:
+    store.put_json(keys.run(record.run_key, "run.json"), record.model_dump(mode="json"))

@@ -115,7 +115,7 @@ class RunRequest(Frozen):
         """Return the request that makes a recorded run again; `recipe_file` has its resolved recipe."""
         return cls(
             dataset=f"{STORED}{record.dataset.digest}",
-            labeled_ratio=record.ratio,
+            labeled_ratio=record.labeled_ratio,
             recipe=recipe_file,
             seed=record.seed,
         )

@@ -34,7 +34,7 @@ def recorded_run(store: Store, name: str) -> RunRecord:
         raise UserError(f"--resume {name!r} may be any of {', '.join(found[:5])}: write more of the run key")
     record, split = load_run(store, found[0])
     recipe = parse_recipe(record.settings, f"run {record.run_key}")
-    ratio = Fraction(record.ratio)
+    ratio = Fraction(record.labeled_ratio)
     if run_key(recipe, record.dataset.digest, split.fingerprint, ratio, record.seed) != record.run_key:
         raise UserError(
             f"--resume {record.run_key}: this version would train another run from it (its method version is "
@@ -85,8 +85,8 @@ def _another_run(record: RunRecord, differences: str) -> UserError:
 
 def _of_split(record: RunRecord, given: RunRequest) -> list[str]:
     found = []
-    if "labeled_ratio" in given.model_fields_set and given.labeled_ratio != record.ratio:
-        found.append(f"ratio {given.labeled_ratio} given, {record.ratio} recorded")
+    if "labeled_ratio" in given.model_fields_set and given.labeled_ratio != record.labeled_ratio:
+        found.append(f"ratio {given.labeled_ratio} given, {record.labeled_ratio} recorded")
     if "seed" in given.model_fields_set and given.seed != record.seed:
         found.append(f"seed {given.seed} given, {record.seed} recorded")
     return found

@@ -106,7 +106,7 @@ def _warn_of_missing_classes(store: "Store", manifest: Manifest, split: Split) -
         advice = "mend the list" if split.origin == "lists" else "split.stratify=true ranks by class"
         progress.say(
             SPLIT_STEP,
-            f"warning: at ratio {split.ratio} no labelled image shows {', '.join(missing)}; {advice}",
+            f"warning: at ratio {split.labeled_ratio} no labelled image shows {', '.join(missing)}; {advice}",
         )
 
 

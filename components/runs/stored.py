@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import urllib3
 
-from components.errors import UserError
+from components.errors import UserError, WorkFailed
+from components.runs.record import read_record
+from components.runs.result import find_result
 from components.storage import keys
 from components.storage.client import ObjectRef, Store, connect
 from components.storage.lease import held_by
@@ -18,19 +19,22 @@ from components.storage.lease import held_by
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as the store has it. `state`: finished, trained, started; running while its lease is held."""
+    """A run as the store has it.
+
+    `state` is finished, trained or started; running while its lease is held; unreadable where another version wrote it.
+    """
 
     run_key: str
     state: str
     dataset: str
-    ratio: str
+    labeled_ratio: str
     miou: float | None
     objects: int
     size: int
     """Bytes, its weights among them."""
     created: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, str | int | float | None]:
         return asdict(self)
 
 
@@ -87,23 +91,27 @@ def _describe(store: Store, run_key: str, refs: list[ObjectRef]) -> StoredRun | 
     names = names_of_run(run_key, refs)
     if "run.json" not in names:
         return None
-    record = store.get_json(keys.run(run_key, "run.json"))
-    state, miou = "started", None
-    if "result.json" in names:
-        state, miou = "finished", store.get_json(keys.run(run_key, "result.json"))["best"]["mIoU"]
-    elif "checkpoints/index.json" in names:
+    state, record, result = "started", None, None
+    try:
+        record = read_record(store, run_key)
+        result = find_result(store, run_key) if "result.json" in names else None
+    except WorkFailed:
+        state = "unreadable"  # written by another version
+    if result is not None:
+        state = "finished"
+    elif state == "started" and "checkpoints/index.json" in names:
         state = "trained"
     if held_by(store, keys.run(run_key, "lease.json")) is not None:
         state = "running"
     return StoredRun(
         run_key=run_key,
         state=state,
-        dataset=str(record["dataset"]["name"]),
-        ratio=str(record["ratio"]),
-        miou=miou,
+        dataset=record.dataset.name if record else "",
+        labeled_ratio=record.labeled_ratio if record else "",
+        miou=result.best.mIoU if result else None,
         objects=len(refs),
         size=sum(ref.size for ref in refs),
-        created=str(record["created"]),
+        created=record.created if record else "",
     )
 
 
@@ -118,7 +126,7 @@ class StoredWeights:
     sha256: str
     modified: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, str | int | float | None]:
         return asdict(self)
 
 

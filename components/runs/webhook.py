@@ -1,11 +1,9 @@
 """One JSON document to one address, which nothing here shows: whoever has it may write there."""
 
 import http.client
-import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from typing import Any
 
 from components.errors import WorkFailed
@@ -22,18 +20,17 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def post(address: str, document: Mapping[str, Any], attempts: int = 2) -> None:
-    """POST, once more where it surely did not arrive.
+def post(address: str, document: bytes, attempts: int = 2) -> None:
+    """POST a JSON document, once more where it surely did not arrive.
 
     Raises WorkFailed with what went wrong, without the address.
     """
     if not address.startswith(("https://", "http://")):
         raise WorkFailed("its address is not one of http(s)://")
-    data = json.dumps(document).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "cps-pipeline"}
     for left in reversed(range(attempts)):
         try:
-            _send(urllib.request.Request(address, data, headers, method="POST"))
+            _send(urllib.request.Request(address, document, headers, method="POST"))
             return
         except _NotTaken as reason:
             if not left or not reason.again:

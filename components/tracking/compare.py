@@ -15,7 +15,7 @@ class RunRow:
     run_key: str
     dataset: str
     recipe: str
-    ratio: str
+    labeled_ratio: str
     seed: str
     best_miou: float | None
     epoch: str
@@ -61,11 +61,12 @@ def _row(run: Any) -> RunRow:
         run_key=tags[RUN_KEY_TAG],
         dataset=tags.get("dataset", ""),
         recipe=tags.get("recipe", params.get("recipe", "")),
-        ratio=tags.get("ratio", params.get("ratio", "")),
+        # Runs of 0.1 have the ratio and the variant under their old names.
+        labeled_ratio=tags.get("labeled_ratio") or tags.get("ratio") or params.get("ratio", ""),
         seed=tags.get("seed", params.get("seed", "")),
         best_miou=metrics.get("best_mIoU"),
         epoch=tags.get("best_epoch", ""),
-        variant=tags.get("best_variant", ""),
+        variant=tags.get("best_variant", "").replace("mean", "ensemble"),
         status=run.info.status,
         started=started.isoformat(timespec="seconds"),
         weights=tags.get("weights", ""),

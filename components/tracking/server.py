@@ -70,11 +70,12 @@ def run_name(identity: RunIdentity) -> str:
     `1/8 s1 cps camvid-mobilenetv2 f7275e`, or the run key where tags do not say so much.
     """
     tags = identity.tags
-    if not {"ratio", "seed", "method", "recipe"} <= tags.keys():
+    ratio = tags.get("labeled_ratio") or tags.get("ratio")  # the latter in what 0.1 has spooled
+    if not ratio or not {"seed", "method", "recipe"} <= tags.keys():
         return identity.run_key
     again = "again " if "reproduces" in tags else ""
     key = identity.run_key.rpartition("-")[2][:6]
-    return f"{tags['ratio']} s{tags['seed']} {again}{tags['method']} {tags['recipe']} {key}"
+    return f"{ratio} s{tags['seed']} {again}{tags['method']} {tags['recipe']} {key}"
 
 
 def server_name(uri: str, environ: Mapping[str, str] = os.environ) -> str:

@@ -26,7 +26,7 @@ from components.training.early_stop import EarlyStop
 from components.training.group import Group
 from components.training.losses import Criterion
 from components.training.pair import Pair, StepLosses
-from components.training.pseudo_label_audit import Audit
+from components.training.pseudo_label_audit import Audit, AuditState
 from components.training.recovery import (
     Recovery,
     arrays_of_rank,
@@ -169,7 +169,7 @@ def restore(training: Training, recovery: Recovery) -> int:
     if training.early_stop is not None:
         training.early_stop.load_state(recovery.notes["early_stop"])
     if training.audit is not None and recovery.notes.get("audit"):
-        training.audit.load_state(recovery.notes["audit"], leads=training.group.leads)
+        training.audit.load_state(read(AuditState, recovery.notes["audit"], origin), leads=training.group.leads)
     training.recovery_slot = 1 - recovery.slot
     return recovery.step
 
@@ -192,7 +192,7 @@ def _log_audit(training: Training, audit: Audit, epoch: int) -> None:
     if not training.group.leads:
         return
     training.tracker.log(epoch, audit.metrics(found))
-    record = json.dumps(audit.record()).encode()
+    record = audit.record().model_dump_json().encode()
     training.uploads.add(keys.pseudo_labels(training.record.run_key), lambda: record, replaceable=True)
 
 
@@ -262,7 +262,7 @@ def _save_recovery(training: Training, next_step: int) -> None:
         entries = [entry for entry in list(training.saved.values()) if entry.step <= next_step]
         checkpoints = [entry.model_dump(mode="json", exclude_defaults=True) for entry in entries]
         state = {"checkpoints": checkpoints, "sums": sums, "processes": group.processes}
-        state |= {"early_stop": stopping, "audit": audit}
+        state |= {"early_stop": stopping, "audit": audit and audit.model_dump(mode="json")}
         return pack_recovery(Recovery(next_step, arrays, json.loads(json.dumps(state))), run_key)
 
     def stored(_reference: ObjectRef) -> None:

@@ -127,7 +127,7 @@ def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Reci
     reader = DatasetReader(store, record.dataset.digest)
     split, held = hold_out(split, recipe.training.holdout, record.seed)
     data = TrainingData(reader, split, recipe, record.seed, group.share)
-    length = plan(recipe, labeled=len(split.labeled), unlabeled=len(split.unlabeled), ratio=record.ratio)
+    length = plan(recipe, labeled=len(split.labeled), unlabeled=len(split.unlabeled), ratio=record.labeled_ratio)
     pair = Pair(recipe, len(reader.manifest.classes), record.seed, threads=group.alone)
     _load_pretrained(store, recipe, pair)
     pair.start()
@@ -183,6 +183,7 @@ def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:
 
 
 def tracker_of(record: RunRecord) -> Tracker:
+    recipe = parse_recipe(record.settings, f"run {record.run_key}")
     settings = {
         f"{group}.{name}": value
         for group, values in record.settings.items()
@@ -191,7 +192,7 @@ def tracker_of(record: RunRecord) -> Tracker:
     }
     params = {
         "recipe": record.recipe,
-        "ratio": record.ratio,
+        "labeled_ratio": record.labeled_ratio,
         "seed": record.seed,
         "dataset_digest": record.dataset.digest,
         "split_fingerprint": record.split,
@@ -200,9 +201,10 @@ def tracker_of(record: RunRecord) -> Tracker:
     }
     tags = {
         "recipe": record.recipe,
-        "ratio": record.ratio,
+        "labeled_ratio": record.labeled_ratio,
+        "ratio": record.labeled_ratio,  # its name in 0.1, for saved searches: until 0.3
         "seed": record.seed,
-        "method": "cps" if record.settings["cps"]["weight"] else "supervised",
+        "method": "cps" if recipe.cps.weight else "supervised",
         "dataset": record.dataset.name,
         **({"reproduces": record.reproduces} if record.reproduces else {}),
     }

@@ -6,18 +6,19 @@ a training draws. It costs a label's warp and two counts of the crop's pixels, i
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import paddle
 from numpy.typing import NDArray
 
+from components.contract import Frozen
 from components.dataset.manifest import Manifest
 from components.dataset.split import Split
 from components.dataset.stored.shared_images import SharedImages
 from components.metrics.confusion import confusion_matrix
 from components.metrics.scores import class_accuracy, pixel_accuracy
 from components.recipes import Recipe
+from components.runs.result import PseudoLabelEpoch, PseudoLabelRecord
 from components.training.batches.augmentation import warp_label
 from components.training.batches.data import Share
 from components.training.batches.randomness import Stream, generator
@@ -29,6 +30,14 @@ from components.training.schedule import Plan
 AUDITED_STEPS = 50
 """Of an epoch at most, evenly spaced."""
 PAIRS = ("labeled", "pixels", "agreed", "common")
+
+
+class AuditState(Frozen):
+    """The audit in the middle of an epoch, as a recovery keeps it."""
+
+    counts: dict[str, list[list[int]] | int]
+    """The confusion matrix (C, C), and the pixels that PAIRS names."""
+    epochs: tuple[PseudoLabelEpoch, ...]
 
 
 class Audit:
@@ -44,7 +53,7 @@ class Audit:
         known = manifest.train_labels()
         self._labels = {name: known[name] for name in split.unlabeled if name in known}
         self._counts = self._nothing()
-        self.epochs: list[dict[str, Any]] = []
+        self.epochs: list[PseudoLabelEpoch] = []
 
     @property
     def possible(self) -> bool:
@@ -70,45 +79,46 @@ class Audit:
         self._counts["agreed"] += (left == right)[common].sum()
         self._counts["common"] += common.sum()
 
-    def close_epoch(self, epoch: int, group: Group) -> dict[str, Any]:
+    def close_epoch(self, epoch: int, group: Group) -> PseudoLabelEpoch:
         """The epoch's figures over all processes; counting begins anew. Every process must call it."""
         counts = self._over(group)
         self._counts = self._nothing()
         matrix = counts["matrix"]
         labeled, pixels, agreed, common = (float(counts[name]) for name in PAIRS)
-        found = {
-            "epoch": epoch,
-            "accuracy": _figure(pixel_accuracy(matrix)),
-            "agreement": _figure(agreed / common if common else float("nan")),
-            "labeled_share": _figure(labeled / pixels if pixels else float("nan")),
+        found = PseudoLabelEpoch(
+            epoch=epoch,
+            accuracy=_figure(pixel_accuracy(matrix)),
+            agreement=_figure(agreed / common if common else float("nan")),
+            labeled_share=_figure(labeled / pixels if pixels else float("nan")),
             # The truth is in the rows: a column is all that was taken for a class.
-            "precision": [_figure(value) for value in class_accuracy(matrix.T)],
-            "recall": [_figure(value) for value in class_accuracy(matrix)],
-        }
+            precision=tuple(_figure(value) for value in class_accuracy(matrix.T)),
+            recall=tuple(_figure(value) for value in class_accuracy(matrix)),
+        )
         self.epochs.append(found)
         return found
 
-    def metrics(self, found: dict[str, Any]) -> dict[str, float]:
+    def metrics(self, found: PseudoLabelEpoch) -> dict[str, float]:
         """For MLflow, by name."""
-        values = {f"pseudo/{name}": found[name] for name in ("accuracy", "agreement", "labeled_share")}
+        values = {f"pseudo/{name}": getattr(found, name) for name in ("accuracy", "agreement", "labeled_share")}
         for kind in ("precision", "recall"):
-            values |= {f"pseudo/{kind}/{name}": value for name, value in zip(self._names, found[kind], strict=True)}
+            by_class = zip(self._names, getattr(found, kind), strict=True)
+            values |= {f"pseudo/{kind}/{name}": value for name, value in by_class}
         return {name: value for name, value in values.items() if value is not None}
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> PseudoLabelRecord:
         """For the store: every epoch that is over."""
-        return {"classes": self._names, "images": len(self._labels), "epochs": self.epochs}
+        return PseudoLabelRecord(classes=tuple(self._names), images=len(self._labels), epochs=tuple(self.epochs))
 
-    def state(self, group: Group) -> dict[str, Any]:
-        """For the recovery, as JSON: the counts of all processes together. Every process must call it."""
+    def state(self, group: Group) -> "AuditState":
+        """For the recovery: the counts of all processes together. Every process must call it."""
         counts = {name: np.asarray(value).tolist() for name, value in self._over(group).items()}
-        return {"counts": counts, "epochs": list(self.epochs)}
+        return AuditState(counts=counts, epochs=tuple(self.epochs))
 
-    def load_state(self, state: dict[str, Any], *, leads: bool) -> None:
+    def load_state(self, state: "AuditState", *, leads: bool) -> None:
         """The inverse; one process goes on with the counts of all."""
-        self.epochs = list(state["epochs"])
+        self.epochs = list(state.epochs)
         if leads:
-            self._counts = {name: np.array(value, np.int64) for name, value in state["counts"].items()}
+            self._counts = {name: np.array(value, np.int64) for name, value in state.counts.items()}
 
     def _truth(self, step: int, batch: Batch) -> NDArray[np.uint8]:
         """(B, H, W) the hidden labels of the mixed images; void where there is none."""

@@ -111,15 +111,15 @@ def _run(
         click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)
         sys.exit(outcome.exit_code)
     collected = collect_outcome(outcome, home, environment)
-    if collected["run_key"] != planned.run_key:
-        raise WorkFailed(f"the pipeline made {collected['run_key']}, and not {planned.run_key}")
+    if collected.result.run_key != planned.run_key:
+        raise WorkFailed(f"the pipeline made {collected.result.run_key}, and not {planned.run_key}")
     again, _ = load_run(store, planned.run_key)
     original = planned.original
     differences = list(environment_differences(original, again.trained_on[-1])) if again.trained_on else []
     found = comparison(original.outcome, again.outcome)
     if as_json:
         told = {"of": original.run_key, **found, "differences": [vars(difference) for difference in differences]}
-        click.echo(json.dumps({**collected, "reproduction": told}, indent=2))
+        click.echo(json.dumps({**collected.as_dict(), "reproduction": told}, indent=2))
         return
     print_outcome(collected)
     click.echo(f"\nreproduction of {original.run_key}:")

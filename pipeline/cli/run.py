@@ -73,7 +73,7 @@ def run(
         sys.exit(outcome.exit_code)
     collected = collect_outcome(outcome, home, environment)
     if as_json:
-        click.echo(json.dumps(collected, indent=2))
+        click.echo(json.dumps(collected.as_dict(), indent=2))
     else:
         print_outcome(collected)
 

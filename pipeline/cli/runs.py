@@ -243,6 +243,6 @@ def _print_runs(found: "list[StoredRun]") -> None:
     for run in found:
         miou = "-" if run.miou is None else f"{100 * run.miou:.1f} %"
         click.echo(
-            f"{run.run_key:<{width}}  {run.state:<9}{miou:>7}  {size_text(run.size):>9}  {run.ratio:<6}"
+            f"{run.run_key:<{width}}  {run.state:<9}{miou:>7}  {size_text(run.size):>9}  {run.labeled_ratio:<6}"
             f"{run.created:<26}{run.dataset}"
         )

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from components.contract import read
 from components.matrix.cells import Cell, MatrixDataset, MatrixOutcome, cell_request, read_score
-from components.runs.record import JobRecord
+from components.runs.record import find_job
+from components.runs.result import read_result
 from components.storage import keys
 from pipeline.cluster.client import Server
 from pipeline.cluster.display import WORDS
@@ -115,17 +115,14 @@ def _run_of_before(runs: list[RunStatus], wanted: PipelineParameters, store: "St
 
 def _run_key(store: "Store", run_id: str) -> str:
     """What the run worked on, by what its second step wrote; empty where that has no result here."""
-    job = store.find_json(keys.job(run_id))
-    if job is None:
-        return ""
-    run_key = read(JobRecord, job, store.uri(keys.job(run_id))).run_key
-    return run_key if store.stat(keys.run(run_key, "result.json")) else ""
+    job = find_job(store, run_id)
+    return job.run_key if job and store.stat(keys.run(job.run_key, "result.json")) else ""
 
 
 def _dataset(store: "Store", run_key: str) -> MatrixDataset:
-    result = store.get_json(keys.run(run_key, "result.json"))
-    dataset, classes = result["dataset"], result["confusion_matrix"]["classes"]
-    return MatrixDataset(dataset["digest"], dataset["name"], result["images"], len(classes))
+    result = read_result(store, run_key)
+    classes = len(result.confusion_matrix.classes)
+    return MatrixDataset(result.dataset.digest, result.dataset.name, result.images, classes)
 
 
 def _doing(status: RunStatus) -> str:

@@ -85,7 +85,7 @@ def row(seed: int, arm: str, result: dict) -> dict[str, object]:
         "arm": arm,
         "labelled_images": FIRST if arm == "first" else FIRST + MORE,
         "steps": last["step"],
-        "mIoU": f"{last['mean']:.4f}",
+        "mIoU": f"{last['ensemble']:.4f}",
         "best_mIoU": f"{result['best']['mIoU']:.4f}",
         "run_key": result["run_key"],
     }

@@ -94,7 +94,7 @@ class TestEndToEnd:
         assert first["run_key"].startswith("demo-1-4-s0-")
         assert first["images"] == 4
         assert [row["epoch"] for row in first["checkpoints"]] == [1, 2]
-        scored = [row[variant] for row in first["checkpoints"] for variant in ("left", "right", "mean")]
+        scored = [row[variant] for row in first["checkpoints"] for variant in ("left", "right", "ensemble")]
         assert first["best"]["mIoU"] == max(scored)
         assert first["constant_prediction_mIoU"] > 0
         for page in ("report", "gallery"):
@@ -133,7 +133,7 @@ class TestEndToEnd:
         assert row["run_key"] == first["run_key"]
         assert row["status"] == "FINISHED"
         assert row["best_mIoU"] == pytest.approx(first["best"]["mIoU"])
-        assert (row["recipe"], row["ratio"], row["seed"], row["dataset"]) == ("demo", "1/4", "0", "scenes")
+        assert (row["recipe"], row["labeled_ratio"], row["seed"], row["dataset"]) == ("demo", "1/4", "0", "scenes")
         assert (row["epoch"], row["variant"]) == (str(first["best"]["epoch"]), first["best"]["variant"])
         assert row["weights"] == first["weights"]["uri"]
 
@@ -196,7 +196,7 @@ class TestEndToEnd:
         keys = [run["run_key"] for run in study["runs"]]
         assert keys[0] == first["run_key"]
         assert keys[1] != keys[0]
-        assert study["runs"][0]["mIoU"] == first["checkpoints"][-1]["mean"]
+        assert study["runs"][0]["mIoU"] == first["checkpoints"][-1]["ensemble"]
         (gain,) = study["gains"]
         assert gain["gain"] == study["runs"][0]["mIoU"] - study["runs"][1]["mIoU"]
         assert (shell.folder / "matrix" / "matrix.html").stat().st_size > 10_000

@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 from kfp_server import KfpServer
 
+from components.runs.record import DatasetRef
 from components.runs.request import RunRequest, parse_overrides
+from components.runs.result import ConfusionMatrix, RunResult
 from components.runs.steps import StoredDataset, prepare_dataset, split_labels_step
 from components.storage import keys
 from components.storage.client import Store
 from pipeline.cli.main import _run
 from pipeline.cluster import status
+from tests.run_objects import make_best, make_checkpoint, make_result
 
 pytestmark = pytest.mark.slow
 
@@ -39,19 +42,21 @@ class Pipelines:
         stored = prepare_dataset(request)
         run_key = split_labels_step(stored.digest, request, run_id)
         baseline = request.overrides.get("cps.weight") == 0
-        self.store.put_json(keys.run(run_key, "result.json"), result(request, stored, 0.5 if baseline else 0.53))
+        found = result(request, stored, 0.5 if baseline else 0.53)
+        self.store.put_json(keys.run(run_key, "result.json"), found.model_dump(mode="json"))
 
 
-def result(request: RunRequest, stored: StoredDataset, mean_iou: float) -> dict[str, Any]:
+def result(request: RunRequest, stored: StoredDataset, mean_iou: float) -> RunResult:
     """Of a run, as far as a matrix reads it; seed 2 comes to two points more."""
     value = mean_iou + (0.02 if request.seed == 2 else 0.0)
-    return {
-        "dataset": {"digest": stored.digest, "name": stored.name},
-        "images": stored.val,
-        "confusion_matrix": {"classes": list(stored.class_names)},
-        "checkpoints": [{"step": 10, "mean": 0.1}, {"step": 20, "mean": value}],
-        "best": {"mIoU": value + 0.01},
-    }
+    return make_result(
+        "any",
+        dataset=DatasetRef(digest=stored.digest, name=stored.name),
+        images=stored.val,
+        confusion_matrix=ConfusionMatrix(classes=stored.class_names, matrix=()),
+        checkpoints=(make_checkpoint(1, ensemble=0.1), make_checkpoint(2, ensemble=value)),
+        best=make_best(mIoU=value + 0.01),
+    )
 
 
 @pytest.fixture

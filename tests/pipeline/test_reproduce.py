@@ -144,7 +144,7 @@ def test_an_object_or_a_run_that_is_not_there_is_the_users_mistake(store):
 
 
 def test_the_outcomes_are_compared_figure_by_figure_and_bit_by_bit(record):
-    outcome = RunOutcome(mean_iou=0.5, epoch=2, variant="mean", weights={1: "a", 2: "b"})
+    outcome = RunOutcome(mean_iou=0.5, epoch=2, variant="ensemble", weights={1: "a", 2: "b"})
     other = RunOutcome(mean_iou=0.505, epoch=1, variant="left", weights={1: "a", 2: "c"})
     assert comparison_lines(record, comparison(outcome, outcome)) == [
         "best mIoU 50.00 % then, 50.00 % now: equal",
@@ -161,7 +161,7 @@ def test_the_outcomes_are_compared_figure_by_figure_and_bit_by_bit(record):
 
 
 def test_the_outcome_is_written_once(store, record):
-    outcome = RunOutcome(mean_iou=0.5, epoch=2, variant="mean", weights={2: "b"})
+    outcome = RunOutcome(mean_iou=0.5, epoch=2, variant="ensemble", weights={2: "b"})
     note_outcome(store, record.run_key, outcome)
     first = store.stat(keys.run(record.run_key, "run.json"))
     note_outcome(store, record.run_key, outcome)

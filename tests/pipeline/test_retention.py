@@ -10,28 +10,31 @@ from small_runs import make_run
 
 from components.errors import UserError, WorkFailed
 from components.runs.garbage import collect, delete_run, find_garbage
+from components.runs.record import DatasetRef
 from components.runs.stored import find_run, run_objects, stored_runs
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.lease import Lease
 from pipeline.cli.main import cli
 from pipeline.cli.runs import parse_grace
+from tests.run_objects import make_best, make_record, make_result
 
 NOW = timedelta(0)
 USED, UNUSED = "1" * 64, "2" * 64
 
 
 def put_run(store: Store, run_key: str, digest: str = USED, *, finished: bool = True) -> None:
-    store.put_json(
-        keys.run(run_key, "run.json"),
-        {"dataset": {"name": "tiny", "digest": digest}, "ratio": "1/8", "created": f"2024-05-0{len(run_key)}"},
+    record = make_record(
+        run_key, dataset=DatasetRef(name="tiny", digest=digest), created=f"2024-05-0{len(run_key)}T00:00:00+00:00"
     )
+    store.put_json(keys.run(run_key, "run.json"), record.model_dump(mode="json"))
     store.put_json(keys.run(run_key, "split.json"), {})
     store.put_bytes(keys.run(run_key, "recovery.0.safetensors"), b"state")
     store.put_json(keys.job(f"job-{run_key}"), {"run_key": run_key})
     if finished:
         store.put_json(keys.checkpoint_index(run_key), {"run_key": run_key, "checkpoints": []})
-        store.put_json(keys.run(run_key, "result.json"), {"best": {"mIoU": 0.625}})
+        result = make_result(run_key, best=make_best(mIoU=0.625))
+        store.put_json(keys.run(run_key, "result.json"), result.model_dump(mode="json"))
         store.put_bytes(keys.best_weights(run_key, pair=False), b"weights")
 
 

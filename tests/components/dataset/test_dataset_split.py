@@ -105,7 +105,7 @@ def test_own_lists_win_for_their_ratio_only() -> None:
     own = RatioLists(labeled=(Sample(image="i/3.png", label="l/3.png"),), unlabeled=("i/1.png",))
     data = manifest(8, unlabeled=("extra.png", "i/1.png"), own={"1/8": own})
     split = split_labels(data, "2/16", 0)
-    assert (split.origin, split.ratio) == ("lists", "1/8")
+    assert (split.origin, split.labeled_ratio) == ("lists", "1/8")
     assert split.labeled == own.labeled
     assert split.unlabeled == ("i/1.png", "extra.png")
     assert split_labels(data, "1/4", 0).origin == "seeded"

@@ -140,7 +140,7 @@ def test_from_folder_to_run(make_dataset: MakeDataset, store: Store) -> None:
     record, split = load_run(store, key)
     assert key.startswith("demo-1-4-s5-")
     assert len(key) == len("demo-1-4-s5-") + 12
-    assert (record.run_key, record.recipe, record.ratio, record.seed) == (key, "demo", "1/4", 5)
+    assert (record.run_key, record.recipe, record.labeled_ratio, record.seed) == (key, "demo", "1/4", 5)
     assert (record.dataset.digest, record.dataset.name) == (dataset.digest, "tiny")
     assert record.settings == load_recipe("demo", {"training.batch_size": BATCH}).model_dump(mode="json")
     assert record.split == split.fingerprint

@@ -21,19 +21,22 @@ from components.metrics.bootstrap import Interval
 from components.metrics.confusion import confusion_matrix
 from components.pages.charts import epoch_ticks, round_ticks
 from components.runs.record import DatasetRef, RunRecord
+from components.runs.result import ClassFigures, ConfusionMatrix, PseudoLabelEpoch, PseudoLabelRecord, StoredObject
 
 CLASSES = (
     Class(name="road <b>", color=(128, 64, 128)),
     Class(name="sky & clouds", color=(70, 130, 180)),
     Class(name="tram", color=(0, 80, 100)),
 )
+WEIGHTS = StoredObject(uri="s3://cps/weights/x/best.safetensors", sha256="a" * 64, size=1)
+REPORT = StoredObject(uri="s3://cps/runs/x/report.html")
 VOID_TAGS = {"meta", "img", "input", "br", "line", "circle", "rect", "path", "polyline", "polygon"}
 RECORD = RunRecord(
     run_key="demo-1-8-s0-0123456789ab",
     recipe="demo",
     settings={},
     overrides={},
-    ratio="1/8",
+    labeled_ratio="1/8",
     seed=0,
     dataset=DatasetRef(digest="d" * 64, name="streets"),
     split="f" * 64,
@@ -89,21 +92,19 @@ def make_scores(epochs: list[int], images: int = 4) -> list[Scores]:
 
 
 def make_report(
-    epochs: list[int], images: int = 4, test_images: int = 0, audit: dict[str, object] | None = None
+    epochs: list[int], images: int = 4, test_images: int = 0, audit: PseudoLabelRecord | None = None
 ) -> str:
     scores = make_scores(epochs, images)
     verdict = decide(scores)
     test = make_scores([verdict.best.epoch], test_images)[0] if test_images else None
-    result = build_result(RECORD, verdict, scores, test)
-    result["weights"] = {"uri": "s3://cps/weights/x/best.safetensors", "sha256": "a" * 64, "size": 1}
-    result["report"] = {"uri": "s3://cps/runs/x/report.html"}
+    result = build_result(RECORD, verdict, scores, test, weights=WEIGHTS, report=REPORT)
     random = np.random.default_rng(1)
     label = random.integers(0, 2, (16, 24)).astype(np.uint8)
     label[0] = 255
     image = random.integers(0, 256, (16, 24, 3)).astype(np.uint8)
     matrix = confusion_matrix(label, np.zeros_like(label), 3)
     example = draw("a.jpg", matrix, image, label, np.zeros_like(label), classes=CLASSES, ignore_index=255)
-    facts = [("window", "crop 24 × 16"), ("weights", result["weights"]["uri"])]
+    facts = [("window", "crop 24 × 16"), ("weights", result.weights.uri)]
     return render_report(result, verdict, classes=CLASSES, worst=[example], best=[], facts=facts, pseudo_labels=audit)
 
 
@@ -153,18 +154,23 @@ def test_the_page_says_whether_a_lead_is_clear(clear: bool, says: str) -> None:
     leads = [replace(lead, interval=Interval(0.01 if clear else -0.01, 0.05)) for lead in verdict.variants]
     last = replace(leads[0], over=replace(verdict.last, epoch=3))
     verdict = replace(verdict, variants=tuple(leads), lead=last, best=replace(verdict.best, epoch=1))
-    result = build_result(RECORD, verdict, scores)
-    result["weights"] = result["report"] = {"uri": "s3://x/y"}
+    result = build_result(RECORD, verdict, scores, weights=WEIGHTS, report=REPORT)
     html = render_report(result, verdict, classes=CLASSES, worst=[], best=[], facts=[])
     assert html.count(says) == 2
     assert ("no clear lead" in html) != clear
 
 
 def test_the_page_shows_how_good_the_pseudo_labels_were() -> None:
-    found = {"epoch": 1, "accuracy": 0.5, "agreement": 0.75, "labeled_share": 1.0}
-    found |= {"precision": [0.5, 0.25, None], "recall": [0.125, 1.0, None]}
-    last = {**found, "epoch": 2, "accuracy": 0.625, "labeled_share": 0.5}
-    record = {"classes": [item.name for item in CLASSES], "images": 12, "epochs": [found, last]}
+    found = PseudoLabelEpoch(
+        epoch=1,
+        accuracy=0.5,
+        agreement=0.75,
+        labeled_share=1.0,
+        precision=(0.5, 0.25, None),
+        recall=(0.125, 1.0, None),
+    )
+    last = found.model_copy(update={"epoch": 2, "accuracy": 0.625, "labeled_share": 0.5})
+    record = PseudoLabelRecord(classes=tuple(item.name for item in CLASSES), images=12, epochs=(found, last))
     html = re.sub(r"\s+", " ", make_report([1, 2], audit=record))
     page = Page()
     page.feed(html)
@@ -175,7 +181,7 @@ def test_the_page_shows_how_good_the_pseudo_labels_were() -> None:
     assert re.search(r'tram</td><td class="number">–</td><td class="number">–</td>', html)
     assert html.count("Accuracy of the pseudo labels and agreement of the networks") == 2
     assert "pseudo labels were" not in make_report([1, 2])
-    assert "pseudo labels were" not in make_report([1, 2], audit={**record, "epochs": []})
+    assert "pseudo labels were" not in make_report([1, 2], audit=record.model_copy(update={"epochs": ()}))
 
 
 def test_the_test_list_stands_beside_the_validation_figure() -> None:
@@ -188,46 +194,41 @@ def test_the_test_list_stands_beside_the_validation_figure() -> None:
 def test_the_result_holds_the_figures() -> None:
     scores = make_scores([1, 2])
     verdict = decide(scores)
-    result = build_result(RECORD, verdict, scores)
-    tram = result["best"]["per_class"][2]
-    assert tram == {
-        "name": "tram",
-        **dict.fromkeys(("iou", "accuracy", "dice", "boundary_iou")),
-        "share": 0.0,
-    }
-    assert result["best"]["boundary_IoU"] == pytest.approx((6 / 11 + 2 / 8) / 2)
-    dices = [item["dice"] for item in result["best"]["per_class"][:2]]
-    assert result["best"]["mean_Dice"] == pytest.approx(sum(dices) / 2)
-    assert result["best"]["mIoU_low"] < result["best"]["mIoU"] < result["best"]["mIoU_high"]
-    assert result["test"] is None
-    ious = [item["iou"] for item in result["best"]["per_class"][:2]]
-    assert result["best"]["mIoU"] == pytest.approx(sum(ious) / 2)
-    assert result["last"]["variant"] == result["best"]["variant"]
-    row = result["checkpoints"][[1, 2].index(result["best"]["epoch"])]
-    assert row["IoU"] == [item["iou"] for item in result["best"]["per_class"]]
-    assert row["mIoU_low"] == result["best"]["mIoU_low"]
+    result = build_result(RECORD, verdict, scores, weights=WEIGHTS, report=REPORT)
+    tram = result.best.per_class[2]
+    assert tram == ClassFigures(name="tram", iou=None, accuracy=None, dice=None, boundary_iou=None, share=0.0)
+    assert result.best.boundary_IoU == pytest.approx((6 / 11 + 2 / 8) / 2)
+    dices = [item.dice for item in result.best.per_class[:2]]
+    assert result.best.mean_Dice == pytest.approx(sum(dices) / 2)
+    assert result.best.mIoU_low < result.best.mIoU < result.best.mIoU_high
+    assert result.test is None
+    ious = [item.iou for item in result.best.per_class[:2]]
+    assert result.best.mIoU == pytest.approx(sum(ious) / 2)
+    assert result.last.variant == result.best.variant
+    row = result.checkpoints[[1, 2].index(result.best.epoch)]
+    assert list(row.IoU) == [item.iou for item in result.best.per_class]
+    assert row.mIoU_low == result.best.mIoU_low
     shown = metrics(result)
-    assert shown["mIoU"] == round(100 * result["best"]["mIoU"], 2)
+    assert shown["mIoU"] == round(100 * result.best.mIoU, 2)
     assert shown["mIoU_low"] < shown["mIoU"] < shown["mIoU_high"]
-    assert shown["kappa"] == round(result["best"]["kappa"], 4)
+    assert shown["kappa"] == round(result.best.kappa, 4)
     assert "test_mIoU" not in shown
-    result["weights"] = result["report"] = {"uri": "s3://x/y"}
     assert "| tram | – | – |" in summary(result)
     assert "95 % interval over images" in summary(result)
     assert shown["labeled_ratio"] == 12.5
 
     test = make_scores([9], images=7)[0]
-    result = build_result(RECORD, verdict, scores, test)
+    result = build_result(RECORD, verdict, scores, test, weights=WEIGHTS, report=REPORT)
     variant = verdict.best.variant
-    assert (result["test"]["images"], result["test"]["mIoU"]) == (7, test.mean_iou(variant))
+    assert (result.test.images, result.test.mIoU) == (7, test.mean_iou(variant))
     assert metrics(result)["test_mIoU"] == round(100 * test.mean_iou(variant), 2)
-    assert "7 images took no part in the choice" in result["note"]
+    assert "7 images took no part in the choice" in result.note
 
 
 def test_the_summary_links_to_where_people_look(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = make_scores([1])
-    result = build_result(RECORD, decide(scores), scores)
-    result["weights"], result["report"] = {"uri": "s3://cps/w.safetensors"}, {"uri": "s3://cps/r.html"}
+    weights, report = StoredObject(uri="s3://cps/w.safetensors"), StoredObject(uri="s3://cps/r.html")
+    result = build_result(RECORD, decide(scores), scores, weights=weights, report=report)
     plain = summary(result).splitlines()
     assert "Report: `s3://cps/r.html`  " in plain
     assert not [line for line in plain if "](" in line]
@@ -256,11 +257,11 @@ def test_the_costliest_confusion_in_words() -> None:
 
 
 def test_heat_map_rows_are_shares_of_the_truth() -> None:
-    rows = heat_map(["a", "b"], [[3, 1], [0, 0]])
-    assert [cell["share"] for cell in rows[0]["cells"]] == [0.75, 0.25]
-    assert rows[0]["cells"][0]["own"]
-    assert rows[0]["cells"][0]["strong"]
-    assert [cell["share"] for cell in rows[1]["cells"]] == [None, None]
+    rows = heat_map(ConfusionMatrix(classes=("a", "b"), matrix=((3, 1), (0, 0))))
+    assert [cell.share for cell in rows[0].cells] == [0.75, 0.25]
+    assert rows[0].cells[0].own
+    assert rows[0].cells[0].strong
+    assert [cell.share for cell in rows[1].cells] == [None, None]
 
 
 @given(st.floats(0, 100), st.floats(0, 100))

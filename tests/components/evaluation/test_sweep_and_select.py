@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix
 
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError, WorkFailed
-from components.evaluation.publish import select_step
+from components.evaluation.publish import metrics, select_step
 from components.evaluation.scores import VARIANTS, unpack
 from components.evaluation.select import select
 from components.evaluation.sweep import evaluate_shard, open_sweep, stored_scores
@@ -82,7 +82,7 @@ def test_scores_equal_a_plain_evaluation(trained_run: Run, tmp_path: Path) -> No
                 count[:, left : left + 48] += 1
             logits[branch] = total / count
         soft = [np.exp(values) / np.exp(values).sum(axis=0) for values in logits.values()]
-        predictions = {"left": logits["left"], "right": logits["right"], "mean": (soft[0] + soft[1]) / 2}
+        predictions = {"left": logits["left"], "right": logits["right"], "ensemble": (soft[0] + soft[1]) / 2}
         for variant in VARIANTS:
             counted = label != run.manifest.ignore_index
             expected = confusion_matrix(
@@ -121,14 +121,14 @@ def test_scales_and_flip_are_part_of_how_it_was_scored(trained_run: Run) -> None
     assert evaluate_shard(run.key, "0/1", run.store, run.cache)["scored"] == [2, 4, 6]
     scores = scores_of(run, 2)
     assert (scores.protocol.scales, scores.protocol.flip) == ((0.5, 1.0), True)
-    assert scores.total("mean").sum() == plain.total("mean").sum()
-    assert (scores.total("mean") != plain.total("mean")).any()
+    assert scores.total("ensemble").sum() == plain.total("ensemble").sum()
+    assert (scores.total("ensemble") != plain.total("ensemble")).any()
     result = select(run.key, run.store, run.cache)
-    assert result["protocol"]["scales"] == [0.5, 1.0]
+    assert result.protocol.scales == (0.5, 1.0)
     report = run.store.get_bytes(keys.run(run.key, "report.html")).decode()
     assert "scales 0.5, 1, each also mirrored; probabilities averaged" in report
     made = predict_run(run.store, run.key, "val", 1, "", run.cache)
-    gallery = run.store.get_bytes(keys.prediction(run.key, made["batch"], "gallery.html")).decode()
+    gallery = run.store.get_bytes(keys.prediction(run.key, made.batch, "gallery.html")).decode()
     assert "0.5, 1, and mirrored" in gallery
 
 
@@ -178,26 +178,26 @@ def test_select_then_predict(
     evaluate_shard(run.key, "0/1", run.store, run.cache)
     result = select_step(run.key, str(tmp_path / "report"), str(tmp_path / "summary"))
 
-    best = result["best"]
+    best = result.best
     figures = {(epoch, variant): scores_of(run, epoch).mean_iou(variant) for epoch in (2, 4, 6) for variant in VARIANTS}
-    assert best["mIoU"] == max(figures.values())
-    assert figures[best["epoch"], best["variant"]] == best["mIoU"]
-    assert [row["epoch"] for row in result["checkpoints"]] == [2, 4, 6]
-    assert result["images"] == 5
-    assert result["metrics"]["mIoU"] == pytest.approx(100 * best["mIoU"], abs=0.01)
-    assert np.sum(result["confusion"]) == scores_of(run, best["epoch"]).total("left").sum()
+    assert best.mIoU == max(figures.values())
+    assert figures[best.epoch, best.variant] == best.mIoU
+    assert [row.epoch for row in result.checkpoints] == [2, 4, 6]
+    assert result.images == 5
+    assert metrics(result)["mIoU"] == pytest.approx(100 * best.mIoU, abs=0.01)
+    assert np.sum(result.confusion_matrix.matrix) == scores_of(run, best.epoch).total("left").sum()
     assert (tmp_path / "report").read_bytes() == run.store.get_bytes(keys.run(run.key, "report.html"))
-    assert best["per_class"][0]["name"] in (tmp_path / "summary").read_text()
+    assert best.per_class[0].name in (tmp_path / "summary").read_text()
 
     # The stored weights are the winner's, alone.
     weights = tmp_path / "best.safetensors"
-    run.store.get_uri(result["weights"]["uri"], weights, result["weights"]["sha256"])
-    pair = best["variant"] == "mean"
+    run.store.get_uri(result.weights.uri, weights, result.weights.sha256)
+    pair = best.variant == "ensemble"
     opened = open_checkpoint(weights)
     assert list(opened.engines) == (["left", "right"] if pair else ["only"])
-    whole = open_checkpoint(run.store.get_file(keys.checkpoint(run.key, best["epoch"]), tmp_path / "whole.safetensors"))
+    whole = open_checkpoint(run.store.get_file(keys.checkpoint(run.key, best.epoch), tmp_path / "whole.safetensors"))
     window = np.random.default_rng(0).normal(size=(1, 3, 48, 48)).astype(np.float32)
-    branch = "left" if pair else best["variant"]
+    branch = "left" if pair else best.variant
     np.testing.assert_array_equal(
         opened.engines["left" if pair else "only"].logits(window), whole.engines[branch].logits(window)
     )
@@ -205,18 +205,18 @@ def test_select_then_predict(
     # A second time nothing is made again.
     written = run.store.stat(keys.run(run.key, "result.json")).modified
     again = select(run.key, run.store, run.cache)
-    assert again["best"] == best
+    assert again.best == best
     assert run.store.stat(keys.run(run.key, "result.json")).modified == written
 
     made = predict_run(run.store, run.key, "val", 3, str(tmp_path / "gallery"), run.cache)
-    assert (made["images"], made["refused"]) == (3, [])
-    stored = [item.key for item in run.store.list(keys.prediction(run.key, made["batch"], ""))]
+    assert (made.images, made.refused) == (3, ())
+    stored = [item.key for item in run.store.list(keys.prediction(run.key, made.batch, ""))]
     assert sum("/masks/" in key for key in stored) == 3
     assert sum("/overlays/" in key for key in stored) == 3
     assert "Truth" in (tmp_path / "gallery").read_text()
-    before = run.store.stat(keys.prediction(run.key, made["batch"], "gallery.html")).modified
+    before = run.store.stat(keys.prediction(run.key, made.batch, "gallery.html")).modified
     assert predict_run(run.store, run.key, "val", 3, "", run.cache) == made
-    assert run.store.stat(keys.prediction(run.key, made["batch"], "gallery.html")).modified == before
+    assert run.store.stat(keys.prediction(run.key, made.batch, "gallery.html")).modified == before
     # The command gives the same masks, bit for bit, from the same files and weights.
     with DatasetReader(run.store, run.manifest.digest, run.cache) as reader:
         names = [sample.image for sample in run.split.val]
@@ -229,7 +229,7 @@ def test_select_then_predict(
         name = key.partition("/masks/")[2]
         assert (tmp_path / "out" / "masks" / name).read_bytes() == run.store.get_bytes(key)
     # A step that was killed goes on: what it had stored is kept.
-    run.store.remove(keys.prediction(run.key, made["batch"], "predictions.json"))
+    run.store.remove(keys.prediction(run.key, made.batch, "predictions.json"))
     run.store.remove(masks[0])
     assert predict_run(run.store, run.key, "val", 3, str(tmp_path / "gallery"), run.cache) == made
     assert "2 of 3 images were predicted before" in capsys.readouterr().err
@@ -237,7 +237,7 @@ def test_select_then_predict(
     assert "Truth" in (tmp_path / "gallery").read_text()
 
     unlabeled = predict_run(run.store, run.key, "unlabeled", 2, str(tmp_path / "gallery"), run.cache)
-    assert unlabeled["batch"] != made["batch"]
+    assert unlabeled.batch != made.batch
     assert "Truth" not in (tmp_path / "gallery").read_text()
     with pytest.raises(UserError, match="no images in its list 'test'"):
         predict_run(run.store, run.key, "test", 3, "", run.cache)
@@ -253,18 +253,18 @@ def test_the_test_list_is_scored_once_and_with_the_winner_only(trained_run: Run)
     result = select(run.key, run.store, run.cache)
 
     test = unpack(run.store.get_bytes(keys.test_scores(run.key)), "test")
-    variant = result["best"]["variant"]
+    variant = result.best.variant
     assert test is not None
-    assert (test.epoch, list(test.matrices)) == (result["best"]["epoch"], [variant])
+    assert (test.epoch, list(test.matrices)) == (result.best.epoch, [variant])
     assert test.images == tuple(sample["image"] for sample in split["test"])
-    assert result["test"]["mIoU"] == test.mean_iou(variant)
-    assert result["test"]["images"] == len(split["test"])
+    assert result.test.mIoU == test.mean_iou(variant)
+    assert result.test.images == len(split["test"])
     assert b"test list, scored once" in run.store.get_bytes(keys.run(run.key, "report.html"))
 
     # With the report lost it is written anew, from the scores that are there.
     written = run.store.stat(keys.test_scores(run.key)).modified
     run.store.remove(keys.run(run.key, "report.html"))
-    assert select(run.key, run.store, run.cache)["test"] == result["test"]
+    assert select(run.key, run.store, run.cache).test == result.test
     assert run.store.stat(keys.test_scores(run.key)).modified == written
     # Another winner, here of the same epoch, is not taken for this one.
     entries = run.store.get_json(keys.checkpoint_index(run.key))["checkpoints"]
@@ -281,8 +281,7 @@ def test_a_result_of_an_earlier_version_is_made_again(trained_run: Run) -> None:
     run = trained_run
     evaluate_shard(run.key, "0/1", run.store, run.cache)
     result = select(run.key, run.store, run.cache)
-    old = {name: value for name, value in result.items() if name not in ("format", "lead", "test")}
-    run.store.put_json(keys.run(run.key, "result.json"), old)
+    run.store.put_json(keys.run(run.key, "result.json"), result.model_dump(mode="json", exclude={"lead", "test"}))
     assert select(run.key, run.store, run.cache) == result
 
 
@@ -290,8 +289,8 @@ def test_weights_that_were_lost_are_stored_again(trained_run: Run) -> None:
     run = trained_run
     evaluate_shard(run.key, "0/1", run.store, run.cache)
     first = select(run.key, run.store, run.cache)
-    key = keys.best_weights(run.key, pair=first["best"]["variant"] == "mean")
+    key = keys.best_weights(run.key, pair=first.best.variant == "ensemble")
     run.store.remove(key)
     second = select(run.key, run.store, run.cache)
-    assert second["weights"] == first["weights"]
-    assert run.store.stat(key).sha256 == first["weights"]["sha256"]
+    assert second.weights == first.weights
+    assert run.store.stat(key).sha256 == first.weights.sha256

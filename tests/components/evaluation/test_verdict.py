@@ -55,7 +55,7 @@ def test_among_equals_one_network_and_the_earlier_epoch() -> None:
 
 def test_one_checkpoint_is_best_and_last() -> None:
     verdict = decide([scores(5, 10, 20, 30)])
-    assert verdict.best == verdict.last == Choice(5, 50, "mean", pytest.approx(0.15))
+    assert verdict.best == verdict.last == Choice(5, 50, "ensemble", pytest.approx(0.15))
 
 
 def test_a_clear_lead_and_one_that_is_not() -> None:
@@ -69,7 +69,7 @@ def test_a_clear_lead_and_one_that_is_not() -> None:
     assert verdict.lead.clear
     # Paired: hard images are hard for both, so the difference is surer than either figure.
     assert np.diff(verdict.lead.interval)[0] < np.diff(verdict.interval)[0] / 3
-    assert [lead.over.variant for lead in verdict.variants] == ["right", "mean"]
+    assert [lead.over.variant for lead in verdict.variants] == ["right", "ensemble"]
     assert all(lead.over.epoch == 1 and lead.clear for lead in verdict.variants)
 
     close = decide([many_images(1), many_images(2)])

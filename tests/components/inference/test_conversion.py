@@ -49,7 +49,7 @@ def weights(folder: Path, left: str, right: str = "", crop: tuple[int, int] = CR
 def pair(folder: Path, left: str, right: str = "") -> Path:
     """Both networks, as they are stored where their average won."""
     path = folder / "best-pair.safetensors"
-    path.write_bytes(whole_pair(weights(folder, left, right), "mean"))
+    path.write_bytes(whole_pair(weights(folder, left, right), "ensemble"))
     return path
 
 
@@ -162,7 +162,7 @@ def test_npz_holds_the_arrays_and_what_is_said_of_them(tmp_path: Path) -> None:
     convert(source, "npz", tmp_path / "pair.npz")
     convert(source, "npz", tmp_path / "left.npz", branch="left")
     with np.load(tmp_path / "pair.npz") as both, np.load(tmp_path / "left.npz") as left:
-        assert json.loads(str(both["metadata"]))["variant"] == "mean"
+        assert json.loads(str(both["metadata"]))["variant"] == "ensemble"
         assert {name.partition(".")[0] for name in both.files} == {"metadata", "left", "right"}
         for name in set(left.files) - {"metadata"}:
             np.testing.assert_array_equal(left[name], both[f"left.{name}"])

@@ -15,6 +15,7 @@ from components.labeling.label_next import label_list, label_next
 from components.labeling.suggestions import Suggestion
 from components.storage import keys
 from tests.components.evaluation.conftest import TrainedRun, trained_run  # noqa: F401
+from tests.run_objects import make_best, make_result
 
 
 @pytest.fixture
@@ -69,7 +70,9 @@ def test_what_is_measured_is_kept_and_an_interrupted_ranking_goes_on(run, tmp_pa
 
 def test_the_best_checkpoint_is_asked_once_there_is_one(run, tmp_path):
     assert label_next(run.store, run.key, 1, tmp_path, run.cache).epoch == 6
-    run.store.put_json(keys.run(run.key, "result.json"), {"best": {"epoch": 4}})
+    run.store.put_json(
+        keys.run(run.key, "result.json"), make_result(run.key, best=make_best(epoch=4)).model_dump(mode="json")
+    )
     assert label_next(run.store, run.key, 1, tmp_path, run.cache).epoch == 4
 
 

@@ -81,15 +81,15 @@ def test_two_structures_in_one_checkpoint_and_each_by_itself(tmp_path):
     both = tmp_path / "epoch-0003.safetensors"
     meta = {**META, "right_structure": "mobilenetv2-fpn"}
     both.write_bytes(pack({name: state_arrays(network) for name, network in pair.items()}, meta))
-    files = {"both": both, **{name: tmp_path / f"{name}.safetensors" for name in (*pair, "mean")}}
+    files = {"both": both, **{name: tmp_path / f"{name}.safetensors" for name in (*pair, "ensemble")}}
     for name in pair:
         files[name].write_bytes(extract_branch(both, name))
-    files["mean"].write_bytes(whole_pair(both, "mean"))
+    files["ensemble"].write_bytes(whole_pair(both, "ensemble"))
     images = paddle.randn([1, 3, 32, 64])
     for network in pair.values():
         network.eval()
     expected = {name: network(images).numpy() for name, network in pair.items()}
-    for name in ("both", "mean"):
+    for name in ("both", "ensemble"):
         for branch, network in read_networks(files[name]).layers.items():
             np.testing.assert_array_equal(network(images).numpy(), expected[branch])
         assert read_description(read_file(files[name])[1], name).structure == "small-fpn and mobilenetv2-fpn"

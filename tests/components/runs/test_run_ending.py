@@ -1,31 +1,30 @@
 """The exit handler tells of every job once, whatever else it has to do, and fails for nothing of it."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from webhook_server import SECRET, Webhook
 
 from components.errors import UserError
 from components.progress import EVENTS_VARIABLE, failure
-from components.runs.finish import finish_job, message
+from components.runs.finish import RunEnding, finish_job, message
 from components.storage import keys
 from components.storage.client import Store
 from pipeline.local.ports import LOOPBACK, free_internal_ports
+from tests.run_objects import make_best, make_record, make_result
 
 RUN = "demo-1-8-s0-0123456789ab"
-BEST = {"mIoU": 0.4531, "mIoU_low": 0.43, "mIoU_high": 0.47, "epoch": 6, "variant": "mean"}
+BEST = {"mIoU": 0.4531, "mIoU_low": 0.43, "mIoU_high": 0.47, "epoch": 6, "variant": "ensemble"}
 
 
 @pytest.fixture
 def job(store: Store, store_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Store:  # noqa: ARG001
     for name in ("MLFLOW_TRACKING_URI", "CPS_PUBLIC_S3_URL", EVENTS_VARIABLE):
         monkeypatch.delenv(name, raising=False)
-    record: dict[str, Any] = {"recipe": "demo", "ratio": "1/8", "seed": 0, "dataset": {"name": "scenes"}}
     store.put_json(keys.job("job"), {"job_id": "job", "run_key": RUN, "dataset": "scenes"})
-    store.put_json(keys.run(RUN, "run.json"), record)
-    places = {name: {"uri": f"s3://cps/{name}"} for name in ("report", "weights")}
-    store.put_json(keys.run(RUN, "result.json"), {"best": BEST, **places})
+    store.put_json(keys.run(RUN, "run.json"), make_record(RUN).model_dump(mode="json"))
+    result = make_result(RUN, best=make_best(**BEST))
+    store.put_json(keys.run(RUN, "result.json"), result.model_dump(mode="json"))
     return store
 
 
@@ -48,6 +47,7 @@ def test_a_success_says_what_came_of_it_once(webhook: Webhook, monkeypatch: pyte
         "run_key": RUN,
         "dataset": "scenes",
         "recipe": "demo",
+        "labeled_ratio": "1/8",
         "ratio": "1/8",
         "seed": 0,
         **{f"best_{name}": value for name, value in BEST.items()},
@@ -115,11 +115,11 @@ def test_without_an_address_nothing_is_said(
 
 
 def test_what_slack_would_read_as_markup_is_escaped() -> None:
-    document = {"status": "FAILED", "job_id": "1", "failure": "<!channel> a & b > c"}
-    assert message(document) == "CPS job 1 failed: &lt;!channel&gt; a &amp; b &gt; c"
+    told = RunEnding(status="FAILED", job_id="1", failure="<!channel> a & b > c")
+    assert message(told) == "CPS job 1 failed: &lt;!channel&gt; a &amp; b &gt; c"
 
 
 @pytest.mark.parametrize(("ratio", "labels"), [("1/4", "1/4 of the labels"), ("1/1", "all labels")])
 def test_the_share_of_the_labels_reads_as_words(ratio: str, labels: str) -> None:
-    run = {"run_key": RUN, "dataset": "photos", "recipe": "demo", "ratio": ratio, "seed": 0}
-    assert message({"status": "KILLED", **run}).splitlines()[1] == f"photos, {labels}, recipe demo, seed 0"
+    run = {"run_key": RUN, "dataset": "photos", "recipe": "demo", "labeled_ratio": ratio, "seed": 0}
+    assert message(RunEnding(status="KILLED", **run)).splitlines()[1] == f"photos, {labels}, recipe demo, seed 0"

@@ -12,6 +12,7 @@ from components.evaluation.scores import VARIANTS, Protocol, Scores
 from components.evaluation.verdict import decide
 from components.runs.checkpoints import CheckpointEntry
 from components.runs.record import DatasetRef, RunRecord
+from components.runs.result import StoredObject
 from components.storage.client import Store
 from components.tracking.client import open_run
 
@@ -23,7 +24,7 @@ RECORD = RunRecord(
     recipe="demo",
     settings={},
     overrides={},
-    ratio="1/8",
+    labeled_ratio="1/8",
     seed=0,
     dataset=DatasetRef(digest="d" * 64, name="streets"),
     split="f" * 64,
@@ -43,9 +44,14 @@ def make_scores(epoch: int, images: int = 5) -> Scores:
 
 def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, store: Store, tmp_path: Path) -> None:
     scores = [make_scores(epoch) for epoch in (1, 2, 3)]
-    result = build_result(RECORD, decide(scores), scores, make_scores(9))
-    result["weights"] = {"uri": "s3://cps/weights/best.safetensors", "sha256": "a" * 64}
-    result["report"] = {"uri": "s3://cps/report.html"}
+    result = build_result(
+        RECORD,
+        decide(scores),
+        scores,
+        make_scores(9),
+        weights=StoredObject(uri="s3://cps/weights/best.safetensors", sha256="a" * 64),
+        report=StoredObject(uri="s3://cps/report.html"),
+    )
     page = tmp_path / "report.html"
     page.write_text("<!doctype html>")
     entries = [
@@ -62,16 +68,16 @@ def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, sto
     def curve(name: str) -> list[tuple[int, float]]:
         return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
 
-    rows = result["checkpoints"]
+    rows = result.checkpoints
     for name in ("mIoU_low", "mIoU_high"):
-        assert curve(name) == [(row["epoch"], row[name]) for row in rows]
-    assert curve("mIoU") == [(row["epoch"], row[result["best"]["variant"]]) for row in rows]
+        assert curve(name) == [(row.epoch, getattr(row, name)) for row in rows]
+    assert curve("mIoU") == [(row.epoch, row.mean_iou(result.best.variant)) for row in rows]
     assert [step for step, _ in curve("IoU/road")] == [1, 2, 3]
-    best = result["best"]
+    best = result.best
     for name in ("kappa", "boundary_IoU", "mean_Dice", "mean_accuracy"):
-        assert curve(name) == [(best["epoch"], best[name])]
-    assert curve("best_mIoU_low") == [(best["epoch"], best["mIoU_low"])]
-    assert curve("test_mIoU") == [(best["epoch"], result["test"]["mIoU"])]
+        assert curve(name) == [(best.epoch, getattr(best, name))]
+    assert curve("best_mIoU_low") == [(best.epoch, best.mIoU_low)]
+    assert curve("test_mIoU") == [(best.epoch, result.test.mIoU)]
     models = client.search_logged_models([experiment])
     figures = {model.params["epoch"]: {metric.key for metric in model.metrics} for model in models}
     assert set(figures) == {"1", "2", "3"}
@@ -80,11 +86,11 @@ def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, sto
     champion = client.get_model_version_by_alias("cps-streets-dddddddd", "champion")
     assert (champion.run_id, champion.source) == (run.info.run_id, "s3://cps/weights/best.safetensors")
     assert run.data.tags["mlflow.note.content"] == summary(result)
-    assert run.data.tags["mlflow.note.content"].startswith(f"## {100 * best['mIoU']:.1f}")
+    assert run.data.tags["mlflow.note.content"].startswith(f"## {100 * best.mIoU:.1f}")
     assert champion.tags == {
         "cps.run_key": RECORD.run_key,
-        "mIoU": str(best["mIoU"]),
+        "mIoU": str(best.mIoU),
         "sha256": "a" * 64,
-        "ratio": "1/8",
-        "epoch": str(best["epoch"]),
+        "labeled_ratio": "1/8",
+        "epoch": str(best.epoch),
     }

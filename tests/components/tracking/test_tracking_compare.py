@@ -35,6 +35,7 @@ def test_the_best_comes_first_and_the_unscored_last(client: Any, tracking_uri: s
     ]
     assert (rows[0].epoch, rows[0].variant, rows[0].weights) == ("3", "left", "s3://cps/weights/c")
     assert rows[0].as_dict()["best_mIoU"] == 0.5
+    assert {row.labeled_ratio for row in rows} == {"1/8"}, "as version 0.1 has tagged it"
     assert [row.run_key for row in compare_runs(tracking_uri, dataset="scenes")] == ["a", "b"]
     assert [row.run_key for row in compare_runs(tracking_uri, limit=1)] == ["c"]
 

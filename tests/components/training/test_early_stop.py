@@ -18,8 +18,16 @@ CLASSES = 4
 def make_split(labeled: int) -> Split:
     samples = tuple(Sample(image=f"{number}.png", label=f"{number}-label.png") for number in range(labeled))
     others = (Sample(image="val.png", label="val-label.png"),)
-    return Split(ratio="1/8", seed=0, origin="seeded", labeled=samples, unlabeled=("a.png", "b.png"), val=others,
-                 test=others, fingerprint="f")  # fmt: skip
+    return Split(
+        labeled_ratio="1/8",
+        seed=0,
+        origin="seeded",
+        labeled=samples,
+        unlabeled=("a.png", "b.png"),
+        val=others,
+        test=others,
+        fingerprint="f",
+    )
 
 
 class Scenes:

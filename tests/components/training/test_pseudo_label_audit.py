@@ -1,6 +1,5 @@
 """The audit of pseudo labels: right figures, the same after a restart, and no effect on what is trained."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +13,7 @@ from test_data import CLASSES, Scenes, make_data, make_split
 from components.dataset.stored.reader import DatasetReader
 from components.recipes.loader import parse_recipe
 from components.runs.record import load_run
+from components.runs.result import PseudoLabelEpoch
 from components.storage import keys
 from components.training import process
 from components.training.batches.augmentation import augment, warp_label
@@ -21,7 +21,7 @@ from components.training.batches.data import Share
 from components.training.batches.randomness import Stream, generator
 from components.training.batches.sampling import unlabeled_pairs
 from components.training.loop import fit
-from components.training.pseudo_label_audit import Audit
+from components.training.pseudo_label_audit import Audit, AuditState
 from components.training.schedule import Plan
 from components.training.supervision.watchdog import Watchdog, noticed_termination
 
@@ -76,9 +76,9 @@ def test_perfect_pseudo_labels_score_one_and_void_ones_do_not_count():
     observe(audit, 3, truth, right)
     found = audit.close_epoch(1, ALONE)
     known = (truth != 255).sum()
-    assert found["accuracy"] == found["agreement"] == 1.0
-    assert found["precision"] == found["recall"] == [1.0] * CLASSES
-    assert found["labeled_share"] == pytest.approx((known + (truth[:, 10:] != 255).sum()) / (2 * known))
+    assert found.accuracy == found.agreement == 1.0
+    assert found.precision == found.recall == (1.0,) * CLASSES
+    assert found.labeled_share == pytest.approx((known + (truth[:, 10:] != 255).sum()) / (2 * known))
 
 
 def test_precision_and_recall_by_class():
@@ -86,10 +86,10 @@ def test_precision_and_recall_by_class():
     left = np.where(truth == 1, 2, truth)  # every 1 is taken for a 2
     observe(audit, 0, left, truth)
     found, pixels = audit.close_epoch(1, ALONE), np.bincount(truth[truth != 255], minlength=CLASSES)
-    assert found["recall"] == [1.0, 0.5, 1.0, 1.0]
-    assert found["precision"] == pytest.approx([1, 1, 2 * pixels[2] / (2 * pixels[2] + pixels[1]), 1])
-    assert found["accuracy"] == pytest.approx(1 - pixels[1] / (2 * pixels.sum()))
-    assert found["agreement"] == pytest.approx(1 - pixels[1] / pixels.sum())
+    assert found.recall == (1.0, 0.5, 1.0, 1.0)
+    assert found.precision == pytest.approx([1, 1, 2 * pixels[2] / (2 * pixels[2] + pixels[1]), 1])
+    assert found.accuracy == pytest.approx(1 - pixels[1] / (2 * pixels.sum()))
+    assert found.agreement == pytest.approx(1 - pixels[1] / pixels.sum())
     assert audit.metrics(found)["pseudo/recall/class 1"] == 0.5
 
 
@@ -98,8 +98,8 @@ def test_images_without_a_hidden_label_count_for_agreement_alone():
     assert not audit.possible
     observe(audit, 0, truth_of(0), truth_of(0))
     found = audit.close_epoch(1, ALONE)
-    assert found["accuracy"] is None
-    assert found["agreement"] == 1.0
+    assert found.accuracy is None
+    assert found.agreement == 1.0
     assert set(audit.metrics(found)) == {"pseudo/agreement"}
 
 
@@ -110,7 +110,7 @@ def test_an_interrupted_epoch_comes_to_the_same_figures():
     for step, (left, right) in enumerate(made):
         observe(whole, step, left, right)
         if step == 2:
-            second.load_state(json.loads(json.dumps(first.state(ALONE))), leads=True)
+            second.load_state(AuditState.model_validate_json(first.state(ALONE).model_dump_json()), leads=True)
         observe(first if step < 2 else second, step, left, right)
     assert second.close_epoch(1, ALONE) == whole.close_epoch(1, ALONE)
 
@@ -121,7 +121,9 @@ def test_a_long_epoch_is_looked_at_in_fifty_steps():
     assert all(Audit.looks_at(step, Plan(2, 10, (2,))) for step in range(20))
 
 
-def trained(store, run_key: str, stacks: Path, *, audit: bool = True) -> tuple[dict[str, bytes], list[dict]]:
+def trained(
+    store, run_key: str, stacks: Path, *, audit: bool = True
+) -> tuple[dict[str, bytes], list[PseudoLabelEpoch]]:
     """Weights of both networks after a whole training in this process, and the epochs of its audit."""
     record, split = load_run(store, run_key)
     recipe = parse_recipe(record.settings, run_key)
@@ -164,8 +166,9 @@ def test_hidden_labels_change_no_bit_of_what_is_trained(store, monkeypatch, tmp_
     blind, nonsense = trained(store, run_key, stacks)
     assert audited == without == blind
     assert none == []
-    assert stored == {**stored, "images": len(split.unlabeled), "epochs": epochs}
-    assert [entry["epoch"] for entry in epochs] == [1, 2]
+    assert stored["images"] == len(split.unlabeled)
+    assert stored["epochs"] == [epoch.model_dump(mode="json") for epoch in epochs]
+    assert [entry.epoch for entry in epochs] == [1, 2]
     assert read, "the audit does look at hidden labels"
-    assert [entry["agreement"] for entry in nonsense] == [entry["agreement"] for entry in epochs]
-    assert nonsense[-1]["accuracy"] < epochs[-1]["accuracy"]
+    assert [entry.agreement for entry in nonsense] == [entry.agreement for entry in epochs]
+    assert nonsense[-1].accuracy < epochs[-1].accuracy

@@ -1,0 +1,220 @@
+"""result.json and pseudo-labels.json: how good a finished run is, in numbers.
+
+mIoU and all shares are in [0, 1]; None stands for a figure that does not exist, such as the IoU of a class that no
+image shows. Fields bear the names that they have in the files and in MLflow.
+"""
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pydantic import JsonValue, model_validator
+
+from components.contract import Frozen, read, renamed
+from components.runs.record import DatasetRef
+from components.storage import keys
+
+if TYPE_CHECKING:
+    from components.storage.client import Store
+
+FORMAT = 3
+"""Of result.json. Format 2, of 0.1.0, says `ratio` for `labeled_ratio` and `mean` for `ensemble`."""
+
+Variant = Literal["left", "right", "ensemble"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+"""The two networks, and the average of their softmax probabilities."""
+
+
+class Choice(Frozen):
+    """One variant of a checkpoint."""
+
+    epoch: int
+    step: int
+    variant: Variant
+    mIoU: float | None
+
+
+class ClassFigures(Frozen):
+    """One class. One that is absent from truth and prediction has no IoU, and is left out of means."""
+
+    name: str
+    iou: float | None
+    accuracy: float | None
+    dice: float | None
+    boundary_iou: float | None
+    share: float
+    """Of the labelled pixels."""
+
+
+class Figures(Frozen):
+    """Every figure but mIoU. Means are over the classes that exist; boundary IoU's over those with a boundary."""
+
+    per_class: tuple[ClassFigures, ...]
+    mean_accuracy: float | None
+    pixel_accuracy: float | None
+    frequency_weighted_IoU: float | None
+    mean_Dice: float | None
+    kappa: float | None
+    boundary_IoU: float | None
+
+
+class Best(Choice, Figures):
+    """The checkpoint and variant that were chosen, with the interval of their mIoU."""
+
+    mIoU_low: float | None
+    mIoU_high: float | None
+
+
+class HeldOutScores(Figures):
+    """The chosen weights on the test list, which took no part in the choice."""
+
+    images: int
+    mIoU: float | None
+    mIoU_low: float | None
+    mIoU_high: float | None
+
+
+class Lead(Frozen):
+    """How far the best is ahead of another choice, in mIoU on the same images."""
+
+    over: Choice
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    is_clear: bool
+    """Whether the interval of the paired difference excludes 0."""
+
+
+class CheckpointScores(Frozen):
+    """mIoU of each variant; the interval and the IoU by class are those of the winner's variant."""
+
+    epoch: int
+    step: int
+    left: float | None
+    right: float | None
+    ensemble: float | None
+    mIoU_low: float | None
+    mIoU_high: float | None
+    IoU: tuple[float | None, ...]
+
+    def mean_iou(self, variant: Variant) -> float | None:
+        found: float | None = getattr(self, variant)
+        return found
+
+
+class ConfusionMatrix(Frozen):
+    classes: tuple[str, ...]
+    matrix: tuple[tuple[int, ...], ...]
+    """Pixels; rows are the truth."""
+
+
+class ScoringProtocol(Frozen):
+    """How images were scored: height and width in pixels of the sliding window, and its passes."""
+
+    crop: tuple[int, int]
+    stride: tuple[int, int]
+    engine: str
+    scales: tuple[float, ...]
+    flip: bool
+    boundary_ratio: float
+    """The distance of boundary IoU, as a share of an image's diagonal."""
+    checkpoint_sha256: str
+
+
+class BootstrapSettings(Frozen):
+    level: float
+    draws: int
+    seed: int
+
+
+class StoredObject(Frozen):
+    """An object of the store; size in bytes."""
+
+    uri: str
+    sha256: str = ""
+    size: int = 0
+
+
+class RunResult(Frozen):
+    """result.json: written last, so where it exists, everything of the run does."""
+
+    format: int = FORMAT
+    run_key: str
+    recipe: str
+    dataset: DatasetRef
+    labeled_ratio: str
+    seed: int
+    split: str
+    """The split's fingerprint."""
+    images: int
+    """Validation images."""
+    best: Best
+    last: Choice
+    """The last checkpoint, in the winner's variant."""
+    lead: Lead | None
+    """Over the last checkpoint; None where the best is the last."""
+    variants: tuple[Lead, ...]
+    """Over the other variants of the best checkpoint."""
+    test: HeldOutScores | None
+    checkpoints: tuple[CheckpointScores, ...]
+    """By epoch."""
+    constant_prediction_mIoU: float | None
+    """Of predicting one class everywhere, the best one to predict."""
+    constant_prediction_class: str
+    confusion_matrix: ConfusionMatrix
+    protocol: ScoringProtocol
+    interval: BootstrapSettings
+    note: str
+    weights: StoredObject
+    report: StoredObject
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_format_2(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("format") != 2:
+            return value
+        return renamed(_ensemble_for_mean(value), {"ratio": "labeled_ratio"}) | {"format": FORMAT}
+
+
+def _ensemble_for_mean(value: JsonValue) -> Any:
+    """Rename the variant `mean`, as a key and as the value of `variant`."""
+    if isinstance(value, list):
+        return [_ensemble_for_mean(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    renamed = {"ensemble" if name == "mean" else name: _ensemble_for_mean(item) for name, item in value.items()}
+    return {**renamed, "variant": "ensemble"} if renamed.get("variant") == "mean" else renamed
+
+
+class PseudoLabelEpoch(Frozen):
+    """The pseudo labels of one epoch, compared with the labels that the split hides."""
+
+    epoch: int
+    accuracy: float | None
+    agreement: float | None
+    """Of the two networks with each other."""
+    labeled_share: float | None
+    """Of the pixels with a hidden label, those with a pseudo label."""
+    precision: tuple[float | None, ...]
+    recall: tuple[float | None, ...]
+    """Both by class."""
+
+
+class PseudoLabelRecord(Frozen):
+    """pseudo-labels.json."""
+
+    classes: tuple[str, ...]
+    images: int
+    """Unlabelled images whose labels are known."""
+    epochs: tuple[PseudoLabelEpoch, ...]
+
+
+def read_result(store: "Store", run_key: str) -> RunResult:
+    """Return a finished run's result. Raises MissingObject, WorkFailed."""
+    key = keys.run(run_key, "result.json")
+    return read(RunResult, store.get_json(key), store.uri(key))
+
+
+def find_result(store: "Store", run_key: str) -> RunResult | None:
+    """Return a run's result; None for a run that is not finished. Raises WorkFailed."""
+    key = keys.run(run_key, "result.json")
+    value = store.find_json(key)
+    return None if value is None else read(RunResult, value, store.uri(key))
