@@ -12,7 +12,7 @@ COPY pyproject.toml requirements.lock ./
 RUN awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > uv.lock \
  && python3 -m venv /opt/uv \
  && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r uv.lock
-# kfp without its dependencies: the process of a step imports nothing else of it.
+# kfp without its dependencies: a step's process imports none of them.
 RUN case "${PADDLE}" in \
       lock) touch excluded.txt; site= ;; \
       base) echo paddlepaddle > excluded.txt; site=--system-site-packages ;; \

@@ -5,7 +5,7 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS build
 WORKDIR /build
 COPY pyproject.toml requirements.lock ./
-# kfp without its dependencies: the process of a step imports nothing else of it.
+# kfp without its dependencies: a step's process imports none of them.
 RUN awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > uv.lock \
  && awk '/^[a-z0-9]/ {keep = /^kfp==/} keep' requirements.lock > kfp.lock \
  && python3 -m venv /opt/uv \
