@@ -1,18 +1,18 @@
-# Every step, with paddle; also the MLflow server of manifests/components/mlflow.
+# Image for every step, with Paddle. The MLflow server of manifests/components/mlflow uses it too.
 #   docker build -f docker/cps.Dockerfile -t cps-pipeline/cps:VERSION .
-# For GPUs start from an image of Paddle's own that has Python 3.11 and paddlepaddle-gpu 3.3.1 (not tested by us):
+# For GPUs, start from one of Paddle's images that has Python 3.11 and paddlepaddle-gpu 3.3.1 (untested):
 #   docker build -f docker/cps.Dockerfile -t cps-pipeline/cps:VERSION-gpu --build-arg BASE=paddlepaddle/paddle:TAG --build-arg PADDLE=base .
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
-# lock: paddlepaddle (CPU) from requirements.lock.  base: the one that the base image brings.
+# lock: paddlepaddle (CPU) from requirements.lock.  base: the version that the base image contains.
 ARG PADDLE=lock
 WORKDIR /build
 COPY pyproject.toml requirements.lock ./
 RUN awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > uv.lock \
  && python3 -m venv /opt/uv \
  && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r uv.lock
-# kfp without its dependencies: a step's own process imports no more of it.
+# kfp without its dependencies: a step's process imports none of them.
 RUN case "${PADDLE}" in \
       lock) touch excluded.txt; site= ;; \
       base) echo paddlepaddle > excluded.txt; site=--system-site-packages ;; \
@@ -31,14 +31,14 @@ COPY components /opt/cps/app/components
 RUN /opt/cps/bin/python -m compileall -q /opt/cps/app
 
 FROM ${BASE}
-# paddle links against OpenMP's runtime, which the slim base leaves out. Debian keeps one version: nothing to pin.
+# Paddle links against the OpenMP runtime, which the slim base lacks. Debian offers a single version, so there is no pin.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libgomp1 \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/cps /opt/cps
-# No ENTRYPOINT: KFP gives the whole command, and an entry point of ours would swallow it and still report success.
-# The root may be read-only; /tmp is the one place that must be writable.
+# No ENTRYPOINT: KFP supplies the whole command; an entry point would swallow it and still report success.
+# The root may be read-only; only /tmp must be writable.
 ENV PATH=/opt/cps/bin:$PATH \
     PYTHONPATH=/opt/cps/app \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -46,7 +46,7 @@ ENV PATH=/opt/cps/bin:$PATH \
     HOME=/tmp \
     CPS_CACHE=/tmp/cps-cache
 WORKDIR /tmp
-# A number, so that Kubernetes can see that it is not root.
+# A numeric id, so that Kubernetes can verify that the user is not root.
 USER 65532:65532
 ARG VERSION=unknown
 ARG REVISION=unknown

@@ -1,11 +1,11 @@
-# The slim image: prepare-dataset, split-labels, finish. No paddle.
+# Slim image without Paddle, for prepare-dataset, split-labels and finish.
 #   docker build -f docker/data.Dockerfile -t cps-pipeline/data:VERSION .
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
 WORKDIR /build
 COPY pyproject.toml requirements.lock ./
-# kfp without its dependencies: a step's own process imports no more of it.
+# kfp without its dependencies: a step's process imports none of them.
 RUN awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > uv.lock \
  && awk '/^[a-z0-9]/ {keep = /^kfp==/} keep' requirements.lock > kfp.lock \
  && python3 -m venv /opt/uv \
@@ -20,8 +20,8 @@ RUN /opt/cps/bin/python -m compileall -q /opt/cps/app
 
 FROM ${BASE}
 COPY --from=build /opt/cps /opt/cps
-# No ENTRYPOINT: KFP gives the whole command, and an entry point of ours would swallow it and still report success.
-# The root may be read-only; /tmp is the one place that must be writable.
+# No ENTRYPOINT: KFP supplies the whole command; an entry point would swallow it and still report success.
+# The root may be read-only; only /tmp must be writable.
 ENV PATH=/opt/cps/bin:$PATH \
     PYTHONPATH=/opt/cps/app \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -29,7 +29,7 @@ ENV PATH=/opt/cps/bin:$PATH \
     HOME=/tmp \
     CPS_CACHE=/tmp/cps-cache
 WORKDIR /tmp
-# A number, so that Kubernetes can see that it is not root.
+# A numeric id, so that Kubernetes can verify that the user is not root.
 USER 65532:65532
 ARG VERSION=unknown
 ARG REVISION=unknown

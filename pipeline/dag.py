@@ -1,4 +1,4 @@
-"""The whole method: a folder of images with few labels in, trained weights that are known to be good out."""
+"""The whole method as a DAG, from a dataset with few labels to weights of known quality."""
 
 # KFP's decorators have no types, and it reads a bare `list` as its own LIST.
 # mypy: disable-error-code="untyped-decorator, type-arg"
@@ -14,9 +14,9 @@ from pipeline.version import DATA_IMAGE, IMAGE
 def evaluate_checkpoints(
     shards: list, image: str, settings_config_map: str, store_secret: str, tolerations: list, cpu: str, memory: str
 ) -> None:
-    """Score all checkpoints, a share of them in each iteration; the scores are found in the store."""
+    """Score all checkpoints in parallel, one shard per iteration. The scores go to the object store."""
     where = Placement(image, settings_config_map, store_secret, tolerations, cpu, memory)
-    # Nothing in the loop comes from a task outside it: pipeline.lint says why, and checks it.
+    # The loop uses no output of a task outside it; pipeline.lint explains why, and checks it.
     with dsl.ParallelFor(shards, name="shards") as item:
         scored = steps.evaluate(run_key=item.run_key, shard=item.shard)
         place(scored, where, "Score checkpoints", hours=48, retries=3)
@@ -24,8 +24,8 @@ def evaluate_checkpoints(
 
 @dsl.pipeline(
     name="cross-pseudo-supervision",
-    description="Semi-supervised semantic segmentation: split by label ratio, train two networks that teach each "
-    "other, score every checkpoint, keep the best, segment images with it.",
+    description="Semi-supervised semantic segmentation: split the labels, train two networks that teach each other, "
+    "score every checkpoint, select the best, and segment images with it.",
 )
 def cross_pseudo_supervision(
     dataset: str = "scenes",
@@ -57,31 +57,31 @@ def cross_pseudo_supervision(
     """Cross Pseudo Supervision (Chen et al., CVPR 2021).
 
     Args:
-        dataset: "scenes" (generated), or a folder, an archive, its http(s) address or s3:// URI; several by spaces.
-        dataset_sha256: The sha256 that each dataset file must have, in their order; empty does not check.
-        dataset_pools: Further unlabelled pools of the dataset to use, by commas; the first step names what there is.
-        labeled_ratio: The share of the training labels that is used: 1/16, 1/8, 1/4, 1/2, or any fraction up to 1.
-        recipe: Named settings of the training; `cps recipes` lists them.
+        dataset: "scenes" (generated), a folder, or an archive (path, http(s) or s3:// URI); separate several by spaces.
+        dataset_sha256: The sha256 of each dataset file, in the same order; empty skips the check.
+        dataset_pools: Further pools of unlabelled images to use, separated by commas; the first step lists them.
+        labeled_ratio: Share of the training labels to use: 1/16, 1/8, 1/4, 1/2, or any fraction up to 1.
+        recipe: Name of the recipe, a set of training settings; `cps recipes list` shows all recipes.
         overrides: Changes to the recipe, as JSON: {"optimization.learning_rate": 0.01}.
-        seed: Decides the split, both initialisations and the order of the images. Another seed is another run.
-        epochs: Passes over the longer list; 0 takes the recipe's.
-        batch_size: Labelled images in a step, over all processes; 0 takes the recipe's.
-        gpus: GPUs on each node that trains, a process for each; 0 trains on the CPU.
-        accelerator: What the nodes call a GPU, such as nvidia.com/gpu or amd.com/gpu.
-        nodes: Nodes that train together. More than 1 needs Kubeflow Trainer.
-        processes: Training processes where gpus is 0; the result does not depend on it beyond rounding.
-        eval_shards: How many evaluation tasks share the checkpoints.
-        predict_images: What the best weights segment at the end: "val", "test", "unlabeled", or a path in the image.
-        predict_limit: At most so many images; 0 segments all.
-        cpu: Cores for each pod that trains, evaluates or predicts, as Kubernetes writes them: 4, or 500m.
-        memory: Memory for each pod that trains, evaluates or predicts: 16Gi.
-        node_selector: Labels of the nodes that train, as JSON: {"cloud.google.com/gke-spot": "true"}.
-        tolerations: Taints that all steps put up with, as JSON: [{"key": "nvidia.com/gpu", "operator": "Exists"}].
-        image: Container image of the steps that train, evaluate and predict.
-        data_image: Container image of the steps that need no Paddle.
+        seed: Seed of the split, both networks' initial weights and the order of images. A new seed makes a new run.
+        epochs: Passes over the longer of the labelled and unlabelled lists; 0 uses the recipe's value.
+        batch_size: Labelled images per step, over all processes; 0 uses the recipe's value.
+        gpus: GPUs per training node, with one process per GPU; 0 trains on the CPU.
+        accelerator: Kubernetes resource name of the GPUs, such as nvidia.com/gpu or amd.com/gpu.
+        nodes: Number of training nodes. More than 1 needs Kubeflow Trainer.
+        processes: Training processes if gpus is 0. Batch normalisation and OHEM use each process's own images.
+        eval_shards: Number of parallel evaluation tasks that share the checkpoints.
+        predict_images: Images to segment with the best weights: "val", "test", "unlabeled", or a path in the container.
+        predict_limit: Maximum number of images to segment; 0 segments all.
+        cpu: CPU cores for each pod that trains, evaluates or predicts, as a Kubernetes quantity: 4, or 500m.
+        memory: Memory for each pod that trains, evaluates or predicts, as a Kubernetes quantity: 16Gi.
+        node_selector: Labels of the nodes that may run training, as JSON: {"cloud.google.com/gke-spot": "true"}.
+        tolerations: Taints that all steps tolerate, as JSON: [{"key": "nvidia.com/gpu", "operator": "Exists"}].
+        image: Container image of the steps that train, evaluate, select or predict.
+        data_image: Container image of the steps that do not need Paddle.
         settings_config_map: Name of the ConfigMap with AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and MLFLOW_TRACKING_URI.
         store_secret: Name of the Secret with the object store's access key and secret key.
-        download_secret: Name of the Secret with CPS_DOWNLOAD_TOKEN, where the dataset needs a login; may be missing.
+        download_secret: Name of the optional Secret with CPS_DOWNLOAD_TOKEN, if the dataset requires authentication.
     """
     job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
     light = Placement(data_image, settings_config_map, store_secret, tolerations)
@@ -114,7 +114,7 @@ def cross_pseudo_supervision(
             node_selector=node_selector,
             tolerations=tolerations,
         )
-        # Not tried again: what fails here is a parameter or the dataset.
+        # No retries: failures here are caused by a parameter or the dataset.
         place(prepared, light, "Prepare the dataset", hours=48)
         give_login(prepared, download_secret)
 

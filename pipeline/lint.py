@@ -1,11 +1,11 @@
-"""Looks in a compiled pipeline for a trap of KFP's local runs, which computes with wrong data and says nothing.
+"""Check a compiled pipeline for a bug in KFP's local runs that silently computes with wrong data.
 
-In the body of a ParallelFor, a parameter that comes from a task beside the loop is replaced by the loop's item:
+In the body of a ParallelFor, KFP replaces a parameter that comes from a task outside the loop with the loop's item:
 
     with dsl.ParallelFor(items.output) as item:
         score(item=item, run_key=split.output)      # run_key == item
 
-Way out: let the value travel in the item, or put the loop in a pipeline of its own, whose parameters are safe.
+To avoid this, pass the value inside the item, or move the loop into a separate pipeline, whose parameters are safe.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,9 +15,9 @@ Spec = Mapping[str, Any]
 
 
 def sibling_inputs_of_loops(pipeline: Spec) -> list[str]:
-    """One line for every value that reaches the body of a loop from a task beside the loop; empty is good.
+    """Return one line for every value that reaches the body of a loop from a task outside it.
 
-    `pipeline` is the first document of the compiled YAML. The list that is looped over may come from anywhere.
+    `pipeline` is the first document of the compiled YAML. The list to loop over may come from any task.
     """
     found = []
     for where, name, task in _tasks(pipeline):
@@ -31,7 +31,7 @@ def sibling_inputs_of_loops(pipeline: Spec) -> list[str]:
                 continue
             output = f"{producer['producerTask']}.{producer['outputParameterKey']}"
             if parameter != looped_over or _used_in_body(pipeline, task, parameter):
-                found.append(f"loop {name!r} in {where!r} takes {output!r} as {parameter!r} from beside it")
+                found.append(f"loop {name!r} in {where!r} takes {output!r} as {parameter!r} from outside the loop")
     return found
 
 
@@ -43,7 +43,7 @@ def _tasks(pipeline: Spec) -> Iterator[tuple[str, str, Spec]]:
 
 
 def _used_in_body(pipeline: Spec, loop: Spec, parameter: str) -> bool:
-    """Whether a task in the loop's body takes the parameter itself, and not only the item out of it."""
+    """Return whether a task in the loop's body uses the parameter itself, not only an item of it."""
     body = pipeline["components"][loop["componentRef"]["name"]].get("dag", {}).get("tasks", {})
     return any(
         given.get("componentInputParameter") == parameter

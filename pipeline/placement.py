@@ -1,6 +1,6 @@
-"""Where a task runs on a cluster: its image, settings, keys, and how much it may take. Local runs ignore all of it.
+"""Where and how a task runs on a cluster: image, settings, credentials and resources. Local runs ignore all of this.
 
-Amounts, names and images may be parameters of the pipeline, as text; times, retries and volumes are fixed here.
+Resources, names and images may be pipeline parameters, as text; timeouts, retries and volumes are fixed here.
 """
 
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
 
 LOGIN = ("CPS_DOWNLOAD_TOKEN", "CPS_DOWNLOAD_USER", "CPS_DOWNLOAD_PASSWORD", "CPS_DOWNLOAD_HOST")
-"""What the step that downloads the dataset reads besides, where the source needs a login."""
+"""Additional variables of the step that downloads the dataset, if the source requires authentication."""
 
 WEBHOOK_SECRET, WEBHOOK = "cps-webhook", "CPS_WEBHOOK_URL"
-"""Where the end of a run is told. The Secret may be missing."""
+"""The Secret, and its field, with the address that notifications are posted to. The Secret is optional."""
 
 TRAINING_HOURS = 14 * 24
 
 SHARED_MEMORY = "8Gi"
-"""The most that a pod's processes share; what they use of it counts as the pod's memory."""
+"""Size limit of a pod's /dev/shm; what its processes use of it counts towards the pod's memory."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What tasks of one image have in common; every field may be a parameter of the pipeline.
+    """What all tasks of one image have in common. Every field may be a pipeline parameter.
 
-    A task asks for all that it may take, so that it is neither slowed down nor killed for another's sake.
+    Requests equal limits, so that a task is neither throttled nor killed because of other pods.
     """
 
     image: Any
@@ -46,10 +46,10 @@ class Placement:
 
 
 def place(task: "PipelineTask", where: Placement, display_name: str, *, hours: int, retries: int = 0) -> "PipelineTask":
-    """Give a task its image, its ConfigMap and its Secret, its limits, and its name in the UI.
+    """Set a task's image, ConfigMap, Secret, resources, retries, timeout and display name, and return the task.
 
-    KFP's cache stays off: a step looks in the store for its finished work, which KFP cannot see vanish. A retry
-    goes on where the last attempt was, so it is right for what may be preempted; `hours` are one attempt's.
+    KFP's cache stays off: each step looks for its finished work in the store, where KFP would not notice a deletion.
+    Retries suit preemptible steps, because each attempt resumes where the last one stopped. `hours` limits one attempt.
     """
     from kfp import kubernetes
 
@@ -68,7 +68,7 @@ def place(task: "PipelineTask", where: Placement, display_name: str, *, hours: i
 
 
 def give_login(task: "PipelineTask", secret: Any) -> "PipelineTask":
-    """Let the task download what needs a login. Neither the Secret nor any field of it needs to be there."""
+    """Give the task the credentials for downloads. The Secret and all of its fields are optional."""
     from kfp import kubernetes
 
     kubernetes.use_secret_as_env(task, secret, {name: name for name in LOGIN}, optional=True)
@@ -76,7 +76,7 @@ def give_login(task: "PipelineTask", secret: Any) -> "PipelineTask":
 
 
 def give_webhook(task: "PipelineTask") -> "PipelineTask":
-    """Let the task tell people that the run has ended."""
+    """Give the task the webhook address for notifications."""
     from kfp import kubernetes
 
     kubernetes.use_secret_as_env(task, WEBHOOK_SECRET, {WEBHOOK: WEBHOOK}, optional=True)
@@ -84,7 +84,7 @@ def give_webhook(task: "PipelineTask") -> "PipelineTask":
 
 
 def give_training(task: "PipelineTask", *, gpus: Any, accelerator: Any, node_selector: Any) -> "PipelineTask":
-    """What training needs besides: GPUs (text; "0" asks for none), the nodes that have them, and shared memory."""
+    """Give the task what only training needs: GPUs (as text; "0" requests none), a node selector, and shared memory."""
     from kfp import kubernetes
 
     task.set_accelerator_type(accelerator).set_accelerator_limit(gpus)

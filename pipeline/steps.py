@@ -1,11 +1,11 @@
-"""Each step of the pipeline as a KFP component: a signature, a docstring, one call into `components`.
+"""Each step of the pipeline as a KFP component: a signature, a docstring, and one call into `components`.
 
-KFP copies a body's source into the pipeline, so a body sees nothing of this module: it imports what it calls.
-Artifacts are small JSON files that name objects of the store by URI and sha256; big data never travels through KFP.
-`from __future__ import annotations` must stay out: KFP reads the annotations as types.
+KFP copies the source of each function into the pipeline, so a function cannot use anything else in this module and has
+to import what it calls. Artifacts are small JSON files that refer to objects in the store by URI and sha256; large data
+never passes through KFP. Do not add `from __future__ import annotations`: KFP needs the annotations as types.
 """
 
-# KFP's decorators have no types; an artifact that a body does not read is there for the lineage in KFP's UI.
+# KFP's decorators are untyped. Artifacts that a function does not read exist for the lineage in the KFP UI.
 # mypy: disable-error-code="untyped-decorator, no-any-return, valid-type, type-arg"
 # ruff: noqa: ARG001
 
@@ -41,9 +41,9 @@ def prepare_dataset(
     tolerations: list,
     prepared: Output[Dataset],
 ) -> NamedTuple("Outputs", [("digest", str), ("request", str)]):
-    """Validate every parameter, then fetch, check and store the dataset once.
+    """Validate all parameters, then fetch, check and store the dataset.
 
-    Returns its digest, and the run's request as JSON.
+    Returns the dataset's digest, and the validated request as JSON.
     """
     from components.step_guard import step_guard
 
@@ -51,7 +51,7 @@ def prepare_dataset(
         from components.runs.request import PredictionRequest, Resources, RunRequest, parse_overrides
         from components.runs.steps import prepare_dataset
 
-        # Checked now, so that no mistake waits for the step that would need the value.
+        # Check all values now, so that mistakes surface here and not in the step that needs the value.
         Resources(
             processes=processes,
             gpus=gpus,
@@ -91,9 +91,9 @@ def split_labels(
     prepared: Input[Dataset],
     split: Output[Artifact],
 ) -> NamedTuple("Outputs", [("run_key", str), ("pod_gpus", str)]):
-    """Choose whose labels are used, and write down what the run depends on.
+    """Choose the labels that training may use, and record everything the run depends on.
 
-    Returns the run key, and how many GPUs the pod of `train` asks for: none where it makes pods of its own.
+    Returns the run key, and the number of GPUs for the `train` pod: 0 if training runs in separate pods.
     """
     from components.step_guard import step_guard
 
@@ -104,7 +104,7 @@ def split_labels(
         run_key = split_labels_step(dataset_digest, RunRequest.model_validate_json(request), job_id)
         step.describe(split, {"run_key": run_key, "dataset": prepared.metadata.get("uri", dataset_digest)})
         step.result({"run_key": run_key})
-    # As text: of a number KFP makes an empty amount when it writes a pod, and the pod gets no GPU.
+    # As text: KFP turns a number into an empty quantity in the pod spec, and the pod would get no GPU.
     return run_key, str(gpus if nodes == 1 else 0)
 
 
@@ -126,7 +126,7 @@ def train(
     split: Input[Artifact],
     checkpoints: Output[Model],
 ) -> NamedTuple("Outputs", [("run_key", str), ("shards", list)]):
-    """Train both networks, every checkpoint into the store. Returns the shares that `evaluate` fans out over."""
+    """Train both networks and upload every checkpoint. Returns the shards that `evaluate` fans out over."""
     from components.step_guard import step_guard
 
     with step_guard("train") as step:
@@ -149,13 +149,13 @@ def train(
         shards = min(eval_shards, len(index.checkpoints))
         step.describe(checkpoints, index.model_dump(mode="json"))
         step.result({"run_key": run_key, "checkpoints": len(index.checkpoints)})
-    # All that an iteration needs travels in its item, as strings: KFP's local runs replace anything else in a loop.
+    # The item contains all that an iteration needs, as strings: KFP's local runs replace any other input of a loop.
     return run_key, [{"run_key": run_key, "shard": f"{number}/{shards}"} for number in range(shards)]
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(run_key: str, shard: str) -> None:
-    """Score a share of the checkpoints on the validation images; the scores go to the store."""
+    """Score one shard of the checkpoints on the validation images, and upload the scores."""
     from components.step_guard import step_guard
 
     with step_guard("evaluate") as step:
@@ -175,7 +175,7 @@ def select(
     report: Output[HTML],
     summary: Output[Markdown],
 ) -> None:
-    """Pick the best checkpoint and network by mIoU, extract its weights, and write the report."""
+    """Select the best checkpoint and network by mIoU, extract its weights, and write the report."""
     from components.step_guard import step_guard
 
     with step_guard("select") as step:
@@ -194,7 +194,7 @@ def select(
 def predict(
     run_key: str, images: str, limit: int, best: Input[Model], predictions: Output[Artifact], gallery: Output[HTML]
 ) -> None:
-    """Segment images with the best weights: masks, overlays, and a gallery to look through."""
+    """Segment images with the best weights, and write masks, overlays and a gallery."""
     from components.step_guard import step_guard
 
     with step_guard("predict") as step:
@@ -207,7 +207,7 @@ def predict(
 
 @dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
 def finish(status: dsl.PipelineTaskFinalStatus, job_id: str) -> None:
-    """Close the MLflow run with its true status and tell the webhook, however the pipeline ended."""
+    """Close the MLflow run with its final status and post a notification, however the pipeline ended."""
     from components.step_guard import step_guard
 
     with step_guard("finish", even_when_stopping=True) as step:

@@ -1,8 +1,8 @@
-"""A KFP server, found and authenticated as kfp.Client does it, with errors that are one line.
+"""A client for a KFP server that finds it and authenticates like kfp.Client, and reports errors in one line.
 
-The server is the one that KF_PIPELINES_ENDPOINT names, else the one in this cluster or behind this kubeconfig. Who one
-is comes from KFP_EXISTING_TOKEN, from a service account's token (KF_PIPELINES_SA_TOKEN_PATH), from Google's IAP
-(KF_PIPELINES_IAP_OAUTH2_CLIENT_ID and its companions), or from KFP's own context file: all names are KFP's.
+The address comes from KF_PIPELINES_ENDPOINT, otherwise from the current cluster or the kubeconfig. Credentials come
+from KFP_EXISTING_TOKEN, a service account token (KF_PIPELINES_SA_TOKEN_PATH), Google's IAP
+(KF_PIPELINES_IAP_OAUTH2_CLIENT_ID and related variables), or KFP's own context file. KFP defines all these names.
 """
 
 import contextlib
@@ -27,29 +27,29 @@ CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
 
 
 class Unreachable(UserError):
-    """Nothing answers at the address, or a gateway before the server says so. It may be back soon."""
+    """The server, or the server behind a gateway, does not respond. This may be temporary."""
 
 
 class Conflict(UserError):
-    """The server has something of that name already."""
+    """The server already has an object of that name."""
 
 
 class Missing(UserError):
-    """The server has no such thing."""
+    """The server does not have the requested object."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the server is; empty fields are for kfp.Client to find."""
+    """How to reach the server; kfp.Client determines empty fields."""
 
     endpoint: str = ""
     namespace: str = ""
-    """Of a server for several users."""
+    """The user's namespace, on a multi-user server."""
     ca_cert: str = ""
 
 
 class Server:
-    """`client` is kfp.Client; calls go through `call`, which makes its errors ours."""
+    """A KFP server. `client` is a kfp.Client; call it through `call`, which translates its errors."""
 
     def __init__(self, connection: Connection) -> None:
         self.namespace = connection.namespace or None
@@ -60,16 +60,16 @@ class Server:
             self.namespace = self.client.get_user_namespace() or None
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """What the function returns. Raises UserError or WorkFailed, each as one line."""
+        """Call the function and return its result. Raises UserError or WorkFailed with a one-line message."""
         with _one_line_errors(getattr(self, "address", self._given) or "the KFP server"), _quiet():
             return function(*arguments, **named)
 
     def create_pipeline(self, wanted: Any) -> Any:
-        """Create a pipeline without a version. kfp's own method uploads a file with it. Raises Conflict."""
+        """Create a pipeline without a version; kfp's own method also uploads a file. Raises Conflict."""
         return self.call(self.client._pipelines_api.pipeline_service_create_pipeline, wanted)  # noqa: SLF001
 
     def url(self, part: str) -> str:
-        """Where a person sees something; empty where only the API's address behind a Kubernetes API is known."""
+        """Return the UI's URL of `part`; empty if only an API address behind the Kubernetes API is known."""
         place = os.environ.get(UI_ENDPOINT) or self._given
         if not place:
             return ""
@@ -86,24 +86,24 @@ def _connect(connection: Connection) -> "Client":
             config = super()._load_config(host, *others)
             if not host and config.host == kfp_server_api.Configuration().host:
                 raise UserError(
-                    f"no KFP server is named: set {ENDPOINT} or give --endpoint, such as "
+                    f"no KFP server given: set {ENDPOINT} or pass --endpoint, for example "
                     "http://localhost:8080 for a port-forward of ml-pipeline-ui"
                 )
             return config
 
         def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:  # noqa: ARG002
-            """Once: KFP's own asks a server that refuses us for 25 seconds."""
+            """Check once; KFP's own method retries for 25 seconds when the server rejects the request."""
             _limit_waiting(self._healthz_api.api_client)
             answer, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info()
             if "json" not in headers.get("Content-Type", ""):
                 raise UserError(
-                    f"{self._existing_config.host} answers, but not as a KFP server: is it a login page? "
-                    f"Give a token in {TOKEN}, or the address of the API itself"
+                    f"{self._existing_config.host} responds, but not as a KFP server: is it a login page? "
+                    f"Set {TOKEN} to a token, or use the address of the API itself"
                 )
             return answer
 
     mounted = ServiceAccountTokenVolumeCredentials() if os.environ.get(TOKEN_PATH) else None
-    # Not the namespace: KFP would look for its own service there. Every call that needs it is given it.
+    # Without the namespace, in which KFP would look for its own service. Calls that need it receive it as an argument.
     client = OneTry(
         host=connection.endpoint or None,
         existing_token=os.environ.get(TOKEN) or None,
@@ -117,7 +117,7 @@ def _connect(connection: Connection) -> "Client":
 
 
 def _limit_waiting(api_client: Any) -> None:
-    """KFP's client waits for an answer for ever."""
+    """Set timeouts for requests; by default, KFP's client waits forever."""
     rest = api_client.rest_client
     request = type(rest).request
 
@@ -130,7 +130,7 @@ def _limit_waiting(api_client: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """KFP's client prints links to standard output, where scripts read ours, and warns of what is no concern here."""
+    """Silence KFP's client: it emits irrelevant warnings, and prints links to standard output, where results belong."""
     with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         warnings.simplefilter("ignore")
         yield
@@ -149,9 +149,9 @@ def _one_line_errors(address: str) -> Iterator[None]:
         if isinstance(error, ApiException) and error.status:
             raise _refused(address, error.status, _said(error.body), str(error.reason)) from None
         if isinstance(error, (ApiException, HTTPError, OSError)):
-            # Everything but the outermost reason is what the connection pool did about it.
+            # `reason` is the underlying error, without the connection pool's retries.
             reason = getattr(error, "reason", None) or error
-            raise Unreachable(f"the KFP server {address} does not answer: {one_line(_innermost(reason))}") from None
+            raise Unreachable(f"the KFP server {address} does not respond: {one_line(_innermost(reason))}") from None
         raise
 
 
@@ -166,23 +166,23 @@ def _refused(address: str, status: int, said: str, reason: str) -> Exception:
     text = said or reason
     if status == 401:
         return UserError(
-            f"the KFP server {address} does not know you (401): give a token in {TOKEN}, or what your installation uses"
+            f"the KFP server {address}: authentication failed (401): set {TOKEN}, or your installation's credentials"
         )
     if status == 403:
-        return UserError(f"the KFP server {address} does not let you do this (403): {text}")
+        return UserError(f"the KFP server {address}: permission denied (403): {text}")
     if status == 404:
-        return Missing(f"the KFP server {address} has no such thing (404): {text}")
+        return Missing(f"the KFP server {address}: not found (404): {text}")
     if status == 409:
         return Conflict(f"the KFP server {address}: {text}")
     if status in (502, 503, 504):
-        return Unreachable(f"the KFP server {address} does not answer ({status}): {text}")
+        return Unreachable(f"the KFP server {address} does not respond ({status}): {text}")
     if status < 500:
-        return UserError(f"the KFP server {address} refuses this ({status}): {text}")
+        return UserError(f"the KFP server {address} rejected the request ({status}): {text}")
     return WorkFailed(f"the KFP server {address} failed ({status}): {text}")
 
 
 def _said(body: str | bytes | None) -> str:
-    """The server's own words: those meant for people, where it has both."""
+    """Return the server's error message, preferring the one meant for users."""
     text = body.decode(errors="replace") if isinstance(body, bytes) else body or ""
     try:
         said = json.loads(text)

@@ -1,4 +1,4 @@
-"""A run on a KFP server as a person watches it: a live table on a terminal, a line for each change elsewhere."""
+"""Display runs on a KFP server: a live table on a terminal, elsewhere one line for each change."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ WORDS = {
     "CANCELING": "stopping",
     "CANCELED": "terminated",
     "SUCCEEDED": "done",
-    "SKIPPED": "left out",
+    "SKIPPED": "skipped",
     "FAILED": "failed",
 }
 _COLORS = {"SUCCEEDED": "green", "FAILED": "red", "CANCELED": "red", "RUNNING": "cyan", "CANCELING": "yellow"}
@@ -24,7 +24,7 @@ _COLORS = {"SUCCEEDED": "green", "FAILED": "red", "CANCELED": "red", "RUNNING": 
 
 @contextmanager
 def watching(stream: TextIO | None = None) -> Iterator[Callable[[RunStatus], None]]:
-    """A function that takes each status of a run as it comes, and draws it on standard error."""
+    """Yield a function that displays each new status of a run on standard error."""
     stream = stream or sys.stderr
     if not stream.isatty():
         yield _Lines(stream)
@@ -74,7 +74,7 @@ def _table(status: RunStatus) -> Any:
 
 
 def run_lines(runs: Sequence[RunStatus]) -> list[str]:
-    """A table of runs as plain lines."""
+    """Return a table of runs as plain lines."""
     width = max(len(run.name) for run in runs)
     lines = [f"{'id':<38}{'state':<12}{'created':<27}{'name':<{width}}"]
     for run in runs:
@@ -84,5 +84,5 @@ def run_lines(runs: Sequence[RunStatus]) -> list[str]:
 
 
 def step_lines(run: RunStatus) -> list[str]:
-    """The steps of a run as plain lines."""
+    """Return the steps of a run as plain lines."""
     return [f"{step.name:<17}{_words(step)}".rstrip() for step in run.steps]

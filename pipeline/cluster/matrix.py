@@ -1,4 +1,4 @@
-"""A matrix as runs on a KFP server: found there or submitted, followed, and their figures gathered."""
+"""Run a matrix on a KFP server: find or submit its runs, follow them, and collect their scores."""
 
 from collections import deque
 from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from components.storage.client import Store
 
 NEWEST = 500
-"""Among so many runs of the server is looked for those of an earlier call."""
+"""How many of the server's newest runs are searched for those of an earlier call."""
 _NOT_TO_BE_FOLLOWED = ("FAILED", "CANCELED", "CANCELING", "SKIPPED")
 
 
@@ -34,11 +34,11 @@ def run_matrix_on_cluster(
     parallel: int,
     on_cell: Callable[[int, Cell, str], None],
 ) -> MatrixOutcome:
-    """Have the server run all `cells`, and read from `store`, where their steps write, what they came to.
+    """Run all `cells` on the server, and read their results from `store`, where their steps write them.
 
-    At most `parallel` runs go on at once, in the order of the cells; 0 submits all of them now. A cell's run of before
-    is followed where it goes on, and taken where its result is in the store. One that fails is noted, and the others
-    go on. `on_cell` hears each cell's number, the cell and what becomes of it.
+    At most `parallel` runs are active at once, in the order of the cells; 0 submits all of them at once. An earlier run
+    of a cell is followed if it is still active, and reused if its result is in the store. If a run fails, the others
+    continue. `on_cell` receives each cell's number, the cell, and a message about its progress.
     """
     runs, waiting = dict[str, tuple[int, Cell]](), deque[tuple[int, Cell]]()
     before = list_runs(server, limit=NEWEST)
@@ -88,7 +88,7 @@ def _gathered(
         if not run_key:
             outcome.failed[cell] = (
                 f"run {status.name} ({status.run_id}) is done, but bucket {store.settings.bucket!r} at "
-                f"{store.settings.endpoint} has no result of it: is that the store of the ConfigMap?"
+                f"{store.settings.endpoint} does not contain its result: is it the object store in the ConfigMap?"
             )
             continue
         outcome.dataset = outcome.dataset or _dataset(store, run_key)
@@ -104,7 +104,7 @@ def _of_cell(cell: Cell, parameters: PipelineParameters) -> PipelineParameters:
 
 
 def _run_of_before(runs: list[RunStatus], wanted: PipelineParameters, store: "Store") -> str:
-    """Return the id of a run with these very parameters that still runs, or whose result exists; else ""."""
+    """Return the id of a run with exactly these parameters that is active or has a result; empty if none does."""
     for run in runs:
         if run.state in _NOT_TO_BE_FOLLOWED or run.parameters != wanted.as_dag():
             continue
@@ -114,7 +114,7 @@ def _run_of_before(runs: list[RunStatus], wanted: PipelineParameters, store: "St
 
 
 def _run_key(store: "Store", run_id: str) -> str:
-    """What the run worked on, by what its second step wrote; empty where that has no result here."""
+    """Return the run key that the run's second step recorded; empty if its result is not in the store."""
     job = find_job(store, run_id)
     return job.run_key if job and store.stat(keys.run(job.run_key, "result.json")) else ""
 
@@ -126,7 +126,7 @@ def _dataset(store: "Store", run_key: str) -> MatrixDataset:
 
 
 def _doing(status: RunStatus) -> str:
-    """The steps that a run is at, or what has become of it; empty between two steps."""
+    """Return the steps that are running, or the state of the run; empty between two steps."""
     if status.state != "RUNNING":
         return WORDS.get(status.state, status.state.lower())
     at = [step.name for step in status.steps if step.state == "RUNNING"]

@@ -1,4 +1,4 @@
-"""Runs that a KFP server starts by itself: when, and those that there are."""
+"""Recurring runs on a KFP server: parse their times, list, find, pause and delete them."""
 
 import re
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ _FIELD = re.compile(r"[0-9A-Za-z*/,?#-]+")
 
 
 def cron_with_seconds(text: str) -> str:
-    """A cron expression as the server reads it, with six fields of which the first is seconds. Raises UserError."""
+    """Return a cron expression with the six fields that the server expects, seconds first. Raises UserError."""
     fields = text.split()
     if len(fields) not in (5, 6) or not all(_FIELD.fullmatch(field) for field in fields):
         raise UserError(
-            f'--cron {text!r} must have five fields (minute, hour, day, month, weekday), such as "0 3 * * *" for three '
-            "each night, or six with seconds first; times are UTC"
+            f'--cron {text!r} must have five fields (minute, hour, day, month, weekday), such as "0 3 * * *" for 03:00 '
+            "every day, or six with seconds first; times are UTC"
         )
     return " ".join(fields if len(fields) == 6 else ["0", *fields])
 
 
 def interval_seconds(text: str) -> int:
-    """Return "12h" and the like in seconds. Raises UserError."""
+    """Parse a duration such as "12h" and return it in seconds. Raises UserError."""
     duration = parse_duration(text)
     if duration is None or duration < timedelta(minutes=1):
-        raise UserError(f"--every {text!r} must be a time such as 30m, 12h, 1d or 1w")
+        raise UserError(f"--every {text!r} must be a duration such as 30m, 12h, 1d or 1w, and at least 1m")
     return int(duration.total_seconds())
 
 
@@ -48,7 +48,7 @@ class Schedule:
 
 
 def list_schedules(server: Server) -> list[Schedule]:
-    """All of this pipeline, the newest first."""
+    """Return all schedules of this pipeline, newest first."""
     pipeline_id, found, token = find_pipeline(server), list[Schedule](), ""
     while pipeline_id:
         page = server.call(
@@ -66,14 +66,14 @@ def list_schedules(server: Server) -> list[Schedule]:
 
 
 def find_schedule(server: Server, given: str) -> Schedule:
-    """The one of this name or id, or of an unambiguous beginning of an id. Raises UserError."""
+    """Return the schedule with this name, id or unique id prefix. Raises UserError."""
     found = list_schedules(server)
     exact = [one for one in found if given in (one.schedule_id, one.name)]
     matching = exact or [one for one in found if one.schedule_id.startswith(given)]
     if len(matching) == 1:
         return matching[0]
     known = ", ".join(f"{one.name!r} ({one.schedule_id[:8]})" for one in matching or found[:5]) or "none"
-    what = "may be any of" if matching else "is no schedule of this pipeline; there are"
+    what = "matches several schedules" if matching else "is not a schedule of this pipeline; existing schedules"
     raise UserError(f"{given!r} {what}: {known}")
 
 
@@ -83,7 +83,7 @@ def set_enabled(server: Server, schedule_id: str, *, enabled: bool) -> None:
 
 
 def delete_schedule(server: Server, schedule_id: str) -> None:
-    """The runs that it started stay."""
+    """Delete a schedule, but keep the runs that it started."""
     server.call(server.client.delete_recurring_run, schedule_id)
 
 

@@ -1,4 +1,4 @@
-"""How runs on a KFP server fare: each step's state, made of the many nodes that the server lists."""
+"""The status of runs on a KFP server: each step's state, derived from the many nodes that the server lists."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,7 @@ from pipeline.cluster.client import Server, Unreachable
 from pipeline.cluster.submission import find_pipeline
 
 STEPS = ("prepare-dataset", "split-labels", "train", "evaluate", "select", "predict", "finish")
-"""As the tasks are called, in their order."""
+"""The names of the tasks, in their order."""
 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _WORST_FIRST = ("FAILED", "CANCELED", "RUNNING", "PENDING", "PAUSED", "CANCELING", "SUCCEEDED", "SKIPPED")
@@ -20,12 +20,12 @@ PAGE = 100
 UUID_LENGTH = 36
 POLL_SECONDS = 3.0
 AWAY_SECONDS = 600.0
-"""How long a server may be away while a run is watched."""
+"""How long the server may be unreachable while a run is watched."""
 
 
 @dataclass(frozen=True)
 class StepStatus:
-    """One step; of several tasks (`evaluate` fans out) `done` of `total` have ended well."""
+    """The status of one step. `done` of its `total` tasks have succeeded; only `evaluate` has more than one."""
 
     name: str
     state: str
@@ -36,7 +36,7 @@ class StepStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run as it stands; times are ISO 8601 in UTC, empty where there is none yet."""
+    """The status of a run. Times are ISO 8601 in UTC, or empty if not known yet."""
 
     run_id: str
     name: str
@@ -59,12 +59,12 @@ class RunStatus:
 
 
 def run_status(server: Server, run_id: str) -> RunStatus:
-    """Raises UserError where the server has no such run."""
+    """Return the status of a run. Raises UserError if the server does not have it."""
     return _status(server.call(server.client.get_run, run_id))
 
 
 def list_runs(server: Server, limit: int = 50) -> list[RunStatus]:
-    """The newest runs of this pipeline first, at most `limit`."""
+    """Return at most `limit` runs of this pipeline, newest first."""
     pipeline_id, found, token = find_pipeline(server), list[RunStatus](), ""
     while pipeline_id and len(found) < limit:
         page = server.call(
@@ -82,7 +82,7 @@ def list_runs(server: Server, limit: int = 50) -> list[RunStatus]:
 
 
 def find_run(server: Server, given: str) -> RunStatus:
-    """The run of this id, of an unambiguous beginning of one, or the newest of this name. Raises UserError."""
+    """Return the run with this id or unique id prefix, or the newest with this name. Raises UserError."""
     if len(given) == UUID_LENGTH:
         return run_status(server, given)
     found = list_runs(server, limit=2 * PAGE)
@@ -91,13 +91,13 @@ def find_run(server: Server, given: str) -> RunStatus:
     if len(matching) == 1 or (named and not matching):
         return run_status(server, (matching or named)[0].run_id)
     if matching:
-        raise UserError(f"{given!r} may be any of {', '.join(run.run_id for run in matching[:5])}: write more of it")
+        raise UserError(f"{given!r} matches {', '.join(run.run_id for run in matching[:5])}: use a longer prefix")
     known = ", ".join(run.name for run in found[:3]) or "none"
-    raise UserError(f"no run {given!r} among the newest on {server.address}; there are: {known}")
+    raise UserError(f"no run {given!r} among the newest on {server.address}; the newest are: {known}")
 
 
 def terminate(server: Server, run_id: str) -> None:
-    """Ask the server to stop a run; its steps save their work, and the exit handler runs."""
+    """Ask the server to stop a run. Its steps save their work, and the exit handler runs."""
     server.call(server.client.terminate_run, run_id)
 
 
@@ -108,9 +108,9 @@ def follow(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> RunStatus:
-    """Hand each state of a run to `on_status`, until it has ended; returns the last.
+    """Pass each status of a run to `on_status` until the run ends, and return the last one.
 
-    Raises WorkFailed when the server is away for longer than AWAY_SECONDS; the run goes on all the same.
+    Raises WorkFailed if the server is unreachable for longer than AWAY_SECONDS; the run itself continues.
     """
     [last] = follow_all(server, [run_id], on_status, sleep=sleep)
     return last
@@ -124,9 +124,9 @@ def follow_all(
     more: Callable[[int], Sequence[str]] = lambda _going_on: (),
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[RunStatus]:
-    """As `follow`, until all runs have ended.
+    """Follow several runs, like `follow`, until all have ended.
 
-    `more` is told in every round how many runs go on, and gives the ids of further ones.
+    In every round, `more` receives the number of active runs and returns the ids of further runs to follow.
     """
     followed, last = list(run_ids), dict[str, RunStatus]()
     away_since, canceling = 0.0, set[str]()
@@ -145,10 +145,10 @@ def follow_all(
             except Unreachable as error:
                 away_since = away_since or time.monotonic()
                 if time.monotonic() - away_since > AWAY_SECONDS:
-                    raise WorkFailed(f"{error}; run {run_id} may go on: `cps runs watch {run_id}`") from None
+                    raise WorkFailed(f"{error}; run {run_id} may still be active: `cps runs watch {run_id}`") from None
                 break
             away_since = 0.0
-            # A server calls what was terminated failed in the end.
+            # The server finally reports terminated runs as failed.
             if status.state == "CANCELING":
                 canceling.add(run_id)
             if run_id in canceling and status.state == "FAILED":
@@ -158,7 +158,7 @@ def follow_all(
 
 
 def failure(status: RunStatus, url: str) -> str:
-    """One line for a run that did not succeed."""
+    """Return a one-line message about a run that did not succeed."""
     failed = [step.name for step in status.steps if step.state == "FAILED"]
     if status.state == "CANCELED":
         what = "was terminated"
@@ -167,7 +167,7 @@ def failure(status: RunStatus, url: str) -> str:
     else:
         what = f"ended as {status.state}"
     reason = f": {status.error}" if status.error else ""
-    return f"run {status.name} {what}{reason}" + (f"; its log: {url}" if url else f" ({status.run_id})")
+    return f"run {status.name} {what}{reason}" + (f"; see its log at {url}" if url else f" ({status.run_id})")
 
 
 def _is_of(run: Any, pipeline_id: str) -> bool:
@@ -181,7 +181,7 @@ def _status(run: Any) -> RunStatus:
     return RunStatus(
         run_id=str(run.run_id),
         name=str(run.display_name or ""),
-        # What has not been looked at by the controller has no state yet.
+        # A run has no state until the controller has processed it.
         state=_state(run.state),
         experiment_id=str(run.experiment_id or ""),
         created=_time(run.created_at),
@@ -193,7 +193,7 @@ def _status(run: Any) -> RunStatus:
 
 
 def _steps(tasks: Iterable[Any]) -> list[StepStatus]:
-    """The server lists drivers, executors and DAGs too; a step is the nodes that have its name."""
+    """Return the status of each step. The server also lists drivers and DAGs; a step is all nodes with its name."""
     by_name: dict[str, list[Any]] = {name: [] for name in STEPS}
     for task in tasks:
         if task.display_name in by_name:
@@ -208,7 +208,7 @@ def _steps(tasks: Iterable[Any]) -> list[StepStatus]:
 
 
 def _seconds(nodes: list[Any]) -> float:
-    """From the first start to the last end, or to now."""
+    """Return the seconds from the first start to the last end, or to now if a node is still running."""
     starts = [node.start_time for node in nodes if _is_time(node.start_time)]
     if not starts:
         return 0.0
@@ -223,7 +223,7 @@ def _state(state: Any) -> str:
 
 
 def _is_time(value: datetime | None) -> bool:
-    """The server writes the year 1970, and its predecessors the year 1, for what has not happened."""
+    """Return whether a time is set. The server uses the year 1970 for unset times, older versions the year 1."""
     return value is not None and value.year > 1970
 
 

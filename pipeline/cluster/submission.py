@@ -1,4 +1,4 @@
-"""Make runs and schedules on a KFP server: the pipeline's version found by content, or uploaded."""
+"""Create runs and schedules on a KFP server. The pipeline version is found by its content, or uploaded."""
 
 import json
 import tempfile
@@ -17,7 +17,7 @@ DESCRIPTION = "Semi-supervised semantic segmentation by Cross Pseudo Supervision
 
 @dataclass(frozen=True)
 class Version:
-    """The pipeline on a server, as one compiled file; `uploaded` just now, or found."""
+    """A version of the pipeline on a server; `uploaded` says whether this call uploaded it."""
 
     pipeline_id: str
     version_id: str
@@ -27,17 +27,17 @@ class Version:
 
 @dataclass(frozen=True)
 class Placing:
-    """What a run is called on the server, and where it belongs."""
+    """The name, experiment and service account of a run on the server."""
 
     name: str
     experiment: str
     service_account: str = ""
-    """Of the pods; empty is the server's own choice."""
+    """Service account of the pods; empty uses the server's default."""
 
 
 @dataclass(frozen=True)
 class Trigger:
-    """When a schedule starts a run: one of the two."""
+    """When a schedule starts runs: exactly one of the fields is set."""
 
     cron: str = ""
     """Six fields, seconds first."""
@@ -49,7 +49,7 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Scheduled:
-    """A schedule that the server has taken."""
+    """A schedule that the server has accepted."""
 
     schedule_id: str
     name: str
@@ -61,7 +61,7 @@ class Scheduled:
 
 @dataclass(frozen=True)
 class Submitted:
-    """A run that the server has taken."""
+    """A run that the server has accepted."""
 
     run_id: str
     name: str
@@ -82,7 +82,7 @@ class Submitted:
 
 
 def find_or_upload(server: Server, secret_fields: tuple[str, str] = KEYS) -> Version:
-    """The version of the pipeline that is this very YAML; uploaded where the server does not have it."""
+    """Return the pipeline version with exactly this YAML, uploading it if the server does not have it."""
     with tempfile.TemporaryDirectory(prefix="cps-pipeline-") as folder:
         compiled = compile_pipeline(Path(folder) / "cps.yaml", secret_fields)
         name = version_name(compiled)
@@ -97,7 +97,7 @@ def find_or_upload(server: Server, secret_fields: tuple[str, str] = KEYS) -> Ver
                 pipeline_id=pipeline_id,
             )
         except Conflict:
-            # Somebody else uploaded the same just now.
+            # Somebody else uploaded the same version in the meantime.
             if found := _version_id(server, pipeline_id, name):
                 return Version(pipeline_id, found, name, uploaded=False)
             raise
@@ -105,7 +105,7 @@ def find_or_upload(server: Server, secret_fields: tuple[str, str] = KEYS) -> Ver
 
 
 def submit(server: Server, version: Version, parameters: PipelineParameters, place: Placing) -> Submitted:
-    """Start a run. Nothing but `parameters` is sent: no variable of this process, and no key."""
+    """Start a run. Only `parameters` are sent, never environment variables or credentials of this process."""
     made = server.call(
         server.client.run_pipeline,
         _experiment_id(server, place.experiment),
@@ -122,7 +122,7 @@ def submit(server: Server, version: Version, parameters: PipelineParameters, pla
 def schedule(
     server: Server, version: Version, parameters: PipelineParameters, place: Placing, when: Trigger
 ) -> Scheduled:
-    """Have the server start a run again and again: one at a time, and missed ones are not made up for."""
+    """Create a schedule that starts runs repeatedly. Runs never overlap, and missed runs are not made up for."""
     made = server.call(
         server.client.create_recurring_run,
         _experiment_id(server, place.experiment),
@@ -151,8 +151,8 @@ def _pipeline_id(server: Server) -> str:
         return found
     from kfp_server_api import V2beta1Pipeline
 
-    # Without a file: its first version would be called like the pipeline, and could not be found by content. By the
-    # display name alone, since a server refuses a field that it does not know, and older ones know no `name`.
+    # Without a file, because its first version would have the pipeline's name and could not be found by content. With
+    # the display name only, because servers reject unknown fields, and older servers do not know `name`.
     wanted = V2beta1Pipeline(display_name=PIPELINE, description=DESCRIPTION, namespace=server.namespace)
     try:
         made = server.create_pipeline(wanted)
@@ -160,14 +160,14 @@ def _pipeline_id(server: Server) -> str:
         if found := find_pipeline(server):
             return found
         raise WorkFailed(
-            f"a pipeline {PIPELINE!r} is on the KFP server {server.address}, where you cannot see it: ask who owns it, "
-            "or give another --namespace"
+            f"the KFP server {server.address} has a pipeline {PIPELINE!r} that you cannot see: ask its owner "
+            "for access, or use a different --namespace"
         ) from None
     return str(made.pipeline_id)
 
 
 def find_pipeline(server: Server) -> str:
-    """Its id, or empty."""
+    """Return the id of this pipeline on the server, or an empty string."""
     listed = server.call(
         server.client.list_pipelines, page_size=2, filter=equals("display_name", PIPELINE), namespace=server.namespace
     )
@@ -183,7 +183,7 @@ def _version_id(server: Server, pipeline_id: str, name: str) -> str:
 
 
 def _experiment_id(server: Server, name: str) -> str:
-    """Of the experiment, which is made where there is none."""
+    """Return the id of the experiment, creating it if it does not exist."""
     try:
         made = server.call(server.client.create_experiment, name, namespace=server.namespace)
     except Conflict:
@@ -192,5 +192,5 @@ def _experiment_id(server: Server, name: str) -> str:
 
 
 def equals(key: str, value: str) -> str:
-    """A filter of a list on the server."""
+    """Return a filter for the server's list calls."""
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "stringValue": value}]})

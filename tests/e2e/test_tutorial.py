@@ -19,7 +19,7 @@ PROGRAMS = dict(re.findall(r"^```python (\S+)\n(.*?)^```$", TEXT, re.M | re.S))
 
 def test_the_program_is_as_short_as_it_says_and_needs_what_it_says() -> None:
     program = PROGRAMS["segment.py"]
-    assert f"a program of {sum(map(bool, program.split(chr(10))))} lines" in TEXT
+    assert f"a {sum(map(bool, program.split(chr(10))))}-line program" in TEXT
     nodes = [node for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {getattr(node, "module", None) or node.names[0].name for node in nodes}
     assert names == {"json", "sys", "numpy", "onnxruntime", "PIL"}

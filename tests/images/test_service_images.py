@@ -78,7 +78,7 @@ def test_mlflow_in_a_file_and_its_backup(store_server: StoreSettings, tmp_path: 
         assert again.execute("SELECT name FROM experiments WHERE name = 'kept'").fetchall() == [("kept",)]
     once_more = _backup_container(restore, store_server, {"/data": data})
     assert once_more.returncode == 2
-    assert "again.db is there" in once_more.stderr
+    assert "again.db already exists" in once_more.stderr
 
 
 def test_mlflow_in_postgresql_and_its_backup(

@@ -112,7 +112,7 @@ class TestSubmit:
         assert code == 1
         assert json.loads(out)["state"] == "FAILED"
         assert err.splitlines()[-1].startswith(
-            "cps: error: run scenes 1/8 demo seed 0 failed in step 'evaluate'; its log"
+            "cps: error: run scenes 1/8 demo seed 0 failed in step 'evaluate'; see its log"
         )
 
     @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ class TestSubmit:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://127.0.0.1:9")
         code, out, err = cps(capsys, "submit")
         assert (code, out) == (2, "")
-        assert err.startswith("cps: error: the KFP server http://127.0.0.1:9 does not answer")
+        assert err.startswith("cps: error: the KFP server http://127.0.0.1:9 does not respond")
         assert len(err.splitlines()) == 1
 
     def test_a_namespace_goes_with_everything(self, capsys: Captured, kfp_server: KfpServer) -> None:
@@ -226,7 +226,7 @@ class TestSchedule:
             ([], "give one of --cron and --every"),
             (["--cron", "0 3 * * *", "--every", "1d"], "give one of --cron and --every"),
             (["--cron", "nightly"], "must have five fields"),
-            (["--every", "0h"], "must be a time such as"),
+            (["--every", "0h"], "must be a duration such as"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )

@@ -90,7 +90,7 @@ class TestSubmission:
         submission.find_or_upload(server)
         (pipeline,) = kfp_server.records.pipelines.values()
         pipeline["display_name"] = "hidden"
-        with pytest.raises(WorkFailed, match="where you cannot see it"):
+        with pytest.raises(WorkFailed, match="that you cannot see"):
             submission.find_or_upload(server)
 
     def test_a_parameter_that_the_pipeline_does_not_have_is_refused_by_the_server(self, server: Server) -> None:
@@ -131,7 +131,7 @@ class TestFollowing:
         assert last.state == "FAILED"
         states = {step.name: step.state for step in last.steps}
         assert (states["train"], states["evaluate"], states["finish"]) == ("FAILED", "", "SUCCEEDED")
-        assert status.failure(last, "http://ui/x") == "run a run failed in step 'train'; its log: http://ui/x"
+        assert status.failure(last, "http://ui/x") == "run a run failed in step 'train'; see its log at http://ui/x"
 
     def test_a_terminated_run_is_not_called_failed(self, server: Server) -> None:
         made = submit(server)
@@ -163,7 +163,7 @@ class TestFollowing:
         made = submit(server)
         kfp_server.down = 1_000_000
         monkeypatch.setattr(status, "AWAY_SECONDS", 0.0)
-        with pytest.raises(WorkFailed, match=f"may go on: `cps runs watch {made.run_id}`"):
+        with pytest.raises(WorkFailed, match=f"may still be active: `cps runs watch {made.run_id}`"):
             status.follow(server, made.run_id, lambda _run: None, sleep=lambda _seconds: None)
 
 
@@ -205,14 +205,14 @@ class TestConnection:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"http://127.0.0.1:{probe.getsockname()[1]}"
-            with pytest.raises(Unreachable, match=f"{address} does not answer: .*refused") as caught:
+            with pytest.raises(Unreachable, match=f"{address} does not respond: .*refused") as caught:
                 Server(Connection(address))
         assert "\n" not in str(caught.value)
         assert "Max retries" not in str(caught.value)
 
     def test_who_is_not_known_is_told_so_at_once(self, kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch) -> None:
         kfp_server.token = "the-right-one"
-        with pytest.raises(UserError, match=r"does not know you .401.: give a token in KFP_EXISTING_TOKEN"):
+        with pytest.raises(UserError, match=r"authentication failed .401.: set KFP_EXISTING_TOKEN"):
             Server(Connection(kfp_server.address))
         assert len(kfp_server.requests) == 1
         monkeypatch.setenv("KFP_EXISTING_TOKEN", "the-right-one")
@@ -228,7 +228,7 @@ class TestConnection:
 
     def test_who_may_only_read_is_told_why(self, server: Server, kfp_server: KfpServer) -> None:
         kfp_server.read_only = True
-        with pytest.raises(UserError, match=r"does not let you do this .403.: User 'reader' is not authorized"):
+        with pytest.raises(UserError, match=r"permission denied .403.: User 'reader' is not authorized"):
             submission.find_or_upload(server)
 
     def test_a_login_page_is_no_server(self, kfp_server: KfpServer) -> None:
@@ -238,7 +238,7 @@ class TestConnection:
 
     def test_a_gateway_without_its_server_is_unreachable(self, kfp_server: KfpServer) -> None:
         kfp_server.down = 1
-        with pytest.raises(Unreachable, match=r"does not answer .503.: upstream connect error"):
+        with pytest.raises(Unreachable, match=r"does not respond .503.: upstream connect error"):
             Server(Connection(kfp_server.address))
 
     def test_the_endpoint_is_the_one_that_kfp_reads(
@@ -254,7 +254,7 @@ class TestConnection:
         self, kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
     ) -> None:
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-        with pytest.raises(UserError, match="set KF_PIPELINES_ENDPOINT or give --endpoint"):
+        with pytest.raises(UserError, match="set KF_PIPELINES_ENDPOINT or pass --endpoint"):
             Server(Connection())
         assert kfp_server.requests == []
 

@@ -176,7 +176,7 @@ def test_a_run_that_fails_is_named_and_tried_again_by_the_same_command(capsys: C
     code, out, err = cps(capsys, *both, "--json")
     assert code == 1
     assert len(json.loads(out)["runs"]) == 1, "what is there is shown"
-    failed = "cps: error: ratio 1/4 seed 2 cps: run scenes 1/4 demo seed 2 cps failed in step 'select'; its log: http"
+    failed = "cps: error: ratio 1/4 seed 2 cps: run scenes 1/4 demo seed 2 cps failed in step 'select'; see its log"
     assert any(line.startswith(failed) for line in err.splitlines())
     assert err.splitlines()[-1] == "cps: run the same command again to resume"
     kfp_server.records.failing = ""
@@ -193,7 +193,7 @@ def test_a_store_that_is_not_the_clusters_is_said(
     code, out, err = cps(capsys, *ONE)
     assert (code, out) == (1, "")
     bucket = pipelines.store.settings.bucket
-    assert f"is done, but bucket '{bucket}' at {pipelines.store.settings.endpoint} has no result of it" in err
+    assert f"is done, but bucket '{bucket}' at {pipelines.store.settings.endpoint} does not contain its result" in err
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""Stores copies of database files in the object store, and keeps the newest ones.
+"""Back up database files to the object store and keep the newest copies.
 
     backup.py --bucket mlflow-backups --keep 14 /data/mlflow.db
     backup.py --bucket mlflow-backups --restore mlflow.db/2026-01-31T02-17-00Z /data/mlflow.db
 
-An sqlite database is copied as it is at one moment, while its server goes on; any other file is taken as it is. Runs in
-the data image, whose store client records and checks a sha256. Exit codes: 0 done, 1 failed, 2 a mistake in the input.
+An SQLite database is copied as a consistent snapshot while its server keeps running; any other file is copied as it is.
+Runs in the data image, whose store client records and verifies a sha256. Exit codes: 0 done, 1 failed, 2 invalid input.
 """
 
 import argparse
@@ -29,12 +29,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--bucket", required=True)
-    parser.add_argument("--keep", type=int, default=14, help="copies of each file; older ones are removed")
-    parser.add_argument("--restore", metavar="KEY", help="write this copy to FILE, which must not be there")
+    parser.add_argument("--keep", type=int, default=14, help="copies to keep of each file; older ones are deleted")
+    parser.add_argument("--restore", metavar="KEY", help="write this copy to FILE, which must not exist")
     options = parser.parse_args(arguments)
     try:
         if options.keep < 1:
-            raise UserError(f"--keep {options.keep}: at least the copy that is being made must stay")
+            raise UserError(f"--keep {options.keep}: must be at least 1")
         store = Store(replace(settings_from_environment(), bucket=options.bucket))
         store.check()
         if options.restore:
@@ -50,9 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def back_up(store: Store, path: Path, keep: int) -> str:
-    """Store a copy of one file, then remove all but the newest `keep`. Returns the copy's key."""
+    """Store a copy of one file, then delete all but the newest `keep`. Returns the key of the copy."""
     if not path.is_file():
-        raise UserError(f"{path} is not a file: nothing to back up")
+        raise UserError(f"{path} is not a file, so there is nothing to back up")
     key = f"{path.name}/{datetime.now(UTC).strftime(TIME)}"
     with tempfile.TemporaryDirectory() as folder:
         copy = path
@@ -63,25 +63,25 @@ def back_up(store: Store, path: Path, keep: int) -> str:
     print(f"backup: {stored.uri}, {stored.size} bytes, sha256 {stored.sha256}")
     for old in store.list(f"{path.name}/")[:-keep]:
         store.remove(old.key)
-        print(f"backup: removed {old.uri}")
+        print(f"backup: deleted {old.uri}")
     return key
 
 
 def restore(store: Store, key: str, path: Path) -> None:
-    """Write a copy to `path`, which appears whole and verified or not at all."""
+    """Write a copy to `path`. The file appears complete and verified, or not at all."""
     if path.exists():
-        raise UserError(f"{path} is there: move it away first, with its server stopped")
+        raise UserError(f"{path} already exists: stop its server and move the file away first")
     store.get_file(key, path, durable=True)
-    print(f"backup: {store.uri(key)} is now {path}")
+    print(f"backup: restored {store.uri(key)} to {path}")
 
 
 def _copy_sqlite(path: Path, copy: Path) -> None:
-    # Not read-only to sqlite, which may have to finish what a server that was killed had begun.
+    # Not opened read-only: SQLite may have to recover a transaction that a killed server left unfinished.
     with closing(sqlite3.connect(path, timeout=60)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
         [(found,)] = target.execute("PRAGMA integrity_check(1)").fetchall()
     if found != "ok":
-        raise WorkFailed(f"{path} is damaged ({found}): no copy was stored, and the older ones were left alone")
+        raise WorkFailed(f"{path} is damaged ({found}): stored no copy, and kept the older ones")
 
 
 if __name__ == "__main__":
