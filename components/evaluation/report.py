@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from components.contract import Class
 from components.evaluation.charts import VARIANT_NAMES, band_key, key, miou_by_epoch, shares_by_epoch
 from components.evaluation.examples import Example
@@ -44,7 +42,7 @@ def render_report(
         pseudo_labels: what pseudo-labels.json holds, where the training could compare them with hidden labels.
     """
     figures = result["best"]["per_class"]
-    painted = {item.name: color_code(item.color) for item in classes}
+    painted = {item.name: item.color for item in classes}
     present = [item for item in figures if item["iou"] is not None]
     return render(
         TEMPLATE,
@@ -111,9 +109,3 @@ def heat_map(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> list[dict
         ]
         rows.append({"name": name, "cells": cells, "pixels": total})
     return rows
-
-
-def color_code(color: tuple[int, int, int]) -> Markup:
-    """For CSS, "#80c040". Numbers only, so it is safe in a style."""
-    red, green, blue = (int(part) for part in color)
-    return Markup(f"#{red:02x}{green:02x}{blue:02x}")

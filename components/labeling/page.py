@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from components.dataset.stored.reader import DatasetReader
@@ -47,7 +46,7 @@ def render_suggestions(
         unlabeled=unlabeled,
         run_key=run_key,
         epoch=networks.epoch,
-        classes=[(item.name, _code(item.color)) for item in classes],
+        classes=[(item.name, item.color) for item in classes],
     )
 
 
@@ -72,8 +71,3 @@ def tint(photograph: Pixels, strength: NDArray[np.float32], color: tuple[int, in
     share = strength[..., None]
     mixed = grey[..., None] * (1 - share) + np.array(color, np.float32) * share
     return np.asarray(mixed.round(), dtype=np.uint8)
-
-
-def _code(color: tuple[int, int, int]) -> Markup:
-    red, green, blue = (int(part) for part in color)
-    return Markup(f"#{red:02x}{green:02x}{blue:02x}")

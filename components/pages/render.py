@@ -17,10 +17,14 @@ def render(template: Path, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
-    environment.filters["points"] = points
-    environment.filters["count"] = count
+    environment.filters |= {"percent": percent, "points": points, "count": count, "css_color": css_color}
     return environment.get_template(template.name).render(**values)
+
+
+def css_color(color: tuple[int, int, int]) -> str:
+    """Return RGB as CSS writes it: (128, 192, 64) as "#80c040"."""
+    red, green, blue = color
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
