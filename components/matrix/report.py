@@ -1,4 +1,4 @@
-"""A matrix of runs as files: a page that needs no network, a picture, and a table for other programs."""
+"""Write a matrix as files: a self-contained page, a chart, and a table for other programs."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ COLUMNS = ("ratio", "seed", "method", "labelled_images", "steps", "mIoU", "best_
 
 @dataclass(frozen=True)
 class MatrixResult:
-    """Everything the files say."""
+    """Everything that the files are made from."""
 
     dataset: str
     recipe: str
@@ -29,7 +29,7 @@ class MatrixResult:
     scores: tuple[Score, ...]
     references: tuple[Published, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a reader must know of the dataset."""
+    """What readers should know about the dataset."""
 
     @property
     def title(self) -> str:
@@ -37,7 +37,7 @@ class MatrixResult:
 
 
 def write_files(result: MatrixResult, folder: Path) -> dict[str, Path]:
-    """matrix.html, matrix.svg and matrix.csv in `folder`, by kind."""
+    """Write matrix.html, matrix.svg and matrix.csv into `folder` and return their paths by kind."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {kind: folder / f"matrix.{kind}" for kind in ("html", "svg", "csv")}
     paths["csv"].write_text(table(result.scores), encoding="utf-8")
@@ -48,7 +48,7 @@ def write_files(result: MatrixResult, folder: Path) -> dict[str, Path]:
 
 
 def table(scores: Sequence[Score]) -> str:
-    """CSV with a line for each run; mIoU in [0, 1]."""
+    """Return CSV with a line per run; mIoU is in [0, 1]."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -75,7 +75,7 @@ def page(result: MatrixResult) -> str:
 
 
 def summary(result: MatrixResult) -> dict[str, Any]:
-    """The same for a program: points, gains and runs."""
+    """Return points, gains and runs for `--json`."""
     return {
         "dataset": result.dataset,
         "recipe": result.recipe,

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-FONT_SIZE = 13
 MARKERS = {
     "circle": "m-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0-7.2 0z",
     "square": "m-3.3-3.3h6.6v6.6h-6.6z",
@@ -34,7 +33,7 @@ class Series(NamedTuple):
     """The look of one series. Series differ in dash and marker too, for readers who cannot tell the colours apart."""
 
     css_class: str
-    """Gives the colour, in charts.css."""
+    """Selects the colour, in charts.css."""
     dash: str
     marker: str
     """A key of MARKERS."""
@@ -135,7 +134,7 @@ def grid(scale: Scale, x_ticks: Mapping[float, str], y_ticks: Sequence[float], x
 
 
 def line(series: Series, points: Sequence[tuple[float, float]]) -> str:
-    """Draw a line through `points`, in SVG units, with a marker on each unless there are too many of them."""
+    """Draw a line through `points`, which are in SVG units. Up to 60 points get a marker each."""
     path = " ".join(f"{x},{y}" for x, y in points)
     markers = "".join(marker(series, x, y) for x, y in points) if len(points) <= 60 else ""
     return (

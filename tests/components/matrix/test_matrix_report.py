@@ -41,7 +41,7 @@ def test_the_table_has_a_line_for_each_run(result: MatrixResult) -> None:
     }
 
 
-def test_the_page_says_the_verdicts_and_needs_no_network(result: MatrixResult) -> None:
+def test_the_page_has_the_verdicts_and_needs_no_network(result: MatrixResult) -> None:
     html = page(result)
     assert html.count("CPS gained 3.0 ± 0.0 points") >= 2
     assert "their paper &lt;b&gt;" in html
@@ -58,7 +58,7 @@ def test_without_baselines_there_is_no_verdict(result: MatrixResult) -> None:
     assert summary(alone)["gains"] == []
 
 
-def test_files_are_written_and_the_chart_is_one(result: MatrixResult, tmp_path: Path) -> None:
+def test_files_are_written_and_the_chart_is_well_formed(result: MatrixResult, tmp_path: Path) -> None:
     paths = write_files(result, tmp_path / "new" / "folder")
     assert sorted(paths) == ["csv", "html", "svg"]
     assert ElementTree.parse(paths["svg"]).getroot().tag == "{http://www.w3.org/2000/svg}svg"
