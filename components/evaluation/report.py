@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained page, to be sent to a colleague."""
+"""Render the report of a run as one self-contained page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,13 +16,13 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 MEASURES = (
-    ("frequency_weighted_IoU", "frequency-weighted IoU", "IoU weighted by the classes’ shares of the true pixels"),
-    ("mean_Dice", "mean Dice", "of each class twice the hits over truth and prediction together (F1)"),
-    ("boundary_IoU", "mean boundary IoU", "IoU of the pixels near the outlines only"),
-    ("pixel_accuracy", "pixel accuracy", "the share of all pixels that are right"),
-    ("mean_accuracy", "mean class accuracy", "of each class the share of its true pixels that was found"),
+    ("frequency_weighted_IoU", "frequency-weighted IoU", "IoU weighted by each class’s share of the true pixels"),
+    ("mean_Dice", "mean Dice", "per class: twice the correct pixels over true plus predicted pixels (F1)"),
+    ("boundary_IoU", "mean boundary IoU", "IoU of the pixels near outlines only"),
+    ("pixel_accuracy", "pixel accuracy", "share of all pixels that are correct"),
+    ("mean_accuracy", "mean class accuracy", "per class: share of its true pixels that was found"),
 )
-"""Of the table of figures: in result.json, in words, explained. They are shares; mIoU and kappa stand apart."""
+"""Rows of the table of metrics: key in result.json, name, explanation. All are shares, unlike kappa."""
 
 
 def render_report(
@@ -35,11 +35,12 @@ def render_report(
     facts: Sequence[tuple[str, str]],
     pseudo_labels: Mapping[str, Any] | None = None,
 ) -> str:
-    """
+    """Return the page as HTML.
+
     Args:
-        result: what result.json holds.
-        facts: the protocol, as (name, value), in the order to be shown.
-        pseudo_labels: what pseudo-labels.json holds, where the training could compare them with hidden labels.
+        result: the content of result.json.
+        facts: the protocol as (name, value), in display order.
+        pseudo_labels: the content of pseudo-labels.json, if training could compare them with hidden labels.
     """
     figures = result["best"]["per_class"]
     painted = {item.name: item.color for item in classes}
@@ -52,7 +53,7 @@ def render_report(
         rivals=[(VARIANT_NAMES[item["over"]["variant"]], item) for item in result["variants"]],
         columns=[("validation", result["best"]), *([("test", result["test"])] if result["test"] else [])],
         measures=MEASURES,
-        # A wide and a narrow drawing, so that text is as large on a telephone; the page's CSS shows one.
+        # A wide and a narrow drawing, so that text keeps its size on a phone. The page's CSS shows one of them.
         charts=(
             ("wide", miou_by_epoch(verdict, 760, 330)),
             ("narrow", miou_by_epoch(verdict, 350, 290)),
@@ -93,8 +94,7 @@ def _audit(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def heat_map(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
-    """A row for each true class: its pixels' shares by predicted class, or None where the class has no
-    pixel."""
+    """Return a row per true class with its pixels' shares by predicted class, or None if it has no pixel."""
     rows = []
     for name, counts in zip(names, matrix, strict=True):
         total = sum(counts)
