@@ -10,7 +10,7 @@ EXTRAS = {
     **dict.fromkeys(("kfp", "kfp_server_api"), "pipeline"),
     **dict.fromkeys(("mlflow",), "tracking"),
     **dict.fromkeys(("psutil",), "services"),
-    **dict.fromkeys(("cv2", "matplotlib", "onnx", "onnxruntime", "openvino", "paddle", "paddle2onnx"), "train"),
+    **dict.fromkeys(("cv2", "onnx", "onnxruntime", "openvino", "paddle", "paddle2onnx"), "train"),
     **dict.fromkeys(("safetensors", "scipy"), "train"),
 }
 # Its own requirements name an OpenCV that does not run here; everything else it needs is in the extra `train`.

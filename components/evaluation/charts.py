@@ -1,16 +1,13 @@
-"""Charts as inline SVG, drawn here so that a report needs neither a script nor a network.
-
-Colours come from the page's CSS classes (left, right, ensemble), so charts follow its light and dark form. Series
-differ in dash and marker too, for those who see no difference in colour.
-"""
+"""The charts of a run's report: mIoU and pseudo-label quality by epoch."""
 
 import math
 from collections.abc import Mapping, Sequence
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from components.evaluation.verdict import Row, Verdict
-from components.pages.charts import LEFT, _grid, _Scale, epoch_ticks, round_ticks
+from components.pages.charts import Scale, Series, epoch_ticks, grid, inline, line, round_ticks, sample
+from components.pages.charts import key as legend_key
 from components.runs.result import VARIANTS, Variant
 
 VARIANT_NAMES: Mapping[Variant, str] = {
@@ -18,21 +15,23 @@ VARIANT_NAMES: Mapping[Variant, str] = {
     "right": "right network",
     "ensemble": "both, probabilities averaged",
 }
-DASHES: Mapping[Variant, str] = {"left": "", "right": "7 4", "ensemble": "2 3"}
+SERIES: Mapping[Variant, Series] = {
+    "left": Series("left", "", "circle"),
+    "right": Series("right", "7 4", "square"),
+    "ensemble": Series("ensemble", "2 3", "diamond"),
+}
 
 
 def miou_by_epoch(verdict: Verdict, width: int, height: int) -> Markup:
-    """A line for each variant, the 95 % interval of the winner's as a band, the best checkpoint ringed.
+    """Draw a line per variant, the 95 % interval of the best variant as a band, and a ring around the best checkpoint.
 
-    `width` and `height` in CSS pixels at natural size.
+    `width` and `height` are in CSS pixels at natural size.
     """
     rows = [row for row in verdict.rows if any(math.isfinite(value) for value in row.mean_iou.values())]
     epochs = [row.epoch for row in rows]
     figures = [value for row in rows for value in (*row.mean_iou.values(), *row.interval)]
     values = [100 * value for value in figures if math.isfinite(value)]
-    y_ticks = round_ticks(min(values), max(values), 5)
-    x_ticks = epoch_ticks(epochs, 10 if width > 500 else 6)
-    scale = _Scale(width, height, (epochs[0], epochs[-1]), (y_ticks[0], y_ticks[-1]))
+    scale, axes = _axes(epochs, values, width, height, "validation mIoU (%)")
     best = verdict.best
     title = (
         f"mIoU by epoch for {len(rows)} checkpoints; the best is {100 * best.mean_iou:.1f} % at epoch "
@@ -41,59 +40,51 @@ def miou_by_epoch(verdict: Verdict, width: int, height: int) -> Markup:
     if math.isfinite(verdict.interval.low):
         title += f", 95 % interval {100 * verdict.interval.low:.1f} to {100 * verdict.interval.high:.1f} %"
     parts = [
-        f'<svg class="chart" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        f'aria-label="{escape(title)}">',
-        *_grid(scale, x_ticks, y_ticks),
+        *axes,
         _band(scale, best.variant, rows),
         *(_series(scale, variant, [(row.epoch, 100 * row.mean_iou[variant]) for row in rows]) for variant in VARIANTS),
         *_ring(scale, best.epoch, 100 * best.mean_iou),
-        "</svg>",
     ]
-    return Markup("\n".join(parts))
+    return inline(width, height, title, parts)
 
 
 def shares_by_epoch(
     lines: Mapping[Variant, Sequence[tuple[int, float | None]]], title: str, width: int, height: int
 ) -> Markup:
-    """Lines of shares in [0, 1] by epoch, each drawn as a variant is; what is None is left out."""
+    """Draw shares in [0, 1] by epoch, each in the style of a variant; None leaves a point out."""
     known = {
-        variant: [(epoch, 100 * share) for epoch, share in line if share is not None] for variant, line in lines.items()
+        variant: [(epoch, 100 * share) for epoch, share in points if share is not None]
+        for variant, points in lines.items()
     }
-    epochs = sorted({epoch for line in known.values() for epoch, _ in line})
-    values = [value for line in known.values() for _, value in line]
+    epochs = sorted({epoch for points in known.values() for epoch, _ in points})
+    values = [value for points in known.values() for _, value in points]
     if not values:
         return Markup("")
-    y_ticks, x_ticks = round_ticks(min(values), max(values), 5), epoch_ticks(epochs, 10 if width > 500 else 6)
-    scale = _Scale(width, height, (epochs[0], epochs[-1]), (y_ticks[0], y_ticks[-1]))
-    parts = [
-        f'<svg class="chart" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        f'aria-label="{escape(title)}">',
-        *_grid(scale, x_ticks, y_ticks, "share of the pixels (%)"),
-        *(_series(scale, variant, line) for variant, line in known.items()),
-        "</svg>",
-    ]
-    return Markup("\n".join(parts))
+    scale, axes = _axes(epochs, values, width, height, "share of the pixels (%)")
+    return inline(width, height, title, [*axes, *(_series(scale, variant, known[variant]) for variant in known)])
 
 
 def band_key(variant: Variant) -> Markup:
-    """The sample of the band for a legend."""
-    return Markup(
-        '<svg class="key" viewBox="0 0 34 12" width="34" height="12" aria-hidden="true">'
-        f'<rect class="band {variant}" x="1" y="0" width="32" height="12"/></svg>'
-    )
+    """Return a sample of the band for a legend."""
+    return legend_key(f'<rect class="band {variant}" x="1" y="0" width="32" height="12"/>')
 
 
 def key(variant: Variant) -> Markup:
-    """The sample of a line for a legend."""
-    return Markup(
-        f'<svg class="key" viewBox="0 0 34 12" width="34" height="12" aria-hidden="true">'
-        f'<line class="line {variant}" x1="1" y1="6" x2="33" y2="6" stroke-dasharray="{DASHES[variant]}"/>'
-        f"{_marker(variant, 17, 6)}</svg>"
-    )
+    """Return a sample of the line for a legend."""
+    return legend_key(sample(SERIES[variant], 0, 6))
 
 
-def _band(scale: _Scale, variant: Variant, rows: Sequence[Row]) -> str:
-    """A polygon over the tops and back under the bottoms; an upright bar where there is one checkpoint."""
+def _axes(
+    epochs: Sequence[int], values: Sequence[float], width: int, height: int, y_title: str
+) -> tuple[Scale, list[str]]:
+    y_ticks = round_ticks(min(values), max(values), 5)
+    x_ticks = {float(epoch): str(epoch) for epoch in epoch_ticks(epochs, 10 if width > 500 else 6)}
+    scale = Scale(width, height, (epochs[0], epochs[-1]), (y_ticks[0], y_ticks[-1]))
+    return scale, grid(scale, x_ticks, y_ticks, "training epoch", y_title)
+
+
+def _band(scale: Scale, variant: Variant, rows: Sequence[Row]) -> str:
+    """Draw a polygon along the upper bounds and back along the lower ones; a bar for a single checkpoint."""
     known = [(row.epoch, row.interval) for row in rows if math.isfinite(row.interval.low)]
     if not known:
         return ""
@@ -106,25 +97,14 @@ def _band(scale: _Scale, variant: Variant, rows: Sequence[Row]) -> str:
     return f'<polygon class="band {variant}" points="{points}"/>'
 
 
-def _series(scale: _Scale, variant: Variant, points: Sequence[tuple[int, float]]) -> str:
-    placed = [(scale.x(epoch), scale.y(value)) for epoch, value in points if math.isfinite(value)]
-    path = " ".join(f"{x},{y}" for x, y in placed)
-    markers = "".join(_marker(variant, x, y) for x, y in placed) if len(placed) <= 60 else ""
-    return f'<polyline class="line {variant}" points="{path}" stroke-dasharray="{DASHES[variant]}"/><g>{markers}</g>'
+def _series(scale: Scale, variant: Variant, points: Sequence[tuple[int, float]]) -> str:
+    return line(SERIES[variant], [(scale.x(epoch), scale.y(value)) for epoch, value in points if math.isfinite(value)])
 
 
-def _marker(variant: Variant, x: float, y: float) -> str:
-    if variant == "left":
-        return f'<circle class="dot {variant}" cx="{x}" cy="{y}" r="3.6"/>'
-    if variant == "right":
-        return f'<rect class="dot {variant}" x="{x - 3.3:.1f}" y="{y - 3.3:.1f}" width="6.6" height="6.6"/>'
-    return f'<path class="dot {variant}" d="M{x} {y - 4.6:.1f}l4.6 4.6-4.6 4.6-4.6-4.6z"/>'
-
-
-def _ring(scale: _Scale, epoch: int, value: float) -> list[str]:
+def _ring(scale: Scale, epoch: int, value: float) -> list[str]:
     x, y = scale.x(epoch), scale.y(value)
-    # Above the point, where no line is; inwards at the sides. TOP leaves room for it.
-    anchor = "end" if x > scale.width - 90 else "start" if x < LEFT + 60 else "middle"
+    # Above the point, clear of the lines, and inwards at the sides. The top margin leaves room for it.
+    anchor = "end" if x > scale.width - 90 else "start" if x < scale.margins.left + 60 else "middle"
     x_text = x + {"end": 9, "start": -9, "middle": 0}[anchor]
     return [
         f'<circle class="ring" cx="{x}" cy="{y}" r="8.5"/>',

@@ -1,4 +1,4 @@
-"""The images a report shows: where the network does worst and where it does best."""
+"""The example images of a report: those with the lowest and the highest scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from components.pages.pictures import (
 from components.runs.result import Variant
 
 WIDTH = 448
-"""Pixels: enough for a telephone's whole width, and a page of some hundred kilobytes."""
+"""Pixels: as wide as a phone's screen, while a page stays at some hundred kilobytes."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image as data: URIs, with its own figures in [0, 1]."""
+    """The pictures of one image as data: URIs, and its own scores in [0, 1]."""
 
     name: str
     mean_iou: float
@@ -39,7 +39,7 @@ class Example:
 
 
 def choose(scores: Scores, variant: Variant, each: int) -> tuple[list[int], list[int]]:
-    """Indices of the worst images, worst first, and of the best, best first: at most `each`, none in both."""
+    """Return the indices of the worst images, worst first, and of the best, best first: up to `each`, none in both."""
     figures = mean_iou_by_image(scores.matrices[variant])
     ranked = [int(number) for number in np.argsort(figures, kind="stable") if np.isfinite(figures[number])]
     worst = ranked[: min(each, (len(ranked) + 1) // 2)]
@@ -57,7 +57,7 @@ def draw(
     classes: Sequence[Class],
     ignore_index: int,
 ) -> Example:
-    """Make an image's pictures. `matrix` is its own confusion matrix."""
+    """Draw the pictures of an image. `matrix` is the confusion matrix of this image."""
     wrong = difference(image, label, prediction, ignore_index)
     small_label = ids_thumbnail(label, WIDTH)
     return Example(
@@ -66,7 +66,7 @@ def draw(
         pixel_accuracy=pixel_accuracy(matrix),
         remark=most_missed(matrix, classes),
         photograph=data_uri(jpeg(thumbnail(image, WIDTH), 80)),
-        # Void is outside the classes, so the palette paints it as void.
+        # The void id is outside the classes, so the palette gives it the void colour.
         truth=data_uri(mask_png(small_label, classes)),
         prediction=data_uri(mask_png(ids_thumbnail(prediction, WIDTH), classes)),
         difference=data_uri(jpeg(thumbnail(wrong, WIDTH), 80)),
@@ -74,15 +74,15 @@ def draw(
 
 
 def most_missed(matrix: Matrix, classes: Sequence[Class]) -> str:
-    """The confusion that costs this image the most pixels, in words."""
+    """Describe the confusion that costs this image the most pixels."""
     errors = matrix.copy()
     np.fill_diagonal(errors, 0)
     if not errors.any():
-        return "every pixel is right"
+        return "every pixel is correct"
     truth, predicted = divmod(int(errors.argmax()), len(errors))
     share = errors[truth, predicted] / matrix.sum()
     found = class_accuracy(matrix)[truth]
     return (
-        f"most lost: {classes[truth].name} taken for {classes[predicted].name} "
-        f"({100 * share:.1f} % of the pixels; {100 * found:.0f} % of the {classes[truth].name} was found)"
+        f"largest error: {classes[truth].name} predicted as {classes[predicted].name} "
+        f"({100 * share:.1f} % of the pixels; {100 * found:.0f} % of {classes[truth].name} was found)"
     )

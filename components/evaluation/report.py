@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained page, to be sent to a colleague."""
+"""Render the report of a run as one self-contained page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 MEASURES = (
-    ("frequency_weighted_IoU", "frequency-weighted IoU", "IoU weighted by the classes’ shares of the true pixels"),
-    ("mean_Dice", "mean Dice", "of each class twice the hits over truth and prediction together (F1)"),
-    ("boundary_IoU", "mean boundary IoU", "IoU of the pixels near the outlines only"),
-    ("pixel_accuracy", "pixel accuracy", "the share of all pixels that are right"),
-    ("mean_accuracy", "mean class accuracy", "of each class the share of its true pixels that was found"),
+    ("frequency_weighted_IoU", "frequency-weighted IoU", "IoU weighted by each class’s share of the true pixels"),
+    ("mean_Dice", "mean Dice", "per class: twice the correct pixels over true plus predicted pixels (F1)"),
+    ("boundary_IoU", "mean boundary IoU", "IoU of the pixels near outlines only"),
+    ("pixel_accuracy", "pixel accuracy", "share of all pixels that are correct"),
+    ("mean_accuracy", "mean class accuracy", "per class: share of its true pixels that was found"),
 )
-"""Of the table of figures: in result.json, in words, explained. They are shares; mIoU and kappa stand apart."""
+"""Rows of the table of metrics: key in result.json, name, explanation. All are shares, unlike kappa."""
 
 
 def render_report(
@@ -37,13 +37,14 @@ def render_report(
     facts: Sequence[tuple[str, str]],
     pseudo_labels: PseudoLabelRecord | None = None,
 ) -> str:
-    """
+    """Return the page as HTML.
+
     Args:
-        facts: the protocol, as (name, value), in the order to be shown.
-        pseudo_labels: where the training could compare them with hidden labels.
+        facts: the protocol as (name, value), in display order.
+        pseudo_labels: if training could compare them with hidden labels.
     """
     figures = result.best.per_class
-    painted = {item.name: color_code(item.color) for item in classes}
+    painted = {item.name: item.color for item in classes}
     return render(
         TEMPLATE,
         result=result,
@@ -52,7 +53,7 @@ def render_report(
         rivals=[(VARIANT_NAMES[item.over.variant], item) for item in result.variants],
         columns=[("validation", result.best), *([("test", result.test)] if result.test else [])],
         measures=MEASURES,
-        # A wide and a narrow drawing, so that text is as large on a telephone; the page's CSS shows one.
+        # A wide and a narrow drawing, so that text keeps its size on a phone. The page's CSS shows one of them.
         charts=(
             ("wide", miou_by_epoch(verdict, 760, 330)),
             ("narrow", miou_by_epoch(verdict, 350, 290)),
@@ -128,6 +129,7 @@ class HeatRow:
 
 
 def heat_map(confusion: ConfusionMatrix) -> list[HeatRow]:
+    """Return a row per true class with the shares of its pixels by predicted class."""
     rows = []
     for name, counts in zip(confusion.classes, confusion.matrix, strict=True):
         total = sum(counts)
@@ -137,9 +139,3 @@ def heat_map(confusion: ConfusionMatrix) -> list[HeatRow]:
         )
         rows.append(HeatRow(name, cells, total))
     return rows
-
-
-def color_code(color: tuple[int, int, int]) -> Markup:
-    """For CSS, "#80c040". Numbers only, so it is safe in a style."""
-    red, green, blue = (int(part) for part in color)
-    return Markup(f"#{red:02x}{green:02x}{blue:02x}")

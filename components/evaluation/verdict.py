@@ -1,4 +1,4 @@
-"""Which checkpoint is best, which of its networks, and how sure that is: a pure function of the scores."""
+"""Choose the best checkpoint and network from the scores, with intervals. Pure functions."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from components.runs.result import VARIANTS, Variant
 
 @dataclass(frozen=True)
 class Row:
-    """One checkpoint's mIoU, in [0, 1], for each variant, and the 95 % interval of the winner's variant."""
+    """One checkpoint: mIoU in [0, 1] of each variant, and the 95 % interval of the best checkpoint's variant."""
 
     epoch: int
     step: int
@@ -30,7 +30,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Lead:
-    """How far the best is above another one on the same images, with the paired difference's 95 % interval."""
+    """The lead of the best over another one on the same images, with the 95 % interval of the paired difference."""
 
     over: Choice
     difference: float
@@ -38,7 +38,7 @@ class Lead:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out a lead of nothing."""
+        """Whether the whole interval lies above zero."""
         return self.interval.low > 0
 
 
@@ -46,26 +46,28 @@ class Lead:
 class Verdict:
     best: Choice
     interval: Interval
-    """95 %, of the best one's mIoU."""
+    """95 % interval of the best mIoU."""
     last: Choice
-    """The last checkpoint, in the best one's variant: what training would have left without a sweep."""
+    """The last checkpoint in the best one's variant, which a training without a sweep would deliver."""
     lead: Lead | None
-    """Over the last; None where the best is the last."""
+    """Lead over the last checkpoint, or None if the best one is the last."""
     variants: tuple[Lead, ...]
-    """Over the other two variants of the same checkpoint."""
+    """Leads over the other two variants of the same checkpoint."""
     rows: tuple[Row, ...]
-    """By epoch."""
+    """Ordered by epoch."""
 
 
 def decide(scores: Sequence[Scores]) -> Verdict:
-    """The highest mIoU wins. Among equals a single network is preferred to the average of two, which costs
-    twice as much to use, and then the earlier epoch.
+    """Choose the highest mIoU.
+
+    A tie goes to a single network rather than the average of both, which costs twice as much to run, and then to the
+    earlier epoch.
 
     Raises:
-        WorkFailed: there are no scores, they were not taken in one way, or none has an mIoU.
+        WorkFailed: there are no scores, they were measured in different ways, or none has an mIoU.
     """
     if not scores:
-        raise WorkFailed("no checkpoint has been scored, so there is none to choose")
+        raise WorkFailed("no checkpoint has been scored, so none can be selected")
     ordered = sorted(scores, key=lambda item: item.epoch)
     _check_comparable(ordered)
     choices = [
@@ -73,8 +75,8 @@ def decide(scores: Sequence[Scores]) -> Verdict:
     ]
     choices = [choice for choice in choices if math.isfinite(choice.mean_iou)]
     if not choices:
-        raise WorkFailed("no validation pixel has a label, so no checkpoint has an mIoU")
-    # max() keeps the first of equals, and the choices are in the order of preference.
+        raise WorkFailed("no validation pixel has a label, so the mIoU is undefined")
+    # max() returns the first of equal values, and the choices are in order of preference.
     best = max(choices, key=lambda choice: choice.mean_iou)
     winner = next(item for item in ordered if item.epoch == best.epoch)
     draws = Bootstrap(len(winner.images))
@@ -109,6 +111,6 @@ def _check_comparable(scores: Sequence[Scores]) -> None:
     for other in scores[1:]:
         if (other.protocol, other.images) != (first.protocol, first.images):
             raise WorkFailed(
-                f"the scores of epochs {first.epoch} and {other.epoch} were taken on other images or with other "
-                "settings and cannot be compared: remove them and evaluate again"
+                f"the scores of epochs {first.epoch} and {other.epoch} come from different images or settings and "
+                "cannot be compared: remove them and evaluate again"
             )

@@ -1,1 +1,1 @@
-"""What to label next: unlabelled images on which a run's two networks disagree and are unsure."""
+"""Suggest which images to label next: those on which a run's two networks disagree and are uncertain."""

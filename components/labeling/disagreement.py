@@ -1,4 +1,4 @@
-"""Two networks on one image: where they disagree, how unsure they are, and what the image shows as a few numbers."""
+"""Compare two networks on one image: their disagreement, their uncertainty, and a compact description of the image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from components.inference.sliding import normalize, sliding_bands
 from components.metrics.confusion import ClassIds
 
 GRID = (4, 6)
-"""Rows and columns of cells over which a description averages."""
+"""Rows and columns of the cells that a description averages over."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of one image of H x W pixels."""
+    """The predictions of both networks on an image of H x W pixels."""
 
     left: ClassIds
     right: ClassIds
-    """(H, W) the classes that each network predicts."""
+    """(H, W) class ids predicted by each network."""
     uncertainty: Floats
-    """(H, W) entropy of both networks' mean probabilities, over its largest value: 0 sure, 1 knows nothing."""
+    """(H, W) entropy of the networks' mean probabilities, scaled to [0, 1]: 0 is certain, 1 is uniform."""
     layout: Floats
-    """(GRID, C) the mean probabilities of each cell."""
+    """(rows, columns, C) mean class probabilities of each cell of GRID."""
 
     @property
     def differs(self) -> NDArray[np.bool_]:
@@ -37,21 +37,23 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Measure:
-    """What the ranking knows of an image."""
+    """The numbers that the ranking uses for an image."""
 
     disagreement: float
-    """The share of pixels to which the networks give different classes."""
+    """Share of pixels that the networks assign to different classes."""
     uncertainty: float
-    """The mean over pixels."""
+    """Mean over all pixels, in [0, 1]."""
     appearance: Floats
-    """What it shows where: the roots of each cell's mean probabilities, and its mean colour. The distance of two
-    images is that of these; each half is at most about 1."""
+    """A vector for distances between images: the square roots of each cell's mean probabilities, then its mean colour.
+
+    Each of the two halves contributes at most about 1 to a distance.
+    """
 
 
 def compare(
     engines: Sequence[Engine], image: NDArray[np.uint8], description: Description, batch: int = 4
 ) -> Comparison:
-    """Run the left and the right network over an image, (H, W, 3) uint8 RGB."""
+    """Run both networks over an image, (H, W, 3) uint8 RGB."""
     height, width = image.shape[:2]
     classes = len(description.classes)
     ids = [np.zeros((height, width), np.uint8 if classes <= 256 else np.uint16) for _ in engines]
@@ -88,7 +90,7 @@ def measure(found: Comparison, image: NDArray[np.uint8]) -> Measure:
 
 
 def _cells(size: tuple[int, ...], place: tuple[slice, slice]) -> list[tuple[tuple[int, int], tuple[slice, slice]]]:
-    """The cells that a part of an image meets, each with where in that part it lies; tiny images leave some empty."""
+    """Return the non-empty cells that overlap a part of an image, each with its slices of that part."""
     lines = []
     for length, part, count in zip(size, place, GRID, strict=True):
         edges = [round(number * length / count) for number in range(count + 1)]

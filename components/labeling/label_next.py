@@ -1,4 +1,4 @@
-"""`cps label-next`: from a run to a list of images that somebody should label, as a table and a page."""
+"""`cps label-next`: suggest which unlabelled images of a run to label next, as a table and a page."""
 
 import csv
 import io
@@ -23,13 +23,13 @@ COLUMNS = ("rank", "image", "priority", "disagreement", "uncertainty", "novelty"
 
 @dataclass(frozen=True)
 class Suggested:
-    """What was found, and the files that say it, by kind."""
+    """The suggestions for a run, and the files written for them, by kind."""
 
     run_key: str
     dataset: str
     epoch: int
     unlabeled: int
-    """Images that were to choose from."""
+    """Number of candidate images."""
     suggestions: tuple[Suggestion, ...]
     files: dict[str, Path]
 
@@ -45,12 +45,12 @@ class Suggested:
 
 
 def label_next(store: "Store", run_key: str, count: int, folder: Path, cache: Path | None = None) -> Suggested:
-    """Suggest `count` of a run's unlabelled images, and write label-next.csv, .html and labeled.txt into `folder`.
+    """Suggest `count` of a run's unlabelled images, and write label-next.csv, .html and labeled.txt to `folder`.
 
-    No label of the dataset is read. labeled.txt is written where the dataset has labels for all that is suggested.
+    No label of the dataset is read. labeled.txt is written only if the dataset has a label for every suggested image.
 
     Raises:
-        UserError: the run is not trained yet, or has no unlabelled image.
+        UserError: the run has not been trained yet, or has no unlabelled image.
     """
     from components.dataset.stored.reader import DatasetReader
     from components.runs.record import load_run
@@ -63,10 +63,10 @@ def label_next(store: "Store", run_key: str, count: int, folder: Path, cache: Pa
         labeled = [sample.image for sample in split.labeled]
         progress.say(
             STEP,
-            f"both networks of epoch {networks.epoch} on {len(split.unlabeled)} unlabelled and {len(labeled)} labelled "
-            "images",
+            f"running both networks of epoch {networks.epoch} on {len(split.unlabeled)} unlabelled and {len(labeled)} "
+            "labelled images",
         )
-        # The labelled ones too: what looks like them has been labelled already.
+        # Labelled images are measured too, because images that look like them need no label.
         measures = measure_images(store, run_key, networks, reader, [*labeled, *split.unlabeled])
         found = suggest(
             {name: measures[name] for name in split.unlabeled}, {name: measures[name] for name in labeled}, count
@@ -76,7 +76,7 @@ def label_next(store: "Store", run_key: str, count: int, folder: Path, cache: Pa
 
 
 def table(suggestions: Sequence[Suggestion]) -> str:
-    """CSV; `image` is the image's name in the dataset, as its lists have it."""
+    """Return the suggestions as CSV. `image` is the image's name in the dataset's lists."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -87,9 +87,9 @@ def table(suggestions: Sequence[Suggestion]) -> str:
 
 
 def label_list(split: "Split", manifest: "Manifest", suggestions: Sequence[Suggestion]) -> str | None:
-    """The run's labelled images and the suggested ones, as a dataset's own list for a ratio.
+    """Return the run's labelled images and the suggested ones, in the format of a dataset's own list for a ratio.
 
-    None where a suggested image has no label in the dataset yet.
+    Return None if a suggested image has no label in the dataset yet.
     """
     labels = manifest.train_labels()
     pairs = [(sample.image, sample.label) for sample in split.labeled]

@@ -1,7 +1,7 @@
-"""Every image of a run's training lists through both of its networks, a chunk at a time.
+"""Measure every image of a run's training lists with both of its networks, in chunks.
 
-What is measured is kept in the store under the checkpoint that measured it, so an interrupted ranking goes on where it
-was, and another number of suggestions costs nothing.
+The store keeps the measures per checkpoint, so an interrupted ranking resumes, and asking for a different number of
+suggestions costs nothing.
 """
 
 import hashlib
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 STEP = "label-next"
 CHUNK = 32
-"""Images that are measured before they are stored."""
+"""Images per stored object."""
 VERSION = 1
-"""Of what is measured; raised by hand when it changes."""
+"""Version of the measures. Increase it whenever their definition changes."""
 
 
 @dataclass(frozen=True)
 class BestNetworks:
-    """The checkpoint whose networks are compared."""
+    """The checkpoint whose two networks are compared."""
 
     epoch: int
     sha256: str
@@ -48,14 +48,14 @@ class BestNetworks:
 
 
 def open_best_networks(store: "Store", record: "RunRecord", split: "Split", classes: int) -> BestNetworks:
-    """Both networks of the checkpoint that did best, or of the last one where none has been scored.
+    """Load both networks of the best checkpoint, or of the last one if none has been scored.
 
     Raises:
         UserError: the run has no checkpoint yet.
     """
     run_key = record.run_key
     if store.stat(keys.checkpoint_index(run_key)) is None:
-        raise UserError(f"run {run_key} is not trained yet: `cps run --resume {run_key}` goes on with it")
+        raise UserError(f"run {run_key} has not been trained yet: `cps run --resume {run_key}` continues it")
     entries = read_index(store, run_key)
     entry = entries[-1]
     result = find_result(store, run_key)
@@ -72,7 +72,7 @@ def open_best_networks(store: "Store", record: "RunRecord", split: "Split", clas
 def measure_images(
     store: "Store", run_key: str, networks: BestNetworks, reader: DatasetReader, images: Sequence[str]
 ) -> dict[str, Measure]:
-    """The measure of each image; those that an earlier ranking stored are taken from the store."""
+    """Return the measure of each image, from the store where an earlier ranking saved it."""
     found: dict[str, Measure] = {}
     engines = [networks.checkpoint.engines[branch] for branch in ("left", "right")]
     description = networks.checkpoint.description

@@ -1,11 +1,10 @@
-"""The suggestions as a page: each photograph, what both networks say of it, where they differ and are unsure."""
+"""Render the suggestions as a page: photographs with both predictions, disagreement and uncertainty."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from components.dataset.stored.reader import DatasetReader
@@ -17,15 +16,15 @@ from components.pages.render import render
 
 TEMPLATE = Path(__file__).with_name("label-next.html.j2")
 CARDS = 100
-"""Images that the page shows at most: it holds their pictures, some 50 kB each."""
+"""Maximum number of images on the page, which embeds about 50 kB of pictures for each."""
 WIDTH = 320
 UNSURE = (0, 90, 181)
-"""A blue that is told apart from WRONG and from grey with any colour vision."""
+"""A blue that is distinct from WRONG and from grey for every kind of colour vision."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A suggestion, and its pictures as data: URIs."""
+    """A suggestion with its pictures as data: URIs."""
 
     suggestion: Suggestion
     photograph: str
@@ -47,7 +46,7 @@ def render_suggestions(
         unlabeled=unlabeled,
         run_key=run_key,
         epoch=networks.epoch,
-        classes=[(item.name, _code(item.color)) for item in classes],
+        classes=[(item.name, item.color) for item in classes],
     )
 
 
@@ -67,13 +66,8 @@ def _card(suggestion: Suggestion, networks: BestNetworks, reader: DatasetReader)
 
 
 def tint(photograph: Pixels, strength: NDArray[np.float32], color: tuple[int, int, int]) -> Pixels:
-    """The photograph in pale grey, under `color` as strong as (H, W) `strength` says, from 0 to 1."""
+    """Tint the photograph, in pale grey, with `color`; `strength` is (H, W) in [0, 1]."""
     grey = photograph.mean(axis=2, dtype=np.float32) * np.float32(0.45) + np.float32(130)
     share = strength[..., None]
     mixed = grey[..., None] * (1 - share) + np.array(color, np.float32) * share
     return np.asarray(mixed.round(), dtype=np.uint8)
-
-
-def _code(color: tuple[int, int, int]) -> Markup:
-    red, green, blue = (int(part) for part in color)
-    return Markup(f"#{red:02x}{green:02x}{blue:02x}")

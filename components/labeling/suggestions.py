@@ -1,12 +1,12 @@
-"""Which images to label next: a ranking that does not suggest one scene fifty times. Pure arithmetic.
+"""Rank the images to label next without suggesting the same scene over and over.
 
-    priority    the mean of two ranks, by disagreement and by uncertainty: 1 for the image that is highest in both,
-                0 for the one that is lowest. Ranks, since the two have no common unit.
-    novelty     the distance of an image's appearance to the nearest one that is labelled or already suggested
-    next        the image whose priority times novelty is largest; then again, until there are enough
+    priority    mean of an image's ranks by disagreement and by uncertainty: 1 if it is highest in both, 0 if lowest.
+                Ranks are used because the two measures have no common unit.
+    novelty     distance of the image's appearance to the nearest labelled or already suggested image
+    next        the image with the largest priority times novelty, repeated until there are enough
 
-So of two images that look alike the second is worth little once the first is chosen (a weighted farthest-point walk,
-Sener and Savarese 2018 without the weights). Nothing is drawn at random, and equal ones are taken in order of name.
+Once an image is chosen, images that look like it lose most of their value. This is a weighted farthest-point traversal
+(Sener and Savarese 2018, who use no weights). It is deterministic: ties are resolved by name.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ Floats64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Suggestion:
-    """`rank` counts from 1. `nearest` is the labelled or earlier suggested image that looks most like it, or empty."""
+    """`rank` counts from 1. `nearest` is the most similar labelled or earlier suggested image, or empty."""
 
     rank: int
     image: str
@@ -30,12 +30,12 @@ class Suggestion:
     disagreement: float
     uncertainty: float
     novelty: float | None
-    """None where nothing is labelled or suggested before it."""
+    """None if no image is labelled or suggested before it."""
     nearest: str
 
 
 def suggest(unlabeled: Mapping[str, Measure], labeled: Mapping[str, Measure], count: int) -> list[Suggestion]:
-    """At most `count` of the unlabelled images, in the order in which they should be labelled."""
+    """Return at most `count` of the unlabelled images, in the order in which to label them."""
     names = sorted(unlabeled)
     if not names:
         return []
@@ -74,7 +74,7 @@ def suggest(unlabeled: Mapping[str, Measure], labeled: Mapping[str, Measure], co
 
 
 def _priorities(measures: list[Measure]) -> Floats64:
-    """The mean of both rank shares, in [0, 1]."""
+    """Return the mean of both rank shares, in [0, 1]."""
     shares = [
         _rank_shares(np.array([each.disagreement for each in measures])),
         _rank_shares(np.array([each.uncertainty for each in measures])),
@@ -83,7 +83,7 @@ def _priorities(measures: list[Measure]) -> Floats64:
 
 
 def _rank_shares(values: Floats64) -> Floats64:
-    """The share of the others that are below each value; those that are equal count half."""
+    """Return for each value the share of the other values below it, where equal values count half."""
     if len(values) == 1:
         return np.ones(1)
     ordered = np.sort(values)

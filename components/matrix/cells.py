@@ -1,4 +1,4 @@
-"""The cells of a matrix: a ratio, a seed and a method each, its parameters and its score."""
+"""The cells of a matrix: ratio, seed and method, with their parameters and scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 Method = Literal["cps", "supervised"]
 METHODS: tuple[Method, ...] = ("cps", "supervised")
 SUPERVISED_BASELINE = {"cps.weight": 0}
-"""The settings that make a training its supervised baseline."""
+"""The overrides that turn a run into its supervised baseline."""
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One training of the matrix; `supervised` is the baseline with weight 0 and as many steps."""
+    """One run of the matrix. `supervised` is the baseline: CPS weight 0 and the same number of steps."""
 
     ratio: str
     seed: int
@@ -27,23 +27,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Score:
-    """What a cell came to: mIoU in [0, 1] on the val list, of the last checkpoint's averaged networks.
+    """The score of a cell: mIoU in [0, 1] on the val list, from the last checkpoint's ensemble.
 
-    The last one and always the average: nothing is chosen on the images that are scored, so methods compare fairly.
+    Always the last checkpoint and always the ensemble: nothing is chosen on the scored images, so methods compare
+    fairly.
     """
 
     cell: Cell
     run_key: str
     labeled: int
-    """Labelled images it saw."""
+    """Number of labelled images."""
     mean_iou: float
     best: float
-    """The best checkpoint and network, as the run's own report has it: chosen on the val list."""
+    """mIoU of the best checkpoint and network, chosen on the val list, as in the run's own report."""
     steps: int
 
 
 def cells(ratios: Sequence[str], seeds: Sequence[int], *, baseline: bool) -> list[Cell]:
-    """Seed by seed, so that an interrupted matrix has whole curves of its first seeds."""
+    """Return the cells seed by seed, so that an interrupted matrix has complete curves for its first seeds."""
     methods = METHODS if baseline else METHODS[:1]
     return [Cell(ratio, seed, method) for seed in seeds for ratio in ratios for method in methods]
 
@@ -61,7 +62,7 @@ class MatrixDataset:
 
 @dataclass
 class MatrixOutcome:
-    """`failed` says of each cell that came to no score why; `exit_code` is 0 when there is none."""
+    """`failed` maps each cell without a score to the reason; `exit_code` is 0 if no cell failed."""
 
     scores: list[Score] = field(default_factory=list)
     failed: dict[Cell, str] = field(default_factory=dict)
@@ -71,7 +72,7 @@ class MatrixOutcome:
 
 
 def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
-    """A finished run's figures."""
+    """Read the score of a finished run."""
     from components.runs.record import load_run
     from components.runs.result import read_result
 
@@ -89,7 +90,7 @@ def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
 
 
 def impossible(store: "Store", cells: list[Cell], request: "RunRequest", digest: str) -> dict[Cell, str]:
-    """The cells that cannot be run on a stored dataset, and why: it has no such split."""
+    """Return the cells that a stored dataset has no split for, each with the reason."""
     found = {}
     for cell in cells:
         try:

@@ -1,108 +1,150 @@
-"""The label-efficiency curve as a picture: mIoU against labelled images, CPS and its baseline, spread over seeds."""
+"""The label-efficiency chart: mIoU by number of labelled images for CPS, its baseline and published results."""
 
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
 
 from components.matrix.cells import Method
 from components.matrix.gains import Point
 from components.matrix.published_results import Published
+from components.pages.charts import Margins, Scale, Series, grid, inline, key, line, round_ticks, sample, standalone
 
-NAMES: dict[Method, str] = {"cps": "CPS", "supervised": "supervised baseline"}
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Okabe and Ito's colours, which differ for any colour vision; markers and dashes differ besides."""
-
-    paper: str
-    ink: str
-    soft: str
-    grid: str
-    cps: str
-    supervised: str
-
-
-LIGHT = Theme("#ffffff", "#1b1f24", "#5b6470", "#dde1e6", "#0072b2", "#d55e00")
-DARK = Theme("#14171b", "#e8eaed", "#9aa4b1", "#333a43", "#56b4e9", "#e69f00")
-BESIDE = 1.015
-"""How far a method's points stand from the exact number of images on the log axis, so that no bar hides the other's."""
+NAMES: Mapping[Method, str] = {"cps": "CPS", "supervised": "supervised baseline"}
+SERIES: Mapping[Method, Series] = {
+    "cps": Series("cps", "", "circle"),
+    "supervised": Series("supervised", "7 4", "square"),
+}
+PUBLISHED = tuple(Series("published", "2 4", marker) for marker in ("triangle", "inverted triangle", "diamond"))
+SHIFT: Mapping[Method, float] = {"supervised": 4.0, "cps": -4.0}
+"""SVG units by which a method's points stand beside the exact number of images, so that bars hide no other bar."""
+WIDE, NARROW = (900, 480), (380, 360)
+"""Width and height at natural size, in CSS pixels. Below 500 there is room for the plot alone, without names."""
+NAME_HEIGHT, CHARACTER_WIDTH = 20, 8
 
 
-def draw(
-    points: Sequence[Point],
-    references: Sequence[Published],
-    *,
-    title: str,
-    width: float,
-    height: float,
-    theme: Theme = LIGHT,
-) -> bytes:
-    """A PNG of `width` x `height` CSS pixels at twice that resolution. Bars are one standard deviation over seeds."""
-    from matplotlib.figure import Figure
+class Value(NamedTuple):
+    """One point of a curve, in percent."""
 
-    figure = Figure(figsize=(width / 100, height / 100), dpi=200, facecolor=theme.paper, layout="constrained")
-    axes = figure.add_subplot(facecolor=theme.paper)
-    for method in NAMES:
-        _curve(axes, [point for point in points if point.method == method], method, theme)
+    labeled: int
+    mean: float
+    spread: float = 0.0
+    """One standard deviation over seeds; 0 where it is unknown."""
+
+
+class Curve(NamedTuple):
+    name: str
+    series: Series
+    values: Sequence[Value]
+    shift: float = 0.0
+    """SVG units to the right."""
+
+
+def curves(points: Sequence[Point], references: Sequence[Published]) -> list[Curve]:
+    """Return the published results, then the baseline and CPS, which are drawn over them."""
     labeled = {point.ratio: point.labeled for point in points}
-    for number, reference in enumerate(references):
-        _reference(axes, reference, labeled, number, theme)
-    _dress(axes, labeled, title, theme)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", facecolor=theme.paper)
-    return out.getvalue()
-
-
-def _curve(axes: Any, points: Sequence[Point], method: Method, theme: Theme) -> None:
-    if not points:
-        return
-    color, beside = (theme.cps, 1 / BESIDE) if method == "cps" else (theme.supervised, BESIDE)
-    axes.errorbar(
-        [point.labeled * beside for point in points],
-        [100 * point.mean for point in points],
-        yerr=[100 * (point.spread or 0.0) for point in points],
-        label=NAMES[method],
-        color=color,
-        marker="o" if method == "cps" else "s",
-        linestyle="-" if method == "cps" else "--",
-        linewidth=2,
-        markersize=6,
-        capsize=4,
-    )
-
-
-def _reference(axes: Any, reference: Published, labeled: dict[str, int], number: int, theme: Theme) -> None:
-    known = [ratio for ratio in labeled if ratio in reference.by_ratio]
-    if known:
-        axes.plot(
-            [labeled[ratio] for ratio in known],
-            [100 * reference.by_ratio[ratio] for ratio in known],
-            label=reference.name,
-            color=theme.soft,
-            marker="^v*"[number % 3],
-            linestyle=":",
-            linewidth=1.4,
+    found = [
+        Curve(
+            reference.name,
+            PUBLISHED[number % len(PUBLISHED)],
+            [
+                Value(labeled[ratio], 100 * reference.by_ratio[ratio])
+                for ratio in labeled
+                if ratio in reference.by_ratio
+            ],
         )
+        for number, reference in enumerate(references)
+    ]
+    is_alone = len({point.method for point in points}) == 1
+    for method, shift in SHIFT.items():
+        own = [point for point in points if point.method == method]
+        values = [Value(point.labeled, 100 * point.mean, 100 * (point.spread or 0.0)) for point in own]
+        found.append(Curve(NAMES[method], SERIES[method], values, 0.0 if is_alone else shift))
+    return [curve for curve in found if curve.values]
 
 
-def _dress(axes: Any, labeled: dict[str, int], title: str, theme: Theme) -> None:
-    axes.set_xscale("log")
-    axes.set_xticks(list(labeled.values()), [f"{count:,}\n{ratio}" for ratio, count in labeled.items()])
-    axes.minorticks_off()
-    if len(labeled) == 1:
-        only = next(iter(labeled.values()))
-        axes.set_xlim(only / 2, only * 2)
-    axes.set_xlabel("labelled images, and which share that is", color=theme.soft)
-    axes.set_ylabel("validation mIoU (%)", color=theme.soft)
-    axes.set_title(title, color=theme.ink, loc="left", fontsize=11, fontweight="bold")
-    axes.grid(axis="y", color=theme.grid, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=theme.soft)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(theme.grid)
-    legend = axes.legend(frameon=False, fontsize=9)
-    for text in legend.get_texts():
-        text.set_color(theme.ink)
+def legend(points: Sequence[Point], references: Sequence[Published]) -> list[tuple[Markup, str]]:
+    """Return (sample, name) of each curve, CPS first."""
+    return [(key(sample(curve.series, 0, 6)), curve.name) for curve in reversed(curves(points, references))]
+
+
+def inline_chart(points: Sequence[Point], references: Sequence[Published], label: str, size: tuple[int, int]) -> Markup:
+    """Return the chart for a page. A narrow one needs `legend` beside it."""
+    return inline(*size, label, _plot(points, references, size, top=16))
+
+
+def chart_file(points: Sequence[Point], references: Sequence[Published], title: str, label: str) -> str:
+    """Return the chart as an SVG file with its own title."""
+    spread = any(point.spread is not None for point in points)
+    note = "Mean over seeds; bars show one standard deviation" if spread else "One seed"
+    heading = [
+        f'<text class="title" x="16" y="30">{escape(title)}</text>',
+        f'<text x="16" y="52">{note}. The vertical axis does not start at zero.</text>',
+    ]
+    size = WIDE[0], WIDE[1] + 64
+    return standalone(*size, label, [*heading, *_plot(points, references, size, top=80)])
+
+
+def _plot(points: Sequence[Point], references: Sequence[Published], size: tuple[int, int], top: int) -> list[str]:
+    found, (width, height) = curves(points, references), size
+    named = width >= 500
+    room = 64 + round(CHARACTER_WIDTH * max(len(curve.name) for curve in found)) if named else 18
+    ends = [value.mean + side * value.spread for curve in found for value in curve.values for side in (-1, 1)]
+    y_ticks = round_ticks(min(ends), max(ends), 5)
+    labeled = {point.ratio: point.labeled for point in sorted(points, key=lambda point: point.labeled)}
+    x_range = math.log(min(labeled.values())), math.log(max(labeled.values()))
+    margins = Margins(top=top, right=room, bottom=62)
+    scale = Scale(width, height, x_range, (y_ticks[0], y_ticks[-1]), margins)
+    return [
+        *grid(
+            scale,
+            _ticks(scale, labeled),
+            y_ticks,
+            "labelled images, and their share of all labels",
+            "validation mIoU (%)",
+        ),
+        *(_curve(scale, curve) for curve in found),
+        *(_names(scale, found) if named else []),
+    ]
+
+
+def _ticks(scale: Scale, labeled: Mapping[str, int]) -> dict[float, str]:
+    """Label the ticks by number of images and ratio, except where a label would touch the one before."""
+    ticks: dict[float, str] = {}
+    last = -math.inf
+    for ratio, count in labeled.items():
+        x = scale.x(math.log(count))
+        is_clear = x - last > 4 + CHARACTER_WIDTH * max(len(ratio), len(f"{count:,}"))
+        ticks[math.log(count)] = f"{count:,}\n{ratio}" if is_clear else ""
+        last = x if is_clear else last
+    return ticks
+
+
+def _place(scale: Scale, curve: Curve, value: Value) -> tuple[float, float]:
+    return round(scale.x(math.log(value.labeled)) + curve.shift, 1), scale.y(value.mean)
+
+
+def _curve(scale: Scale, curve: Curve) -> str:
+    places = [_place(scale, curve, value) for value in curve.values]
+    bars = "".join(
+        f"M{x} {scale.y(value.mean + value.spread)}V{scale.y(value.mean - value.spread)}"
+        for (x, _), value in zip(places, curve.values, strict=True)
+        if value.spread
+    )
+    return f'<path class="whisker {curve.series.css_class}" d="{bars}"/>{line(curve.series, places)}'
+
+
+def _names(scale: Scale, found: Sequence[Curve]) -> list[str]:
+    """Write the curves' names to the right of the plot, each as near to its curve's end as the others allow."""
+    ends = sorted((_place(scale, curve, curve.values[-1])[1], number) for number, curve in enumerate(found))
+    heights: list[float] = []
+    for y, _ in ends:
+        heights.append(max(y, heights[-1] + NAME_HEIGHT) if heights else y)
+    over = max(0.0, heights[-1] - scale.base)
+    left, parts = scale.right + 12, []
+    for height, (_, number) in zip(heights, ends, strict=True):
+        y, (name, series, *_) = round(height - over, 1), found[number]
+        parts.append(sample(series, left, y))
+        parts.append(f'<text class="name {series.css_class}" x="{left + 42}" y="{y + 4:.1f}">{escape(name)}</text>')
+    return parts

@@ -1,4 +1,4 @@
-"""Did Cross Pseudo Supervision help? Runs and their supervised baselines, compared seed by seed: pure arithmetic."""
+"""Compare runs with their supervised baselines seed by seed, to see whether Cross Pseudo Supervision helped."""
 
 import math
 import statistics
@@ -13,13 +13,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Point:
-    """One method at one ratio, over its seeds."""
+    """The scores of one method at one ratio."""
 
     ratio: str
     labeled: int
-    """Images; where seeds have different numbers of them, as splits by groups do, their mean to a whole one."""
+    """Number of labelled images, averaged and rounded if it differs between seeds, as in splits by group."""
     method: Method
     values: tuple[float, ...]
+    """mIoU in [0, 1], by seed."""
 
     @property
     def mean(self) -> float:
@@ -27,17 +28,17 @@ class Point:
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation over seeds; None for one seed."""
+        """Standard deviation over seeds, or None for a single seed."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
 
 @dataclass(frozen=True)
 class Gain:
-    """CPS minus its baseline of the same seed, in mIoU; the half width is of a Student t interval over seeds."""
+    """CPS minus the baseline of the same seed, in mIoU, with a Student t interval over seeds."""
 
     ratio: str
     labeled: int
-    """As a point's."""
+    """Number of labelled images, averaged as in Point."""
     differences: tuple[float, ...]
 
     @property
@@ -46,7 +47,7 @@ class Gain:
 
     @property
     def half_width(self) -> float | None:
-        """Of the 95 % interval; None for one seed, which says nothing of its own chance."""
+        """Half the width of the 95 % interval, or None for a single seed, which shows no variation."""
         count = len(self.differences)
         if count < 2:
             return None
@@ -57,19 +58,19 @@ class Gain:
 
     @property
     def verdict(self) -> str:
-        """One sentence that claims no more than the seeds show."""
+        """One sentence that claims no more than the seeds support."""
         points, width = 100 * self.mean, self.half_width
         change = "gained" if points >= 0 else "lost"
         if width is None:
-            return f"CPS {change} {abs(points):.1f} points with one seed, which says nothing of chance"
+            return f"CPS {change} {abs(points):.1f} points with one seed, too few for an interval"
         interval = f"{abs(points):.1f} ± {100 * width:.1f} points"
         if abs(self.mean) > width:
             return f"CPS {change} {interval}"
-        return f"no difference shown: CPS {change} {interval}"
+        return f"no clear difference: CPS {change} {interval}"
 
 
 def points(scores: Iterable[Score]) -> list[Point]:
-    """For each method, its points by growing ratio."""
+    """Return the points of each method by increasing ratio."""
     groups: dict[tuple[Method, str], list[Score]] = {}
     for score in scores:
         groups.setdefault((score.cell.method, score.cell.ratio), []).append(score)
@@ -86,7 +87,7 @@ def points(scores: Iterable[Score]) -> list[Point]:
 
 
 def gains(scores: Iterable[Score]) -> list[Gain]:
-    """By growing ratio, over the seeds for which both CPS and its baseline are there."""
+    """Return the gains by increasing ratio, over the seeds for which both CPS and its baseline have a score."""
     by_cell = {score.cell: score for score in scores}
     differences: dict[str, list[tuple[int, float, int]]] = {}
     for cell, score in by_cell.items():

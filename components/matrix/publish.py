@@ -1,4 +1,4 @@
-"""A matrix in MLflow: one run in the dataset's experiment, found again by its title, with the curves and the files."""
+"""Publish a matrix to MLflow: one run in the dataset's experiment, with its curves and files."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,9 +13,9 @@ TAG = "cps.matrix"
 
 
 def publish(result: MatrixResult, files: Iterable[Path], address: str) -> None:
-    """Curves at step = labelled images: mIoU/cps, mIoU/supervised, gain. A server that is away is said in one line.
+    """Log mIoU/cps, mIoU/supervised and gain, with the number of labelled images as the step, and upload the files.
 
-    The same matrix, larger by a run, is the same MLflow run with newer files.
+    A matrix of the same recipe updates its earlier MLflow run. If the server is unavailable, print one line and return.
     """
     if not address:
         return
@@ -25,7 +25,7 @@ def publish(result: MatrixResult, files: Iterable[Path], address: str) -> None:
         _publish(result, files, address)
     except (MlflowException, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        say("matrix", f"MLflow at {address} did not take the result ({reason}); the files are complete without it")
+        say("matrix", f"MLflow at {address} did not accept the result ({reason}); the files are complete without it")
 
 
 def _publish(result: MatrixResult, files: Iterable[Path], address: str) -> None:

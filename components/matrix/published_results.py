@@ -1,4 +1,4 @@
-"""What others report, to lay beside a curve: only for the data and network that the figures are for."""
+"""Published results to compare a curve with, only for the dataset and network that they were measured on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _CITYSCAPES_RESNET50 = (
 
 
 def published(recipe: Recipe, dataset: str, classes: int) -> tuple[Published, ...]:
-    """Figures for this recipe's network on this dataset; none where none are comparable."""
+    """Return the published results for this recipe's network on this dataset, or () if none are comparable."""
     comparable = (
         recipe.network.structure == "deeplabv3p-resnet50"
         and "cityscapes" in dataset.lower()

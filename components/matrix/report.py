@@ -1,6 +1,5 @@
-"""A matrix of runs as files: a page that needs no network, a picture, and a table for other programs."""
+"""Write a matrix as files: a self-contained page, a chart, and a table for other programs."""
 
-import base64
 import csv
 import io
 from collections.abc import Sequence
@@ -9,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from components.matrix.cells import Score
-from components.matrix.chart import DARK, LIGHT, NAMES, draw
-from components.matrix.gains import Gain, gains, points
+from components.matrix.chart import NAMES, NARROW, WIDE, chart_file, inline_chart, legend
+from components.matrix.gains import gains, points
 from components.matrix.published_results import Published
 from components.pages.render import render
 
@@ -20,7 +19,7 @@ COLUMNS = ("ratio", "seed", "method", "labelled_images", "steps", "mIoU", "best_
 
 @dataclass(frozen=True)
 class MatrixResult:
-    """Everything the files say."""
+    """Everything that the files are made from."""
 
     dataset: str
     recipe: str
@@ -30,7 +29,7 @@ class MatrixResult:
     scores: tuple[Score, ...]
     references: tuple[Published, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a reader must know of the dataset."""
+    """What readers should know about the dataset."""
 
     @property
     def title(self) -> str:
@@ -38,17 +37,18 @@ class MatrixResult:
 
 
 def write_files(result: MatrixResult, folder: Path) -> dict[str, Path]:
-    """matrix.html, matrix.png and matrix.csv in `folder`, by kind."""
+    """Write matrix.html, matrix.svg and matrix.csv into `folder` and return their paths by kind."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {kind: folder / f"matrix.{kind}" for kind in ("html", "png", "csv")}
+    paths = {kind: folder / f"matrix.{kind}" for kind in ("html", "svg", "csv")}
     paths["csv"].write_text(table(result.scores), encoding="utf-8")
-    paths["png"].write_bytes(_picture(result, 900, 480))
+    chart = chart_file(points(result.scores), result.references, result.title, _alternative(result))
+    paths["svg"].write_text(chart, encoding="utf-8")
     paths["html"].write_text(page(result), encoding="utf-8")
     return paths
 
 
 def table(scores: Sequence[Score]) -> str:
-    """CSV with a line for each run; mIoU in [0, 1]."""
+    """Return CSV with a line per run; mIoU is in [0, 1]."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -60,25 +60,22 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def page(result: MatrixResult) -> str:
-    found = points(result.scores)
+    found, alternative = points(result.scores), _alternative(result)
     return render(
         TEMPLATE,
         result=result,
         points=found,
         gains=gains(result.scores),
         names=NAMES,
-        pictures=[
-            (size, theme, _data_uri(_picture(result, width, height, colors)))
-            for size, width, height in (("wide", 900, 480), ("narrow", 380, 360))
-            for theme, colors in (("light", LIGHT), ("dark", DARK))
-        ],
-        alternative=_alternative(result, gains(result.scores)),
+        wide=inline_chart(found, result.references, alternative, WIDE),
+        narrow=inline_chart(found, result.references, alternative, NARROW),
+        legend=legend(found, result.references),
         seeds=len({score.cell.seed for score in result.scores}),
     )
 
 
 def summary(result: MatrixResult) -> dict[str, Any]:
-    """The same for a program: points, gains and runs."""
+    """Return points, gains and runs for `--json`."""
     return {
         "dataset": result.dataset,
         "recipe": result.recipe,
@@ -103,18 +100,10 @@ def summary(result: MatrixResult) -> dict[str, Any]:
     }
 
 
-def _picture(result: MatrixResult, width: float, height: float, theme: Any = LIGHT) -> bytes:
-    return draw(points(result.scores), result.references, title=result.title, width=width, height=height, theme=theme)
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _alternative(result: MatrixResult, found: Sequence[Gain]) -> str:
+def _alternative(result: MatrixResult) -> str:
     figures = "; ".join(
         f"{NAMES[point.method]} with {point.labeled:,} labelled images {100 * point.mean:.1f} %"
         for point in points(result.scores)
     )
-    verdicts = "; ".join(f"{gain.ratio}: {gain.verdict}" for gain in found)
+    verdicts = "; ".join(f"{gain.ratio}: {gain.verdict}" for gain in gains(result.scores))
     return f"{result.title}. {figures}." + (f" {verdicts}." if verdicts else "")

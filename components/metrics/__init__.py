@@ -1,1 +1,1 @@
-"""Confusion matrices, and the figures that follow from them."""
+"""Confusion matrices and the metrics computed from them."""

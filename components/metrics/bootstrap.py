@@ -1,10 +1,10 @@
-"""How sure a mean IoU is: 95 % intervals by drawing the images anew (Efron's percentile bootstrap).
+"""95 % intervals of the mean IoU from resampled images (Efron's percentile bootstrap).
 
-A draw takes as many images as there are, with replacement, adds up their confusion matrices and computes the mean
-IoU of the sum, in the way it is computed for all images. Two checkpoints are compared on the same draws, so what
-makes an image hard for both of them cancels.
+Each draw samples as many images as there are, with replacement, adds up their confusion matrices and computes the mean
+IoU of the sum, as for the full set. Checkpoints are compared on the same draws, so the difficulty of an image, which
+affects both, cancels.
 
-The images are taken to be independent. Frames of one film are not: their intervals are then too narrow.
+Images are assumed to be independent. Frames of one video are not, and their intervals come out too narrow.
 """
 
 from typing import NamedTuple
@@ -25,24 +25,24 @@ class Interval(NamedTuple):
 
 
 class Bootstrap:
-    """The draws for one set of images; what is computed with one Bootstrap can be compared draw by draw."""
+    """The draws for one set of images. Results of the same Bootstrap can be compared draw by draw."""
 
     def __init__(self, images: int, draws: int = DRAWS, seed: int = SEED) -> None:
         random = np.random.default_rng(seed)
-        # How often each image is in each draw. Whole numbers below 2**53, so products of float64 are exact.
+        # How often each draw contains each image: integers below 2**53, so float64 products are exact.
         self._counts = random.multinomial(images, np.full(images, 1 / images), size=draws).astype(np.float64)
 
     def mean_iou(self, matrices: Matrix) -> NDArray[np.float64]:
-        """(N, C, C) matrices of the images to the mean IoU of each draw.
+        """Return the mean IoU of each draw, in [0, 1], from the images' matrices (N, C, C).
 
-        NaN where a draw has no labelled pixel, and for a single image, which does not show how images differ.
+        A draw without labelled pixels gives NaN. So does a single image, which cannot show how images vary.
         """
         if len(matrices) < 2:
             return np.full(len(self._counts), np.nan)
         classes = matrices.shape[-1]
         hit = np.diagonal(matrices, axis1=1, axis2=2)
         union = matrices.sum(axis=1) + matrices.sum(axis=2) - hit
-        # Intersections and unions add up over images, so the matrices themselves need not be resampled.
+        # Intersections and unions add up over images, so resampling these is enough.
         sums = self._counts @ np.concatenate([hit, union], axis=1).astype(np.float64)
         ious = np.full((len(sums), classes), np.nan)
         np.divide(sums[:, :classes], sums[:, classes:], out=ious, where=sums[:, classes:] > 0)
@@ -53,7 +53,7 @@ class Bootstrap:
 
 
 def interval(draws: NDArray[np.float64], level: float = LEVEL) -> Interval:
-    """The middle `level` of the draws. NaN twice where there is none."""
+    """Return the interval that holds the middle `level` of the draws, or (NaN, NaN) if all draws are NaN."""
     finite = draws[np.isfinite(draws)]
     if not finite.size:
         return Interval(float("nan"), float("nan"))

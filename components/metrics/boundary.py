@@ -1,10 +1,10 @@
 """Boundary IoU (Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation", CVPR 2021).
 
-IoU of a large region hardly changes with its outline. Boundary IoU compares, class by class, only the pixels
-within a distance of the regions' outlines: the truth's band with the prediction's band.
+The IoU of a large region barely depends on its outline. Boundary IoU therefore compares, for each class, only the
+pixels within some distance of an outline: the band of the truth with the band of the prediction.
 
-The distance is a share of the image's diagonal, in the chessboard metric: as the paper has it, the band is what
-an erosion by 3 x 3 pixels, repeated so often, takes away, and the image's edge counts as outline.
+The distance is a share of the image's diagonal, in the chessboard metric. As in the paper, the band holds the pixels
+that repeated erosion by 3 x 3 pixels removes, and the image's edge counts as an outline.
 """
 
 import math
@@ -16,14 +16,14 @@ from components.metrics.confusion import ClassIds
 from components.metrics.scores import PerClass
 
 RATIO = 0.02
-"""The share of the image's diagonal, as in the paper's code."""
+"""Width of the band as a share of the image's diagonal, as in the paper's code."""
 
 BandCounts = NDArray[np.int64]
-"""(..., C, 3) pixels by class: in both bands, in the truth's band, in the prediction's band. Images add up."""
+"""(..., C, 3) pixels per class: in both bands, in the truth's band, in the prediction's. Counts add up over images."""
 
 
 def band_width(height: int, width: int, ratio: float = RATIO) -> int:
-    """The distance in pixels, at least 1."""
+    """Return the width of the band in pixels, at least 1."""
     return max(1, round(ratio * math.hypot(height, width)))
 
 
@@ -34,13 +34,14 @@ def boundary_counts(
     ignore_index: int = 255,
     ratio: float = RATIO,
 ) -> BandCounts:
-    """Count the pixels of both bands of one image.
+    """Count the pixels in the bands of one image.
 
-    Where the label has no truth the prediction is taken to have none either: such pixels are in no band, and an
-    outline along them is the same in both.
+    Pixels without ground truth are ignored in the prediction too: they belong to no band, and an outline along them is
+    the same in label and prediction.
 
     Args:
-        label, prediction: class ids (H, W); ids of the prediction are below `num_classes`.
+        label: class ids (H, W); `ignore_index` marks pixels without ground truth.
+        prediction: class ids (H, W) below `num_classes`.
 
     Returns:
         (num_classes, 3) int64.
@@ -64,7 +65,7 @@ def boundary_counts(
 
 
 def boundary_iou(counts: BandCounts) -> PerClass:
-    """(..., C, 3) counts to the boundary IoU (..., C) of each class; NaN where neither has such a band."""
+    """Return the boundary IoU (..., C) of each class from counts (..., C, 3); NaN if neither side has a band."""
     both, truth, prediction = (counts[..., number] for number in range(3))
     union = truth + prediction - both
     result = np.full(union.shape, np.nan)
@@ -73,10 +74,10 @@ def boundary_iou(counts: BandCounts) -> PerClass:
 
 
 def _band(ids: ClassIds, distance: int) -> NDArray[np.bool_]:
-    """Pixels with another id, or the image's edge, within `distance`.
+    """Mark the pixels within `distance` of another id or of the image's edge.
 
-    The smallest and the largest id around a pixel differ where its neighbourhood has more than one: so one pass
-    does for all classes what an erosion for each of them would.
+    A pixel near another id has different smallest and largest ids around it, so one pass finds the bands of all classes
+    without an erosion for each.
     """
     import cv2
 

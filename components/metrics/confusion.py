@@ -1,5 +1,4 @@
-"""The confusion matrix: every figure of a segmentation follows from it, and matrices of images simply add
-up."""
+"""The confusion matrix, from which all metrics but boundary IoU are computed. Matrices add up over images."""
 
 from typing import Any
 
@@ -19,11 +18,11 @@ def confusion_matrix(
     """Count pixels by (true class, predicted class).
 
     Args:
-        label: class ids of any shape; `ignore_index` marks pixels without a truth, which are not counted.
+        label: class ids of any shape; `ignore_index` marks pixels without ground truth, which are not counted.
         prediction: class ids of the same shape, each below `num_classes`.
 
     Returns:
-        int64 of shape (num_classes, num_classes); rows are the truth, columns the prediction.
+        int64 of shape (num_classes, num_classes); rows are true classes, columns are predicted classes.
 
     Raises:
         ValueError: the shapes differ, or an id is outside the classes.
@@ -35,7 +34,7 @@ def confusion_matrix(
     _check_range(prediction, num_classes)
     if label.min() < 0:
         raise ValueError(f"label id {label.min()} is negative")
-    # Ignored pixels fall into rows behind the matrix: cheaper than selecting the others first.
+    # Ignored pixels land in rows below the matrix, which is cheaper than filtering them out first.
     pairs = label.astype(np.intp)
     pairs *= num_classes
     pairs += prediction
@@ -54,7 +53,7 @@ def _check_range(prediction: NDArray[np.integer[Any]], num_classes: int) -> None
 
 
 def _check_rest(counts: NDArray[np.int64], num_classes: int, ignore_index: int) -> None:
-    """Whatever lies behind the matrix must be the ignored id."""
+    """Check that every count below the matrix belongs to the ignored id."""
     rest = np.unique(np.flatnonzero(counts[num_classes * num_classes :]) // num_classes) + num_classes
     wrong = rest[rest != ignore_index]
     if wrong.size:

@@ -1,7 +1,7 @@
-"""Figures from a confusion matrix (rows: truth, columns: prediction).
+"""Metrics from a confusion matrix (rows: truth, columns: prediction). All but kappa are in [0, 1].
 
-A class that is neither in the truth nor predicted has no IoU: it is NaN here and left out of every mean.
-Counting it as 0 would punish a network for a class that the images do not show.
+A class that is neither in the truth nor predicted has no IoU: it is NaN and left out of every mean. Counting it as 0
+would penalise a network for a class that the images do not show.
 """
 
 from typing import NamedTuple
@@ -15,10 +15,9 @@ PerClass = NDArray[np.float64]
 
 
 def iou(matrix: Matrix) -> PerClass:
-    """Intersection over union of each class, in [0, 1]; NaN where the class is absent from truth and
-    prediction.
+    """Return intersection over union per class, (..., C) from (..., C, C).
 
-    A matrix of shape (..., C, C) gives (..., C).
+    A class absent from both truth and prediction gives NaN.
     """
     hit = np.diagonal(matrix, axis1=-2, axis2=-1)
     union = matrix.sum(-1) + matrix.sum(-2) - hit
@@ -26,42 +25,44 @@ def iou(matrix: Matrix) -> PerClass:
 
 
 def class_accuracy(matrix: Matrix) -> PerClass:
-    """The share of each class's true pixels that were found (recall); NaN where the truth has none."""
+    """Return the share of each class's true pixels that were predicted as such (recall); NaN without true pixels."""
     return _divide(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1))
 
 
 def dice(matrix: Matrix) -> PerClass:
-    """Dice's coefficient (F1) of each class, 2 IoU / (1 + IoU); NaN where `iou` is."""
+    """Return the Dice coefficient (F1) per class, 2 IoU / (1 + IoU); NaN where `iou` is NaN."""
     hit = np.diagonal(matrix, axis1=-2, axis2=-1)
     return _divide(2 * hit, matrix.sum(-1) + matrix.sum(-2))
 
 
 def mean_over_present(values: PerClass) -> float:
-    """The mean without the absent classes (NaN); NaN where every class is absent."""
+    """Return the mean over the classes that are not NaN, or NaN if all are."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def mean_iou(matrix: Matrix) -> float:
-    """mIoU over the classes that are there; NaN for an empty matrix."""
+    """Return the mean IoU over the classes in the truth or the prediction; NaN for an empty matrix."""
     return mean_over_present(iou(matrix))
 
 
 def mean_iou_by_image(matrices: Matrix) -> PerClass:
-    """(N, C, C) gives the mIoU of each image over the classes in its truth or prediction; NaN where nothing
-    counts."""
+    """Return the mean IoU of each image, (N,) from (N, C, C), over the classes in its truth or prediction.
+
+    An image without labelled pixels gives NaN.
+    """
     values = iou(matrices)
     present = np.isfinite(values)
     return _divide(np.where(present, values, 0).sum(-1), present.sum(-1))
 
 
 def pixel_accuracy(matrix: Matrix) -> float:
-    """The share of all counted pixels that are right; NaN for an empty matrix."""
+    """Return the share of correctly classified pixels; NaN for an empty matrix."""
     total = matrix.sum()
     return float(np.trace(matrix) / total) if total else float("nan")
 
 
 def frequency_weighted_iou(matrix: Matrix) -> float:
-    """IoU weighted by each class's share of the true pixels; NaN for an empty matrix."""
+    """Return the mean IoU weighted by each class's share of the true pixels; NaN for an empty matrix."""
     total = matrix.sum()
     if not total:
         return float("nan")
@@ -69,9 +70,9 @@ def frequency_weighted_iou(matrix: Matrix) -> float:
 
 
 def kappa(matrix: Matrix) -> float:
-    """Cohen's kappa: how far the agreement goes beyond what the two class frequencies give by chance.
+    """Return Cohen's kappa: agreement beyond what the class frequencies of truth and prediction give by chance.
 
-    1 is full agreement, 0 is chance. NaN for an empty matrix, and where one class is all of truth and prediction.
+    1 is perfect agreement, 0 is chance. NaN for an empty matrix, and if truth and prediction consist of one class.
     """
     total = float(matrix.sum())
     if not total:
@@ -82,21 +83,19 @@ def kappa(matrix: Matrix) -> float:
 
 
 class ConstantPrediction(NamedTuple):
-    """What a prediction of one class everywhere would score: the floor that any network must clear."""
+    """The score of predicting one class everywhere: the baseline that any network must beat."""
 
     class_id: int
     mean_iou: float
 
 
 def best_constant_prediction(matrix: Matrix) -> ConstantPrediction:
-    """The class that scores most when it is predicted everywhere, from the truth's histogram alone (the row
-    sums)."""
+    """Return the class that scores highest if predicted everywhere, from the row sums alone."""
     histogram = matrix.sum(1)
     total = histogram.sum()
     if not total:
         return ConstantPrediction(0, float("nan"))
-    # The winner is in the truth, so the classes that count are those of the truth: one has an IoU, the others
-    # 0.
+    # The predicted class is one of the true classes, so the mean is over the true classes: its own IoU and zeros.
     winner = int(np.argmax(histogram))
     return ConstantPrediction(winner, float(histogram[winner] / total / np.count_nonzero(histogram)))
 

@@ -1,1 +1,1 @@
-"""What every HTML page shares: template base, style, palette, charts, pictures."""
+"""The parts that all HTML pages share: rendering, style, charts and pictures."""

@@ -1,5 +1,4 @@
-"""Class ids as pictures: painted masks, overlays on the photograph, where a prediction is wrong; and their
-bytes."""
+"""Draw class ids as pictures (painted masks, overlays, error maps) and encode them."""
 
 import base64
 import io
@@ -16,13 +15,13 @@ from components.metrics.confusion import ClassIds
 Pixels = NDArray[np.uint8]
 
 VOID = (0, 0, 0)
-"""Pixels without a truth."""
+"""The colour of pixels without ground truth."""
 WRONG = (213, 94, 0)
-"""Okabe and Ito's vermilion: told apart from grey with any colour vision."""
+"""Okabe and Ito's vermilion, which is distinct from grey for every kind of colour vision."""
 
 
 def palette(classes: Sequence[Class]) -> Pixels:
-    """(256, 3) uint8: the colour of every 8-bit id; ids that are no class are void."""
+    """Return the colour of every 8-bit id as (256, 3) uint8. Ids outside the classes get the void colour."""
     table = np.full((256, 3), VOID, np.uint8)
     for class_id, item in enumerate(classes[:256]):
         table[class_id] = item.color
@@ -30,7 +29,7 @@ def palette(classes: Sequence[Class]) -> Pixels:
 
 
 def paint(ids: ClassIds, classes: Sequence[Class]) -> Pixels:
-    """(H, W) ids to (H, W, 3) RGB."""
+    """Return (H, W) ids as (H, W, 3) uint8 RGB."""
     colors = np.full((max(256, len(classes), int(ids.max(initial=0)) + 1), 3), VOID, np.uint8)
     colors[: len(classes)] = [item.color for item in classes]
     painted = np.empty((*ids.shape, 3), np.uint8)
@@ -40,12 +39,12 @@ def paint(ids: ClassIds, classes: Sequence[Class]) -> Pixels:
 
 
 def painted(ids: ClassIds, classes: Sequence[Class]) -> Image.Image:
-    """`paint` as a picture, which is all that is held of it."""
+    """Return `paint` as a picture, made in row bands so that no full array is held."""
     return _joined((paint(ids[rows], classes) for rows in row_bands(len(ids))), ids.shape)
 
 
 def overlay(photograph: Pixels, ids: ClassIds, classes: Sequence[Class], strength: float = 0.5) -> Image.Image:
-    """The painted mask over the photograph, with a white line where classes meet."""
+    """Blend the painted mask with the photograph and draw white lines between classes."""
 
     def mixed(rows: slice) -> Pixels:
         band = photograph[rows] * np.float32(1 - strength) + paint(ids[rows], classes) * np.float32(strength)
@@ -58,14 +57,16 @@ def overlay(photograph: Pixels, ids: ClassIds, classes: Sequence[Class], strengt
 
 
 def row_bands(height: int, band: int = 256) -> Iterator[slice]:
-    """An image's rows a few at a time: what is wider than 8 bits is then never as large as a large image. So are the
-    places that numpy makes of ids and of masks when they are an index: 8 or 16 bytes for each pixel."""
+    """Yield an image's rows in bands, so that no wide intermediate array ever has the size of a large image.
+
+    NumPy's index arrays alone, made when ids or masks are used as an index, take 8 or 16 bytes per pixel.
+    """
     for top in range(0, height, band):
         yield slice(top, min(top + band, height))
 
 
 def borders(ids: ClassIds) -> NDArray[np.bool_]:
-    """Pixels whose right or lower neighbour is of another class."""
+    """Mark the pixels whose right or lower neighbour belongs to another class."""
     edge = np.zeros(ids.shape, bool)
     edge[:-1] |= ids[:-1] != ids[1:]
     edge[:, :-1] |= ids[:, :-1] != ids[:, 1:]
@@ -73,7 +74,7 @@ def borders(ids: ClassIds) -> NDArray[np.bool_]:
 
 
 def difference(photograph: Pixels, label: ClassIds, prediction: ClassIds, ignore_index: int) -> Pixels:
-    """The photograph in pale grey; wrong pixels in one strong colour, pixels without a truth in black."""
+    """Return the photograph in pale grey with wrong pixels in WRONG and pixels without ground truth in black."""
     result = np.empty_like(photograph)
     for rows in row_bands(len(photograph)):
         grey = photograph[rows].mean(axis=2, dtype=np.float32) * np.float32(0.45) + np.float32(130)
@@ -84,7 +85,7 @@ def difference(photograph: Pixels, label: ClassIds, prediction: ClassIds, ignore
 
 
 def triptych(photograph: Pixels, prediction: ClassIds, truth: ClassIds | None, classes: Sequence[Class]) -> Pixels:
-    """Photograph, painted prediction and, where it is known, painted truth: side by side, a white gap between."""
+    """Return photograph, painted prediction and, if known, painted truth side by side, with white gaps."""
     parts = [photograph, paint(prediction, classes)]
     if truth is not None:
         parts.append(paint(truth, classes))
@@ -93,7 +94,7 @@ def triptych(photograph: Pixels, prediction: ClassIds, truth: ClassIds | None, c
 
 
 def thumbnail(pixels: Pixels, width: int) -> Pixels:
-    """A picture at most `width` wide."""
+    """Shrink a picture to at most `width` pixels wide."""
     if pixels.shape[1] <= width:
         return pixels
     size = (width, max(1, round(pixels.shape[0] * width / pixels.shape[1])))
@@ -101,7 +102,7 @@ def thumbnail(pixels: Pixels, width: int) -> Pixels:
 
 
 def ids_thumbnail(ids: ClassIds, width: int) -> ClassIds:
-    """The same for class ids, which may not be blended."""
+    """Shrink class ids to at most `width` columns by picking the nearest pixel, as ids cannot be blended."""
     if ids.shape[1] <= width:
         return ids
     height = max(1, round(ids.shape[0] * width / ids.shape[1]))
@@ -120,9 +121,10 @@ def png(pixels: Pixels | Image.Image) -> bytes:
 
 
 def mask_png(ids: ClassIds, classes: Sequence[Class]) -> bytes:
-    """Class ids as a PNG whose pixel values are the ids.
+    """Return class ids as a PNG whose pixel values are the ids.
 
-    8 bits with the classes' colours as palette, so that viewers show them painted; 16 bits grey over 256 classes.
+    The PNG has 8 bits and the classes' colours as its palette, so that viewers show it painted. Above 256 classes it is
+    16-bit grey.
     """
     if len(classes) > 256:
         return _encoded(Image.fromarray(ids.astype(np.uint16)), "PNG")
@@ -132,20 +134,20 @@ def mask_png(ids: ClassIds, classes: Sequence[Class]) -> bytes:
 
 
 def ids_of_png(data: bytes) -> ClassIds:
-    """What `mask_png` wrote."""
+    """Read the ids from the bytes of `mask_png`."""
     with Image.open(io.BytesIO(data)) as picture:
         ids: ClassIds = np.array(picture, np.uint8 if picture.mode == "P" else np.uint16)
     return ids
 
 
 def data_uri(data: bytes) -> str:
-    """A picture inside a page: PNG or JPEG bytes as a data: URI."""
+    """Return PNG or JPEG bytes as a data: URI, to embed a picture in a page."""
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _joined(bands: Iterable[Pixels], size: tuple[int, ...]) -> Image.Image:
-    """Bands from top to bottom as one picture of `size` (height, width)."""
+    """Stack bands from top to bottom into one picture of `size` (height, width)."""
     picture, top = Image.new("RGB", (size[1], size[0])), 0
     for band in bands:
         picture.paste(Image.fromarray(band), (0, top))

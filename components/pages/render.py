@@ -1,4 +1,4 @@
-"""Pages for people: one HTML file each, which needs no network and looks right on a telephone."""
+"""Render pages as self-contained HTML files that need no network and fit a phone."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 
 
 def render(template: Path, **values: Any) -> str:
-    """Fill a template; what it gets is escaped. All pages share page.css, which they include."""
+    """Fill a template and return the page. Values are escaped. Templates can include page.css and charts.css."""
     environment = Environment(
         loader=FileSystemLoader([template.parent, HERE]),
         autoescape=True,
@@ -17,22 +17,26 @@ def render(template: Path, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
-    environment.filters["points"] = points
-    environment.filters["count"] = count
+    environment.filters |= {"percent": percent, "points": points, "count": count, "css_color": css_color}
     return environment.get_template(template.name).render(**values)
 
 
+def css_color(color: tuple[int, int, int]) -> str:
+    """Return RGB as CSS writes it: (128, 192, 64) as "#80c040"."""
+    red, green, blue = color
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
 def percent(share: float | None, digits: int = 1) -> str:
-    """0.5634 as "56.3 %" (with a thin space that does not break); a dash for what is not there."""
+    """Return a share as a percentage: 0.5634 as "56.3 %" with a narrow no-break space. None and NaN become a dash."""
     return "–" if share is None or share != share else f"{100 * share:.{digits}f}\u202f%"
 
 
 def points(difference: float) -> str:
-    """A difference of shares in percentage points, with its sign: 0.0123 as "+1.2"."""
+    """Return a difference of shares in percentage points, with its sign: 0.0123 as "+1.2"."""
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def count(number: int) -> str:
-    """12345 as "12,345"."""
+    """Return 12345 as "12,345"."""
     return f"{number:,}"

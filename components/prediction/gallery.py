@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from components.contract import Class
@@ -99,15 +98,10 @@ def render_gallery(
         cards=cards,
         total=total,
         names=[item.name for item in classes],
-        colors=[_code(item.color) for item in classes],
+        colors=[item.color for item in classes],
         seen=sorted(seen),
         named=NAMED,
         truth_known=any(card.truth for card in cards),
         refused=refused,
         facts=facts,
     )
-
-
-def _code(color: tuple[int, int, int]) -> Markup:
-    red, green, blue = (int(part) for part in color)
-    return Markup(f"#{red:02x}{green:02x}{blue:02x}")

@@ -78,7 +78,7 @@ def matrix(
     With --baseline each run is compared with its supervised baseline, and every ratio gets a verdict: what CPS gained,
     and how certain that is. Finished runs are not repeated, so an interrupted matrix resumes, and a larger one adds to
     a smaller one.
-    The folder gets matrix.html, matrix.png and matrix.csv; MLflow gets them too.
+    The folder gets matrix.html, matrix.svg and matrix.csv; MLflow gets them too.
 
     With --cluster a Kubeflow Pipelines server has all runs at once, or --parallel of them and the others as those end,
     each as `cps submit` makes it. Their figures are read from the cluster's object store: AWS_ENDPOINT_URL and its keys

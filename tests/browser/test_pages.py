@@ -50,6 +50,7 @@ predict_step(run_key, "val", 6, "gallery.html")
 label_next(open_store(), run_key, 4, Path("."))
 """
 PAGES = ["report", "gallery", "label-next", "matrix"]
+CHARTS = {"report": 2, "matrix": 1}
 
 # Runs inside the page after it has loaded, and tells the frame around it what it found.
 PROBE = """<script>
@@ -64,6 +65,8 @@ addEventListener("load", () => {
     title: document.title, text: document.body.innerText.length,
     wide: wide.slice(0, 5).map((element) => element.outerHTML.slice(0, 120)),
     images: [...document.images].map((image) => ({alt: image.alt, shown: image.complete && image.naturalWidth > 0})),
+    charts: [...document.querySelectorAll("svg[role=img]")].filter((chart) => chart.getBoundingClientRect().width)
+      .map((chart) => chart.getAttribute("aria-label")),
     links: [...document.querySelectorAll("a[href^='#']")].map((link) => link.getAttribute("href"))
       .filter((link) => link.length > 1 && !document.getElementById(link.slice(1))),
     headings: document.querySelectorAll("h1").length,
@@ -135,8 +138,10 @@ def test_a_page_is_whole(pages: Path, name: str, device: str, tmp_path: Path) ->
     assert seen.found["title"]
     assert seen.found["headings"] == 1
     assert seen.found["text"] > 200
-    images = seen.found["images"]
-    assert len(images) >= 4
+    images, charts = seen.found["images"], seen.found["charts"]
+    assert len(charts) == CHARTS.get(name, 0), "each chart is drawn twice, for wide and narrow screens"
+    assert all(charts)
+    assert len(images) >= (0 if name == "matrix" else 4)
     assert [image["alt"] for image in images if not image["shown"]] == []
     assert all(image["alt"] for image in images), "a picture without words for those who cannot see it"
     assert seen.found["links"] == [], "a link to a place that is not on the page"

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from markupsafe import Markup
-
 from components.dataset.check.cards import draw_finding
 from components.dataset.check.findings import CheckReport
 from components.dataset.layouts import account_lines, pools_text
@@ -45,7 +43,7 @@ def render_check(report: CheckReport) -> str:
         pixels=pixels,
         largest=max((row.train_pixels for row in report.balance), default=0) or 1,
         balance=sorted(report.balance, key=lambda row: -row.train_pixels),
-        colors={row.name: _color_code(row.color) for row in report.balance},
+        colors={row.name: row.color for row in report.balance},
         facts=_facts(report),
     )
 
@@ -66,9 +64,3 @@ def _facts(report: CheckReport) -> list[tuple[str, str]]:
         ("splits", f"seed {report.seed}, or the dataset's own lists"),
         ("time", f"{report.seconds:.1f} s, {per_second:,.0f} images a second with their labels"),
     ]
-
-
-def _color_code(color: tuple[int, int, int]) -> Markup:
-    """For CSS. Numbers only, so it is safe in a style."""
-    red, green, blue = (int(part) for part in color)
-    return Markup(f"#{red:02x}{green:02x}{blue:02x}")

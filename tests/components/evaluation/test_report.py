@@ -1,4 +1,4 @@
-"""The report: complete, self-contained, well-formed, and right in its figures."""
+"""The report is complete, self-contained and well-formed, and its figures are correct."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -48,7 +48,7 @@ RECORD = RunRecord(
 
 @dataclass
 class Page(HTMLParser):
-    """Checks that tags are closed in order, and collects what the page refers to."""
+    """Check that tags are closed in order, and collect the addresses in the page."""
 
     open: list[str] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Page(HTMLParser):
 
 
 def make_scores(epochs: list[int], images: int = 4) -> list[Scores]:
-    """Class 2, tram, is neither in the truth nor predicted."""
+    """Return scores in which class 2, tram, is neither in the truth nor predicted."""
     protocol = Protocol("f" * 64, tuple(item.name for item in CLASSES), 255, (16, 24), (16, 24), "paddle")
     random = np.random.default_rng(0)
     found = []
@@ -125,29 +125,29 @@ def test_the_page_is_whole_and_needs_no_network(epochs: list[int]) -> None:
     assert len(html) < 3_000_000
 
 
-def test_the_page_says_what_was_left_out_and_escapes_names() -> None:
+def test_the_page_names_excluded_classes_and_escapes_names() -> None:
     html = make_report([1, 2, 3])
-    assert "Left out of the mean" in html
-    assert re.search(r"predicted to show it: tram", html)
-    assert "absent: left out of the mean" in html
+    assert "Excluded from the mean" in html
+    assert re.search(r"it occurs neither in the validation labels nor in the predictions: tram", html)
+    assert "absent: excluded from the mean" in html
     assert "road &lt;b&gt;" in html
     assert "<b>" not in html.replace("<b style", "")
     assert "sky &amp; clouds" in html
     assert "took no part in the choice" in html
 
 
-def test_the_page_says_how_sure_it_is() -> None:
+def test_the_page_shows_the_intervals() -> None:
     html = re.sub(r"\s+", " ", make_report([1, 2, 3]))
     assert re.search(r"95&nbsp;% interval \d+\.\d.% to \d+\.\d.%", html)
     assert "the paired difference" in html or "the last one did best" in html
-    # One image does not tell how images differ.
+    # A single image does not show how images vary.
     alone = re.sub(r"\s+", " ", make_report([1, 2, 3], images=1))
     assert "the paired difference" not in alone
     assert "<polygon" not in alone
     assert "– to –" in alone
 
 
-@pytest.mark.parametrize(("clear", "says"), [(True, "(clearly less than"), (False, "(not clearly less than")])
+@pytest.mark.parametrize(("clear", "says"), [(True, "(clearly below"), (False, "(not clearly below")])
 def test_the_page_says_whether_a_lead_is_clear(clear: bool, says: str) -> None:
     scores = make_scores([1, 2, 3])
     verdict = decide(scores)
@@ -160,7 +160,7 @@ def test_the_page_says_whether_a_lead_is_clear(clear: bool, says: str) -> None:
     assert ("no clear lead" in html) != clear
 
 
-def test_the_page_shows_how_good_the_pseudo_labels_were() -> None:
+def test_the_page_shows_the_quality_of_the_pseudo_labels() -> None:
     found = PseudoLabelEpoch(
         epoch=1,
         accuracy=0.5,
@@ -176,12 +176,13 @@ def test_the_page_shows_how_good_the_pseudo_labels_were() -> None:
     page.feed(html)
     assert page.open == []
     assert "12 of the unlabelled images do have labels" in html
-    assert re.search(r"62.5.% of the pseudo labels’ pixels were right", html)
-    assert re.search(r"50.0.% of the pixels got a pseudo label at all", html)
+    assert re.search(r"62.5.% of the pseudo-labelled pixels were correct", html)
+    assert re.search(r"50.0.% of the pixels received a pseudo label", html)
     assert re.search(r'tram</td><td class="number">–</td><td class="number">–</td>', html)
     assert html.count("Accuracy of the pseudo labels and agreement of the networks") == 2
-    assert "pseudo labels were" not in make_report([1, 2])
-    assert "pseudo labels were" not in make_report([1, 2], audit=record.model_copy(update={"epochs": ()}))
+    assert "Quality of the pseudo labels" in html
+    assert "Quality of the pseudo labels" not in make_report([1, 2])
+    assert "Quality of the pseudo labels" not in make_report([1, 2], audit=record.model_copy(update={"epochs": ()}))
 
 
 def test_the_test_list_stands_beside_the_validation_figure() -> None:
@@ -252,8 +253,8 @@ def test_worst_and_best_images_are_ranked_and_none_is_both() -> None:
 
 def test_the_costliest_confusion_in_words() -> None:
     said = most_missed(np.array([[90, 10, 0], [0, 100, 0], [0, 0, 0]]), CLASSES)
-    assert said.startswith("most lost: road <b> taken for sky & clouds (5.0 % of the pixels; 90 %")
-    assert most_missed(np.diag([1, 1, 1]), CLASSES) == "every pixel is right"
+    assert said.startswith("largest error: road <b> predicted as sky & clouds (5.0 % of the pixels; 90 %")
+    assert most_missed(np.diag([1, 1, 1]), CLASSES) == "every pixel is correct"
 
 
 def test_heat_map_rows_are_shares_of_the_truth() -> None:

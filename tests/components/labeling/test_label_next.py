@@ -1,4 +1,4 @@
-"""`label_next` on a run in a real store: files that can be used, no label read, and nothing measured twice."""
+"""`label_next` on a run in a real store: it writes usable files, reads no label and measures nothing twice."""
 
 import csv
 import io
@@ -46,7 +46,7 @@ def test_suggestions_as_a_table_a_page_and_a_list(run, tmp_path, monkeypatch):
     assert listed == tuple(Sample(image=name, label=labels[name]) for name in expected)
 
 
-def test_what_is_measured_is_kept_and_an_interrupted_ranking_goes_on(run, tmp_path, monkeypatch):
+def test_measures_are_kept_and_an_interrupted_ranking_resumes(run, tmp_path, monkeypatch):
     monkeypatch.setattr(measures, "CHUNK", 3)
     real, seen = measures.compare, []
 
@@ -68,7 +68,7 @@ def test_what_is_measured_is_kept_and_an_interrupted_ranking_goes_on(run, tmp_pa
     assert more.suggestions[:2] == first.suggestions
 
 
-def test_the_best_checkpoint_is_asked_once_there_is_one(run, tmp_path):
+def test_the_best_checkpoint_is_used_once_there_is_one(run, tmp_path):
     assert label_next(run.store, run.key, 1, tmp_path, run.cache).epoch == 6
     run.store.put_json(
         keys.run(run.key, "result.json"), make_result(run.key, best=make_best(epoch=4)).model_dump(mode="json")
@@ -76,7 +76,7 @@ def test_the_best_checkpoint_is_asked_once_there_is_one(run, tmp_path):
     assert label_next(run.store, run.key, 1, tmp_path, run.cache).epoch == 4
 
 
-def test_an_untrained_run_is_named_with_what_to_do(run, tmp_path):
+def test_an_untrained_run_is_reported_with_what_to_do(run, tmp_path):
     run.store.remove(keys.checkpoint_index(run.key))
     with pytest.raises(UserError, match=f"cps run --resume {run.key}"):
         label_next(run.store, run.key, 1, tmp_path / "out", run.cache)

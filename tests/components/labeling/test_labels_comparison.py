@@ -1,4 +1,4 @@
-"""Two networks compared over windows: the same as over the whole image, by plain arithmetic."""
+"""Comparing two networks window by window gives the same result as over the whole image."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ SIZE = (37, 50)
 
 @dataclass
 class Colors:
-    """A network whose logits are the pixel's own colours, times a factor."""
+    """A network whose logits are the pixel colours times a factor."""
 
     factor: float
     name = "colors"

@@ -1,4 +1,4 @@
-"""The ranking: what is disputed comes first, what looks alike comes once, and nothing is left to chance."""
+"""The ranking: disputed images come first, similar ones are not repeated, and nothing is random."""
 
 import numpy as np
 import pytest

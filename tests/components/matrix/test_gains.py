@@ -21,8 +21,8 @@ def test_points_are_means_and_deviations_over_seeds() -> None:
     assert found[0].spread is None
 
 
-def test_different_numbers_of_labels_are_one_number() -> None:
-    """As splits by groups have them."""
+def test_different_numbers_of_labels_are_averaged() -> None:
+    """Splits by group have them."""
     scores = [
         score("1/16", seed, method, 0.5, labeled)
         for seed, labeled in ((1, 30), (2, 34), (3, 33))
@@ -33,7 +33,7 @@ def test_different_numbers_of_labels_are_one_number() -> None:
 
 
 def test_a_gain_is_paired_by_seed() -> None:
-    """Seeds differ by far more than the methods do, and that cancels."""
+    """Seeds differ far more than methods do; pairing cancels that."""
     scores = [score("1/8", seed, "supervised", base) for seed, base in ((1, 0.3), (2, 0.5), (3, 0.7))]
     scores += [score("1/8", seed, "cps", base) for seed, base in ((1, 0.33), (2, 0.53), (3, 0.731))]
     (gain,) = gains(scores)
@@ -43,7 +43,7 @@ def test_a_gain_is_paired_by_seed() -> None:
     assert gain.verdict == "CPS gained 3.0 ± 0.1 points"
 
 
-def test_a_seed_without_its_twin_counts_for_no_gain() -> None:
+def test_a_seed_without_its_baseline_counts_for_no_gain() -> None:
     scores = [score("1/8", 1, "cps", 0.6), score("1/8", 2, "cps", 0.9), score("1/8", 1, "supervised", 0.5)]
     (gain,) = gains(scores)
     assert gain.differences == pytest.approx((0.1,))
@@ -53,16 +53,16 @@ def test_a_seed_without_its_twin_counts_for_no_gain() -> None:
 @pytest.mark.parametrize(
     ("differences", "expected"),
     [
-        ((0.02,), "CPS gained 2.0 points with one seed, which says nothing of chance"),
+        ((0.02,), "CPS gained 2.0 points with one seed, too few for an interval"),
         ((-0.02, -0.0201), "CPS lost 2.0 ± 0.1 points"),
-        ((0.05, -0.01), "no difference shown: CPS gained 2.0 ± 38.1 points"),
+        ((0.05, -0.01), "no clear difference: CPS gained 2.0 ± 38.1 points"),
     ],
 )
-def test_a_verdict_claims_no_more_than_the_seeds_show(differences: tuple[float, ...], expected: str) -> None:
+def test_a_verdict_claims_no_more_than_the_seeds_support(differences: tuple[float, ...], expected: str) -> None:
     assert Gain("1/8", 10, differences).verdict == expected
 
 
-def test_cells_go_seed_by_seed_with_the_twin_beside() -> None:
+def test_cells_go_seed_by_seed_with_their_baselines() -> None:
     assert cells(["1/8", "1/4"], [1, 2], baseline=False) == [
         Cell("1/8", 1, "cps"),
         Cell("1/4", 1, "cps"),
@@ -72,7 +72,7 @@ def test_cells_go_seed_by_seed_with_the_twin_beside() -> None:
     assert cells(["1/8"], [1], baseline=True) == [Cell("1/8", 1, "cps"), Cell("1/8", 1, "supervised")]
 
 
-def test_published_figures_stand_only_beside_what_they_are_for() -> None:
+def test_published_results_appear_only_where_they_are_comparable() -> None:
     recipe = load_recipe("cityscapes-deeplabv3p-resnet50")
     named = {reference.name: reference.by_ratio for reference in published(recipe, "Cityscapes", 19)}
     assert named["CPS, PaddleSeg"] == {"1/2": 0.7839}

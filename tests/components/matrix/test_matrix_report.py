@@ -2,9 +2,9 @@ import csv
 import io
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from PIL import Image
 
 from components.matrix.cells import METHODS, Cell, Score
 from components.matrix.published_results import Published
@@ -41,13 +41,14 @@ def test_the_table_has_a_line_for_each_run(result: MatrixResult) -> None:
     }
 
 
-def test_the_page_says_the_verdicts_and_needs_no_network(result: MatrixResult) -> None:
+def test_the_page_has_the_verdicts_and_needs_no_network(result: MatrixResult) -> None:
     html = page(result)
     assert html.count("CPS gained 3.0 ± 0.0 points") >= 2
     assert "their paper &lt;b&gt;" in html
     assert "Note." in html
     assert not re.search(r"(src|href)=\"(?!data:)", html)
-    assert html.count("<img") == html.count('alt="Label efficiency on streets.') == 4
+    assert html.count('<svg class="chart"') == html.count('aria-label="Label efficiency on streets. CPS with 23') == 2
+    assert html.count('<svg class="key"') == 3
 
 
 def test_without_baselines_there_is_no_verdict(result: MatrixResult) -> None:
@@ -57,11 +58,10 @@ def test_without_baselines_there_is_no_verdict(result: MatrixResult) -> None:
     assert summary(alone)["gains"] == []
 
 
-def test_files_are_written_and_the_picture_is_one(result: MatrixResult, tmp_path: Path) -> None:
+def test_files_are_written_and_the_chart_is_well_formed(result: MatrixResult, tmp_path: Path) -> None:
     paths = write_files(result, tmp_path / "new" / "folder")
-    assert sorted(paths) == ["csv", "html", "png"]
-    with Image.open(paths["png"]) as picture:
-        assert picture.size == (1800, 960)
+    assert sorted(paths) == ["csv", "html", "svg"]
+    assert ElementTree.parse(paths["svg"]).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_the_summary_is_for_programs(result: MatrixResult) -> None:
