@@ -20,7 +20,7 @@ SUPERVISED_BASELINE = {"cps.weight": 0}
 class Cell:
     """One run of the matrix. `supervised` is the baseline: CPS weight 0 and the same number of steps."""
 
-    ratio: str
+    labeled_ratio: str
     seed: int
     method: Method
 
@@ -110,5 +110,5 @@ def planned_key(store: "Store", cell: Cell, request: "RunRequest", digest: str) 
 def cell_request(cell: Cell, request: "RunRequest") -> "RunRequest":
     """Return the request with the ratio and seed of one cell, and the weight 0 of a baseline."""
     overrides = {**request.overrides, **(SUPERVISED_BASELINE if cell.method == "supervised" else {})}
-    changes = {"labeled_ratio": cell.ratio, "seed": cell.seed, "overrides": overrides}
+    changes = {"labeled_ratio": cell.labeled_ratio, "seed": cell.seed, "overrides": overrides}
     return request.model_copy(update=changes)

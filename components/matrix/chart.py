@@ -43,7 +43,7 @@ class Curve(NamedTuple):
 
 def curves(points: Sequence[Point], references: Sequence[Published]) -> list[Curve]:
     """Return the published results, then the baseline and CPS, which are drawn over them."""
-    labeled = {point.ratio: point.labeled for point in points}
+    labeled = {point.labeled_ratio: point.labeled for point in points}
     found = [
         Curve(
             reference.name,
@@ -92,7 +92,7 @@ def _plot(points: Sequence[Point], references: Sequence[Published], size: tuple[
     room = 64 + round(CHARACTER_WIDTH * max(len(curve.name) for curve in found)) if named else 18
     ends = [value.mean + side * value.spread for curve in found for value in curve.values for side in (-1, 1)]
     y_ticks = round_ticks(min(ends), max(ends), 5)
-    labeled = {point.ratio: point.labeled for point in sorted(points, key=lambda point: point.labeled)}
+    labeled = {point.labeled_ratio: point.labeled for point in sorted(points, key=lambda point: point.labeled)}
     x_range = math.log(min(labeled.values())), math.log(max(labeled.values()))
     margins = Margins(top=top, right=room, bottom=62)
     scale = Scale(width, height, x_range, (y_ticks[0], y_ticks[-1]), margins)

@@ -15,7 +15,7 @@ CONFIDENCE = 0.95
 class Point:
     """The scores of one method at one ratio."""
 
-    ratio: str
+    labeled_ratio: str
     labeled: int
     """Number of labelled images, averaged and rounded if it differs between seeds, as in splits by group."""
     method: Method
@@ -36,7 +36,7 @@ class Point:
 class Gain:
     """CPS minus the baseline of the same seed, in mIoU, with a Student t interval over seeds."""
 
-    ratio: str
+    labeled_ratio: str
     labeled: int
     """Number of labelled images, averaged as in Point."""
     differences: tuple[float, ...]
@@ -73,17 +73,17 @@ def points(scores: Iterable[Score]) -> list[Point]:
     """Return the points of each method by increasing ratio."""
     groups: dict[tuple[Method, str], list[Score]] = {}
     for score in scores:
-        groups.setdefault((score.cell.method, score.cell.ratio), []).append(score)
+        groups.setdefault((score.cell.method, score.cell.labeled_ratio), []).append(score)
     found = [
         Point(
-            ratio=ratio,
+            labeled_ratio=ratio,
             labeled=round(statistics.fmean(score.labeled for score in group)),
             method=method,
             values=tuple(score.mean_iou for score in sorted(group, key=lambda score: score.cell.seed)),
         )
         for (method, ratio), group in groups.items()
     ]
-    return sorted(found, key=lambda point: (METHODS.index(point.method), Fraction(point.ratio)))
+    return sorted(found, key=lambda point: (METHODS.index(point.method), Fraction(point.labeled_ratio)))
 
 
 def gains(scores: Iterable[Score]) -> list[Gain]:
@@ -91,16 +91,16 @@ def gains(scores: Iterable[Score]) -> list[Gain]:
     by_cell = {score.cell: score for score in scores}
     differences: dict[str, list[tuple[int, float, int]]] = {}
     for cell, score in by_cell.items():
-        baseline = by_cell.get(Cell(cell.ratio, cell.seed, "supervised"))
+        baseline = by_cell.get(Cell(cell.labeled_ratio, cell.seed, "supervised"))
         if cell.method == "cps" and baseline is not None:
             entry = (cell.seed, score.mean_iou - baseline.mean_iou, score.labeled)
-            differences.setdefault(cell.ratio, []).append(entry)
+            differences.setdefault(cell.labeled_ratio, []).append(entry)
     found = [
         Gain(
-            ratio=ratio,
+            labeled_ratio=ratio,
             labeled=round(statistics.fmean(labeled for _, _, labeled in entries)),
             differences=tuple(difference for _, difference, _ in sorted(entries)),
         )
         for ratio, entries in differences.items()
     ]
-    return sorted(found, key=lambda gain: Fraction(gain.ratio))
+    return sorted(found, key=lambda gain: Fraction(gain.labeled_ratio))

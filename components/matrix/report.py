@@ -14,7 +14,7 @@ from components.matrix.published_results import Published
 from components.pages.render import render
 
 TEMPLATE = Path(__file__).parent / "matrix.html.j2"
-COLUMNS = ("ratio", "seed", "method", "labelled_images", "steps", "mIoU", "best_mIoU", "run_key")
+COLUMNS = ("labeled_ratio", "seed", "method", "labelled_images", "steps", "mIoU", "best_mIoU", "run_key")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def table(scores: Sequence[Score]) -> str:
     for score in scores:
         cell = score.cell
         figures = (score.labeled, score.steps, f"{score.mean_iou:.4f}", f"{score.best:.4f}", score.run_key)
-        writer.writerow((cell.ratio, cell.seed, cell.method, *figures))
+        writer.writerow((cell.labeled_ratio, cell.seed, cell.method, *figures))
     return out.getvalue()
 
 
@@ -81,7 +81,7 @@ def summary(result: MatrixResult) -> dict[str, Any]:
         "recipe": result.recipe,
         "points": [
             {
-                "ratio": point.ratio,
+                "labeled_ratio": point.labeled_ratio,
                 "labelled_images": point.labeled,
                 "method": point.method,
                 "mIoU": point.mean,
@@ -91,7 +91,12 @@ def summary(result: MatrixResult) -> dict[str, Any]:
             for point in points(result.scores)
         ],
         "gains": [
-            {"ratio": gain.ratio, "gain": gain.mean, "half_width": gain.half_width, "verdict": gain.verdict}
+            {
+                "labeled_ratio": gain.labeled_ratio,
+                "gain": gain.mean,
+                "half_width": gain.half_width,
+                "verdict": gain.verdict,
+            }
             for gain in gains(result.scores)
         ],
         "runs": [
@@ -105,5 +110,5 @@ def _alternative(result: MatrixResult) -> str:
         f"{NAMES[point.method]} with {point.labeled:,} labelled images {100 * point.mean:.1f} %"
         for point in points(result.scores)
     )
-    verdicts = "; ".join(f"{gain.ratio}: {gain.verdict}" for gain in gains(result.scores))
+    verdicts = "; ".join(f"{gain.labeled_ratio}: {gain.verdict}" for gain in gains(result.scores))
     return f"{result.title}. {figures}." + (f" {verdicts}." if verdicts else "")

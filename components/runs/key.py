@@ -20,11 +20,38 @@ _WITHOUT_EFFECT: dict[str, Any] = {
 }
 
 
-def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fraction, seed: int) -> str:
-    """`<recipe>-1-8-s<seed>-<12 hex>`: equal for equal work, on any machine, with any number of processes.
+DIGITS = 12
+"""Hexadecimal digits at the end of a run key. They alone identify the work."""
+_LONGEST_NAME = 40
 
-    It begins with `again-` where the run repeats another one.
+
+def run_key(
+    recipe: Recipe, dataset_name: str, dataset_digest: str, fingerprint: str, ratio: Fraction, seed: int
+) -> str:
+    """Return `<dataset>-<recipe>-1-8-s<seed>-<12 hex>`, with `again-` in front if the run repeats another one.
+
+    It is equal for equal work, on any machine, with any number of processes.
+
+    Args:
+        dataset_name: empty gives the key of version 0.1, which leaves it out.
+        fingerprint: of the split.
     """
+    names = ["again"] if recipe.reproduces else []
+    names += [_name(dataset_name) or "dataset"] if dataset_name else []
+    names += [_name(recipe.name) or "recipe", ratio_text(ratio).replace("/", "-"), f"s{seed}"]
+    return "-".join([*names, _digest(recipe, dataset_digest, fingerprint, seed)])
+
+
+def same_work(one: str, other: str) -> bool:
+    """Return whether two run keys stand for the same work."""
+    return one[-DIGITS:] == other[-DIGITS:]
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", text)[:_LONGEST_NAME].strip("-.")
+
+
+def _digest(recipe: Recipe, dataset_digest: str, fingerprint: str, seed: int) -> str:
     # Without defaults: runs from before there was some setting are the same runs as those that leave it alone.
     settings = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT, exclude_defaults=True)
     if recipe.network.pretrained_sha256:
@@ -39,8 +66,4 @@ def run_key(recipe: Recipe, dataset_digest: str, fingerprint: str, ratio: Fracti
         "seed": seed,
         "method": METHOD_VERSION,
     }
-    digest = hashlib.sha256(canonical_json(parts)).hexdigest()
-    name = re.sub(r"[^A-Za-z0-9_.]+", "-", recipe.name).strip("-.") or "recipe"
-    if recipe.reproduces:
-        name = f"again-{name}"
-    return f"{name}-{ratio_text(ratio).replace('/', '-')}-s{seed}-{digest[:12]}"
+    return hashlib.sha256(canonical_json(parts)).hexdigest()[:DIGITS]

@@ -45,8 +45,14 @@ def plan_run(store: "Store", dataset_digest: str, request: RunRequest) -> Planne
     if manifest is None:
         raise WorkFailed(f"no dataset at {store.uri(keys.dataset_manifest(dataset_digest))}: prepare it again")
     split = checked_split(store, manifest, recipe, request)
-    key = run_key(recipe, manifest.digest, split.fingerprint, request.ratio, request.seed)
-    return PlannedRun(key, manifest, split, recipe, request)
+    return PlannedRun(existing_key(store, manifest, split, recipe, request), manifest, split, recipe, request)
+
+
+def existing_key(store: "Store", manifest: Manifest, split: Split, recipe: Recipe, request: RunRequest) -> str:
+    """Return the key of a run; the one that version 0.1 gave it if the run exists under that."""
+    parts = manifest.digest, split.fingerprint, request.ratio, request.seed
+    old = run_key(recipe, "", *parts)
+    return old if store.stat(keys.run(old, "run.json")) is not None else run_key(recipe, manifest.name, *parts)
 
 
 def checked_split(store: "Store", manifest: Manifest, recipe: Recipe, request: RunRequest) -> Split:

@@ -17,7 +17,7 @@ from components.files import file_sha256
 from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
 from components.runs.environment import Environment
-from components.runs.key import METHOD_VERSION
+from components.runs.key import METHOD_VERSION, same_work
 from components.runs.planning import PlannedRun, plan_run
 from components.runs.record import RunOutcome, RunRecord
 from components.runs.request import RunRequest
@@ -210,7 +210,7 @@ def _of_the_run(record: RunRecord, store: Store, path: Path, recipe: Recipe, req
         return [Difference("split", then, now, fatal=True)]
     if record.method_version != METHOD_VERSION:
         return [Difference("method version", str(record.method_version), str(METHOD_VERSION))]
-    if planned.key != record.run_key:
+    if not same_work(planned.key, record.run_key):
         return [Difference("run key", record.run_key, f"{planned.key}: run.json was changed, or a default was")]
     return []
 

@@ -13,7 +13,7 @@ from components.dataset.prepare import prepare
 from components.errors import UserError, nearest
 from components.files import default_cache
 from components.recipes.loader import parse_recipe
-from components.runs.key import METHOD_VERSION, run_key
+from components.runs.key import METHOD_VERSION, run_key, same_work
 from components.runs.record import RunRecord, load_run
 from components.runs.request import RunRequest
 from components.storage import keys
@@ -35,7 +35,9 @@ def recorded_run(store: Store, name: str) -> RunRecord:
     record, split = load_run(store, found[0])
     recipe = parse_recipe(record.settings, f"run {record.run_key}")
     ratio = Fraction(record.labeled_ratio)
-    if run_key(recipe, record.dataset.digest, split.fingerprint, ratio, record.seed) != record.run_key:
+    dataset = record.dataset
+    key = run_key(recipe, dataset.name, dataset.digest, split.fingerprint, ratio, record.seed)
+    if not same_work(key, record.run_key):
         raise UserError(
             f"--resume {record.run_key}: this version would train another run from it (its method version is "
             f"{record.method_version}, this one's {METHOD_VERSION}): use the version that its run.json names"

@@ -100,7 +100,12 @@ def matrix(
         progress.say("matrix", f"{number}/{len(cells)} {_name(cell)}: {what}")
 
     # One picture is enough to see that a cell's network works; `cps predict` makes the others.
-    options |= {"labeled_ratio": cells[0].ratio, "seed": cells[0].seed, "predict_images": "val", "predict_limit": 1}
+    options |= {
+        "labeled_ratio": cells[0].labeled_ratio,
+        "seed": cells[0].seed,
+        "predict_images": "val",
+        "predict_limit": 1,
+    }
     done = (_on_cluster if cluster else _on_this_machine)(cells, options, announce)
     outcome = done.outcome
     for cell, reason in outcome.failed.items():
@@ -206,7 +211,7 @@ def _report(result: "MatrixResult", folder: Path, tracking: str, *, as_json: boo
         click.echo(json.dumps(summary(result), indent=2))
         return
     for gain in gains(result.scores):
-        click.echo(f"{gain.ratio:<6} {gain.labeled:,} labelled images: {gain.verdict}")
+        click.echo(f"{gain.labeled_ratio:<6} {gain.labeled:,} labelled images: {gain.verdict}")
     for path in files.values():
         click.echo(str(path))
 
@@ -230,4 +235,4 @@ def _parts(text: str) -> list[str]:
 
 
 def _name(cell: "Cell") -> str:
-    return f"ratio {cell.ratio} seed {cell.seed} {cell.method}"
+    return f"ratio {cell.labeled_ratio} seed {cell.seed} {cell.method}"

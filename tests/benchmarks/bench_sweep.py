@@ -85,7 +85,7 @@ def make_run(store: Store, folder: Path, images: int, checkpoints: int) -> Run:
     manifest = store_dataset(read_layout(plain), store)
     recipe = load_recipe("camvid-mobilenetv2", {"network.pretrained": ""})
     split = split_labels(manifest, "1/8", 0)
-    key = run_key(recipe, manifest.digest, split.fingerprint, parse_ratio("1/8"), 0)
+    key = run_key(recipe, manifest.name, manifest.digest, split.fingerprint, parse_ratio("1/8"), 0)
     record = new_record(recipe, {}, manifest, split, key)
     store.put_json(keys.run(key, "run.json"), json.loads(record.model_dump_json()))
     store.put_json(keys.run(key, "split.json"), json.loads(split.model_dump_json()))

@@ -108,7 +108,7 @@ def test_all_runs_go_on_at_once_and_their_figures_are_gathered(
     assert "[matrix] 1/4 ratio 1/4 seed 2 cps: running: train" in err.splitlines()
     with (pipelines.folder / "study" / "matrix.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["ratio"], row["method"], row["labelled_images"], row["mIoU"]) for row in rows] == [
+    assert [(row["labeled_ratio"], row["method"], row["labelled_images"], row["mIoU"]) for row in rows] == [
         ("1/4", "cps", "4", "0.5500"),
         ("1/4", "supervised", "4", "0.5200"),
         ("1/2", "cps", "8", "0.5500"),

@@ -46,5 +46,5 @@ def test_the_other_cells_are_run_and_reported(store_environment, photos, tmp_pat
         "[matrix] 1/2 ratio 1/8 seed 1 cps",
     ]
     [point] = json.loads(ended.stdout)["points"]
-    assert (point["ratio"], point["labelled_images"]) == ("1/8", 1)
+    assert (point["labeled_ratio"], point["labelled_images"]) == ("1/8", 1)
     assert (tmp_path / "study" / "matrix.html").exists()

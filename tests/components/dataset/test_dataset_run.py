@@ -11,14 +11,14 @@ from pydantic import BaseModel
 
 from components.recipes import load_recipe
 from components.recipes.model import Recipe
-from components.runs.key import run_key
+from components.runs.key import run_key, same_work
 
 DEFAULTS = Path(__file__).parents[2] / "golden" / "recipe-defaults.json"
 
 
 def key(recipe: str, **overrides: Any) -> str:
     dotted = {name.replace("__", "."): value for name, value in overrides.items()}
-    return run_key(load_recipe(recipe, dotted), "d" * 64, "f" * 64, Fraction(1, 8), 0)
+    return run_key(load_recipe(recipe, dotted), "photos", "d" * 64, "f" * 64, Fraction(1, 8), 0)
 
 
 def test_the_key_holds_what_the_weights_depend_on_and_nothing_else() -> None:
@@ -60,14 +60,26 @@ def test_a_setting_that_is_given_its_default_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("recipe", "expected"),
     [
-        ("demo", "demo-1-8-s0-8bbefa446e26"),
-        ("camvid-mobilenetv2", "camvid-mobilenetv2-1-8-s0-30992181ab39"),
-        ("cityscapes-deeplabv3p-resnet50", "cityscapes-deeplabv3p-resnet50-1-8-s0-9a5bf2565c4b"),
+        ("demo", "photos-demo-1-8-s0-8bbefa446e26"),
+        ("camvid-mobilenetv2", "photos-camvid-mobilenetv2-1-8-s0-30992181ab39"),
+        ("cityscapes-deeplabv3p-resnet50", "photos-cityscapes-deeplabv3p-resnet50-1-8-s0-9a5bf2565c4b"),
     ],
 )
 def test_keys_of_the_recipes_stay(recipe: str, expected: str) -> None:
     """When one of them changes on purpose, everyone's finished runs of that recipe are done again."""
     assert key(recipe) == expected
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [("", ""), ("my photos (2)", "my-photos-2-"), ("…", "dataset-"), ("x" * 99, "x" * 40 + "-"), ("a.b_c", "a.b_c-")],
+)
+def test_the_name_of_the_dataset_is_in_front_and_changes_nothing(dataset: str, name: str) -> None:
+    found = run_key(load_recipe("demo"), dataset, "d" * 64, "f" * 64, Fraction(1, 8), 0)
+    assert found == f"{name}demo-1-8-s0-8bbefa446e26"
+    assert same_work(found, key("demo"))
+    again = load_recipe("demo", {"reproduces": "x"})
+    assert run_key(again, dataset, "d" * 64, "f" * 64, Fraction(1, 8), 0).startswith(f"again-{name}demo-")
 
 
 def test_no_default_changes_unnoticed() -> None:

@@ -138,8 +138,8 @@ def test_from_folder_to_run(make_dataset: MakeDataset, store: Store) -> None:
     assert (dataset.train, dataset.val, dataset.test, dataset.unlabeled) == (8, 2, 0, 0)
     key = split_step(dataset.digest, "2/8", 5, job="job-1")
     record, split = load_run(store, key)
-    assert key.startswith("demo-1-4-s5-")
-    assert len(key) == len("demo-1-4-s5-") + 12
+    assert key.startswith("tiny-demo-1-4-s5-")
+    assert len(key) == len("tiny-demo-1-4-s5-") + 12
     assert (record.run_key, record.recipe, record.labeled_ratio, record.seed) == (key, "demo", "1/4", 5)
     assert (record.dataset.digest, record.dataset.name) == (dataset.digest, "tiny")
     assert record.settings == load_recipe("demo", {"training.batch_size": BATCH}).model_dump(mode="json")
@@ -163,6 +163,19 @@ def test_the_same_submission_finds_the_same_run(make_dataset: MakeDataset, store
         split_step(digest, "1/4", 0, overrides={"cps.weight": 0.5}),
     }
     assert len(others | {key}) == 5
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_a_run_of_version_0_1_is_found_under_its_key(make_dataset: MakeDataset, store: Store) -> None:
+    digest = prepared(make_dataset()).digest
+    key = split_step(digest)
+    record, split = load_run(store, key)
+    old = key.removeprefix("tiny-")
+    store.put_json(keys.run(old, "run.json"), record.model_copy(update={"run_key": old}).model_dump(mode="json"))
+    store.put_json(keys.run(old, "split.json"), split.model_dump(mode="json"))
+    assert split_step(digest) == old
+    store.remove(keys.run(old, "run.json"))
+    assert split_step(digest) == key
 
 
 @pytest.mark.usefixtures("store_environment")

@@ -81,7 +81,7 @@ def _train(store: Store, tmp_path: Path) -> TrainedRun:
     manifest = prepare(SCENES, "", store, tmp_path / "work")
     split = split_labels(manifest, "1/2", 0)
     recipe = load_recipe("demo", OVERRIDES)
-    key = run_key(recipe, manifest.digest, split.fingerprint, parse_ratio("1/2"), 0)
+    key = run_key(recipe, manifest.name, manifest.digest, split.fingerprint, parse_ratio("1/2"), 0)
     record = new_record(recipe, OVERRIDES, manifest, split, key)
     store.put_json(keys.run(key, "run.json"), json.loads(record.model_dump_json()))
     store.put_json(keys.run(key, "split.json"), json.loads(split.model_dump_json()))

@@ -12,7 +12,7 @@ def score(ratio: str, seed: int, method: str, value: float, labeled: int = 10) -
 
 def test_points_are_means_and_deviations_over_seeds() -> None:
     found = points([score("1/8", 2, "cps", 0.62), score("1/8", 1, "cps", 0.60), score("1/16", 1, "cps", 0.5, 5)])
-    assert [(point.ratio, point.labeled, point.values) for point in found] == [
+    assert [(point.labeled_ratio, point.labeled, point.values) for point in found] == [
         ("1/16", 5, (0.5,)),
         ("1/8", 10, (0.60, 0.62)),
     ]

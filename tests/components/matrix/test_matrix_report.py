@@ -30,7 +30,7 @@ def test_the_table_has_a_line_for_each_run(result: MatrixResult) -> None:
     rows = list(csv.DictReader(io.StringIO(table(result.scores))))
     assert len(rows) == 8
     assert rows[0] == {
-        "ratio": "1/16",
+        "labeled_ratio": "1/16",
         "seed": "1",
         "method": "cps",
         "labelled_images": "23",
@@ -66,7 +66,7 @@ def test_files_are_written_and_the_chart_is_well_formed(result: MatrixResult, tm
 
 def test_the_summary_is_for_programs(result: MatrixResult) -> None:
     said = summary(result)
-    assert said["gains"][1]["ratio"] == "1/8"
+    assert said["gains"][1]["labeled_ratio"] == "1/8"
     assert said["gains"][1]["gain"] == pytest.approx(0.03)
     assert len(said["points"]) == 4
     assert len(said["runs"]) == 8
