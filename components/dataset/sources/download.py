@@ -6,7 +6,6 @@ name.state      how the server tells this version of it from another (ETag, Last
 """
 
 import errno
-import fcntl
 import hashlib
 import http.client
 import json
@@ -19,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -30,7 +29,8 @@ import certifi
 
 from components import progress
 from components.dataset.check.inspect import STEP
-from components.errors import UserError, WorkFailed
+from components.errors import UserError, WorkFailed, is_disk_full
+from components.files import holding, locked, replacing
 from components.units import size_text
 
 _CHUNK = 1 << 20
@@ -41,7 +41,6 @@ _SAY_EVERY = 0.5  # seconds
 _RETRY_AFTER = 1.0  # seconds, and twice as long the next time
 _LONGEST_WAIT = 60.0  # seconds
 _VALIDATORS = (("etag", "ETag"), ("last_modified", "Last-Modified"))
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG})
 _ABANDONED = 30 * 24 * 3600.0
 """Seconds after which a download that nobody has gone on with is given up."""
 
@@ -84,8 +83,9 @@ def download(remote: Remote, target: Path, step: str) -> Message | None:
                     raise _refused(remote, error) from None
                 reason = f"{error.code} {error.reason}"
         except (OSError, http.client.HTTPException, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in _FULL:
-                raise UserError(f"{target.parent} cannot be written: {error.strerror}; make room") from None
+            if isinstance(error, OSError) and (is_disk_full(error) or error.errno in (errno.EROFS, errno.EACCES)):
+                advice = "make room" if is_disk_full(error) else "set CPS_CACHE to a folder that you may write to"
+                raise UserError(f"{target.parent} cannot be written: {error.strerror}; {advice}") from None
             reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
         failures = failures + 1 if transfer.have <= furthest else 1
         furthest = max(furthest, transfer.have)
@@ -235,9 +235,8 @@ class _Transfer:
         self._validators = {name: headers[header] for name, header in _VALIDATORS if headers[header]}
         # First what was of another version goes: a state must never be that of a file it does not belong to.
         self.target.unlink(missing_ok=True)
-        temporary = _state(self.target).with_suffix(".state-new")
-        temporary.write_text(json.dumps(self._validators))
-        os.replace(temporary, _state(self.target))
+        with replacing(_state(self.target)) as partial:
+            partial.write_text(json.dumps(self._validators))
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -319,7 +318,7 @@ def empty(folder: Path) -> None:
 def _exclusive(folder: Path) -> Iterator[Path]:
     """The folder, for this process alone: the lock lasts until the dataset is stored, then the folder goes."""
     path = folder.with_name(f"{folder.name}.lock")
-    handle = _locked(path)
+    handle = _lock(path)
     try:
         folder.mkdir(exist_ok=True)
         yield folder
@@ -328,24 +327,12 @@ def _exclusive(folder: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def _locked(path: Path) -> int:
-    """A handle that holds the lock on the file of that name, until it is closed."""
+def _lock(path: Path) -> int:
+    """Return a handle that holds the lock on `path`, and make its folder."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            continue  # the folder was tidied away in between
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
-        except FileNotFoundError:
-            pass  # whoever held it has removed it
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
+        with suppress(FileNotFoundError):  # another process removed the folder in between
+            return locked(path, os.O_RDWR | os.O_CREAT)
 
 
 def _tidy(folder: Path, lock: Path) -> None:
@@ -361,18 +348,14 @@ def _tidy(folder: Path, lock: Path) -> None:
 def _prune(downloads: Path) -> None:
     """Remove what was begun long ago and is nobody's now; whoever downloads holds its lock, and touches its files."""
     for lock in downloads.glob("*.lock"):
-        folder, handle = lock.with_suffix(""), -1
+        folder = lock.with_suffix("")
         try:
             newest = max(path.stat().st_mtime for path in (lock, *folder.glob("*")))
             if time.time() - newest < _ABANDONED:
                 continue
-            handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.unlink()
+            with holding(lock, os.O_RDWR, wait=False):
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink()
             progress.say(STEP, f"removed a download that was begun {(time.time() - newest) / 86400:.0f} days ago")
         except OSError:
             continue  # it is in use, or gone
-        finally:
-            if handle >= 0:
-                os.close(handle)
