@@ -12,7 +12,7 @@ import yaml
 
 from components.dataset.prepare import prepare
 from components.dataset.sources.address import STORED
-from components.errors import UserError, nearest
+from components.errors import UserError, find_one
 from components.files import default_cache
 from components.labeled_ratio import parse_ratio, ratio_text
 from components.recipes import load_recipe
@@ -41,13 +41,7 @@ def recorded_run(store: Store, name: str) -> RunRecord:
     Raises UserError, which names the nearest run, or says that this version would train another one.
     """
     names = sorted({ref.key.split("/")[1] for ref in store.list(keys.RUNS) if ref.key.endswith("/run.json")})
-    found = [name] if name in names else [known for known in names if known.startswith(name)]
-    if not found:
-        hint = nearest(name, names) or "; `cps runs list` shows what there is"
-        raise UserError(f"--resume {name!r}: there is no such run in {store.uri(keys.RUNS)}{hint}")
-    if len(found) > 1:
-        raise UserError(f"--resume {name!r} may be any of {', '.join(found[:5])}: write more of the run key")
-    record, split = load_run(store, found[0])
+    record, split = load_run(store, find_one(name, names, f"run in {store.uri(keys.RUNS)}"))
     recipe = parse_recipe(record.settings, f"run {record.run_key}")
     ratio = Fraction(record.ratio)
     if run_key(recipe, record.dataset.digest, split.fingerprint, ratio, record.seed) != record.run_key:

@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from components.errors import UserError
+from components.errors import UserError, find_one
 from components.units import parse_duration
 from pipeline.cluster.client import Server
 from pipeline.cluster.submission import find_pipeline
@@ -51,14 +51,12 @@ def list_schedules(server: Server) -> list[dict[str, Any]]:
 
 def find_schedule(server: Server, given: str) -> dict[str, Any]:
     """The one of this name or id, or of an unambiguous beginning of an id. Raises UserError."""
-    found = list_schedules(server)
-    exact = [one for one in found if given in (one["schedule_id"], one["name"])]
-    matching = exact or [one for one in found if one["schedule_id"].startswith(given)]
-    if len(matching) == 1:
-        return matching[0]
-    known = ", ".join(f"{one['name']!r} ({one['schedule_id'][:8]})" for one in matching or found[:5]) or "none"
-    what = "may be any of" if matching else "is no schedule of this pipeline; there are"
-    raise UserError(f"{given!r} {what}: {known}")
+    found = {one["schedule_id"]: one for one in list_schedules(server)}
+    named = [one for one in found.values() if one["name"] == given]
+    if len(named) == 1:
+        return named[0]
+    shown = {identity: f"{one['name']!r} ({identity[:8]})" for identity, one in found.items()}
+    return found[find_one(given, found, "schedule of this pipeline", shown.__getitem__)]
 
 
 def set_enabled(server: Server, schedule_id: str, *, enabled: bool) -> None:
