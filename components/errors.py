@@ -1,7 +1,10 @@
 """The two ways a step fails, the user's mistake and a failure of the work, and what their texts are made with."""
 
 import difflib
-from collections.abc import Iterable
+import errno
+from collections.abc import Callable, Iterable
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
@@ -17,7 +20,32 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether the disk, the quota or the limit on a file's size had no room for what was written."""
+    return isinstance(error, OSError) and error.errno in _DISK_FULL
+
+
 def nearest(wrong: str, valid: Iterable[str]) -> str:
     """`; did you mean 'x'?` for a misspelt name, or nothing where none is near."""
     matches = difflib.get_close_matches(wrong, list(valid), n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def find_one(given: str, names: Iterable[str], what: str, show: Callable[[str], str] = str) -> str:
+    """Return the name that equals `given`, or else the only one that starts with it.
+
+    Args:
+        what: a name stands for, such as "run in s3://cps/runs/".
+        show: how the error writes a name.
+
+    Raises:
+        UserError: no name matches, or several do. It lists the candidates.
+    """
+    known = list(names)
+    matching = [name for name in known if name == given] or [name for name in known if name.startswith(given)]
+    if len(matching) == 1:
+        return matching[0]
+    listed = ", ".join(show(name) for name in (matching or known)[:5]) or "none"
+    if matching:
+        raise UserError(f"{given!r} may be any of {listed}: write more of it")
+    raise UserError(f"{given!r} is not a {what}{nearest(given, known)}; there are: {listed}")

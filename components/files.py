@@ -1,10 +1,12 @@
-"""Files on this machine: the cache between runs, scratch folders, and digests."""
+"""Files on this machine: atomic replacement, locks, scratch folders, the cache between runs, and digests."""
 
+import fcntl
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from components.errors import UserError, WorkFailed
@@ -42,6 +44,74 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise WorkFailed(f"{folder} cannot be written: {error.strerror or error}; {ADVICE}") from None
+
+
+@contextmanager
+def replacing(path: Path, *, private: bool = False, durable: bool = False, keep_suffix: bool = False) -> Iterator[Path]:
+    """Yield a partial path beside `path` to write to, and rename it to `path` at the end. An error removes it.
+
+    A reader of `path` sees the old file or the whole new one. A killed process leaves `.{name}.{hex}.part` behind.
+
+    Args:
+        private: only the owner may read the file, also while it is being written.
+        durable: flush the file to disk before the rename, so that a power cut cannot leave half of it at `path`.
+        keep_suffix: the partial path ends in the suffix of `path`, for writers that choose the format by it.
+    """
+    suffix = path.suffix if keep_suffix else ""
+    # A name has 255 bytes at most, which 60 characters and the rest of this one never exceed.
+    partial = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.part{suffix}")
+    try:
+        if private:
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        yield partial
+        if durable:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+@contextmanager
+def holding(path: Path, flags: int = os.O_RDWR | os.O_CREAT, *, wait: bool = True) -> Iterator[int]:
+    """Hold the exclusive lock on `path`, as `locked`, for the duration of the block."""
+    handle = locked(path, flags, wait=wait)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def locked(path: Path, flags: int, *, shared: bool = False, wait: bool = True) -> int:
+    """Open `path` with `flags`, lock it (flock), and return the handle. Closing the handle releases the lock.
+
+    The lock counts only if the file is still at `path`, since its previous holder may have removed or replaced it.
+
+    Raises:
+        FileNotFoundError: the file does not exist, or its folder if `flags` create it.
+        BlockingIOError: another process holds the lock, and `wait` is false.
+    """
+    operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    while True:
+        handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, operation)
+            if is_at(handle, path):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def is_at(handle: int, path: Path) -> bool:
+    """Return whether the open file is the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def file_sha256(path: Path) -> str:

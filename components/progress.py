@@ -6,7 +6,6 @@ which is what one reads in a pod's log. Appends of one short line are atomic, so
 Where there is no room for an event it is left out: no work stops because a disk is full of its messages.
 """
 
-import errno
 import json
 import os
 import sys
@@ -14,8 +13,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from components.errors import is_disk_full
+
 EVENTS_VARIABLE = "CPS_EVENTS"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _quiet = False
 
@@ -73,7 +73,7 @@ def _emit(event: dict[str, Any], plain: str | None) -> None:
     try:
         _write(event, plain)
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if not is_disk_full(error):
             raise
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from components.errors import UserError, WorkFailed
+from components.files import replacing
 from components.training.multi_node.pod_settings import KEYS, SECRET_FIELDS_VARIABLE
 from pipeline.lint import sibling_inputs_of_loops
 from pipeline.version import VERSION
@@ -24,19 +25,17 @@ def compile_pipeline(path: Path, secret_fields: tuple[str, str] = KEYS) -> Path:
     from pipeline.dag import cross_pseudo_supervision
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, and renamed: a run that reads the file never sees half of it.
-    partial = path.with_name(f".{path.stem}.partial.yaml")
-    compiler.Compiler().compile(cross_pseudo_supervision, str(partial))
-    documents = list(yaml.safe_load_all(partial.read_text()))
-    wrong = sibling_inputs_of_loops(documents[0])
-    if wrong:
-        raise WorkFailed(f"the pipeline would compute wrong data: {'; '.join(wrong)}")
-    if secret_fields != KEYS:
-        header = [line for line in partial.read_text().splitlines() if line.startswith("#")]
-        _rename_secret_fields(documents[1], dict(zip(KEYS, secret_fields, strict=True)))
-        _tell_secret_fields(documents[0], ",".join(secret_fields))
-        partial.write_text("\n".join(header) + "\n" + yaml.safe_dump_all(documents, sort_keys=True))
-    partial.replace(path)
+    with replacing(path, keep_suffix=True) as partial:
+        compiler.Compiler().compile(cross_pseudo_supervision, str(partial))
+        documents = list(yaml.safe_load_all(partial.read_text()))
+        wrong = sibling_inputs_of_loops(documents[0])
+        if wrong:
+            raise WorkFailed(f"the pipeline would compute wrong data: {'; '.join(wrong)}")
+        if secret_fields != KEYS:
+            header = [line for line in partial.read_text().splitlines() if line.startswith("#")]
+            _rename_secret_fields(documents[1], dict(zip(KEYS, secret_fields, strict=True)))
+            _tell_secret_fields(documents[0], ",".join(secret_fields))
+            partial.write_text("\n".join(header) + "\n" + yaml.safe_dump_all(documents, sort_keys=True))
     return path
 
 

@@ -5,7 +5,6 @@ None of it imports Paddle here: an ONNX graph is exported in a process of its ow
 
 import io
 import json
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.errors import UserError
+from components.files import replacing
 from components.inference.checkpoint import Description, read_description
 from components.inference.exported import skeleton
 from components.networks.onnx_graph import WINDOWS, fill_each
@@ -117,11 +117,9 @@ _FORMS: dict[str, Callable[[States, Mapping[str, str], str], bytes]] = {
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            partial.write_bytes(data)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written: {error.strerror}") from None

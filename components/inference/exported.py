@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from components.errors import UserError, WorkFailed
+from components.files import replacing
 from components.networks import processor
 
 TOLERANCE = 1e-4
@@ -63,9 +64,8 @@ def _keep(data: bytes, path: Path) -> None:
     """All of it or nothing; where the cache cannot be written, the next process exports again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as file:
-            file.write(data)
-        os.replace(file.name, path)
+        with replacing(path, private=True) as partial:
+            partial.write_bytes(data)
     except OSError:
         return
 

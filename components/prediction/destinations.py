@@ -5,12 +5,12 @@ again; so a killed prediction goes on where it was.
 """
 
 import json
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from components.files import replacing
 from components.prediction.photographs import Photograph
 
 if TYPE_CHECKING:
@@ -118,6 +118,5 @@ class StoreFolder:
 def _write(path: Path, data: bytes) -> None:
     """All of it or nothing: a killed run leaves no half picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_bytes(data)

@@ -2,10 +2,12 @@
 
 import hashlib
 import re
+from collections.abc import Collection
 from fractions import Fraction
 from typing import Any
 
 from components.contract import canonical_json
+from components.errors import find_one
 from components.labeled_ratio import ratio_text
 from components.recipes.model import Recipe
 
@@ -45,6 +47,21 @@ def run_key(
 def same_work(one: str, other: str) -> bool:
     """Return whether two run keys stand for the same work."""
     return one[-DIGITS:] == other[-DIGITS:]
+
+
+def find_key(given: str, known: Collection[str], what: str) -> str:
+    """Return the run key that starts with `given`, or the only one with it behind the dataset's name.
+
+    Args:
+        what: a key stands for, such as "run in s3://cps/runs/".
+
+    Raises:
+        UserError: no key matches, or several do.
+    """
+    behind = [key for key in known if f"-{given}" in key and not key.startswith("again-")]
+    if given and len(behind) == 1 and not any(key.startswith(given) for key in known):
+        return behind[0]
+    return find_one(given, known, what)
 
 
 def _name(text: str) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from components.dataset.prepare import prepare
-from components.errors import UserError, nearest
+from components.errors import UserError
 from components.files import default_cache
 from components.recipes.loader import parse_recipe
-from components.runs.key import METHOD_VERSION, run_key, same_work
+from components.runs.key import METHOD_VERSION, find_key, run_key, same_work
 from components.runs.record import RunRecord, load_run
 from components.runs.request import RunRequest
 from components.storage import keys
@@ -26,13 +26,7 @@ def recorded_run(store: Store, name: str) -> RunRecord:
     Raises UserError, which names the nearest run, or says that this version would train another one.
     """
     names = sorted({ref.key.split("/")[1] for ref in store.list(keys.RUNS) if ref.key.endswith("/run.json")})
-    found = [name] if name in names else [known for known in names if known.startswith(name)]
-    if not found:
-        hint = nearest(name, names) or "; `cps runs list` shows what there is"
-        raise UserError(f"--resume {name!r}: there is no such run in {store.uri(keys.RUNS)}{hint}")
-    if len(found) > 1:
-        raise UserError(f"--resume {name!r} may be any of {', '.join(found[:5])}: write more of the run key")
-    record, split = load_run(store, found[0])
+    record, split = load_run(store, find_key(name, names, f"run in {store.uri(keys.RUNS)}"))
     recipe = parse_recipe(record.settings, f"run {record.run_key}")
     ratio = Fraction(record.labeled_ratio)
     dataset = record.dataset

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import urllib3
 
-from components.errors import UserError, WorkFailed
+from components.errors import WorkFailed
+from components.runs.key import find_key
 from components.runs.record import read_record
 from components.runs.result import find_result
 from components.storage import keys
@@ -47,14 +48,8 @@ def stored_runs(store: Store) -> list[StoredRun]:
 
 def find_run(store: Store, name: str) -> StoredRun:
     """A run by its key or an unambiguous beginning of it. Raises UserError."""
-    found = stored_runs(store)
-    matching = [run for run in found if run.run_key == name] or [run for run in found if run.run_key.startswith(name)]
-    if len(matching) == 1:
-        return matching[0]
-    names = ", ".join(run.run_key for run in (matching or found)[:5]) or "none"
-    if matching:
-        raise UserError(f"{name!r} may be any of {names}: write more of the run key")
-    raise UserError(f"no run {name!r} in {store.uri(keys.RUNS)}; there are: {names}")
+    found = {run.run_key: run for run in stored_runs(store)}
+    return found[find_key(name, found, f"run in {store.uri(keys.RUNS)}")]
 
 
 def run_objects(store: Store, run_key: str) -> list[ObjectRef]:
@@ -146,16 +141,10 @@ def stored_weights(store: Store) -> list[StoredWeights]:
 
 def find_weights(store: Store, run: str) -> StoredWeights:
     """The weights of a run, by its key or an unambiguous beginning of it. Raises UserError."""
-    found = stored_weights(store)
-    exact = [entry for entry in found if entry.run_key == run]
-    matching = exact or [entry for entry in found if entry.run_key.startswith(run)]
-    if len(matching) == 1:
-        return matching[0]
-    if matching:
-        names = ", ".join(entry.run_key for entry in matching[:5])
-        raise UserError(f"{run!r} may be any of {names}: write more of the run key")
-    known = ", ".join(entry.run_key for entry in found[:5]) or "none"
-    raise UserError(f"no weights of a run {run!r} in {store.uri(keys.WEIGHTS)}; there are: {known}")
+    found: dict[str, StoredWeights] = {}
+    for entry in stored_weights(store):
+        found.setdefault(entry.run_key, entry)
+    return found[find_key(run, found, f"run with weights in {store.uri(keys.WEIGHTS)}")]
 
 
 def pull_converted(store: Store, weights: StoredWeights, form: str, target: Path, *, branch: str) -> None:

@@ -22,6 +22,7 @@ import urllib3
 from minio.error import S3Error
 
 from components.errors import UserError, WorkFailed
+from components.files import replacing
 from components.storage.connection import check_store, connect, patient_pool
 from components.storage.failures import (
     STORE_ERRORS,
@@ -238,20 +239,12 @@ class Store:
 
     def _get_file(self, bucket: str, key: str, path: Path, sha256: str | None, *, durable: bool = False) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
         def get() -> None:
-            with partial.open("wb") as file:
+            with replacing(path, durable=durable) as partial, partial.open("wb") as file:
                 self._download(bucket, key, file, sha256)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
 
-        try:
-            self._retry("reading", f"s3://{bucket}/{key}", get)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        self._retry("reading", f"s3://{bucket}/{key}", get)
         return path
 
     def _download(self, bucket: str, key: str, sink: BinaryIO, sha256: str | None) -> str:

@@ -90,6 +90,10 @@ def reason(error: BaseException) -> str:
         return "unknown host"
     if isinstance(error, urllib3.exceptions.NewConnectionError) and error.__cause__ is not None:
         return reason(error.__cause__)
+    if isinstance(error, urllib3.exceptions.ProtocolError) and error.args and isinstance(error.args[-1], Exception):
+        return reason(error.args[-1])
+    if isinstance(error, urllib3.exceptions.ProxyError):
+        return f"proxy: {reason(error.original_error)}"
     if isinstance(error, urllib3.exceptions.TimeoutError):
         return "timed out"
     if isinstance(error, OSError) and error.strerror:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from components.files import default_cache
+from components.files import default_cache, locked
 
 Entry = dict[str, Any]
 
@@ -82,20 +82,16 @@ class Spool:
     def take(cls, path: Path) -> "Spool | None":
         """What an earlier process left, to read; None where another has it, or has delivered it."""
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            handle = locked(path, os.O_RDWR, wait=False)
         except OSError:
             return None
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with open(path, "rb") as file:
-                line, same = file.readline(), os.path.sameopenfile(handle, file.fileno())
+            with open(handle, "rb", closefd=False) as file:
+                line = file.readline()
             header = json.loads(line)
-        except OSError:  # locked, or gone by now
-            same = False
-        except ValueError:  # its process was killed before it had written the first line
-            same = False
-            path.unlink(missing_ok=True)
-        if not same:
+        except (OSError, ValueError) as error:
+            if isinstance(error, ValueError):  # its process was killed before it had written the first line
+                path.unlink(missing_ok=True)
             os.close(handle)
             return None
         spool = cls(path, header, handle, len(line), os.fstat(handle).st_size)

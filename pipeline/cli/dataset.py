@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import click
 
 from components import progress
 from components.errors import UserError, WorkFailed
+from components.files import replacing
 from pipeline.cli.options import complete_file, quiet_option
 from pipeline.cli.signals import RESTARTS, on_interrupt
 
@@ -183,16 +184,12 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 def _write(path: Path, text: str) -> None:
     """All of it or nothing: a page that was there stays where the disk has no room for another."""
-    # What is no plain file, such as /dev/stdout, must not be renamed to.
-    partial = path if path.exists() and not path.is_file() else path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-        if partial != path:
-            partial.replace(path)
+        if path.exists() and not path.is_file():  # such as /dev/stdout, which no file may replace
+            path.write_text(text)
+            return
+        with replacing(path) as partial:
+            partial.write_text(text)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        if partial != path:
-            with suppress(OSError):
-                partial.unlink()

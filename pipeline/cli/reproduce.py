@@ -46,10 +46,10 @@ def reproduce(
 
     \b
     Examples:
-      cps reproduce demo-1-8-s0 --check
-      cps reproduce s3://cps/runs/demo-1-8-s0-1a2b3c4d5e6f/run.json
+      cps reproduce scenes-demo-1-8-s0 --check
+      cps reproduce s3://cps/runs/scenes-demo-1-8-s0-1a2b3c4d5e6f/run.json
       cps reproduce run.json --dataset photos.tar --pretrained mobilenetv2_imagenet.npz
-      cps reproduce demo-1-8-s0 --json | jq .reproduction
+      cps reproduce scenes-demo-1-8-s0 --json | jq .reproduction
     """
     from components.runs.environment import this_environment
     from components.runs.reproduce import read_record, reproduction, take_dataset

@@ -53,8 +53,8 @@ def weights() -> None:
     \b
     Examples:
       cps weights list
-      cps weights pull demo-1-8-s0 -o best.safetensors
-      cps weights link demo-1-8-s0 --expires 2h
+      cps weights pull scenes-demo-1-8-s0 -o best.safetensors
+      cps weights link scenes-demo-1-8-s0 --expires 2h
     """
 
 
@@ -101,9 +101,9 @@ def pull(run: str, output: Path | None, form: str, branch: str | None) -> None:
 
     \b
     Examples:
-      cps weights pull demo-1-8-s0 -o best.safetensors
-      cps weights pull demo-1-8-s0 --format onnx -o best.onnx
-      cps weights pull demo-1-8-s0 --format pdparams --branch left
+      cps weights pull scenes-demo-1-8-s0 -o best.safetensors
+      cps weights pull scenes-demo-1-8-s0 --format onnx -o best.onnx
+      cps weights pull scenes-demo-1-8-s0 --format pdparams --branch left
     """
     from components.runs.stored import find_weights, pull_converted
 
@@ -130,7 +130,7 @@ def link(run: str, expires: str) -> None:
 
     \b
     Example:
-      curl -o best.safetensors "$(cps weights link demo-1-8-s0 --expires 30m)"
+      curl -o best.safetensors "$(cps weights link scenes-demo-1-8-s0 --expires 30m)"
     """
     from components.runs.stored import find_weights, presigned_link
 
@@ -207,7 +207,7 @@ def predict(
     \b
     Examples:
       cps predict photos/ --weights best.safetensors -o masks/
-      cps predict street.jpg 'night/*.png' --weights demo-1-8-s0 -o out/
+      cps predict street.jpg 'night/*.png' --weights scenes-demo-1-8-s0 -o out/
       cps predict s3://photos/2024/ --weights best.safetensors -o out/ --crop 1024 512 --stride 680 340
       cps predict val.txt --weights best.safetensors -o out/ --triptychs --confidence --bf16
     """
@@ -287,7 +287,7 @@ def label_next(run: str, count: int, output: Path, as_json: bool) -> None:
 
     \b
     Examples:
-      cps label-next demo-1-8-s0
+      cps label-next scenes-demo-1-8-s0
       cps label-next camvid-mobilenetv2-1-16-s1 -n 23 -o suggested --json | jq -r '.suggestions[].image'
     """
     from components.labeling.label_next import label_next as suggest

@@ -26,8 +26,8 @@ def runs() -> None:
     \b
     Examples:
       cps runs list
-      cps runs show demo-1-8-s0
-      cps runs delete demo-1-8-s0 --yes
+      cps runs show scenes-demo-1-8-s0
+      cps runs delete scenes-demo-1-8-s0 --yes
       cps runs list --cluster
       cps runs watch 1b2c3d4e
     """
@@ -70,7 +70,7 @@ def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
 
     \b
     Examples:
-      cps runs show demo-1-8-s0
+      cps runs show scenes-demo-1-8-s0
       cps runs show 1b2c3d4e --cluster
     """
     if cluster:
@@ -101,7 +101,7 @@ def delete(run: str, yes: bool) -> None:
 
     \b
     Example:
-      cps runs delete demo-1-8-s0
+      cps runs delete scenes-demo-1-8-s0
     """
     from components.runs.garbage import delete_run
     from components.runs.stored import find_run

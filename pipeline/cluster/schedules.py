@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from components.errors import UserError
+from components.errors import UserError, find_one
 from components.units import parse_duration
 from pipeline.cluster.client import Server
 from pipeline.cluster.submission import find_pipeline
@@ -67,14 +67,12 @@ def list_schedules(server: Server) -> list[Schedule]:
 
 def find_schedule(server: Server, given: str) -> Schedule:
     """Return the schedule with this name, id or unique id prefix. Raises UserError."""
-    found = list_schedules(server)
-    exact = [one for one in found if given in (one.schedule_id, one.name)]
-    matching = exact or [one for one in found if one.schedule_id.startswith(given)]
-    if len(matching) == 1:
-        return matching[0]
-    known = ", ".join(f"{one.name!r} ({one.schedule_id[:8]})" for one in matching or found[:5]) or "none"
-    what = "matches several schedules" if matching else "is not a schedule of this pipeline; existing schedules"
-    raise UserError(f"{given!r} {what}: {known}")
+    found = {one.schedule_id: one for one in list_schedules(server)}
+    named = [one for one in found.values() if one.name == given]
+    if len(named) == 1:
+        return named[0]
+    shown = {identity: f"{one.name!r} ({identity[:8]})" for identity, one in found.items()}
+    return found[find_one(given, found, "schedule of this pipeline", shown.__getitem__)]
 
 
 def set_enabled(server: Server, schedule_id: str, *, enabled: bool) -> None:

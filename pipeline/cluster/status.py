@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from components.errors import UserError, WorkFailed
+from components.errors import WorkFailed, find_one
 from pipeline.cluster.client import Server, Unreachable
 from pipeline.cluster.submission import find_pipeline
 
@@ -85,15 +85,12 @@ def find_run(server: Server, given: str) -> RunStatus:
     """Return the run with this id or unique id prefix, or the newest with this name. Raises UserError."""
     if len(given) == UUID_LENGTH:
         return run_status(server, given)
-    found = list_runs(server, limit=2 * PAGE)
-    matching = [run for run in found if run.run_id.startswith(given)]
-    named = [run for run in found if run.name == given]
-    if len(matching) == 1 or (named and not matching):
-        return run_status(server, (matching or named)[0].run_id)
-    if matching:
-        raise UserError(f"{given!r} matches {', '.join(run.run_id for run in matching[:5])}: use a longer prefix")
-    known = ", ".join(run.name for run in found[:3]) or "none"
-    raise UserError(f"no run {given!r} among the newest on {server.address}; the newest are: {known}")
+    found = {run.run_id: run.name for run in list_runs(server, limit=2 * PAGE)}
+    named = [run_id for run_id, name in found.items() if name == given]
+    if named and not any(run_id.startswith(given) for run_id in found):
+        return run_status(server, named[0])
+    what = f"run among the newest on {server.address}"
+    return run_status(server, find_one(given, found, what, lambda run_id: f"{found[run_id]} ({run_id})"))
 
 
 def terminate(server: Server, run_id: str) -> None:

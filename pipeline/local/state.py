@@ -1,8 +1,6 @@
 """What is remembered of the embedded services between commands: ports, processes, credentials."""
 
-import fcntl
 import json
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from components.errors import UserError
+from components.files import holding, replacing
 from components.storage import keys
 from components.storage.settings import DEFAULT_BUCKET
 from pipeline.local.processes import ProcessRecord
@@ -59,8 +58,7 @@ class Home:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One command at a time changes the services."""
-        with (self.folder / "services.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with holding(self.folder / "services.lock"):
             yield
 
     def read(self) -> State:
@@ -130,8 +128,5 @@ def _key(identity: dict[str, list[dict[str, str]]], field: str) -> str:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that is never, not even while it is written, readable by others; all at once."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    partial.replace(path)
+    with replacing(path, private=True) as partial:
+        partial.write_text(text)

@@ -91,7 +91,7 @@ def first(shell: Shell) -> Any:
 @pytest.mark.timeout(300)
 class TestEndToEnd:
     def test_a_run_gives_weights_figures_and_pages(self, first: Any, shell: Shell) -> None:
-        assert first["run_key"].startswith("demo-1-4-s0-")
+        assert first["run_key"].startswith("scenes-demo-1-4-s0-")
         assert first["images"] == 4
         assert [row["epoch"] for row in first["checkpoints"]] == [1, 2]
         scored = [row[variant] for row in first["checkpoints"] for variant in ("left", "right", "ensemble")]

@@ -190,7 +190,7 @@ class TestRuns:
         for command in (["watch", "x"], ["show", "x", "--cluster"], ["terminate", "x", "--yes"]):
             code, out, err = cps(capsys, "runs", *command)
             assert (code, out) == (2, "")
-            assert "no run 'x'" in err
+            assert "'x' is not a run among the newest on" in err
 
 
 class TestSchedule:

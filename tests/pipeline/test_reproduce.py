@@ -36,7 +36,7 @@ def test_a_run_by_key_by_path_and_by_uri_is_the_same(store, record, tmp_path):
 def test_where_nothing_differs_it_is_the_same_work_under_a_key_of_its_own(store, record, tmp_path):
     planned = reproduction(record, store, tmp_path, HERE)
     assert planned.differences == ()
-    assert planned.run_key.startswith("again-demo-1-4-s5-")
+    assert planned.run_key.startswith("again-scenes-demo-1-4-s5-")
     assert planned.run_key[-12:] != record.run_key[-12:]
     assert reproduction(record, store, tmp_path, HERE).run_key == planned.run_key, "it is found again"
     assert f"reproduces: {record.run_key}" in (tmp_path / "recipe.yaml").read_text()
@@ -79,7 +79,7 @@ def test_a_dataset_that_is_gone_can_be_given_and_another_is_refused(store, recor
     lacking = reproduction(record, store, tmp_path, HERE)
     assert [(item.what, item.fatal) for item in lacking.differences] == [("dataset", True)]
     assert lacking.run_key == ""
-    with pytest.raises(UserError, match=r"--dataset scenes:.* is [0-9a-f]{12}, and run demo-1-4-s5-"):
+    with pytest.raises(UserError, match=r"--dataset scenes:.* is [0-9a-f]{12}, and run scenes-demo-1-4-s5-"):
         take_dataset(record, store, RunRequest(dataset="scenes:train=8,val=2,width=64,height=48"))
     take_dataset(record, store, RunRequest(dataset=SCENES))
     assert reproduction(record, store, tmp_path, HERE).differences == ()
@@ -205,7 +205,7 @@ def test_a_recorded_run_is_finished_and_then_made_again_to_the_bit(
     for item in store.list(keys.run(run_key, "")):
         store.remove(item.key)  # run.json is all that is left
     again = run("reproduce", str(alone))
-    assert again["run_key"].startswith("again-demo-1-4-s5-")
+    assert again["run_key"].startswith("again-scenes-demo-1-4-s5-")
     assert again["best"]["mIoU"] == finished["best"]["mIoU"]
     told = again["reproduction"]
     assert (told["of"], told["mIoU"], told["weights"], told["differences"]) == (run_key, True, True, [])

@@ -52,9 +52,9 @@ def test_every_difference_is_named_in_one_line(store, run_key, tmp_path, given, 
 
 def test_an_unknown_run_names_the_nearest(store, run_key):
     wrong = run_key.replace("-s5-", "-s6-")
-    with pytest.raises(UserError, match=f"no such run in .*; did you mean '{run_key}'"):
+    with pytest.raises(UserError, match=f"is not a run in .*; did you mean '{run_key}'"):
         recorded_run(store, wrong)
-    with pytest.raises(UserError, match="`cps runs list` shows what there is"):
+    with pytest.raises(UserError, match=f"; there are: {run_key}$"):
         recorded_run(store, "zzz")
 
 

@@ -63,7 +63,7 @@ def test_runs_say_how_far_they_are(store: Store) -> None:
     assert (oldest.run_key, oldest.state, oldest.miou) == ("done", "finished", 0.625)
     assert oldest.size == sum(ref.size for ref in run_objects(store, "done"))
     assert find_run(store, "beg").state == "started"
-    for name, said in (("", "write more of the run key"), ("none", "there are: begun1, done")):
+    for name, said in (("", "write more of it"), ("none", "there are: begun1, done")):
         with pytest.raises(UserError, match=said):
             find_run(store, name)
 

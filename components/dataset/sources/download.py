@@ -1,49 +1,44 @@
-"""Download a file over HTTP. A cut goes on where it was, in this process or the next; whole or not there at all.
+"""Download a file over HTTP, and resume where the connection broke, in this process or the next.
 
-name            the file, once it is whole
-name.part       what has come of it so far
-name.state      how the server tells this version of it from another (ETag, Last-Modified), as JSON
+name            the file, once it is complete
+name.part       the bytes that have arrived so far
+name.state      the validators of this version of the file on the server (ETag, Last-Modified), as JSON
 """
 
 import errno
-import fcntl
 import hashlib
-import http.client
 import json
 import os
-import random
 import re
 import shutil
-import ssl
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from email.message import Message
 from pathlib import Path
-from typing import IO, Any
-from urllib.parse import urlsplit
+from typing import IO
 
-import certifi
+import urllib3
+from urllib3.exceptions import HTTPError, InvalidHeader, LocationValueError, MaxRetryError
 
 from components import progress
 from components.dataset.check.inspect import STEP
-from components.errors import UserError, WorkFailed
+from components.dataset.sources import web
+from components.errors import UserError, WorkFailed, is_disk_full
+from components.files import holding, locked, replacing
+from components.storage.failures import reason
 from components.units import size_text
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 5
-"""In a row without a byte more than before."""
-_TIMEOUT = 60.0  # seconds without a byte
-_SAY_EVERY = 0.5  # seconds
-_RETRY_AFTER = 1.0  # seconds, and twice as long the next time
-_LONGEST_WAIT = 60.0  # seconds
+"""In a row that bring no further byte."""
+_PROGRESS_SECONDS = 0.5
+_BACKOFF = 1.0  # seconds before the third attempt, doubled before each further one
+_LONGEST_WAIT = 60  # seconds
+_RETRIED = (408, 425, 429, *range(500, 1000))
 _VALIDATORS = (("etag", "ETag"), ("last_modified", "Last-Modified"))
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG})
 _ABANDONED = 30 * 24 * 3600.0
-"""Seconds after which a download that nobody has gone on with is given up."""
+"""Seconds after which a download that nobody has resumed is removed."""
 
 
 @dataclass(frozen=True)
@@ -51,53 +46,83 @@ class Remote:
     """A file on a server."""
 
     name: str
-    """How it is called in messages; nothing secret."""
+    """Its name in messages, which holds no secret."""
     address: Callable[[], str]
-    """Where it is now. Asked before each attempt, as a signed address expires."""
+    """Returns its URL. Called before each attempt, since a signed URL expires."""
     authorization: Callable[[str], str] = lambda _: ""
-    """The Authorization header for an address; empty for none."""
+    """Returns the Authorization header for a URL, or an empty string."""
     sha256: str = ""
     size: int = 0
     explain: Callable[[int, str], Exception] | None = None
-    """What an answer of 4xx means, where that is not known here."""
+    """Turns a 4xx status and its reason into an error, if this module's own message does not fit."""
 
 
-def download(remote: Remote, target: Path, step: str) -> Message | None:
-    """Bring the file to `target`. Returns the answer's headers; None where what is there already is still right.
+class _ErrorStatus(Exception):
+    """The server answered with an error status."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        super().__init__(f"{response.status} {' '.join((response.reason or '').split())}")
+        self.response = response
+
+
+def download(remote: Remote, target: Path, step: str) -> Mapping[str, str] | None:
+    """Download the file to `target`, and return the headers of the response.
+
+    Returns None if `target` is there and the server says that it has not changed.
 
     Raises:
-        UserError: there is no such file, or it is not allowed to be read, or not of the expected size.
-        WorkFailed: the connection failed, several times in a row.
+        UserError: the file does not exist, access is denied, its size is not the expected one, or the disk is full.
+        WorkFailed: the connection failed several times in a row.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     transfer = _Transfer(remote, target, step)
-    failures, furthest = 0, transfer.have
+    retries, furthest = _new_retries(), transfer.have
     while True:
-        wait = 0.0
+        response = None
         try:
             return transfer.attempt()
-        except urllib.error.HTTPError as error:
-            with error:
-                wait = _asked_wait(error.headers)
-                if error.code < 500 and error.code not in (408, 425, 429):
-                    transfer.give_up()
-                    raise _refused(remote, error) from None
-                reason = f"{error.code} {error.reason}"
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in _FULL:
-                raise UserError(f"{target.parent} cannot be written: {error.strerror}; make room") from None
-            reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
-        failures = failures + 1 if transfer.have <= furthest else 1
-        furthest = max(furthest, transfer.have)
-        if failures == _ATTEMPTS:
+        except _ErrorStatus as error:
+            response, problem = error.response, str(error)
+            if not retries.is_retry("GET", response.status, "Retry-After" in response.headers):
+                transfer.give_up()
+                raise _refused(remote, response.status, problem) from None
+        except LocationValueError:  # its text holds the URL, and with it perhaps a signature
+            raise UserError(f"{remote.name} leads to an address that is not http:// or https://: correct it") from None
+        except (OSError, HTTPError, ValueError) as error:
+            if isinstance(error, OSError) and (is_disk_full(error) or error.errno in (errno.EROFS, errno.EACCES)):
+                raise _cannot_write(target.parent, error) from None
+            problem = reason(error)
+        if transfer.have > furthest:
+            retries, furthest = _new_retries(), transfer.have
+        try:
+            retries = retries.increment("GET", response=response)
+        except MaxRetryError:
             transfer.give_up()
-            raise WorkFailed(f"{remote.name} could not be downloaded in {_ATTEMPTS} attempts: {reason}")
-        progress.say(step, f"{remote.name}: {reason}; trying again")
-        time.sleep(max(wait, random.uniform(0.5, 1.0) * _RETRY_AFTER * 2 ** (failures - 1)))
+            raise WorkFailed(f"{remote.name} could not be downloaded in {_ATTEMPTS} attempts: {problem}") from None
+        progress.say(step, f"{remote.name}: {problem}; retrying")
+        _wait(retries, response)
+
+
+def _new_retries() -> urllib3.Retry:
+    return urllib3.Retry(
+        _ATTEMPTS - 1,
+        status_forcelist=_RETRIED,
+        backoff_factor=_BACKOFF,
+        backoff_jitter=_BACKOFF / 2,
+        backoff_max=_LONGEST_WAIT,
+        retry_after_max=_LONGEST_WAIT,
+    )
+
+
+def _wait(retries: urllib3.Retry, response: urllib3.BaseHTTPResponse | None) -> None:
+    try:
+        retries.sleep(response)
+    except InvalidHeader:  # a Retry-After that is neither seconds nor a date
+        retries.sleep()
 
 
 def forget(target: Path) -> None:
-    """Remove a download and all that is known of it."""
+    """Remove a download and everything that is known about it."""
     for path in (target, _part(target), _state(target)):
         path.unlink(missing_ok=True)
 
@@ -108,7 +133,7 @@ class _Transfer:
     target: Path
     step: str
     have: int = 0
-    """Bytes in the .part that a next attempt can go on from, or that the last one got to."""
+    """Bytes in the .part file that the next attempt can resume from, or that the last attempt reached."""
     _validators: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,36 +141,33 @@ class _Transfer:
         self._validators = _read_state(_state(self.target))
         self.have = self._resumable()
 
-    def attempt(self) -> Message | None:
+    def attempt(self) -> Mapping[str, str] | None:
         start = 0 if self.target.exists() else self._resumable()
-        request = self._request(start)
-        try:
-            response = _opener().open(request, timeout=_TIMEOUT)
-        except urllib.error.HTTPError as error:
-            if error.code == 304 and self.target.exists():
-                error.close()
+        with self._request(start) as response:
+            headers, status = response.headers, response.status
+            if status == 304 and self.target.exists():
                 return None
-            if error.code != 416:
-                raise
-            return self._after_416(error, start)
-        with response:
-            headers = response.headers
-            if response.status == 206 and not self._continues(headers, start):
+            if status == 416:
+                return self._after_416(headers, start)
+            if not 200 <= status < 300:
+                raise _ErrorStatus(response)
+            if status == 206 and not self._continues(headers, start):
                 self._restart()
-                raise OSError("the server went on with another file than it began with")
-            start = start if response.status == 206 else 0
-            total = start + int(headers.get("Content-Length") or 0) if headers.get("Content-Length") else 0
+                raise OSError("the server resumed with a different file")
+            start = start if status == 206 else 0
+            length = int(headers.get("Content-Length") or 0)
+            total = start + length if length else 0
             self._check(headers, total)
             self._write_state(headers)
             self._receive(response, start, total)
         return self._finish(headers)
 
     def give_up(self) -> None:
-        """Keep what a next process can go on from, and nothing else."""
+        """Keep only what a later process can resume from."""
         if not self._resumable():
             self._restart()
 
-    def _request(self, start: int) -> urllib.request.Request:
+    def _request(self, start: int) -> urllib3.BaseHTTPResponse:
         address = self.remote.address()
         headers = {"User-Agent": "cps-pipeline", "Accept-Encoding": "identity"}
         etag, modified = self._validators.get("etag", ""), self._validators.get("last_modified", "")
@@ -155,62 +177,59 @@ class _Transfer:
             headers["Range"] = f"bytes={start}-"
             strong = etag if etag and not etag.startswith("W/") else modified
             headers |= {"If-Range": strong} if strong else {}
-        request = urllib.request.Request(address, headers=headers)
         if authorization := self.remote.authorization(address):
-            # Unredirected: it is not for whatever host an answer may name.
-            request.add_unredirected_header("Authorization", authorization)
-        return request
+            headers["Authorization"] = authorization
+        return web.get(address, headers)
 
     def _resumable(self) -> int:
-        """How much of the .part may be gone on from: nothing where a change of the file would not show."""
+        """Return how many bytes of the .part file can be kept: none if a changed file would go unnoticed."""
         size = self.part.stat().st_size if self.part.exists() else 0
         etag = self._validators.get("etag", "")
         known = (etag and not etag.startswith("W/")) or self._validators.get("last_modified") or self.remote.sha256
         return size if known else 0
 
-    def _continues(self, headers: Message, start: int) -> bool:
+    def _continues(self, headers: Mapping[str, str], start: int) -> bool:
         match = re.match(r"bytes ([0-9]+)-", headers.get("Content-Range", ""))
         same = all(
-            not headers[header] or headers[header] == self._validators.get(name, headers[header])
+            not headers.get(header) or headers[header] == self._validators.get(name, headers[header])
             for name, header in _VALIDATORS
         )
         return match is not None and int(match[1]) == start and same
 
-    def _after_416(self, error: urllib.error.HTTPError, start: int) -> Message:
-        total = re.match(r"bytes \*/([0-9]+)", error.headers.get("Content-Range", ""))
-        error.close()
+    def _after_416(self, headers: Mapping[str, str], start: int) -> Mapping[str, str]:
+        total = re.match(r"bytes \*/([0-9]+)", headers.get("Content-Range", ""))
         if start and total and int(total[1]) == start:
-            return self._finish(error.headers)  # all of it had come when the last process ended
+            return self._finish(headers)  # the previous process ended after the last byte
         self._restart()
-        raise OSError("the file is shorter than what had come of it")
+        raise OSError("the file is shorter than the bytes that have arrived")
 
-    def _check(self, headers: Message, total: int) -> None:
-        if headers.get_content_type() == "text/html" and not self.target.name.endswith((".html", ".htm")):
+    def _check(self, headers: Mapping[str, str], total: int) -> None:
+        kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind == "text/html" and not self.target.name.endswith((".html", ".htm")):
             raise UserError(
-                f"{self.remote.name} answers a web page and no file: where it needs a login, set CPS_DOWNLOAD_TOKEN, "
-                "or CPS_DOWNLOAD_USER and CPS_DOWNLOAD_PASSWORD"
+                f"{self.remote.name} returned a web page instead of a file: if it needs a login, set "
+                "CPS_DOWNLOAD_TOKEN, or CPS_DOWNLOAD_USER and CPS_DOWNLOAD_PASSWORD"
             )
         if self.remote.size and total and total != self.remote.size:
-            raise UserError(f"{self.remote.name} has {total} bytes, and not {self.remote.size}: correct one of them")
+            raise self._wrong_size(total)
         free = shutil.disk_usage(self.target.parent).free
         if total - self.have > free:
             raise UserError(
-                f"{self.remote.name} has {size_text(total)} and {self.target.parent} "
-                f"{size_text(free)} free: "
+                f"{self.remote.name} has {size_text(total)}, but {self.target.parent} has only {size_text(free)} free: "
                 "make room, or set CPS_CACHE to a folder on a larger disk"
             )
 
-    def _receive(self, response: http.client.HTTPResponse, start: int, total: int) -> None:
-        done, said = start, 0.0
+    def _receive(self, response: urllib3.BaseHTTPResponse, start: int, total: int) -> None:
+        done, shown = start, 0.0
         with _opened(self.part, start) as file:
             try:
                 while chunk := response.read1(_CHUNK):
                     file.write(chunk)
                     done += len(chunk)
-                    if time.monotonic() - said > _SAY_EVERY:
+                    if time.monotonic() - shown > _PROGRESS_SECONDS:
                         note = f"{size_text(done)} of {self.target.name}"
                         progress.advance(self.step, done, total or done, note)
-                        said = time.monotonic()
+                        shown = time.monotonic()
             finally:
                 self.have = done
                 file.flush()
@@ -219,9 +238,14 @@ class _Transfer:
             raise OSError(f"the connection ended after {done} of {total} bytes")
         if self.remote.size and done != self.remote.size:
             self._restart()
-            raise UserError(f"{self.remote.name} has {done} bytes, and not {self.remote.size}: correct one of them")
+            raise self._wrong_size(done)
 
-    def _finish(self, headers: Message) -> Message:
+    def _wrong_size(self, size: int) -> UserError:
+        return UserError(
+            f"{self.remote.name} has {size} bytes, not {self.remote.size}: correct the size or the address"
+        )
+
+    def _finish(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         os.replace(self.part, self.target)
         return headers
 
@@ -231,35 +255,12 @@ class _Transfer:
         if not self.target.exists():
             _state(self.target).unlink(missing_ok=True)
 
-    def _write_state(self, headers: Message) -> None:
-        self._validators = {name: headers[header] for name, header in _VALIDATORS if headers[header]}
-        # First what was of another version goes: a state must never be that of a file it does not belong to.
+    def _write_state(self, headers: Mapping[str, str]) -> None:
+        self._validators = {name: headers[header] for name, header in _VALIDATORS if headers.get(header)}
+        # Remove the old version first, so that its file never stands beside the new version's state.
         self.target.unlink(missing_ok=True)
-        temporary = _state(self.target).with_suffix(".state-new")
-        temporary.write_text(json.dumps(self._validators))
-        os.replace(temporary, _state(self.target))
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        following = super().redirect_request(req, fp, code, msg, headers, newurl)
-        authorization = req.unredirected_hdrs.get("Authorization")
-        if following is not None and authorization and _origin(newurl) == _origin(req.full_url):
-            following.add_unredirected_header("Authorization", authorization)
-        return following
-
-
-def _origin(url: str) -> tuple[str, str | None, int]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    authorities = os.environ.get("SSL_CERT_FILE") or certifi.where()
-    context = ssl.create_default_context(cafile=authorities)
-    return urllib.request.build_opener(_Redirects(), urllib.request.HTTPSHandler(context=context))
+        with replacing(_state(self.target)) as partial:
+            partial.write_text(json.dumps(self._validators))
 
 
 def _opened(part: Path, start: int) -> IO[bytes]:
@@ -269,19 +270,18 @@ def _opened(part: Path, start: int) -> IO[bytes]:
     return file
 
 
-def _refused(remote: Remote, error: urllib.error.HTTPError) -> Exception:
-    reason = " ".join(str(error.reason).split())
+def _refused(remote: Remote, status: int, answer: str) -> Exception:
     if remote.explain is not None:
-        return remote.explain(error.code, reason)
+        return remote.explain(status, answer.partition(" ")[2])
     todo = "correct the address"
-    if error.code in (401, 403):
-        todo = "set CPS_DOWNLOAD_TOKEN, or CPS_DOWNLOAD_USER and CPS_DOWNLOAD_PASSWORD, to what it lets in"
-    return UserError(f"{remote.name} answers {error.code} {reason}: {todo}")
+    if status in (401, 403):
+        todo = "set CPS_DOWNLOAD_TOKEN, or CPS_DOWNLOAD_USER and CPS_DOWNLOAD_PASSWORD, to a login that has access"
+    return UserError(f"{remote.name} answered {answer}: {todo}")
 
 
-def _asked_wait(headers: Message | None) -> float:
-    text = (headers.get("Retry-After") or "") if headers is not None else ""
-    return min(float(text), _LONGEST_WAIT) if text.isascii() and text.isdigit() else 0.0
+def _cannot_write(folder: Path, error: OSError) -> UserError:
+    advice = "make room" if is_disk_full(error) else "set CPS_CACHE to a folder that you may write to"
+    return UserError(f"{folder} cannot be written: {error.strerror}; {advice}")
 
 
 def _part(target: Path) -> Path:
@@ -301,11 +301,11 @@ def _read_state(path: Path) -> dict[str, str]:
 
 
 def folders_for(urls: Iterable[str], downloads: Path, stack: ExitStack) -> dict[str, Path]:
-    """A folder for each address, this process's own while the stack lasts; those that were given up long ago go."""
+    """Return a folder for each URL, locked until `stack` closes. Abandoned downloads are removed first."""
     _prune(downloads)
     return {
         url: stack.enter_context(_exclusive(downloads / hashlib.sha256(url.encode()).hexdigest()[:16]))
-        # In one order, so that no two processes wait for each other.
+        # Sorted, so that no two processes wait for each other.
         for url in sorted(set(urls))
     }
 
@@ -317,9 +317,9 @@ def empty(folder: Path) -> None:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[Path]:
-    """The folder, for this process alone: the lock lasts until the dataset is stored, then the folder goes."""
+    """Lock the folder for this process. If it is empty at the end, remove it and its lock."""
     path = folder.with_name(f"{folder.name}.lock")
-    handle = _locked(path)
+    handle = _lock(path)
     try:
         folder.mkdir(exist_ok=True)
         yield folder
@@ -328,28 +328,16 @@ def _exclusive(folder: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def _locked(path: Path) -> int:
-    """A handle that holds the lock on the file of that name, until it is closed."""
+def _lock(path: Path) -> int:
+    """Return a handle that holds the lock on `path`, and make its folder."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            continue  # the folder was tidied away in between
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
-        except FileNotFoundError:
-            pass  # whoever held it has removed it
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
+        with suppress(FileNotFoundError):  # another process removed the folder in between
+            return locked(path, os.O_RDWR | os.O_CREAT)
 
 
 def _tidy(folder: Path, lock: Path) -> None:
-    """Leave nothing where there is nothing to go on from."""
+    """Remove the folder, its lock and the folder above if nothing is left to resume from."""
     try:
         folder.rmdir()
         lock.unlink()
@@ -359,20 +347,16 @@ def _tidy(folder: Path, lock: Path) -> None:
 
 
 def _prune(downloads: Path) -> None:
-    """Remove what was begun long ago and is nobody's now; whoever downloads holds its lock, and touches its files."""
+    """Remove old downloads that no process uses: one that does holds the lock and writes to the files."""
     for lock in downloads.glob("*.lock"):
-        folder, handle = lock.with_suffix(""), -1
+        folder = lock.with_suffix("")
         try:
             newest = max(path.stat().st_mtime for path in (lock, *folder.glob("*")))
             if time.time() - newest < _ABANDONED:
                 continue
-            handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.unlink()
-            progress.say(STEP, f"removed a download that was begun {(time.time() - newest) / 86400:.0f} days ago")
+            with holding(lock, os.O_RDWR, wait=False):
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink()
+            progress.say(STEP, f"removed a download that was abandoned {(time.time() - newest) / 86400:.0f} days ago")
         except OSError:
-            continue  # it is in use, or gone
-        finally:
-            if handle >= 0:
-                os.close(handle)
+            continue  # in use, or already removed

@@ -17,7 +17,7 @@ import zstandard
 
 from components import progress
 from components.dataset.sources.archive import SUFFIXES, Limits, Names, limits_for
-from components.errors import UserError, WorkFailed
+from components.errors import UserError, WorkFailed, is_disk_full
 from components.files import ADVICE
 from components.units import size_text
 
@@ -70,7 +70,7 @@ def unpack(archive: Path, folder: Path, step: str = "") -> list[str]:
     ) as error:
         raise UserError(f"archive {archive} is damaged: {error or type(error).__name__}; fetch it again") from None
     except OSError as error:
-        advice = f"; {ADVICE}" if error.errno in progress.DISK_FULL else ""
+        advice = f"; {ADVICE}" if is_disk_full(error) else ""
         raise WorkFailed(
             f"archive {archive} cannot be unpacked in {folder}: {error.strerror or error}{advice}"
         ) from None

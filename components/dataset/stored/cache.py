@@ -7,7 +7,6 @@ again. The access time, which is set on every opening, says which shard was used
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from components import progress
 from components.dataset.manifest import ShardEntry
-from components.errors import UserError, WorkFailed
+from components.errors import UserError, WorkFailed, is_disk_full
+from components.files import holding, is_at, locked
 from components.units import parse_size
 
 if TYPE_CHECKING:
@@ -63,15 +63,10 @@ class ShardCache:
 
     def open(self, path: Path, shard: ShardEntry) -> int | None:
         """A handle on the verified shard, which keeps it from removal; None where the cache does not have it."""
-        while True:
-            try:
-                handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return None
-            fcntl.flock(handle, fcntl.LOCK_SH)
-            if _is_at(handle, path):
-                break
-            os.close(handle)  # it was removed or replaced before we had our lock
+        try:
+            handle = locked(path, os.O_RDONLY, shared=True)
+        except FileNotFoundError:
+            return None
         if not _verified(handle, shard):
             os.close(handle)
             return None
@@ -104,7 +99,7 @@ class ShardCache:
     def replace(self, store: "Store", path: Path, shard: ShardEntry, bad: int) -> None:
         """Have a damaged shard downloaded anew, unless another process has done so; `bad` is our handle on it."""
         with self._exclusive():
-            if path.exists() and not _is_at(bad, path):
+            if path.exists() and not is_at(bad, path):
                 return
             _download(store, path, shard)
 
@@ -133,12 +128,8 @@ class ShardCache:
     def _exclusive(self) -> Iterator[None]:
         """One process at a time writes, so the space that it counted stays its own."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with holding(self.folder / ".lock"):
             yield
-        finally:
-            os.close(handle)
 
 
 def _download_all(store: "Store", folder: Path, todo: Mapping[int, ShardEntry], name: str) -> None:
@@ -162,8 +153,7 @@ def _download(store: "Store", path: Path, shard: ShardEntry) -> None:
     try:
         store.get_file(shard.key, path, sha256=shard.sha256)
     except WorkFailed as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in _FULL:
+        if is_disk_full(error.__cause__):
             raise UserError(
                 f"no space for {path} ({shard.size / 1e6:.0f} MB): free some, or set CPS_CACHE to a larger disk"
             ) from error
@@ -174,9 +164,6 @@ def _download(store: "Store", path: Path, shard: ShardEntry) -> None:
         _touch(handle, _mark(shard.sha256))
     finally:
         os.close(handle)
-
-
-_FULL = (28, 122, 27)  # ENOSPC, EDQUOT, EFBIG
 
 
 def _verified(handle: int, shard: ShardEntry) -> bool:
@@ -201,15 +188,6 @@ def _touch(handle: int, modified: int) -> None:
         os.utime(handle, ns=(time.time_ns(), modified))
 
 
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        return False
-    ours = os.fstat(handle)
-    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
-
-
 def _shards(folder: Path) -> list[tuple[Path, os.stat_result]]:
     found = []
     for path in folder.glob("*/shard-*.tar"):
@@ -220,21 +198,15 @@ def _shards(folder: Path) -> list[tuple[Path, os.stat_result]]:
 
 def _remove_unused(path: Path) -> bool:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with holding(path, os.O_RDONLY, wait=False):
+            path.unlink()
     except OSError:
         return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
     return True
 
 
 def _clear_partial(folder: Path) -> None:
-    """What killed processes left behind: whoever has the lock is the only one who downloads."""
+    """Remove the shards that killed processes left half downloaded: only the holder of the lock downloads any."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.parent.glob("*/.*.part"):
+    for path in folder.parent.glob("*/.shard-*.part"):
         path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from components.dataset.manifest import FileEntry, Manifest, content_digest, par
 from components.dataset.stored.cache import ShardCache, shard_name
 from components.dataset.stored.upright import upright_rgb
 from components.errors import WorkFailed
-from components.files import default_cache
+from components.files import default_cache, replacing
 from components.storage import keys
 
 if TYPE_CHECKING:
@@ -165,9 +165,8 @@ def _manifest(store: "Store", digest: str, folder: Path) -> Manifest:
     if not _is_of(manifest, digest):
         raise WorkFailed(f"{store.uri(key)} is damaged: its files and lists do not make the digest in its name")
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".manifest.{os.getpid()}.{id(manifest)}"
-    temporary.write_text(manifest.model_dump_json())
-    temporary.replace(folder / "manifest.json")
+    with replacing(folder / "manifest.json") as partial:
+        partial.write_text(manifest.model_dump_json())
     return manifest
 
 

@@ -8,16 +8,14 @@ A file appears by a rename, so it is whole. It is named by the sha256 of what wa
 The last process to leave removes the folder; what killed ones have left, the next to come removes.
 """
 
-import contextlib
-import fcntl
 import mmap
 import os
-import secrets
 import shutil
 import struct
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 
 from components.dataset.stored.cache import size_setting
 from components.dataset.stored.reader import DatasetReader
+from components.files import holding, locked, replacing
 
 LIMIT_VARIABLE = "CPS_DECODED_BYTES"
 MEMORY = Path("/dev/shm")
@@ -103,21 +102,18 @@ class _Shared:
         """Share the pixels; False where there is no room for them."""
         if not self._reserve(_SHAPE.size + pixels.nbytes):
             return False
-        partial = self._folder / f".{secrets.token_hex(8)}.part"
         try:
-            with partial.open("xb") as file:
+            with replacing(self._folder / key) as partial, partial.open("wb") as file:
                 file.write(_SHAPE.pack(*pixels.shape[:2], pixels.shape[2] if pixels.ndim == 3 else 0))
                 file.write(np.ascontiguousarray(pixels).data)
-            partial.replace(self._folder / key)
         except OSError:
-            partial.unlink(missing_ok=True)
             return False
         return True
 
     def _reserve(self, size: int) -> bool:
         """Count the bytes before they are written: a process that is killed in between leaves room unused, no more."""
         try:
-            with _used_file(self._folder) as file:
+            with holding(self._folder / ".used") as file:
                 used = int.from_bytes(os.pread(file, 8, 0), "little")
                 if used + size > self._limit or size > shutil.disk_usage(self._folder).free:
                     return False
@@ -172,16 +168,8 @@ def _enter(folder: Path) -> int:
     """A handle on the folder's lock, which keeps the folder from removal."""
     while True:
         folder.mkdir(mode=0o700, exist_ok=True)
-        path = folder / ".lock"
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            continue  # it was removed in between
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
-        os.close(handle)
+        with suppress(FileNotFoundError):  # another process removed the folder in between
+            return locked(folder / ".lock", os.O_RDWR | os.O_CREAT, shared=True)
 
 
 def _leave(folder: Path, lock: int) -> None:
@@ -191,30 +179,10 @@ def _leave(folder: Path, lock: int) -> None:
 
 def _remove_unused(folder: Path) -> None:
     """Remove the folder unless a process uses it."""
-    try:
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with suppress(OSError), holding(folder / ".lock", os.O_RDWR, wait=False):
         shutil.rmtree(folder, ignore_errors=True)
-    except OSError:
-        return
-    finally:
-        os.close(handle)
 
 
 def _used(folder: Path) -> int:
-    with _used_file(folder) as file:
+    with holding(folder / ".used") as file:
         return int.from_bytes(os.pread(file, 8, 0), "little")
-
-
-@contextlib.contextmanager
-def _used_file(folder: Path) -> Iterator[int]:
-    """A handle on the count of bytes, for this process alone."""
-    handle = os.open(folder / ".used", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield handle
-    finally:
-        os.close(handle)

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from components.errors import UserError, WorkFailed, one_line
-from components.progress import DISK_FULL
+from components.errors import UserError, WorkFailed, is_disk_full, one_line
+from components.files import replacing
 from components.step_guard import FAILED, USERS_MISTAKE
 
 MISTAKE, FAILURE, FAULT = "mistake", "failure", "fault"
@@ -34,7 +34,7 @@ def explained(folder: Path, rank: int) -> Iterator[None]:
     except WorkFailed as error:
         _leave(folder, rank, Ending(FAILURE, one_line(error)), FAILED)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
+        if isinstance(error, OSError) and is_disk_full(error):
             _leave(folder, rank, Ending(FAILURE, disk_full(error)), FAILED)
         traceback.print_exc(file=sys.stderr)
         _leave(folder, rank, Ending(FAULT, f"{type(error).__name__}: {one_line(error)}"), FAILED)
@@ -57,8 +57,7 @@ def stacks_path(folder: Path, rank: int) -> Path:
 
 
 def _leave(folder: Path, rank: int, ending: Ending, code: int) -> None:
-    partial = folder / f"ending.{rank}"
-    with suppress(OSError):  # where there is no room even for this, the next attempt will find none, and say so
+    # Where there is no room even for this, the next attempt will find none, and say so.
+    with suppress(OSError), replacing(folder / f"ending.{rank}.json") as partial:
         partial.write_text(json.dumps(asdict(ending)))
-        partial.rename(folder / f"ending.{rank}.json")
     sys.exit(code)

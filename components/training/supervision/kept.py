@@ -5,11 +5,9 @@ from urllib.parse import quote, unquote
 
 from components import progress
 from components.errors import WorkFailed
-from components.files import default_cache
+from components.files import default_cache, replacing
 from components.storage.client import Store
 from components.training.recovery import newest_recovery, parse_recovery, recovery_key, unplaced_key
-
-PARTIAL = ".part"
 
 
 def kept_folder(run_key: str) -> Path:
@@ -24,12 +22,8 @@ def kept_path(folder: Path, key: str) -> Path:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + PARTIAL)
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def deliver_kept(store: Store, folder: Path, run_key: str) -> None:
@@ -42,7 +36,7 @@ def deliver_kept(store: Store, folder: Path, run_key: str) -> None:
         return
     recovery = kept_path(folder, unplaced_key(run_key))
     for path in sorted(folder.iterdir(), key=lambda item: item.stat().st_mtime):
-        if path.suffix == PARTIAL:
+        if path.suffix == ".part":  # of a process that was killed while it wrote
             path.unlink()
         elif path != recovery:
             _deliver(store, path, unquote(path.name))

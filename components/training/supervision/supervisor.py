@@ -17,8 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from components import progress
-from components.errors import UserError, WorkFailed
-from components.progress import DISK_FULL
+from components.errors import UserError, WorkFailed, is_disk_full
 from components.step_guard import PARENT_VARIABLE, TERMINATED
 from components.storage.client import Store
 from components.training.supervision import launcher, worker
@@ -77,7 +76,7 @@ def supervise(
     try:
         _supervise(store, run_key, processes, lost, node, restarts)
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if not is_disk_full(error):
             raise
         raise WorkFailed(disk_full(error)) from error
 

@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -28,9 +29,12 @@ STORE = Store(StoreSettings(endpoint="http://127.0.0.1:9", access_key="a", secre
 
 @pytest.fixture
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    monkeypatch.setattr("components.dataset.sources.download._RETRY_AFTER", 0.001)
+    monkeypatch.setattr("components.dataset.sources.download._BACKOFF", 0.001)
     for name in ("TOKEN", "USER", "PASSWORD", "HOST"):
         monkeypatch.delenv(f"CPS_DOWNLOAD_{name}", raising=False)
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "a.tar").write_bytes(DATA)
     with serving(tmp_path / "served") as server:
@@ -59,7 +63,7 @@ def test_a_cut_is_gone_on_with_where_it_was(web: Web, here: Path, capsys: pytest
     assert get(f"{web.url}/a.tar", here) == DATA
     assert web.headers("Range") == ["", "bytes=100000-", "bytes=150000-"]
     assert web.headers("If-Range") == ["", '"one"', '"one"']
-    assert "the connection ended after 100000 of 300000 bytes; trying again" in capsys.readouterr().err
+    assert "the connection ended after 100000 of 300000 bytes; retrying" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("etag", "modified"), [('W/"weak"', "Sun, 01 Jun 2025 00:00:00 GMT"), (None, None)])
@@ -155,9 +159,36 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(web: Web, here: Path)
     web.failures = [503, 429, 500]
     assert get(f"{web.url}/a.tar", here) == DATA
     web.asked.clear()
-    with pytest.raises(UserError, match=r"/none\.tar answers 404 Not Found: correct the address$"):
+    with pytest.raises(UserError, match=r"/none\.tar answered 404 Not Found: correct the address$"):
         get(f"{web.url}/none.tar?download=1", here)
     assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize(("asked", "waited"), [("1", 1.0), ("3600", 1.5), ("soon", 0.0)])
+def test_the_server_says_how_long_to_wait_within_limits(
+    web: Web, here: Path, monkeypatch: pytest.MonkeyPatch, asked: str, waited: float
+) -> None:
+    monkeypatch.setattr("components.dataset.sources.download._LONGEST_WAIT", 1.5)
+    web.failures, web.retry_after = [503], asked
+    began = time.monotonic()
+    assert get(f"{web.url}/a.tar", here) == DATA
+    assert waited <= time.monotonic() - began < 30
+    assert len(web.asked) == 2
+
+
+def test_a_redirect_without_end_or_to_no_url_is_refused(web: Web, here: Path) -> None:
+    web.redirects = {"/loop.tar": "/loop.tar", "/bad.tar": "ftp://host/a.tar?signature=sign3d"}
+    with pytest.raises(UserError, match=r"/loop\.tar answered 302 Found: correct the address$"):
+        get(f"{web.url}/loop.tar", here)
+    with pytest.raises(UserError, match=r"/bad\.tar leads to an address that is not http:// or https://: correct it$"):
+        get(f"{web.url}/bad.tar", here)
+
+
+@pytest.mark.usefixtures("web")
+def test_a_server_that_is_away_is_a_failure_of_the_work(here: Path) -> None:
+    expected = r"^http://127\.0\.0\.1:9/a\.tar could not be downloaded in 5 attempts: connection refused$"
+    with pytest.raises(WorkFailed, match=expected):
+        get("http://127.0.0.1:9/a.tar?signature=sign3d", here)
 
 
 def test_a_full_disk_is_named_and_the_rest_comes_when_there_is_room(web: Web, here: Path) -> None:
@@ -176,7 +207,7 @@ def test_a_full_disk_is_named_and_the_rest_comes_when_there_is_room(web: Web, he
 def test_digest_and_size_are_verified(web: Web, here: Path) -> None:
     with pytest.raises(UserError, match=f"has sha256 {SHA256}, and not {'0' * 64}"):
         get(f"{web.url}/a.tar", here, "0" * 64)
-    with pytest.raises(UserError, match="has 300000 bytes, and not 5: correct one of them"):
+    with pytest.raises(UserError, match="has 300000 bytes, not 5: correct the size"):
         get(f"{web.url}/a.tar", here, SHA256, size=5)
     assert not (here / "a.tar").exists()
     assert get(f"{web.url}/a.tar", here, SHA256, size=300_000) == DATA
@@ -192,14 +223,17 @@ def test_a_resumed_file_with_another_digest_is_fetched_once_more(web: Web, here:
 
 @pytest.mark.parametrize("end", ["%2e%2e", "%2E", "a%00b", "x" * 300, "..%2f..%2fetc"])
 def test_an_odd_end_of_an_address_stays_in_the_folder(web: Web, here: Path, end: str) -> None:
-    web.redirects = {f"/deep/{end}": "/a.tar"}
+    sent = re.sub("%..", lambda escape: escape[0].upper(), end)  # the same address, as HTTP clients spell it
+    web.redirects = {f"/deep/{sent}": "/a.tar"}
     assert get(f"{web.url}/deep/{end}", here) == DATA
     assert len(names(here)) == 2
 
 
 def test_a_login_page_is_no_dataset(web: Web, here: Path) -> None:
     web.content_type = "text/html; charset=utf-8"
-    with pytest.raises(UserError, match="answers a web page and no file: where it needs a login, set CPS_DOWNLOAD_"):
+    with pytest.raises(
+        UserError, match="returned a web page instead of a file: if it needs a login, set CPS_DOWNLOAD_"
+    ):
         get(f"{web.url}/a.tar", here)
     assert names(here) == []
 
@@ -224,13 +258,13 @@ def test_a_wrong_login_is_named_and_never_said(
     with pytest.raises(UserError) as error:
         get(f"{web.url}/a.tar?signature=sign3d", here)
     assert str(error.value) == (
-        f"{web.url}/a.tar answers 401 Unauthorized: set CPS_DOWNLOAD_TOKEN, or CPS_DOWNLOAD_USER and "
-        "CPS_DOWNLOAD_PASSWORD, to what it lets in"
+        f"{web.url}/a.tar answered 401 Unauthorized: set CPS_DOWNLOAD_TOKEN, or CPS_DOWNLOAD_USER and "
+        "CPS_DOWNLOAD_PASSWORD, to a login that has access"
     )
     web.login, web.failures = "Bearer s3cr3t", [500]
     get(f"{web.url}/a.tar?signature=sign3d", here)
     said = capsys.readouterr().err
-    assert "trying again" in said
+    assert "retrying" in said
     assert "s3cr3t" not in said + repr(credentials_for([web.url]))
     assert "sign3d" not in said
     assert "s3cr3t" not in (here / "a.tar.state").read_text()
@@ -250,6 +284,44 @@ def test_a_login_follows_a_redirect_on_its_host_and_to_no_other(
         assert get(f"{web.url}/away.tar", here) == DATA
         assert elsewhere.headers("Authorization") == [""]
         assert web.headers("Authorization") == ["Bearer s3cr3t", ""]
+        web.asked.clear()
+        web.redirects = {"/name.tar": f"http://localhost:{web.port}/a.tar"}
+        assert get(f"{web.url}/name.tar", here) == DATA
+        assert web.headers("Authorization") == ["Bearer s3cr3t", ""]
+
+
+def test_a_proxy_of_the_environment_is_used(web: Web, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy here is a server that answers every address from a folder of its own."""
+    monkeypatch.setenv("http_proxy", f"anna:p%40ss@127.0.0.1:{web.port}")
+    monkeypatch.setenv("CPS_DOWNLOAD_TOKEN", "s3cr3t")
+    monkeypatch.setenv("CPS_DOWNLOAD_HOST", "files.invalid")
+    assert get("http://files.invalid/a.tar", here) == DATA
+    assert [path for path, _ in web.asked] == ["http://files.invalid/a.tar"]
+    assert web.headers("Host") == ["files.invalid"]
+    assert web.headers("Authorization") == ["Bearer s3cr3t"]
+    assert web.headers("Proxy-Authorization") == ["Basic " + base64.b64encode(b"anna:p@ss").decode()]
+
+
+def test_every_redirect_is_sent_by_its_own_way(web: Web, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(web.folder) as inside:
+        monkeypatch.setenv("http_proxy", f"http://anna:pass@127.0.0.1:{web.port}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        web.redirects = {"/one.tar": "http://other.invalid/two.tar", "/two.tar": f"{inside.url}/three.tar"}
+        inside.redirects = {"/three.tar": "http://files.invalid/a.tar"}
+        assert get("http://files.invalid/one.tar", here) == DATA
+        assert web.headers("Host") == ["files.invalid", "other.invalid", "files.invalid"]
+        assert [path for path, _ in inside.asked] == ["/three.tar"]
+        assert inside.headers("Host") == [f"127.0.0.1:{inside.port}"]
+        assert inside.headers("Proxy-Authorization") == [""]
+
+
+def test_https_goes_through_a_tunnel_of_the_proxy(web: Web, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", f"http://anna:pass@127.0.0.1:{web.port}")
+    with pytest.raises(WorkFailed, match="in 5 attempts: proxy: Tunnel connection failed: 403") as failed:
+        get("https://files.invalid/a.tar", here)
+    assert "pass" not in str(failed.value)
+    assert [path for path, _ in web.asked] == ["CONNECT files.invalid:443"] * 5
+    assert web.headers("Proxy-Authorization") == ["Basic " + base64.b64encode(b"anna:pass").decode()] * 5
 
 
 def test_which_host_a_login_is_for(monkeypatch: pytest.MonkeyPatch) -> None:

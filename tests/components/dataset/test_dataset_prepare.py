@@ -106,7 +106,7 @@ def test_another_sha256_is_refused(
 def test_a_download_that_is_cut_off_is_tried_again_and_leaves_nothing(
     store: Store, tmp_path: Path, web: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("components.dataset.sources.download._RETRY_AFTER", 0.01)
+    monkeypatch.setattr("components.dataset.sources.download._BACKOFF", 0.01)
     with pytest.raises(WorkFailed) as error:
         prepare(f"{web}/cut/a.tar", "", store, tmp_path / "work")
     assert str(error.value) == (
@@ -117,7 +117,7 @@ def test_a_download_that_is_cut_off_is_tried_again_and_leaves_nothing(
 
 def test_what_is_not_there_is_named(store: Store, tmp_path: Path, web: str) -> None:
     for source, words in (
-        (f"{web}/none.tar", f"{web}/none.tar answers 404 File not found: correct the address"),
+        (f"{web}/none.tar", f"{web}/none.tar answered 404 File not found: correct the address"),
         ("/none/none.tar", "/none/none.tar cannot be opened: No such file or directory"),
     ):
         with pytest.raises(UserError) as error:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from components.errors import UserError
 from components.recipes import load_recipe
 from components.recipes.model import Recipe
-from components.runs.key import run_key, same_work
+from components.runs.key import find_key, run_key, same_work
 
 DEFAULTS = Path(__file__).parents[2] / "golden" / "recipe-defaults.json"
 
@@ -80,6 +81,15 @@ def test_the_name_of_the_dataset_is_in_front_and_changes_nothing(dataset: str, n
     assert same_work(found, key("demo"))
     again = load_recipe("demo", {"reproduces": "x"})
     assert run_key(again, dataset, "d" * 64, "f" * 64, Fraction(1, 8), 0).startswith(f"again-{name}demo-")
+
+
+def test_a_key_is_found_by_its_beginning_or_by_what_follows_the_dataset() -> None:
+    known = [f"photos-demo-1-8-s{seed}-0123456789a{seed}" for seed in (0, 1)] + ["again-photos-demo-1-8-s0-a"]
+    for given in ("photos-demo-1-8-s0", "demo-1-8-s0", known[0]):
+        assert find_key(given, known, "run") == known[0]
+    for given in ("demo-1-8", "photos-demo", "emo-1-8-s0", ""):
+        with pytest.raises(UserError, match=f"'{given}' "):
+            find_key(given, known, "run")
 
 
 def test_no_default_changes_unnoticed() -> None:

@@ -25,7 +25,7 @@ HEX = "0123456789abcdef" * 4
 
 @pytest.fixture
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    monkeypatch.setattr("components.dataset.sources.download._RETRY_AFTER", 0.001)
+    monkeypatch.setattr("components.dataset.sources.download._BACKOFF", 0.001)
     with serving(tmp_path) as server:
         yield server
 

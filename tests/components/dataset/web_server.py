@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 
 @dataclass
@@ -20,6 +21,8 @@ class Web:
     """After so many bytes of the body the connection ends: one for each request, in their order."""
     failures: list[int] = field(default_factory=list)
     """Status codes that come first, one for each request."""
+    retry_after: str = ""
+    """The Retry-After header of these; empty for none."""
     ranges: bool = True
     etag: str | None = '"one"'
     modified: str | None = None
@@ -54,10 +57,10 @@ def serving(folder: Path) -> Iterator[Web]:
         def do_GET(self) -> None:
             web.asked.append((self.path, dict(self.headers.items())))
             self.close_connection = True
-            path = self.path.partition("?")[0]
+            path = urlsplit(self.path).path  # of an absolute URL, too, which is what a proxy is asked for
             file = web.folder / path.lstrip("/")
             if web.failures:
-                self._end(web.failures.pop(0))
+                self._end(web.failures.pop(0), {"Retry-After": web.retry_after} if web.retry_after else {})
             elif path in web.redirects:
                 self._end(302, {"Location": web.redirects[path]})
             elif web.login and self.headers.get("Authorization") != web.login:
@@ -68,6 +71,10 @@ def serving(folder: Path) -> Iterator[Web]:
                 self._end(304)
             else:
                 self._file(file.read_bytes())
+
+        def do_CONNECT(self) -> None:
+            web.asked.append((f"CONNECT {self.path}", dict(self.headers.items())))
+            self._end(403)
 
         def _file(self, data: bytes) -> None:
             validators = {"ETag": web.etag, "Last-Modified": web.modified}
@@ -87,6 +94,7 @@ def serving(folder: Path) -> Iterator[Web]:
             for name, value in {**headers, "Content-Type": web.content_type}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
+            self.send_header("Connection", "close")
             self.end_headers()
             if web.hold is not None:
                 self.wfile.write(data[: len(data) // 2])
@@ -99,6 +107,7 @@ def serving(folder: Path) -> Iterator[Web]:
             for name, value in (headers or {}).items():
                 self.send_header(name, value)
             self.send_header("Content-Length", "0")
+            self.send_header("Connection", "close")
             self.end_headers()
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

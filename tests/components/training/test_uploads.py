@@ -11,6 +11,7 @@ from components.storage.client import Store
 from components.training.supervision.kept import deliver_kept
 from components.training.supervision.uploads import Uploads
 from pipeline.local.services import services_down, services_up
+from tests.object_stores import small_disk
 
 
 @pytest.fixture
@@ -87,22 +88,19 @@ def test_what_could_not_be_stored_is_named_and_delivered_by_the_next_training(ho
 
 @pytest.mark.slow
 def test_what_finds_no_room_either_is_named_and_the_rest_is_kept(home, tmp_path, capsys):
-    store, kept = store_of(services_up(home, tracking=False)), tmp_path / "kept"
+    store = store_of(services_up(home, tracking=False))
     services_down(home)
-    kept.mkdir()
-    full = "runs%2Fx%2Fcheckpoints%2Fepoch-0001"
-    (kept / f"{full}.part").symlink_to("/dev/full")  # every write to it ends with ENOSPC
-    uploads = Uploads(store, kept)
-    uploads.add("runs/x/checkpoints/epoch-0001", lambda: b"first")
-    while "waits in memory" not in capsys.readouterr().err:
-        time.sleep(0.1)
-    (kept / f"{full}.part").symlink_to("/dev/full")
-    uploads.add("runs/x/checkpoints/epoch-0002", lambda: b"second")
-    with pytest.raises(WorkFailed) as failed:
-        uploads.finish(0.5)
-    assert "runs/x/checkpoints/epoch-0002 wait in" in str(failed.value)
-    assert "runs/x/checkpoints/epoch-0001 found no room on this machine's disk" in str(failed.value)
-    assert [path.read_bytes() for path in kept.iterdir()] == [b"second"]
+    with small_disk(tmp_path / "kept", "32k") as kept:
+        uploads = Uploads(store, kept)
+        uploads.add("runs/x/checkpoints/epoch-0001", lambda: bytes(100_000))
+        while "waits in memory" not in capsys.readouterr().err:
+            time.sleep(0.1)
+        uploads.add("runs/x/checkpoints/epoch-0002", lambda: b"second")
+        with pytest.raises(WorkFailed) as failed:
+            uploads.finish(0.5)
+        assert "runs/x/checkpoints/epoch-0002 wait in" in str(failed.value)
+        assert "runs/x/checkpoints/epoch-0001 found no room on this machine's disk" in str(failed.value)
+        assert [path.read_bytes() for path in kept.iterdir()] == [b"second"]
 
 
 def test_refused_credentials_are_said_at_the_next_upload(store, tmp_path):

@@ -1,0 +1,78 @@
+"""HTTP requests that follow redirects and go through the proxies that the environment names."""
+
+import base64
+import os
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import certifi
+import urllib3
+
+_TIMEOUT = 60.0  # seconds to connect, and seconds without a byte
+# Only redirects are followed here: the caller retries, since it resumes. A redirect to another scheme, host or port
+# drops the Authorization header.
+_REDIRECTS_ONLY = urllib3.Retry(
+    total=None,
+    redirect=10,
+    connect=False,
+    read=False,
+    other=False,
+    raise_on_redirect=False,
+    respect_retry_after_header=False,
+)
+
+
+def get(url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+    """Return the response to a GET request, whatever its status, with its body unread.
+
+    Raises urllib3's HTTPError.
+    """
+    return _manager(_proxy_of(url)).request(
+        "GET",
+        url,
+        headers=headers,
+        retries=_REDIRECTS_ONLY,
+        preload_content=False,
+        decode_content=False,
+        enforce_content_length=False,  # the caller counts, and resumes from the bytes that it has
+    )
+
+
+class _Direct(urllib3.PoolManager):
+    """A pool manager that hands a redirect over to another one where the address needs another proxy, or none."""
+
+    route = ""
+
+    def urlopen(  # type: ignore[override] # as PoolManager's own
+        self, method: str, url: str, redirect: bool = True, **options: Any
+    ) -> urllib3.BaseHTTPResponse:
+        # A redirect inherits the Host header that ProxyManager adds, which names the previous host.
+        options["headers"] = {name: value for name, value in options["headers"].items() if name != "Host"}
+        route = _proxy_of(url)
+        if route != self.route:
+            return _manager(route).urlopen(method, url, redirect=redirect, **options)
+        return super().urlopen(method, url, redirect=redirect, **options)
+
+
+class _Proxied(_Direct, urllib3.ProxyManager):
+    def __init__(self, route: str, **options: Any) -> None:
+        parts = urlsplit(route)
+        login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
+        headers = {"Proxy-Authorization": "Basic " + base64.b64encode(login).decode()} if parts.username else None
+        super().__init__(route, proxy_headers=headers, **options)
+        self.route = route
+
+
+def _manager(route: str) -> urllib3.PoolManager:
+    options: dict[str, Any] = {"ca_certs": os.environ.get("SSL_CERT_FILE") or certifi.where(), "timeout": _TIMEOUT}
+    return _Proxied(route, **options) if route else _Direct(**options)
+
+
+def _proxy_of(url: str) -> str:
+    """Return the URL of the proxy for `url`, or an empty string for a direct connection."""
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme, "")
+    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return ""
+    return proxy if "://" in proxy else f"http://{proxy}"
