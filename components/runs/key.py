@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from components.contract import canonical_json
-from components.errors import find_one
+from components.errors import UserError, find_one
 from components.labeled_ratio import ratio_text
 from components.recipes.model import Recipe
 
@@ -59,9 +59,11 @@ def find_key(given: str, known: Collection[str], what: str) -> str:
         UserError: no key matches, or several do.
     """
     behind = [key for key in known if f"-{given}" in key and not key.startswith("again-")]
-    if given and len(behind) == 1 and not any(key.startswith(given) for key in known):
-        return behind[0]
-    return find_one(given, known, what)
+    if not behind or any(key.startswith(given) for key in known):
+        return find_one(given, known, what)
+    if len(behind) > 1:
+        raise UserError(f"{given!r} may be any of {', '.join(behind[:5])}: write more of it")
+    return behind[0]
 
 
 def _name(text: str) -> str:

@@ -79,7 +79,7 @@ def test_the_name_of_the_dataset_is_in_front_and_changes_nothing(dataset: str, n
     found = run_key(load_recipe("demo"), dataset, "d" * 64, "f" * 64, Fraction(1, 8), 0)
     assert found == f"{name}demo-1-8-s0-8bbefa446e26"
     assert same_work(found, key("demo"))
-    again = load_recipe("demo", {"reproduces": "x"})
+    again = load_recipe("demo").model_copy(update={"reproduces": "x"})
     assert run_key(again, dataset, "d" * 64, "f" * 64, Fraction(1, 8), 0).startswith(f"again-{name}demo-")
 
 
