@@ -1,7 +1,6 @@
 """Trainings in processes of their own that record when they did what, for benchmarks of whole trainings."""
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +10,9 @@ from types import SimpleNamespace
 from components.storage.client import Store
 from components.training.supervision import supervisor
 from tests.benchmarks.measure import object_store
+from tests.components.training.stored_run import STEPS, StoredRun, make_run
 
 TESTS = Path(__file__).parents[1] / "components" / "training"
-sys.path.append(str(TESTS))
-from stored_run import STEPS, StoredRun, make_run  # noqa: E402
 
 __all__ = ["STEPS", "StoredRun", "make_run", "recorded_trainings"]
 

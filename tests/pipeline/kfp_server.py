@@ -19,7 +19,18 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import kfp_server_api
-from kfp_records import FORBIDDEN, INVALID, NOT_FOUND, STATUS, UNAUTHENTICATED, Record, Records, Refused, matches
+
+from tests.pipeline.kfp_records import (
+    FORBIDDEN,
+    INVALID,
+    NOT_FOUND,
+    STATUS,
+    UNAUTHENTICATED,
+    Record,
+    Records,
+    Refused,
+    matches,
+)
 
 BASE = "/apis/v2beta1/"
 SORTABLE = ("created_at", "display_name", "")

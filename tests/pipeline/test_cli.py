@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from in_process import FOREIGN, cps
 
 from components.errors import UserError
 from pipeline.cli.main import cli
 from pipeline.cli.results import parse_expiry
 from pipeline.parameters import parse_settings
 from pipeline.version import VERSION
+from tests.pipeline.in_process import FOREIGN, cps
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp_server import BASE, KfpServer
 
 from components.errors import UserError
 from pipeline.cli.main import _run
 from pipeline.cluster import status
 from pipeline.cluster.schedules import cron_with_seconds, interval_seconds
+from tests.pipeline.kfp_server import BASE, KfpServer
 
 Captured = pytest.CaptureFixture[str]
 SECRETS = {

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from in_process import cps
 from PIL import Image
+
+from tests.pipeline.in_process import cps
 
 ROOT = Path(__file__).parents[2]
 CLASSES = '{"classes": [{"id": 0, "name": "road"}, {"id": 1, "name": "car"}]}'

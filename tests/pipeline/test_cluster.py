@@ -5,13 +5,13 @@ import socket
 from typing import Any
 
 import pytest
-from kfp_server import BASE, KfpServer
 
 from components.errors import UserError, WorkFailed
 from pipeline.cluster import status, submission
 from pipeline.cluster.client import Connection, Server, Unreachable
 from pipeline.cluster.status import RunStatus, StepStatus
 from pipeline.compile import compile_pipeline
+from tests.pipeline.kfp_server import BASE, KfpServer
 
 
 @pytest.fixture
@@ -254,8 +254,8 @@ class TestConnection:
 
 
 def test_the_test_server_refuses_what_the_real_one_would() -> None:
-    from kfp_records import Refused
-    from kfp_server import checked
+    from tests.pipeline.kfp_records import Refused
+    from tests.pipeline.kfp_server import checked
 
     with pytest.raises(Refused, match='unknown field "parameter"'):
         checked("V2beta1Run", {"runtime_config": {"parameter": {}}})

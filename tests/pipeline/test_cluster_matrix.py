@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp_server import KfpServer
 
 from components.runs.steps import prepare_dataset, split_labels_step
 from components.storage import keys
 from components.storage.client import Store
 from pipeline.cli.main import _run
 from pipeline.cluster import status
+from tests.pipeline.kfp_server import KfpServer
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from kfp import compiler
-from local_pipelines import acting
 
 from pipeline.local.run import JobOutcome, run_locally
+from tests.pipeline.local_pipelines import acting
 
 RUN = """
 import json, sys

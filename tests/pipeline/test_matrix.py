@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from small_runs import cps
 
 from components.dataset.prepare import prepare
 from components.matrix.cells import cells, impossible
 from components.scenes.generate import SceneSettings, draw_photographs
+from tests.pipeline.small_runs import cps
 
 GROUPS = {"split.group_by": "street_000000|street_00000(?=[1-7])"}
 """One image and seven: shares of 1/8 and of 7/8 exist."""

@@ -8,10 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-import in_process
 import psutil
 import pytest
-from small_runs import SCENES, cps
 
 from components.errors import UserError, WorkFailed
 from components.runs.record import load_run
@@ -19,6 +17,8 @@ from components.training.train import train
 from pipeline.cli.plan import _size
 from pipeline.local import forecast as forecasting
 from pipeline.local.forecast import Limits, forecast, probe, slower, too_much
+from tests.pipeline import in_process
+from tests.pipeline.small_runs import SCENES, cps
 
 GIB = 1 << 30
 FOUND = {

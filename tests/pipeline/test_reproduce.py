@@ -2,15 +2,15 @@
 
 import json
 
-import in_process
 import pytest
-from small_runs import SCENES, cps
 
 from components.errors import UserError
 from components.runs.environment import this_environment
 from components.runs.record import RunOutcome, RunRecord, load_run, note_environment, note_outcome
 from components.runs.reproduce import comparison, comparison_lines, read_record, reproduction, take_dataset
 from components.storage import keys
+from tests.pipeline import in_process
+from tests.pipeline.small_runs import SCENES, cps
 
 HERE = this_environment(processes=1, networks=2, device="cpu")
 

@@ -1,12 +1,12 @@
 """`cps run --resume RUN` goes on with that run and no other: every difference to what is given is named."""
 
 import pytest
-from in_process import cps
-from small_runs import make_run
 
 from components.errors import UserError
 from components.runs.resume import Given, recorded_run, resumed_parameters
 from components.storage import keys
+from tests.pipeline.in_process import cps
+from tests.pipeline.small_runs import make_run
 
 
 def test_the_parameters_make_the_very_same_run(store, run_key, tmp_path):

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from small_runs import make_run
 
 from components.errors import UserError, WorkFailed
 from components.runs.garbage import collect, delete_run, find_garbage
@@ -16,6 +15,7 @@ from components.storage.client import Store
 from components.storage.lease import Lease
 from pipeline.cli.main import cli
 from pipeline.cli.runs import parse_grace
+from tests.pipeline.small_runs import make_run
 
 NOW = timedelta(0)
 USED, UNUSED = "1" * 64, "2" * 64

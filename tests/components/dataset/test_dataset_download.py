@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from web_server import Web, serving
 
 from components.dataset.sources.address import Source
 from components.dataset.sources.credentials import credentials_for
@@ -20,6 +19,7 @@ from components.errors import UserError, WorkFailed
 from components.storage.client import Store
 from components.storage.failures import MissingObject
 from components.storage.settings import StoreSettings
+from tests.components.dataset.web_server import Web, serving
 
 DATA = os.urandom(300_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()

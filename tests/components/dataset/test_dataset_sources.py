@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import zstandard
 from PIL import Image
-from web_server import Web, serving
 
 from components.dataset.prepare import prepare
 from components.dataset.sources.address import Source, check_source, parse_sources
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
+from tests.components.dataset.web_server import Web, serving
 
 MakeDataset = Callable[..., Path]
 HEX = "0123456789abcdef" * 4

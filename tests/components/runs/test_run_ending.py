@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from webhook_server import SECRET, Webhook
 
 from components.errors import UserError
 from components.progress import EVENTS_VARIABLE, failure
@@ -12,6 +11,7 @@ from components.runs.finish import finish_job, message
 from components.storage import keys
 from components.storage.client import Store
 from pipeline.local.ports import LOOPBACK, free_internal_ports
+from tests.components.runs.webhook_server import SECRET, Webhook
 
 RUN = "demo-1-8-s0-0123456789ab"
 BEST = {"mIoU": 0.4531, "mIoU_low": 0.43, "mIoU_high": 0.47, "epoch": 6, "variant": "mean"}

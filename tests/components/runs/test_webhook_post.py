@@ -1,11 +1,11 @@
 """The POST itself: whole, once, to no other address, and never showing the one it goes to."""
 
 import pytest
-from webhook_server import SECRET, Webhook
 
 from components.errors import WorkFailed
 from components.runs.webhook import post
 from pipeline.local.ports import LOOPBACK, free_internal_ports
+from tests.components.runs.webhook_server import SECRET, Webhook
 
 
 def test_the_document_arrives_as_json(webhook: Webhook) -> None:

@@ -9,18 +9,17 @@ from types import SimpleNamespace
 import numpy as np
 import paddle
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
-from small_training import CLASSES, make_batch, make_pair, make_recipe, slots  # noqa: E402
-
-from components.recipes import load_recipe  # noqa: E402
-from components.scenes.generate import draw_street  # noqa: E402
-from components.scenes.model import CLASSES as STREET_CLASSES  # noqa: E402
-from components.training.batches.data import Share, TrainingData  # noqa: E402
-from components.training.cps import Batch  # noqa: E402
-from components.training.group import Group  # noqa: E402
-from components.training.losses import Criterion, pixel_losses  # noqa: E402
-from components.training.pair import Pair  # noqa: E402
-from components.training.schedule import learning_rate  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from components.recipes import load_recipe
+from components.scenes.generate import draw_street
+from components.scenes.model import CLASSES as STREET_CLASSES
+from components.training.batches.data import Share, TrainingData
+from components.training.cps import Batch
+from components.training.group import Group
+from components.training.losses import Criterion, pixel_losses
+from components.training.pair import Pair
+from components.training.schedule import learning_rate
+from tests.components.training.small_training import CLASSES, make_batch, make_pair, make_recipe, slots
 
 STEPS = 20
 

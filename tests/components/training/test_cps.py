@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 import paddle
 import pytest
-from small_training import make_batch, make_pair, make_recipe
 
 from components.training.cps import branch_losses, frozen_statistics, pseudo_labels
+from tests.components.training.small_training import make_batch, make_pair, make_recipe
 
 
 def forward_of(network, batch, part):

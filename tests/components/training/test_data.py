@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from small_training import make_recipe
 
 from components.errors import UserError
 from components.training.batches.data import Share, TrainingData
+from tests.components.training.small_training import make_recipe
 
 CLASSES = 4
 

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import paddle
 import pytest
-from small_training import make_batch, make_pair, make_recipe, run
 
 from components.dataset.manifest import Sample
 from components.dataset.split import Split
 from components.errors import UserError
 from components.training.early_stop import EarlyStop, hold_out
+from tests.components.training.small_training import make_batch, make_pair, make_recipe, run
 
 CLASSES = 4
 

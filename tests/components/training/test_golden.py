@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_training import CLASSES, make_batch, make_pair, make_recipe
 
 from components.training.losses import Criterion
 from components.training.schedule import cps_weight, learning_rate
+from tests.components.training.small_training import CLASSES, make_batch, make_pair, make_recipe
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "cps-20-steps.json"
 STEPS = 20

@@ -11,13 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from stored_run import OVERRIDES, STEPS, StoredRun, stored_run  # noqa: F401
 
 from components.errors import UserError, WorkFailed
 from components.storage import keys
 from components.storage.lease import Lease
 from components.training.multi_node import node
 from components.training.supervision.supervisor import Node, TrainingDied, supervise
+from tests.components.training.stored_run import OVERRIDES, STEPS, StoredRun, stored_run  # noqa: F401
 from tests.network_namespaces import Machine, need_namespaces, network
 from tests.object_stores import line_to
 

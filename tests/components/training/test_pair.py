@@ -3,13 +3,13 @@
 import numpy as np
 import paddle
 import pytest
-from small_training import make_batch, make_pair, make_recipe, run
 
 from components.errors import UserError
 from components.networks.structures import build
 from components.training.branch import _undecayed
 from components.training.cps import Batch
 from components.training.losses import Criterion
+from tests.components.training.small_training import make_batch, make_pair, make_recipe, run
 
 
 def states(pair):

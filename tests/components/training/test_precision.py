@@ -5,12 +5,12 @@ from contextlib import nullcontext
 import numpy as np
 import paddle
 import pytest
-from small_training import make_batch, make_pair, make_recipe, run
-from test_pair import assert_equal_states, restore, states
 
 from components.training import pair as pair_module
 from components.training import precision
 from components.training.precision import FIRST_SCALE, LossScale
+from tests.components.training.small_training import make_batch, make_pair, make_recipe, run
+from tests.components.training.test_pair import assert_equal_states, restore, states
 
 
 @pytest.fixture

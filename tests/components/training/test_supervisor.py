@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stored_run import STEPS, StoredRun, make_run, stored_run  # noqa: F401
 
 from components.errors import UserError, WorkFailed
 from components.storage import keys
 from components.storage.lease import Lease
 from components.training import train
 from components.training.supervision.supervisor import supervise
+from tests.components.training.stored_run import STEPS, StoredRun, make_run, stored_run  # noqa: F401
 from tests.object_stores import small_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

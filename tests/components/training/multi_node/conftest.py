@@ -12,10 +12,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from kubernetes_api import NAMESPACE, Api
 
 from components.training.multi_node import follow, kubernetes_api, pods, run
 from components.training.multi_node import kubernetes_api as client
+from tests.components.training.multi_node.kubernetes_api import NAMESPACE, Api
 
 TOKEN = "a-token"
 

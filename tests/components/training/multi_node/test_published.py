@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from published import complaints
 
 from components.errors import UserError
 from components.training.multi_node import node, pods, trainjob
@@ -13,6 +12,7 @@ from components.training.multi_node.pod_settings import KEYS, OPTIONAL_SETTINGS,
 from components.training.multi_node.pods import CONTAINER
 from components.training.supervision.supervisor import RESTARTS
 from pipeline import steps
+from tests.components.training.multi_node.published import complaints
 
 RUN_KEY = "demo-1-8-s3-0123456789ab"
 PODS = Pods(

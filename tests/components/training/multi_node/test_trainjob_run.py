@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-from job_pods import NAME, pod
-from kubernetes_api import JOBS, PODS, Api
 
 from components.errors import UserError, WorkFailed
 from components.storage import keys
@@ -19,6 +17,8 @@ from components.training.multi_node import kubernetes_api, run
 from components.training.multi_node.pod_settings import Pods
 from components.training.multi_node.run import train_on_nodes
 from components.training.multi_node.trainjob import trainjob
+from tests.components.training.multi_node.job_pods import NAME, pod
+from tests.components.training.multi_node.kubernetes_api import JOBS, PODS, Api
 
 RUN_KEY = "demo-1-8-s3-0123456789ab"
 SMALL = Pods("cps:1", "1", "1Gi", 0, "nvidia.com/gpu", "cps-settings", "cps-store")
