@@ -59,7 +59,7 @@ def _imports_and_strings(text: str) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
         elif isinstance(node, ast.List | ast.Tuple):
-            words = [item.value for item in node.elts if isinstance(item, ast.Constant)]
+            words = [str(item.value) for item in node.elts if isinstance(item, ast.Constant)]
             yield from ((node.lineno, f"-m {after}") for word, after in pairwise(words) if word == "-m")
 
 

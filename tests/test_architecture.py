@@ -167,7 +167,7 @@ def _requirements() -> dict[str, set[str]]:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     listed = {"": project["project"]["dependencies"], **project["project"]["optional-dependencies"]}
     names = {
-        part: {_normal(re.match(r"[\w.-]+", entry)[0]) for entry in entries}
+        part: {_normal(re.split(r"[^\w.-]", entry, maxsplit=1)[0]) for entry in entries}
         for part, entries in {**listed, **project["dependency-groups"]}.items()
     }
     names["services"] |= names["mlflow-server"]

@@ -20,7 +20,8 @@ __all__ = ["STEPS", "StoredRun", "make_run", "recorded_trainings"]
 @contextmanager
 def recorded_trainings() -> Iterator[tuple[Store, Path]]:
     """A store that the environment names, and a folder for the records of a StoredRun."""
-    supervisor.worker = SimpleNamespace(__file__=str(TESTS / "faulty_worker.py"))  # type: ignore[assignment]
+    worker = SimpleNamespace(__file__=str(TESTS / "faulty_worker.py"))
+    supervisor.worker = worker  # type: ignore[assignment, attr-defined] # stands in for the module
     with object_store() as store, tempfile.TemporaryDirectory() as name:
         settings = store.settings
         os.environ.update(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from components.training.multi_node.pod_settings import KEYS
 from pipeline.cluster import submission
 from pipeline.compile import compile_pipeline
-from pipeline.placement import KEYS
 from tests.pipeline.kfp_server import KfpServer, running
 from tests.pipeline.small_runs import make_run
 

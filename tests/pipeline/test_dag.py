@@ -13,9 +13,10 @@ from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConf
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.errors import UserError
+from components.training.multi_node.pod_settings import KEYS, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN
 from pipeline import dag, steps
 from pipeline.compile import compile_pipeline
-from pipeline.placement import KEYS, LOGIN, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN, WEBHOOK
+from pipeline.placement import LOGIN, WEBHOOK
 
 ROOT = Path(__file__).resolve().parents[2]
 

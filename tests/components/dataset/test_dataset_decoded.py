@@ -35,6 +35,7 @@ class Counting(DatasetReader):
 def reader(make_dataset: MakeDataset, store: Store, tmp_path: Path) -> Iterator[Counting]:
     manifest = store_dataset(read_layout(make_dataset()), store)
     with Counting(store, manifest.digest, tmp_path / "cache") as reader:
+        assert isinstance(reader, Counting)
         reader.counts = Counter()
         yield reader
 

@@ -14,7 +14,7 @@ from components.dataset.stored.reader import DatasetReader
 from components.dataset.stored.store import store_dataset
 from components.dataset.stored.upright import upright_rgb
 from components.errors import UserError
-from components.prediction.photographs import decode
+from components.prediction.decode import decode
 from components.storage.client import Store
 from tests.components.dataset.conftest import MakeDataset
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,7 +162,7 @@ def test_the_page_says_whether_a_lead_is_clear(clear: bool, says: str) -> None:
 
 
 def test_the_page_shows_how_good_the_pseudo_labels_were() -> None:
-    found = {"epoch": 1, "accuracy": 0.5, "agreement": 0.75, "labeled_share": 1.0}
+    found: dict[str, Any] = {"epoch": 1, "accuracy": 0.5, "agreement": 0.75, "labeled_share": 1.0}
     found |= {"precision": [0.5, 0.25, None], "recall": [0.125, 1.0, None]}
     last = {**found, "epoch": 2, "accuracy": 0.625, "labeled_share": 0.5}
     record = {"classes": [item.name for item in CLASSES], "images": 12, "epochs": [found, last]}

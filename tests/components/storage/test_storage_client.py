@@ -221,7 +221,7 @@ def test_a_server_that_is_not_a_store(status: int) -> None:
 @pytest.mark.parametrize("wrong", [{"access_key": "nobody"}, {"secret_key": "wrong"}])
 def test_wrong_credentials(store: Store, wrong: dict[str, str]) -> None:
     with pytest.raises(UserError, match="check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
-        Store(replace(store.settings, **wrong)).check()  # type: ignore[arg-type]
+        Store(replace(store.settings, **wrong)).check()
 
 
 def test_losing_the_store_in_the_middle_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,10 +69,10 @@ def make_certificates(folder: Path) -> Path:
     (folder / "names").write_text(f"subjectAltName={names}\n")
     ca, server = folder / "ca.pem", folder / "server"
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    authority = ["-x509", "-days", "2", "-subj", "/CN=test", "-keyout", folder / "ca.key", "-out", ca]
+    authority: list[str | Path] = ["-x509", "-days", "2", "-subj", "/CN=test", "-keyout", folder / "ca.key", "-out", ca]
     openssl("req", *curve, *authority, "-addext", "keyUsage=critical,keyCertSign")
     openssl("req", *curve, "-subj", f"/CN={DOMAIN}", "-keyout", f"{server}.key", "-out", f"{server}.csr")
-    issuer = ["-CA", ca, "-CAkey", folder / "ca.key", "-CAcreateserial", "-days", "2"]
+    issuer: list[str | Path] = ["-CA", ca, "-CAkey", folder / "ca.key", "-CAcreateserial", "-days", "2"]
     openssl("x509", "-req", "-in", f"{server}.csr", *issuer, "-extfile", folder / "names", "-out", f"{server}.pem")
     return ca
 

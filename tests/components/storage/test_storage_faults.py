@@ -127,6 +127,7 @@ def test_a_bit_that_flips_on_the_way_is_refused_and_sent_again(
         body = arguments.get("body")
         if method == "PUT" and not damaged:
             damaged.append(url)
+            assert body is not None
             data = body.read(len(body))
             arguments["body"] = data[:100] + bytes([data[100] ^ 1]) + data[101:]
         return send(method, url, **arguments)

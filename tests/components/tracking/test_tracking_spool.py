@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from components.tracking import client as tracking_client
 from components.tracking import delivery, spool
 from components.tracking.client import open_run
 from components.tracking.delivery import deliver_spooled, delivered_through_store
-from components.tracking.server import EMBEDDED_VARIABLE, without_login
+from components.tracking.server import EMBEDDED_VARIABLE, connect, without_login
 from components.tracking.spool import Spool, run_folder, spool_files, spool_root
 
 # MLflow's own use of SQLAlchemy.
@@ -45,8 +44,8 @@ class Line:
 
 
 @pytest.fixture
-def line(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:  # noqa: ARG001
-    line, connect = Line(), delivery.connect
+def line(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Line:  # noqa: ARG001
+    line = Line()
 
     def connect_unless_cut(uri: str) -> Any:
         line.calls += 1

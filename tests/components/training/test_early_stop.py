@@ -1,6 +1,7 @@
 """The hold-out is drawn by the seed and not learned from; its score is the sweep's; it ends a training in time."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import paddle
@@ -57,7 +58,8 @@ def early_stop(patience: int = 2) -> EarlyStop:
     recipe = make_recipe(
         training__patience=patience, training__holdout=0.1, evaluation__crop=[32, 32], evaluation__stride=[16, 24]
     )
-    return EarlyStop(make_split(3).labeled, Scenes(), recipe)
+    reader: Any = Scenes()
+    return EarlyStop(make_split(3).labeled, reader, recipe)
 
 
 def test_it_stops_when_patience_is_over_and_says_why(capfd):
@@ -96,6 +98,7 @@ def test_the_score_is_that_of_a_checkpoint_and_nothing_changes(criterion, ema):
         branch.network.set_state_dict({name: paddle.to_tensor(array) for name, array in branch.weights().items()})
         branch.network.eval()
     for sample in stop._held:
+        assert sample.label
         pixels = (Scenes().image(sample.image) / 255 - recipe.augmentation.mean) / recipe.augmentation.std
         padded = np.zeros((3, 32, 40), np.float32)
         padded[:, :30] = pixels.transpose(2, 0, 1)
@@ -115,5 +118,5 @@ def test_the_score_is_that_of_a_checkpoint_and_nothing_changes(criterion, ema):
 
     undisturbed = make_pair(make_recipe(optimization__ema=ema))
     run(undisturbed, criterion, 0, 3)
-    step = {"weight": 1.0, "learning_rate": 0.01, "number": 3}
+    step: dict[str, Any] = {"weight": 1.0, "learning_rate": 0.01, "number": 3}
     assert pair.step(make_batch(3), criterion, **step) == undisturbed.step(make_batch(3), criterion, **step)

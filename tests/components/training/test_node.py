@@ -83,6 +83,7 @@ def test_nodes_end_together_go_on_together_and_equal_processes_of_one_machine(no
     # The second node is there first, and waits for the first one's name.
     run.meet((1, 17, "kill"))
     second = nodes.start(1)
+    assert second.stderr is not None
     line = second.stderr.readline()
     assert f"waiting for the first node: {MASTER}:29400" in line
     first = nodes.start(0)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def environment(store_environment, tmp_path, monkeypatch) -> dict[str, str]:
 
 @pytest.fixture
 def run_key(environment) -> str:  # noqa: ARG001 - the steps read it
-    parameters = {
+    parameters: dict[str, Any] = {
         "labeled_ratio": "1/4",
         "recipe": "demo",
         "overrides_json": OVERRIDES,
@@ -129,6 +130,7 @@ def test_killed_stopped_and_damaged_runs_end_bit_equal(store, run_key, environme
 
     # What was killed goes on from its recovery, and is told to stop: it finishes the step, saves, ends with 143.
     stopped = start(run_key, environment)
+    assert stopped.stderr is not None
     seen = ""
     while "going on from step" not in seen:
         seen = stopped.stderr.readline()
@@ -165,7 +167,7 @@ EARLY = {"training.patience": 1, "training.holdout": 0.5, "training.epochs": 30,
 
 @pytest.mark.timeout(600)
 def test_an_early_stop_is_the_same_after_a_kill(store, environment):
-    parameters = {"labeled_ratio": "1/4", "recipe": "demo", "seed": 3, "epochs": 0, "batch_size": 0}
+    parameters: dict[str, Any] = {"labeled_ratio": "1/4", "recipe": "demo", "seed": 3, "epochs": 0, "batch_size": 0}
     parameters["overrides_json"] = json.dumps({**json.loads(OVERRIDES), **EARLY})
     dataset = prepare_dataset(source="scenes:train=16,val=2,width=96,height=64", sha256="", **parameters)
     run_key = split_labels_step(dataset_digest=dataset["digest"], job_id="job", **parameters)
@@ -211,6 +213,7 @@ def test_told_to_stop_by_a_slow_store_the_state_is_on_disk(store, run_key, envir
     with line_to(store.settings, [], upstream=True, rate=30_000) as line:
         environment = {**environment, "AWS_ENDPOINT_URL": line.address}
         stopped = start(run_key, environment)
+        assert stopped.stderr is not None
         while percent not in (seen := stopped.stderr.readline()):
             assert seen
         if percent == "100%":  # until it waits for its last uploads

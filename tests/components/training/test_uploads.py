@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -33,9 +34,7 @@ def test_order_is_kept_and_done_is_told(store, tmp_path):
     told = []
     uploads = Uploads(store, tmp_path)
     for number in range(5):
-        uploads.add(
-            f"a/{number}", lambda number=number: bytes([number]) * 10, lambda ref: told.append((ref.key, ref.size))
-        )
+        uploads.add(f"a/{number}", partial(bytes, [number] * 10), lambda ref: told.append((ref.key, ref.size)))
     uploads.finish()
     assert told == [(f"a/{number}", 10) for number in range(5)]
     assert store.get_bytes("a/3") == b"\x03" * 10

@@ -55,7 +55,7 @@ def account(certificate, tmp_path) -> Path:
 
 
 @pytest.fixture
-def api(certificate, account, monkeypatch) -> Iterator[Api]:
+def api(certificate: tuple[Path, Path], account, monkeypatch) -> Iterator[Api]:
     """The server that this process finds as a pod would; nothing is waited for longer than a test needs."""
     server = Api(*certificate, TOKEN)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
