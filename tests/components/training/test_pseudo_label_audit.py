@@ -22,9 +22,9 @@ from components.training.loop import fit
 from components.training.pseudo_label_audit import Audit
 from components.training.schedule import Plan
 from components.training.supervision.watchdog import Watchdog, noticed_termination
+from tests.components.training.batches.test_data import CLASSES, Scenes, make_data, make_split
 from tests.components.training.small_training import make_recipe
 from tests.components.training.stored_run import make_run, stored_run  # noqa: F401 - a fixture
-from tests.components.training.test_data import CLASSES, Scenes, make_data, make_split
 
 ALONE: Any = SimpleNamespace(alone=True, processes=1)
 RECIPE = make_recipe()

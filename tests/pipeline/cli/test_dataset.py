@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.pipeline.in_process import cps
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CLASSES = '{"classes": [{"id": 0, "name": "road"}, {"id": 1, "name": "car"}]}'
 
 
@@ -117,7 +117,7 @@ def test_an_archive_is_checked_like_its_folder(photos: Path, tmp_path: Path) -> 
 
 def test_several_parts_and_an_address_are_checked_as_a_run_takes_them(photos: Path, tmp_path: Path) -> None:
     from components.files import file_sha256
-    from tests.components.dataset.web_server import serving
+    from tests.components.dataset.sources.web_server import serving
 
     with tarfile.open(tmp_path / "labels.tar", "w") as archive:
         for path in sorted(photos.glob("*-label.png")):

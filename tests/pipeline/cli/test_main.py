@@ -18,7 +18,7 @@ from pipeline.parameters import parse_settings
 from pipeline.version import VERSION
 from tests.pipeline.in_process import FOREIGN, cps
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def process(*arguments: str, folder: Path | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":

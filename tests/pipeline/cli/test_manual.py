@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from pipeline.cli.main import cli
 from pipeline.cli.manual import manual
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_manual_is_up_to_date() -> None:

@@ -164,7 +164,7 @@ def test_a_plan_that_is_stopped_leaves_no_file_and_no_process(tmp_path, number):
     work.mkdir()
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(Path(__file__).parents[3]),
         "CPS_WORK": str(work),
         "CPS_CACHE": str(tmp_path / "cache"),
     }

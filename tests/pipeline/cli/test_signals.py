@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.components.dataset.web_server import serving
+from tests.components.dataset.sources.web_server import serving
 from tests.object_stores import small_disk
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STOPPED = (
     "cps: stopped; nothing is left half done; the same command begins again, and goes on with a download where it was"
 )

@@ -15,7 +15,7 @@ import pytest
 from kfp import compiler
 
 from pipeline.local.run import JobOutcome, run_locally
-from tests.pipeline.local_pipelines import acting
+from tests.pipeline.local.local_pipelines import acting
 
 RUN = """
 import json, sys

@@ -21,7 +21,7 @@ from pipeline.local.ports import free_internal_ports
 from pipeline.local.services import Endpoints, services_down, services_status, services_up, wait_tracking
 from pipeline.local.state import Home, ServiceState, State
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from components.dataset.prepare import opened_layout, prepare
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
 from components.storage.client import Store
-from tests.components.dataset.conftest import MakeDataset
+from tests.components.conftest import MakeDataset
 
 CLASSES = {"classes": [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}]}
 

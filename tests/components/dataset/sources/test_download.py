@@ -19,7 +19,7 @@ from components.errors import UserError, WorkFailed
 from components.storage.client import Store
 from components.storage.failures import MissingObject
 from components.storage.settings import StoreSettings
-from tests.components.dataset.web_server import Web, serving
+from tests.components.dataset.sources.web_server import Web, serving
 
 DATA = os.urandom(300_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()

@@ -17,7 +17,7 @@ from components.dataset.prepare import prepare
 from components.dataset.sources.address import Source, check_source, parse_sources
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
-from tests.components.dataset.web_server import Web, serving
+from tests.components.dataset.sources.web_server import Web, serving
 
 MakeDataset = Callable[..., Path]
 HEX = "0123456789abcdef" * 4

@@ -16,7 +16,7 @@ from components.dataset.stored.reader import DatasetReader
 from components.dataset.stored.shared_images import LIMIT_VARIABLE, SharedImages
 from components.dataset.stored.store import store_dataset
 from components.storage.client import Store
-from tests.components.dataset.conftest import MakeDataset
+from tests.components.conftest import MakeDataset
 
 IMAGES = [f"images/train/{number:02d}.png" for number in range(4)]
 

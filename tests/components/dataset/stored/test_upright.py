@@ -16,7 +16,7 @@ from components.dataset.stored.upright import upright_rgb
 from components.errors import UserError
 from components.prediction.decode import decode
 from components.storage.client import Store
-from tests.components.dataset.conftest import MakeDataset
+from tests.components.conftest import MakeDataset
 
 NAME = "images/train/00.png"
 
