@@ -57,7 +57,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneByOne | N
 
 
 def stack_without_source(context: int = 1) -> list[inspect.FrameInfo]:  # noqa: ARG001 - as the original is called
-    found, frame = [], sys._getframe(1)
+    found, frame = list[inspect.FrameInfo](), sys._getframe(0).f_back
     while frame is not None:
         code = frame.f_code
         found.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from components.extras import EXTRAS, PACKAGE, PADDLESEG
-
-REPOSITORY = Path(__file__).parents[1]
+from tests.project_files import REPOSITORY, project_files, text_of
 
 # A part imports itself and what lies below it, never its neighbours. Every part but `pipeline` is components.<name>.
 LAYERS = (
@@ -94,17 +92,11 @@ def test_the_command_starts_without_anything_slow() -> None:
 def test_no_file_contains(what: str) -> None:
     found = [
         f"{path.relative_to(REPOSITORY)}:{text.count(chr(10), 0, match.start()) + 1}: {match.group()!r}"
-        for path in _project_files()
-        for text in [_text(path)]
+        for path in project_files()
+        for text in [text_of(path)]
         for match in FORBIDDEN[what].finditer(text)
     ]
     assert not found, "\n".join(found)
-
-
-def test_no_two_test_files_have_one_name() -> None:
-    """Tests are no packages, so that pytest imports them by their bare names: two of one name end its collection."""
-    names = Counter(path.name for path in _modules("tests") if path.name.startswith("test_"))
-    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_the_lock_has_what_pyproject_asks_for() -> None:
@@ -170,40 +162,12 @@ def _imports(path: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
 
 
-def _project_files() -> list[Path]:
-    """What git tracks or would track; without git, everything outside hidden folders and build."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if listed.returncode == 0:
-        paths = [REPOSITORY / name for name in listed.stdout.split("\0") if name]
-    else:
-        paths = [path for path in REPOSITORY.rglob("*") if not _hidden_or_built(path)]
-    return [path for path in paths if path.is_file()]
-
-
-def _hidden_or_built(path: Path) -> bool:
-    folders = path.relative_to(REPOSITORY).parts[:-1]
-    return any(folder.startswith(".") and folder != ".ci" for folder in folders) or folders[:1] == ("build",)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except UnicodeDecodeError:
-        return ""
-
-
 def _requirements() -> dict[str, set[str]]:
     """The names that pyproject.toml asks for: "" for the plain installation, then by extra and by group."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     listed = {"": project["project"]["dependencies"], **project["project"]["optional-dependencies"]}
     names = {
-        part: {_normal(re.match(r"[\w.-]+", entry)[0]) for entry in entries}
+        part: {_normal(re.split(r"[^\w.-]", entry, maxsplit=1)[0]) for entry in entries}
         for part, entries in {**listed, **project["dependency-groups"]}.items()
     }
     names["services"] |= names["mlflow-server"]

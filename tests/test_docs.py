@@ -1,15 +1,15 @@
 """The documentation's links, anchors and images, and the README's length."""
 
 import re
-import subprocess
 from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+from tests.project_files import REPOSITORY, project_files
+
+README = REPOSITORY / "README.md"
 README_MAX_LINES = 160
 README_MAX_WORDS = 1500
 IMAGE_MAX_BYTES = 300_000
@@ -18,24 +18,6 @@ _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 _CODE_SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.S)
 _LINK = re.compile(r"""(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(\s*<?([^()\s>]+)>?(?:\s+"[^"]*")?\s*\)""")
 _EXTERNAL = re.compile(r"[a-z][a-z0-9+.-]*:", re.I)
-
-
-def _markdown_files() -> list[Path]:
-    """Return the Markdown files that git tracks or would track; without git, those outside hidden folders."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if listed.returncode == 0:
-        paths = [ROOT / name for name in listed.stdout.split("\0") if name]
-    else:
-        paths = [
-            path for path in ROOT.rglob("*.md") if not any(part[0] == "." for part in path.relative_to(ROOT).parts)
-        ]
-    return sorted(path for path in paths if path.is_file())
 
 
 def _prose(text: str) -> str:
@@ -86,7 +68,7 @@ def _broken(page: Path, text: str) -> list[str]:
             continue
         name, _, anchor = unquote(target).partition("#")
         path = (page.parent / name).resolve() if name else page
-        if not path.is_relative_to(ROOT):
+        if not path.is_relative_to(REPOSITORY):
             broken.append(f"{target}: outside the repository")
         elif not path.exists():
             broken.append(f"{target}: no such file")
@@ -95,15 +77,15 @@ def _broken(page: Path, text: str) -> list[str]:
     return broken
 
 
-@pytest.mark.parametrize("page", _markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", project_files("*.md"), ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_relative_links_resolve(page: Path) -> None:
     assert _broken(page, page.read_text()) == []
 
 
 def test_every_page_in_docs_is_in_its_index() -> None:
-    docs = ROOT / "docs"
+    docs = REPOSITORY / "docs"
     linked = {(docs / target).resolve() for _, target in _links((docs / "README.md").read_text())}
-    pages = {path for path in _markdown_files() if path.is_relative_to(docs) and path.name != "README.md"}
+    pages = {path for path in project_files("*.md") if path.is_relative_to(docs) and path.name != "README.md"}
     assert pages
     assert pages <= linked, f"add to docs/README.md: {sorted(path.name for path in pages - linked)}"
 
@@ -119,7 +101,7 @@ def test_readme_shows_images_that_exist_and_load_quickly() -> None:
     assert images, "the README shows what a result looks like"
     for target in images:
         assert not _EXTERNAL.match(target), f"{target}: images of the README belong in docs/images"
-        assert 0 < (ROOT / target).stat().st_size <= IMAGE_MAX_BYTES, target
+        assert 0 < (REPOSITORY / target).stat().st_size <= IMAGE_MAX_BYTES, target
 
 
 @pytest.mark.parametrize(

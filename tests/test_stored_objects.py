@@ -13,11 +13,11 @@ import pytest
 from safetensors.numpy import save
 
 from components.dataset.manifest import content_digest, parse_manifest
-from components.evaluation.scores import VARIANTS, unpack
+from components.evaluation.scores import unpack
 from components.inference.checkpoint import read_description
 from components.runs.checkpoints import read_index
 from components.runs.record import load_run
-from components.runs.result import read_result
+from components.runs.result import VARIANTS, read_result
 from components.runs.stored import find_run, stored_runs
 from components.storage import keys
 from components.storage.client import Store

@@ -58,6 +58,7 @@ def main() -> None:
         command = [sys.executable, "-m", "pipeline.cli", "predict", str(image), "--weights", str(weights)]
         peak = process([*command, "--stride", *[str(options.stride)] * 2, "-o", str(folder / "out")], os.environ) * 1024
         mask = cv2.imread(str(next((folder / "out").rglob("*.png"))), cv2.IMREAD_UNCHANGED)
+        assert mask is not None
         assert mask.shape[:2] == (side, side), f"a mask of {mask.shape}"
     print(
         f"{side} x {side}: peak memory {peak / 1e9:.2f} GB (goal {GOAL / 1e9:.0f} GB "

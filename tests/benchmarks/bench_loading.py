@@ -33,7 +33,7 @@ STEPS = 40
 ENDLESS = 10**9
 
 
-class Images(paddle.io.Dataset):  # type: ignore[misc]
+class Images(paddle.io.Dataset):
     """A list of images, over and over, through paddleseg's transforms of the same augmentation."""
 
     def __init__(self, folder: Path, samples: list[tuple[str, str | None]], recipe: Recipe) -> None:
@@ -71,7 +71,7 @@ class Images(paddle.io.Dataset):  # type: ignore[misc]
         if label is None:
             import cv2
 
-            data["img"] = cv2.imread(data["img"]).astype("float32")
+            data["img"] = np.asarray(cv2.imread(data["img"]), np.float32)
             data["label"] = np.zeros(data["img"].shape[:2], np.uint8)
         data = self.transform(data)
         return data["img"], data["label"].astype(np.int64)

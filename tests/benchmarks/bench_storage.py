@@ -15,6 +15,7 @@ from pathlib import Path
 
 from components.contract import Class
 from components.dataset.check.inspect import hash_files
+from components.dataset.classes import Declared
 from components.dataset.layouts import Layout
 from components.dataset.manifest import Lists, content_digest
 from components.dataset.stored.reader import DatasetReader
@@ -148,7 +149,7 @@ def store_files(folder: Path, names: list[str], store: Store, version: int = 0) 
     """Hash and store files as a dataset, without looking for pictures in them; its digest. Each version is new."""
     classes = (Class(name=f"version {version}", color=(0, 0, 0)),)
     lists = Lists(classes=classes, train=(), val=(), unlabeled=tuple(names))
-    layout = Layout(kind="lists", name="files", folder=folder, lists=lists)
+    layout = Layout(kind="lists", name="files", folder=folder, lists=lists, declared=Declared(classes, 255, {0: 0}))
     hashes = hash_files(layout)
     return _store(layout, hashes, {}, content_digest(hashes, lists), store).digest
 

@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def dataset(folder: Path, lists: dict[str, list[str]]) -> Path:
     return folder
 
 
-def run(data: Path, ratio: str, seed: int) -> dict[str, object]:
+def run(data: Path, ratio: str, seed: int) -> dict[str, Any]:
     """A finished run's result.json."""
     weights = Path(os.environ["CPS_TEST_WEIGHTS"]).absolute() / "mobilenetv2_imagenet.npz"
     settings = [f"network.pretrained={weights}", "cps.weight=0", "training.checkpoints=1", "training.epochs=2"]
@@ -78,7 +79,7 @@ def cps(*arguments: str) -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def row(seed: int, arm: str, result: dict) -> dict[str, object]:
+def row(seed: int, arm: str, result: dict[str, Any]) -> dict[str, object]:
     last = result["checkpoints"][-1]
     return {
         "seed": seed,

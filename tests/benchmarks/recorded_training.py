@@ -1,7 +1,6 @@
 """Trainings in processes of their own that record when they did what, for benchmarks of whole trainings."""
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +10,9 @@ from types import SimpleNamespace
 from components.storage.client import Store
 from components.training.supervision import supervisor
 from tests.benchmarks.measure import object_store
+from tests.components.training.stored_run import STEPS, StoredRun, make_run
 
 TESTS = Path(__file__).parents[1] / "components" / "training"
-sys.path.append(str(TESTS))
-from stored_run import STEPS, StoredRun, make_run  # noqa: E402
 
 __all__ = ["STEPS", "StoredRun", "make_run", "recorded_trainings"]
 
@@ -22,7 +20,8 @@ __all__ = ["STEPS", "StoredRun", "make_run", "recorded_trainings"]
 @contextmanager
 def recorded_trainings() -> Iterator[tuple[Store, Path]]:
     """A store that the environment names, and a folder for the records of a StoredRun."""
-    supervisor.worker = SimpleNamespace(__file__=str(TESTS / "faulty_worker.py"))  # type: ignore[assignment]
+    worker = SimpleNamespace(__file__=str(TESTS / "faulty_worker.py"))
+    supervisor.worker = worker  # type: ignore[assignment, attr-defined] # stands in for the module
     with object_store() as store, tempfile.TemporaryDirectory() as name:
         settings = store.settings
         os.environ.update(

@@ -48,7 +48,7 @@ def calculate_area(prediction: paddle.Tensor, label: paddle.Tensor, classes: int
     concat = paddle.concat
     paddle.concat = lambda parts: concat([part.reshape([1]) for part in parts])
     try:
-        return metrics.calculate_area(prediction, label, classes)  # type: ignore[no-any-return]
+        return metrics.calculate_area(prediction, label, classes)
     finally:
         paddle.concat = concat
 
@@ -68,10 +68,10 @@ def main() -> None:
     totals: list[Any] = [0, 0, 0]
     for line in Path(listed).read_text().splitlines():
         image, label = line.split("\t")
-        pixels = cv2.cvtColor(cv2.imread(image), cv2.COLOR_BGR2RGB).astype(np.float32) / 255
+        pixels = cv2.cvtColor(np.asarray(cv2.imread(image)), cv2.COLOR_BGR2RGB).astype(np.float32) / 255
         planes = ((pixels - mean) / std).transpose(2, 0, 1)
         prediction = sliding_classes(network, planes, (width, height), (across, down))
-        truth = paddle.to_tensor(cv2.imread(label, cv2.IMREAD_UNCHANGED).astype(np.int64)[None, None])
+        truth = paddle.to_tensor(np.asarray(cv2.imread(label, cv2.IMREAD_UNCHANGED), np.int64)[None, None])
         areas = calculate_area(prediction.astype("int64"), truth, classes)
         totals = [total + area for total, area in zip(totals, areas, strict=True)]
     print(float(metrics.mean_iou(*totals)[1]))

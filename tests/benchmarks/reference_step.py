@@ -29,7 +29,8 @@ def train_reference(checkout: Path, crop: int, batch: int, after_step: Callable[
     _make_importable()
     importlib.import_module("datasets")  # first, as its train.py does: its packages import each other in a circle
     ohem = importlib.import_module("models.losses.probohem_cross_entropy_loss")
-    cvlibs, loop = importlib.import_module("cvlibs"), importlib.import_module("core.train")
+    cvlibs = importlib.import_module("cvlibs")
+    loop: Any = importlib.import_module("core.train")
 
     _make_runnable(ohem)
     config = cvlibs.Config(str(folder / CONFIG), batch_size=batch, labeled_ratio=2, nepochs=10**6)
@@ -112,14 +113,14 @@ def _patched(module: Any, changes: dict[str, str]) -> dict[str, Any]:
 def _images(crop: int, count: int, *, labels: bool) -> paddle.io.Dataset:
     rng = np.random.default_rng(0)
 
-    class Images(paddle.io.Dataset):  # type: ignore[misc]
+    class Images(paddle.io.Dataset):
         IGNORE_INDEX, NUM_CLASSES, IMG_CHANNELS = 255, 19, 3
 
         def __len__(self) -> int:
             return count
 
         def __getitem__(self, index: int) -> dict[str, Any]:
-            item = {"img": rng.standard_normal((3, crop, crop)).astype(np.float32)}
+            item: dict[str, Any] = {"img": rng.standard_normal((3, crop, crop)).astype(np.float32)}
             if labels:
                 item["label"] = rng.integers(0, 19, (crop, crop))
             return item

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_pages import PICTURES, WIDTHS, look
 
 from components.dataset.check.inspect import inspect_dataset
 from components.dataset.check.page import render_check
 from components.dataset.layouts import read_layout
 from components.scenes.generate import SceneSettings, generate_scenes
+from tests.browser.test_pages import PICTURES, WIDTHS, look
 
 
 @pytest.fixture(scope="module")

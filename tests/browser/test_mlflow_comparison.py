@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from test_pages import PICTURES, browser
 
 from components.tracking.client import open_run
 from components.tracking.server import connect
 from pipeline.local.services import services_down, services_up, wait_tracking
+from tests.browser.test_pages import PICTURES, browser
 
 RUNS = {"demo-1-16-s0-0123456789ab": ("1/16", 0.3125), "demo-1-2-s0-ba9876543210": ("1/2", 0.4375)}
 NAMES = ("1/16 s0 cps demo 012345", "1/2 s0 cps demo ba9876")

@@ -88,7 +88,7 @@ FRAME = """<!doctype html><meta charset="utf-8">
 class Seen:
     """What the browser found in a page."""
 
-    found: dict  # type: ignore[type-arg]
+    found: dict
     console: list[str]
 
 

@@ -22,8 +22,11 @@ from components.storage.settings import settings_from_environment
 ROOT = Path(__file__).parents[2]
 SCENES = "scenes:train=16,val=4,width=128,height=64,seed=0"
 RUN = ("run", "--dataset", SCENES, "--ratio", "1/4", "--eval-shards", "2", "--predict-limit", "2", "--json")
-SETTINGS = ("--set", "augmentation.crop=[64, 64]", "--set", "evaluation.crop=[64, 64]")
-SETTINGS += ("--set", "evaluation.stride=[64, 64]")
+SETTINGS = tuple(
+    word
+    for name in ("augmentation.crop", "evaluation.crop", "evaluation.stride")
+    for word in ("--set", f"{name}=[64, 64]")
+)
 
 
 # What a person may have in the environment, and nobody may find again.
@@ -169,7 +172,7 @@ class TestEndToEnd:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         reader.join()
-        process.stdout.close()  # type: ignore[union-attr]
+        process.stdout.close()
         assert said[-1] == "cps: stopped; run the same command again to resume\n"
         stopped = [row for row in shell.json("compare", "--json") if row["best_mIoU"] is None]
         assert [row["status"] for row in stopped] == ["KILLED"]

@@ -4,7 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from pipeline import placement, steps
+from components.training.multi_node import pod_settings
+from pipeline.version import DATA_IMAGE, IMAGE
 from tests.manifests.connections import unreachable
 from tests.manifests.objects import BROUGHT_BY_KUBEFLOW, CLUSTER_SCOPED, Object, Pod, name, pods, selects
 
@@ -94,7 +95,7 @@ def unversioned(objects: list[Object]) -> Iterator[str]:
             if not VERSION.search(image):
                 yield f"{pod.owner}: image {image} has neither a version nor a digest"
             ours = OURS.fullmatch(image)
-            if ours and ours[1].removesuffix("-gpu") not in (steps.IMAGE, steps.DATA_IMAGE):
+            if ours and ours[1].removesuffix("-gpu") not in (IMAGE, DATA_IMAGE):
                 yield f"{pod.owner}: image {image} is not of this version"
 
 
@@ -215,12 +216,12 @@ def unlike_the_steps(objects: list[Object]) -> Iterator[str]:
     for item in objects:
         data = set(item.get("data", {}))
         if name(item) == "ConfigMap cps-settings":
-            missing = set(placement.SETTINGS) - data
-            unknown = data - {*placement.SETTINGS, *placement.OPTIONAL_SETTINGS}
-        elif name(item) == f"Secret {placement.TRACKING_SECRET}":
-            missing, unknown = set(placement.TRACKING_LOGIN) - data, set()
+            missing = set(pod_settings.SETTINGS) - data
+            unknown = data - {*pod_settings.SETTINGS, *pod_settings.OPTIONAL_SETTINGS}
+        elif name(item) == f"Secret {pod_settings.TRACKING_SECRET}":
+            missing, unknown = set(pod_settings.TRACKING_LOGIN) - data, set()
         elif name(item) == "Secret cps-store":
-            missing, unknown = set(placement.KEYS) - data, data - set(placement.KEYS)
+            missing, unknown = set(pod_settings.KEYS) - data, data - set(pod_settings.KEYS)
         else:
             continue
         for field in sorted(missing):

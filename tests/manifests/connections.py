@@ -56,7 +56,9 @@ def _open(objects: list[Object], direction: str, pod: Pod, peer: Pod | None, por
 
 
 def _number(port: str | int, server: Pod | None) -> int | None:
-    return port if isinstance(port, int) else server and server.port(port)
+    if isinstance(port, int):
+        return port
+    return server.port(port) if server else None
 
 
 def _addresses(pod: Pod, objects: list[Object]) -> Iterator[tuple[str, int]]:

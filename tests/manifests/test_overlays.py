@@ -41,7 +41,7 @@ def test_what_is_malformed_is_found(built: dict[str, list[Object]], mutation: Mu
     [changed] = [item for item in objects if item not in built[mutation.overlay]]
     file = tmp_path / "changed.yaml"
     file.write_text(yaml.safe_dump(changed))
-    validate = [REPOSITORY / "build/ci-tools/bin/kubernetes-validate", "--strict", "-k", "1.35", file]
+    validate: list[str | Path] = [REPOSITORY / "build/ci-tools/bin/kubernetes-validate", "--strict", "-k", "1.35", file]
     done = subprocess.run(validate, capture_output=True, text=True, check=False)
     # As scripts/manifests-check reads it: a kind that it does not know is only a warning.
     assert done.returncode != 0 or "WARN" in done.stdout + done.stderr

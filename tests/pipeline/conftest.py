@@ -7,12 +7,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from kfp_server import KfpServer, running
-from small_runs import make_run
 
+from components.training.multi_node.pod_settings import KEYS
 from pipeline.cluster import submission
 from pipeline.compile import compile_pipeline
-from pipeline.placement import KEYS
+from tests.pipeline.kfp_server import KfpServer, running
+from tests.pipeline.small_runs import make_run
 
 FOREIGN = ("KF_PIPELINES_", "KFP_", "AWS_", "MLFLOW_")
 

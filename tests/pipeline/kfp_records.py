@@ -93,7 +93,7 @@ class Records:
             json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
         except json_format.ParseError as error:
             raise Refused(INVALID, f"Failed to parse the pipeline source: {error}") from None
-        made = {
+        made: Record = {
             "pipeline_id": pipeline_id,
             "pipeline_version_id": new_id(),
             "name": name,

@@ -19,7 +19,18 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import kfp_server_api
-from kfp_records import FORBIDDEN, INVALID, NOT_FOUND, STATUS, UNAUTHENTICATED, Record, Records, Refused, matches
+
+from tests.pipeline.kfp_records import (
+    FORBIDDEN,
+    INVALID,
+    NOT_FOUND,
+    STATUS,
+    UNAUTHENTICATED,
+    Record,
+    Records,
+    Refused,
+    matches,
+)
 
 BASE = "/apis/v2beta1/"
 SORTABLE = ("created_at", "display_name", "")
@@ -151,9 +162,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, body: bytes) -> str:
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
         message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
-        for part in message.iter_parts():  # type: ignore[attr-defined]
+        for part in message.iter_parts():
             if part.get_param("name", header="content-disposition") == "uploadfile":
-                return str(part.get_payload(decode=True).decode())
+                content = part.get_payload(decode=True)
+                assert isinstance(content, bytes)
+                return content.decode()
         raise Refused(INVALID, "Failed to read pipeline from file")
 
     def _answer(self, status: int, data: bytes, kind: str = "application/json") -> None:

@@ -14,10 +14,11 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.errors import UserError
 from components.runs.request import PredictionRequest, Resources, RunRequest
+from components.training.multi_node.pod_settings import KEYS, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN
 from pipeline import dag, steps
 from pipeline.compile import compile_pipeline
 from pipeline.parameters import PipelineParameters
-from pipeline.placement import KEYS, LOGIN, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN, WEBHOOK
+from pipeline.placement import LOGIN, WEBHOOK
 
 ROOT = Path(__file__).resolve().parents[2]
 

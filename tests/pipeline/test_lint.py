@@ -14,7 +14,7 @@ from pipeline.lint import sibling_inputs_of_loops
 
 
 @dsl.component(base_image="python", install_kfp_package=False)
-def numbers() -> list:  # type: ignore[type-arg]
+def numbers() -> list:
     return ["1", "2"]
 
 
@@ -38,7 +38,7 @@ def wrong(folder: str) -> None:
 
 
 @dsl.pipeline(name="loop")
-def loop(items: list, given: str, folder: str) -> None:  # type: ignore[type-arg]
+def loop(items: list, given: str, folder: str) -> None:
     with dsl.ParallelFor(items) as item:
         note(item=item, given=given, folder=folder)
 

@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,8 @@ def ids_of(number: int, classes: int = 2) -> Ids:
 def photograph(path: Path, number: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(number).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path, **({"quality": 90} if path.suffix == ".jpg" else {}))
+    options: dict[str, Any] = {"quality": 90} if path.suffix == ".jpg" else {}
+    Image.fromarray(pixels).save(path, **options)
 
 
 def grey(path: Path, ids: Ids) -> None:

@@ -21,7 +21,7 @@ from components.storage import keys
 from components.storage.client import Store
 
 SCENES = "scenes:train=8,val=5,width=72,height=48,seed=0"
-OVERRIDES = {"evaluation.crop": [48, 48], "evaluation.stride": [48, 24]}
+OVERRIDES: dict[str, Any] = {"evaluation.crop": [48, 48], "evaluation.stride": [48, 24]}
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,20 @@ from components.evaluation.examples import choose, draw, most_missed
 from components.evaluation.publish import metrics, summary
 from components.evaluation.report import heat_map, render_report
 from components.evaluation.result import build_result
-from components.evaluation.scores import VARIANTS, Protocol, Scores
+from components.evaluation.scores import Protocol, Scores
 from components.evaluation.verdict import decide
 from components.metrics.bootstrap import Interval
 from components.metrics.confusion import confusion_matrix
 from components.pages.charts import epoch_ticks, round_ticks
 from components.runs.record import DatasetRef, RunRecord
-from components.runs.result import ClassFigures, ConfusionMatrix, PseudoLabelEpoch, PseudoLabelRecord, StoredObject
+from components.runs.result import (
+    VARIANTS,
+    ClassFigures,
+    ConfusionMatrix,
+    PseudoLabelEpoch,
+    PseudoLabelRecord,
+    StoredObject,
+)
 
 CLASSES = (
     Class(name="road <b>", color=(128, 64, 128)),
@@ -199,11 +206,11 @@ def test_the_result_holds_the_figures() -> None:
     tram = result.best.per_class[2]
     assert tram == ClassFigures(name="tram", iou=None, accuracy=None, dice=None, boundary_iou=None, share=0.0)
     assert result.best.boundary_IoU == pytest.approx((6 / 11 + 2 / 8) / 2)
-    dices = [item.dice for item in result.best.per_class[:2]]
+    dices = [item.dice or 0.0 for item in result.best.per_class[:2]]
     assert result.best.mean_Dice == pytest.approx(sum(dices) / 2)
     assert result.best.mIoU_low < result.best.mIoU < result.best.mIoU_high
     assert result.test is None
-    ious = [item.iou for item in result.best.per_class[:2]]
+    ious = [item.iou or 0.0 for item in result.best.per_class[:2]]
     assert result.best.mIoU == pytest.approx(sum(ious) / 2)
     assert result.last.variant == result.best.variant
     row = result.checkpoints[[1, 2].index(result.best.epoch)]
@@ -212,7 +219,7 @@ def test_the_result_holds_the_figures() -> None:
     shown = metrics(result)
     assert shown["mIoU"] == round(100 * result.best.mIoU, 2)
     assert shown["mIoU_low"] < shown["mIoU"] < shown["mIoU_high"]
-    assert shown["kappa"] == round(result.best.kappa, 4)
+    assert shown["kappa"] == round(result.best.kappa or 0.0, 4)
     assert "test_mIoU" not in shown
     assert "| tram | – | – |" in summary(result)
     assert "95 % interval over images" in summary(result)

@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError, WorkFailed
 from components.evaluation.publish import metrics, select_step
-from components.evaluation.scores import VARIANTS, unpack
+from components.evaluation.scores import unpack
 from components.evaluation.select import select
 from components.evaluation.sweep import evaluate_shard, open_sweep, stored_scores
 from components.inference.checkpoint import open_checkpoint
@@ -19,6 +19,7 @@ from components.metrics.boundary import boundary_counts
 from components.networks.weights import read_networks
 from components.prediction.predict import predict_files, predict_run
 from components.runs.checkpoints import read_index
+from components.runs.result import VARIANTS
 from components.storage import keys
 
 Run = Any  # the fixture's TrainedRun

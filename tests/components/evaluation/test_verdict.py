@@ -3,6 +3,7 @@
 import io
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from components.errors import UserError, WorkFailed
-from components.evaluation.scores import VARIANTS, Protocol, Scores, pack, unpack
+from components.evaluation.scores import Protocol, Scores, pack, unpack
 from components.evaluation.sweep import parse_shard
 from components.evaluation.verdict import Choice, decide
+from components.runs.result import VARIANTS
 
 PROTOCOL = Protocol("f" * 64, ("road", "sky"), 255, (32, 48), (32, 24), "paddle")
 
@@ -41,10 +43,14 @@ def many_images(epoch: int, **shares: float) -> Scores:
     return Scores(epoch, epoch, "c" * 64, PROTOCOL, tuple(map(str, range(60))), matrices, bands)
 
 
+def about(value: float) -> Any:
+    return pytest.approx(value)
+
+
 def test_the_highest_wins_whatever_the_order() -> None:
     verdict = decide([scores(9, 20, 30, 10), scores(3, 40, 60, 50), scores(6, 10, 10, 10)])
-    assert verdict.best == Choice(3, 30, "right", pytest.approx(0.3))  # half of 60 %: the class sky scores 0
-    assert verdict.last == Choice(9, 90, "right", pytest.approx(0.15))
+    assert verdict.best == Choice(3, 30, "right", about(0.3))  # half of 60 %: the class sky scores 0
+    assert verdict.last == Choice(9, 90, "right", about(0.15))
     assert [row.epoch for row in verdict.rows] == [3, 6, 9]
 
 
@@ -55,7 +61,7 @@ def test_among_equals_one_network_and_the_earlier_epoch() -> None:
 
 def test_one_checkpoint_is_best_and_last() -> None:
     verdict = decide([scores(5, 10, 20, 30)])
-    assert verdict.best == verdict.last == Choice(5, 50, "ensemble", pytest.approx(0.15))
+    assert verdict.best == verdict.last == Choice(5, 50, "ensemble", about(0.15))
 
 
 def test_a_clear_lead_and_one_that_is_not() -> None:

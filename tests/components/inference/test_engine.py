@@ -34,7 +34,7 @@ def test_agrees_with_eager_paddle(name: str, trained: Weights) -> None:
     for branch, both in zip(found, together, strict=True):
         reference, logits = expected[branch].logits(windows), found[branch].logits(windows)
         assert (found[branch].name, found[branch].exact) == (name, is_exact(name))
-        assert (logits.shape, logits.dtype) == ((6, CLASSES, SIZE, SIZE), np.float32)
+        assert (logits.shape, logits.dtype) == ((6, CLASSES, SIZE, SIZE), np.dtype(np.float32))
         assert (reference.argmax(axis=1) == labels).mean() > 0.9  # it has learned something
         same = (logits.argmax(axis=1) == reference.argmax(axis=1)).mean()
         if is_exact(name):

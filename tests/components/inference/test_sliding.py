@@ -95,7 +95,7 @@ def test_strips_and_bands_change_nothing(
 ) -> None:
     (height, crop_h, stride_h), (width, crop_w, stride_w) = vertical, horizontal
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
-    settings = {"crop": (crop_h, crop_w), "stride": (stride_h, stride_w)}
+    settings: dict[str, Any] = {"crop": (crop_h, crop_w), "stride": (stride_h, stride_w)}
     networks = [PositionNetwork(3), PositionNetwork(3, phase=1)]
     image = normalize(pixels, (0.5,) * 3, (0.2,) * 3)
     whole = sliding_logits(networks, image, **settings)
@@ -166,7 +166,7 @@ class SlowNetworks:
 
 def test_windows_are_begun_before_the_last_ones_are_added_up() -> None:
     image = np.random.default_rng(0).normal(size=(3, 20, 20)).astype(np.float32)
-    window = {"crop": (8, 8), "stride": (6, 6), "batch": 2}
+    window: dict[str, Any] = {"crop": (8, 8), "stride": (6, 6), "batch": 2}
     networks = SlowNetworks(PositionNetwork(2))
     [found] = sliding_logits([CompiledEngine(cast(CompiledNetworks, networks), "only")], image, **window)
     np.testing.assert_array_equal(found, sliding_logits([PositionNetwork(2)], image, **window)[0])

@@ -11,6 +11,7 @@ from components.dataset.manifest import Sample
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
 from components.labeling import measures
+from components.labeling.disagreement import compare
 from components.labeling.label_next import label_list, label_next
 from components.labeling.suggestions import Suggestion
 from components.storage import keys
@@ -48,13 +49,13 @@ def test_suggestions_as_a_table_a_page_and_a_list(run, tmp_path, monkeypatch):
 
 def test_measures_are_kept_and_an_interrupted_ranking_resumes(run, tmp_path, monkeypatch):
     monkeypatch.setattr(measures, "CHUNK", 3)
-    real, seen = measures.compare, []
+    seen = []
 
     def counted(engines, image, description):
         seen.append(1)
         if len(seen) == 5:
             raise KeyboardInterrupt
-        return real(engines, image, description)
+        return compare(engines, image, description)
 
     monkeypatch.setattr(measures, "compare", counted)
     with pytest.raises(KeyboardInterrupt):

@@ -42,7 +42,8 @@ def masks(draw: st.DrawFn) -> tuple[Ids, Ids, float]:
 def test_equals_an_erosion_for_each_class(case: tuple[Ids, Ids, float]) -> None:
     label, prediction, ratio = case
     counts = boundary_counts(label, prediction, 4, 255, ratio)
-    counted, distance = label != 255, band_width(*label.shape, ratio)
+    height, width = label.shape
+    counted, distance = label != 255, band_width(height, width, ratio)
     for class_id in range(4):
         truth = band_by_erosion(label == class_id, distance)
         predicted = band_by_erosion((prediction == class_id) & counted, distance)

@@ -10,7 +10,7 @@ from components.networks.layers import OwnDropout, own_dropouts
 def test_what_is_kept_is_scaled_and_the_generator_decides_alone():
     layer = OwnDropout(0.25)
     ones = paddle.ones([4, 50, 50])
-    drawn = []
+    drawn: list[np.ndarray] = []
     for seed in (1, 2, 1):
         paddle.seed(len(drawn))
         layer.generator = np.random.default_rng(seed)

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -29,7 +30,7 @@ def test_what_paddle_saved_is_read(tmp_path, protocol):
 
 
 def test_tensors_with_names_of_their_own_and_orders_of_memory(tmp_path):
-    arrays = {
+    arrays: dict[str, Any] = {
         "tensor": ("linear_0.w_0", np.arange(6.0).reshape(2, 3)),
         "columns": np.asfortranarray(np.arange(6, dtype=np.float16).reshape(2, 3)),
         "big": np.arange(4, dtype=">i4"),

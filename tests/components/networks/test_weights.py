@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -22,7 +23,7 @@ from components.networks.weights import (
     whole_pair,
 )
 
-FACTS = {
+FACTS: dict[str, Any] = {
     "structure": "small-fpn",
     "classes": [{"name": "road", "color": [1, 2, 3]}, {"name": "sky", "color": [4, 5, 6]}],
     "mean": (0.5, 0.5, 0.5),
@@ -181,7 +182,7 @@ def test_backbone_by_order_passes_over_single_numbers(tmp_path):
         if name.startswith("features"):
             arrays[f"{number}"] = array
             arrays[f"{number}.num_batches_tracked"] = np.array(7)
-    np.savez(tmp_path / "a.npz", **arrays)
+    np.savez(tmp_path / "a.npz", allow_pickle=False, **arrays)
     assert load_backbone(target, tmp_path / "a.npz").filled == 255
     np.testing.assert_array_equal(target.features[0][0].weight.numpy(), source.features[0][0].weight.numpy())
 

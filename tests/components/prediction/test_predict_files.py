@@ -150,7 +150,7 @@ def test_photographs_are_turned_upright() -> None:
 def test_other_kinds_of_image_are_converted(mode: str) -> None:
     kind = "TIFF" if mode == "CMYK" else "PNG"
     pixels = decode(encoded(photograph().convert(mode), kind))
-    assert (pixels.shape, pixels.dtype) == ((40, 50, 3), np.uint8)
+    assert (pixels.shape, pixels.dtype) == ((40, 50, 3), np.dtype(np.uint8))
 
 
 def test_16_bits_of_which_12_are_used_are_refused() -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from webhook_server import Webhook, listening
 
 from components.runs import webhook as module
+from tests.components.runs.webhook_server import Webhook, listening
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from webhook_server import SECRET, Webhook
 
 from components.errors import UserError
 from components.progress import EVENTS_VARIABLE, failure
@@ -11,6 +10,7 @@ from components.runs.finish import RunEnding, finish_job, message
 from components.storage import keys
 from components.storage.client import Store
 from pipeline.local.ports import LOOPBACK, free_internal_ports
+from tests.components.runs.webhook_server import SECRET, Webhook
 from tests.run_objects import make_best, make_record, make_result
 
 RUN = "demo-1-8-s0-0123456789ab"

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from webhook_server import SECRET, Webhook
 
 from components.errors import WorkFailed
 from components.runs.webhook import post
 from pipeline.local.ports import LOOPBACK, free_internal_ports
+from tests.components.runs.webhook_server import SECRET, Webhook
 
 
 def test_the_document_arrives_as_json(webhook: Webhook) -> None:

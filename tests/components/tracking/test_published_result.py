@@ -8,11 +8,11 @@ import pytest
 
 from components.evaluation.publish import publish, summary
 from components.evaluation.result import build_result
-from components.evaluation.scores import VARIANTS, Protocol, Scores
+from components.evaluation.scores import Protocol, Scores
 from components.evaluation.verdict import decide
 from components.runs.checkpoints import CheckpointEntry
 from components.runs.record import DatasetRef, RunRecord
-from components.runs.result import StoredObject
+from components.runs.result import VARIANTS, StoredObject
 from components.storage.client import Store
 from components.tracking.client import open_run
 

@@ -1,9 +1,9 @@
 """Fixtures of the training tests."""
 
 import pytest
-from small_training import make_recipe
 
 from components.training.losses import Criterion
+from tests.components.training.small_training import make_recipe
 
 
 @pytest.fixture

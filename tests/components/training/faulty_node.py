@@ -11,5 +11,6 @@ from components.training.supervision import supervisor
 
 if __name__ == "__main__":
     os.environ["SUPERVISOR"] = str(os.getpid())
-    supervisor.worker = SimpleNamespace(__file__=str(Path(__file__).with_name("faulty_worker.py")))  # type: ignore[assignment]
+    worker = SimpleNamespace(__file__=str(Path(__file__).with_name("faulty_worker.py")))
+    supervisor.worker = worker  # type: ignore[assignment, attr-defined] # stands in for the module
     node.main()

@@ -40,8 +40,8 @@ def due(step: int, *kinds: str) -> str:
     return ""
 
 
-def prepare(*arguments: Any) -> Any:
-    training = original(*arguments)
+def prepare(*arguments: Any, **named: Any) -> Any:
+    training: Any = original(*arguments, **named)
     make, make_step, log = training.data.batch, training.pair.step, training.tracker.log
 
     def batch(step: int) -> Any:

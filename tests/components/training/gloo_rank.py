@@ -5,22 +5,22 @@ import sys
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import paddle
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
-from small_training import CLASSES, make_batch, make_pair, make_recipe, slots  # noqa: E402
-
-from components.recipes import load_recipe  # noqa: E402
-from components.scenes.generate import draw_street  # noqa: E402
-from components.scenes.model import CLASSES as STREET_CLASSES  # noqa: E402
-from components.training.batches.data import Share, TrainingData  # noqa: E402
-from components.training.cps import Batch  # noqa: E402
-from components.training.group import Group  # noqa: E402
-from components.training.losses import Criterion, pixel_losses  # noqa: E402
-from components.training.pair import Pair  # noqa: E402
-from components.training.schedule import learning_rate  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from components.recipes import load_recipe
+from components.scenes.generate import draw_street
+from components.scenes.model import CLASSES as STREET_CLASSES
+from components.training.batches.data import Share, TrainingData
+from components.training.cps import Batch
+from components.training.group import Group
+from components.training.losses import Criterion, pixel_losses
+from components.training.pair import Pair
+from components.training.schedule import learning_rate
+from tests.components.training.small_training import CLASSES, make_batch, make_pair, make_recipe, slots
 
 STEPS = 20
 
@@ -49,9 +49,10 @@ class Training:
         settings = {"augmentation.crop": [48, 64], "cps.ramp_up": 0.0, "optimization.optimizer": optimizer}
         self.recipe = load_recipe("demo", settings)
         labeled = tuple(SimpleNamespace(image=str(number), label=str(number)) for number in range(8))
-        split = SimpleNamespace(labeled=labeled, unlabeled=tuple(str(100 + number) for number in range(16)))
+        reader: Any = Streets()
+        split: Any = SimpleNamespace(labeled=labeled, unlabeled=tuple(str(100 + number) for number in range(16)))
         self.group, share = group, group.share if group else Share()
-        self.data = TrainingData(Streets(), split, self.recipe, 5, share)
+        self.data = TrainingData(reader, split, self.recipe, 5, share)
         self.pair = Pair(self.recipe, len(STREET_CLASSES), 7, threads=False)
         self.pair.start()
         if frozen:
@@ -106,8 +107,8 @@ def compare_trainings(folder: Path, group: Group) -> dict[str, object]:
     equal = [np.array_equal(one, every[mine.start : mine.stop]) for one, every in zip(ours, all_of_it, strict=True)]
     shared.losses(1)
     whole.losses(1)
-    np.savez(folder / f"stepped-shared.{group.rank}.npz", **shared.weights())
-    np.savez(folder / f"stepped-whole.{group.rank}.npz", **whole.weights())
+    np.savez(folder / f"stepped-shared.{group.rank}.npz", allow_pickle=False, **shared.weights())
+    np.savez(folder / f"stepped-whole.{group.rank}.npz", allow_pickle=False, **whole.weights())
     return {"curves": curves, "pixels equal": equal}
 
 
@@ -131,6 +132,7 @@ def main() -> None:
     folder, group = Path(sys.argv[1]), Group()
     whole = make_batch(0, size=4)
     whole.labels[0, :24] = 255  # the ranks' shares have different numbers of valid pixels, in labels and pseudo labels
+    assert whole.void is not None
     whole.void[3, 5:] = True
     weights = paddle.to_tensor(np.linspace(0.5, 2, CLASSES).astype(np.float32))
     loss = make_recipe(loss__kind="ohem").loss
@@ -139,8 +141,8 @@ def main() -> None:
     alone = Criterion(loss, 255, min_kept=10**6, class_weights=weights)
     shared, losses = gradients(slots(whole, group.share.slots(4)), mine, group.average_gradients)
     expected, whole_losses = gradients(whole, alone, lambda _branch: None)
-    np.savez(folder / f"shared.{group.rank}.npz", **shared)
-    np.savez(folder / f"whole.{group.rank}.npz", **expected)
+    np.savez(folder / f"shared.{group.rank}.npz", allow_pickle=False, **shared)
+    np.savez(folder / f"whole.{group.rank}.npz", allow_pickle=False, **expected)
     own = {"a": np.full((2, 3), group.rank, np.float32), "b": np.arange(2, dtype=np.float32) + 10 * group.rank}
     gathered = [{name: array.tolist() for name, array in part.items()} for part in group.gather(own)]
     said = {

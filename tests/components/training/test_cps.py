@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 import paddle
 import pytest
-from small_training import make_batch, make_pair, make_recipe
 
 from components.training.cps import branch_losses, frozen_statistics, pseudo_labels
+from tests.components.training.small_training import make_batch, make_pair, make_recipe
 
 
 def forward_of(network, batch, part):
@@ -25,12 +25,14 @@ def test_pseudo_labels_are_argmax_then_mixed(network):
     found = pseudo_labels(forward, network, batch, confidence=0, ignore_index=255).numpy()
     with paddle.no_grad(), frozen_statistics(network):
         first, second = forward("first").numpy(), forward("second").numpy()
+    assert batch.mask is not None
     mixed_logits = np.where(batch.mask[:, None], second, first)
     np.testing.assert_array_equal(found, mixed_logits.argmax(axis=1))
 
 
 def test_padding_and_doubt_are_void(network):
     batch = make_batch(1)
+    assert batch.void is not None
     batch.void[:, :, :5] = True
     forward = partial(forward_of, network, batch)
     all_labels = pseudo_labels(forward, network, batch, confidence=0, ignore_index=255).numpy()
@@ -57,6 +59,7 @@ def test_total_is_supervised_plus_weighted_cross(network, criterion):
     others = paddle.to_tensor(np.random.default_rng(0).integers(0, 4, batch.labels.shape))
     forward = partial(forward_of, network, batch)
     losses = branch_losses(forward, criterion, paddle.to_tensor(batch.labels), others, 1.5)
+    assert losses.cross is not None
     assert float(losses.total) == pytest.approx(float(losses.supervised) + 1.5 * float(losses.cross), rel=1e-6)
     alone = branch_losses(forward, criterion, paddle.to_tensor(batch.labels), None, 1.5)
     assert alone.cross is None

@@ -1,16 +1,17 @@
 """The hold-out is drawn by the seed and not learned from; its score is the sweep's; it ends a training in time."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import paddle
 import pytest
-from small_training import make_batch, make_pair, make_recipe, run
 
 from components.dataset.manifest import Sample
 from components.dataset.split import Split
 from components.errors import UserError
 from components.training.early_stop import EarlyStop, hold_out
+from tests.components.training.small_training import make_batch, make_pair, make_recipe, run
 
 CLASSES = 4
 
@@ -65,7 +66,8 @@ def early_stop(patience: int = 2) -> EarlyStop:
     recipe = make_recipe(
         training__patience=patience, training__holdout=0.1, evaluation__crop=[32, 32], evaluation__stride=[16, 24]
     )
-    return EarlyStop(make_split(3).labeled, Scenes(), recipe)
+    reader: Any = Scenes()
+    return EarlyStop(make_split(3).labeled, reader, recipe)
 
 
 def test_it_stops_when_patience_is_over_and_says_why(capfd):
@@ -104,6 +106,7 @@ def test_the_score_is_that_of_a_checkpoint_and_nothing_changes(criterion, ema):
         branch.network.set_state_dict({name: paddle.to_tensor(array) for name, array in branch.weights().items()})
         branch.network.eval()
     for sample in stop._held:
+        assert sample.label
         pixels = (Scenes().image(sample.image) / 255 - recipe.augmentation.mean) / recipe.augmentation.std
         padded = np.zeros((3, 32, 40), np.float32)
         padded[:, :30] = pixels.transpose(2, 0, 1)
@@ -123,5 +126,5 @@ def test_the_score_is_that_of_a_checkpoint_and_nothing_changes(criterion, ema):
 
     undisturbed = make_pair(make_recipe(optimization__ema=ema))
     run(undisturbed, criterion, 0, 3)
-    step = {"weight": 1.0, "learning_rate": 0.01, "number": 3}
+    step: dict[str, Any] = {"weight": 1.0, "learning_rate": 0.01, "number": 3}
     assert pair.step(make_batch(3), criterion, **step) == undisturbed.step(make_batch(3), criterion, **step)

@@ -6,17 +6,18 @@ After a deliberate change: raise METHOD_VERSION in components/runs/record.py, an
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from small_training import CLASSES, make_batch, make_pair, make_recipe
 
 from components.training.losses import Criterion
 from components.training.schedule import cps_weight, learning_rate
+from tests.components.training.small_training import CLASSES, make_batch, make_pair, make_recipe
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "cps-20-steps.json"
 STEPS = 20
-RECIPES = {
+RECIPES: dict[str, dict[str, Any]] = {
     "adamw, ema, ramp-up": {"cps__ramp_up": 0.5},
     "sgd, ohem, as in the paper": {
         "optimization__optimizer": "sgd",
@@ -28,7 +29,7 @@ RECIPES = {
 }
 
 
-def curve(settings: dict[str, object]) -> list[list[float]]:
+def curve(settings: dict[str, Any]) -> list[list[float]]:
     """Total, supervised and cross loss of each step."""
     recipe = make_recipe(**settings)
     pair, criterion = make_pair(recipe), Criterion(recipe.loss, 255, min_kept=500)
@@ -48,7 +49,7 @@ def curve(settings: dict[str, object]) -> list[list[float]]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_loss_curve_is_the_one_on_record(name):
     recorded = json.loads(GOLDEN.read_text())[name]
-    np.testing.assert_allclose(curve(RECIPES[name]), recorded, rtol=1e-3)
+    np.testing.assert_allclose(np.asarray(curve(RECIPES[name])), recorded, rtol=1e-3)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from small_training import make_batch, make_pair, make_recipe
 
 from components.training.group import Group
 from components.training.losses import Criterion
+from tests.components.training.small_training import make_batch, make_pair, make_recipe
 
 
 def gradients(network, images, labels, total):

@@ -11,13 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from stored_run import OVERRIDES, STEPS, StoredRun, stored_run  # noqa: F401
 
 from components.errors import UserError, WorkFailed
 from components.storage import keys
 from components.storage.lease import Lease
 from components.training.multi_node import node
 from components.training.supervision.supervisor import Node, TrainingDied, supervise
+from tests.components.training.stored_run import OVERRIDES, STEPS, StoredRun, stored_run  # noqa: F401
 from tests.network_namespaces import Machine, need_namespaces, network
 from tests.object_stores import line_to
 
@@ -83,6 +83,7 @@ def test_nodes_end_together_go_on_together_and_equal_processes_of_one_machine(no
     # The second node is there first, and waits for the first one's name.
     run.meet((1, 17, "kill"))
     second = nodes.start(1)
+    assert second.stderr is not None
     line = second.stderr.readline()
     assert f"waiting for the first node: {MASTER}:29400" in line
     first = nodes.start(0)

@@ -3,13 +3,13 @@
 import numpy as np
 import paddle
 import pytest
-from small_training import make_batch, make_pair, make_recipe, run
 
 from components.errors import UserError
 from components.networks.structures import build
 from components.training.branch import _undecayed
 from components.training.cps import Batch
 from components.training.losses import Criterion
+from tests.components.training.small_training import make_batch, make_pair, make_recipe, run
 
 
 def states(pair):
@@ -182,6 +182,8 @@ def test_a_step_is_what_numpy_makes_of_the_networks_logits():
     """Pseudo labels by the other network, mixed; OHEM; and the weighted sum, from logits to the number."""
     recipe = make_recipe(loss__kind="ohem", loss__ohem_threshold=0.3)
     pair, batch = frozen_pair(recipe), make_batch(4)
+    assert batch.mask is not None
+    assert batch.void is not None
     batch.void[:, -5:] = True
     criterion = Criterion(recipe.loss, 255, min_kept=50)
     logits = {
@@ -270,6 +272,7 @@ def test_the_averaged_weights_teach(criterion):
     for name, tensor in branch.network.state_dict().items():
         np.testing.assert_array_equal(tensor.numpy(), current[name])
 
+    assert batch.mask is not None
     average = build("small-fpn", 4)
     average.set_state_dict({name: paddle.to_tensor(array) for name, array in branch.weights().items()})
     average.train()

@@ -5,12 +5,12 @@ from contextlib import nullcontext
 import numpy as np
 import paddle
 import pytest
-from small_training import make_batch, make_pair, make_recipe, run
-from test_pair import assert_equal_states, restore, states
 
 from components.training import pair as pair_module
 from components.training import precision
 from components.training.precision import FIRST_SCALE, LossScale
+from tests.components.training.small_training import make_batch, make_pair, make_recipe, run
+from tests.components.training.test_pair import assert_equal_states, restore, states
 
 
 @pytest.fixture
@@ -51,6 +51,7 @@ def test_an_overflow_leaves_the_step_out_and_halves_the_scale(criterion, casts):
     branch, before = pair.branches["left"], states(pair)
     (branch.network.parameters()[0].sum() * float("inf")).backward()
     branch.step(0.01, 1)
+    assert branch.scale is not None
     assert branch.scale.value == FIRST_SCALE / 2
     assert branch.scale.good_steps == 0
     after = states(pair)
@@ -64,7 +65,9 @@ def test_the_scale_goes_on_where_it_was(criterion, casts):  # noqa: ARG001
     recipe = make_recipe(training__precision="float16")
     pair = make_pair(recipe)
     run(pair, criterion, 0, 2)
-    pair.branches["left"].scale.value = 8.0
+    scale = pair.branches["left"].scale
+    assert scale is not None
+    scale.value = 8.0
     rebuilt = make_pair(recipe, seed=99)
     restore(rebuilt, states(pair))
     assert_equal_states(states(rebuilt), states(pair))

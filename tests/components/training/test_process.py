@@ -5,12 +5,12 @@ import hashlib
 import numpy as np
 import paddle
 import pytest
-from small_training import make_pair, make_recipe
 
 from components.errors import UserError
 from components.networks.structures import build
 from components.training.precision import check_precision
 from components.training.process import _load_pretrained
+from tests.components.training.small_training import make_pair, make_recipe
 
 
 def test_pretrained_weights_come_from_the_store_verified_and_are_said(store, tmp_path, capfd):

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import paddle
 import pytest
-from small_training import make_recipe
-from stored_run import make_run, stored_run  # noqa: F401 - a fixture
-from test_data import CLASSES, Scenes, make_data, make_split
 
 from components.dataset.stored.reader import DatasetReader
 from components.recipes.loader import parse_recipe
@@ -24,8 +22,11 @@ from components.training.loop import fit
 from components.training.pseudo_label_audit import Audit, AuditState
 from components.training.schedule import Plan
 from components.training.supervision.watchdog import Watchdog, noticed_termination
+from tests.components.training.batches.test_data import CLASSES, Scenes, make_data, make_split
+from tests.components.training.small_training import make_recipe
+from tests.components.training.stored_run import make_run, stored_run  # noqa: F401 - a fixture
 
-ALONE = SimpleNamespace(alone=True, processes=1)
+ALONE: Any = SimpleNamespace(alone=True, processes=1)
 RECIPE = make_recipe()
 
 
@@ -33,8 +34,9 @@ def make_audit(hidden: int = 10) -> Audit:
     """Of the ten unlabelled images of `make_split` the first `hidden` have labels."""
     labels = {str(100 + number): str(100 + number) for number in range(hidden)}
     classes = [SimpleNamespace(name=f"class {number}") for number in range(CLASSES)]
-    manifest = SimpleNamespace(classes=classes, ignore_index=255, train_labels=lambda: labels)
-    return Audit(Scenes(), manifest, make_split(), RECIPE, 5, Share())
+    manifest: Any = SimpleNamespace(classes=classes, ignore_index=255, train_labels=lambda: labels)
+    reader: Any = Scenes()
+    return Audit(reader, manifest, make_split(), RECIPE, 5, Share())
 
 
 def truth_of(step: int) -> np.ndarray:
@@ -53,6 +55,7 @@ def truth_of(step: int) -> np.ndarray:
             np.stack([image for image, _ in found]), batch.first if side == 0 else batch.second
         )
         sides.append(np.stack([label for _, label in found]))
+    assert batch.mask is not None
     return np.where(batch.mask, sides[1], sides[0])
 
 
@@ -147,7 +150,8 @@ def trained(
 @pytest.mark.usefixtures("stored_run")
 def test_hidden_labels_change_no_bit_of_what_is_trained(store, monkeypatch, tmp_path):
     monkeypatch.setenv("CPS_DECODED_BYTES", "0")  # scrambled labels must not be shared with other processes
-    run_key, stacks = make_run(**{"training.epochs": 2, "training.checkpoints": 1}), tmp_path / "stacks"
+    overrides: dict[str, Any] = {"training.epochs": 2, "training.checkpoints": 1}
+    run_key, stacks = make_run(**overrides), tmp_path / "stacks"
     audited, epochs = trained(store, run_key, stacks)
     stored = store.get_json(keys.pseudo_labels(run_key))
     without, none = trained(store, run_key, stacks, audit=False)

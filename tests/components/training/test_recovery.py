@@ -34,6 +34,7 @@ def test_the_newest_of_both_wins(store):
     assert newest(store) == 50
     put(store, 100, 1)
     found = newest_recovery(store, RUN)
+    assert found is not None
     assert (found.step, found.slot, found.arrays["a"].tolist()) == (100, 1, [100.0] * 3)
     remove_recovery(store, RUN)
     assert newest(store) is None

@@ -1,6 +1,7 @@
 """Lengths, checkpoints, learning rate and CPS weight."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_voc_trains_as_long_as_the_authors_at_every_ratio(ratio, labeled):
 def test_the_baseline_makes_as_many_steps_as_the_training_it_is_compared_with():
     baseline = load_recipe("cityscapes-deeplabv3p-resnet50", {"cps.weight": 0})
     for ratio, labeled in (("1/8", 372), ("1/3", 992)):
-        sizes = {"labeled": labeled, "unlabeled": 2975 - labeled, "ratio": ratio}
+        sizes: dict[str, Any] = {"labeled": labeled, "unlabeled": 2975 - labeled, "ratio": ratio}
         assert plan(baseline, **sizes) == plan(CITYSCAPES, **sizes)
 
 

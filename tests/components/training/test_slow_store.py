@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stored_run import StoredRun, stored_run  # noqa: F401
 
 from components.recipes.loader import parse_recipe
 from components.runs.record import load_run
@@ -29,6 +28,7 @@ from components.training.supervision import uploads
 from components.training.supervision.kept import deliver_kept, kept_path
 from components.training.supervision.uploads import NotStored, Uploads
 from components.training.supervision.watchdog import Termination
+from tests.components.training.stored_run import StoredRun, stored_run  # noqa: F401
 from tests.object_stores import Line, line_to, small_disk
 
 RUN = "demo-1-8-s0-0123456789ab"

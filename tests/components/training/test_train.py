@@ -129,6 +129,7 @@ def test_killed_stopped_and_damaged_runs_end_bit_equal(store, run_key, environme
 
     # What was killed goes on from its recovery, and is told to stop: it finishes the step, saves, ends with 143.
     stopped = start(run_key, environment)
+    assert stopped.stderr is not None
     seen = ""
     while "going on from step" not in seen:
         seen = stopped.stderr.readline()
@@ -208,6 +209,7 @@ def test_told_to_stop_by_a_slow_store_the_state_is_on_disk(store, run_key, envir
     with line_to(store.settings, [], upstream=True, rate=30_000) as line:
         environment = {**environment, "AWS_ENDPOINT_URL": line.address}
         stopped = start(run_key, environment)
+        assert stopped.stderr is not None
         while percent not in (seen := stopped.stderr.readline()):
             assert seen
         if percent == "100%":  # until it waits for its last uploads

@@ -12,10 +12,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from kubernetes_api import NAMESPACE, Api
 
 from components.training.multi_node import follow, kubernetes_api, pods, run
 from components.training.multi_node import kubernetes_api as client
+from tests.components.training.multi_node.kubernetes_api import NAMESPACE, Api
 
 TOKEN = "a-token"
 
@@ -55,7 +55,7 @@ def account(certificate, tmp_path) -> Path:
 
 
 @pytest.fixture
-def api(certificate, account, monkeypatch) -> Iterator[Api]:
+def api(certificate: tuple[Path, Path], account, monkeypatch) -> Iterator[Api]:
     """The server that this process finds as a pod would; nothing is waited for longer than a test needs."""
     server = Api(*certificate, TOKEN)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")

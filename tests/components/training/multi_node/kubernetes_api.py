@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from published import complaints
-from rights import Right, granted, needed
+from tests.components.training.multi_node.published import complaints
+from tests.components.training.multi_node.rights import Right, granted, needed
 
 Object = dict[str, Any]
 NAMESPACE = "runs"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from published import complaints
 
 from components.errors import UserError
 from components.runs.request import Resources
@@ -13,7 +12,8 @@ from components.training.multi_node import node, pods, trainjob
 from components.training.multi_node.pod_settings import KEYS, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN, Pods
 from components.training.multi_node.pods import CONTAINER
 from components.training.supervision.supervisor import RESTARTS
-from pipeline import steps
+from pipeline.version import IMAGE
+from tests.components.training.multi_node.published import complaints
 
 RUN_KEY = "demo-1-8-s3-0123456789ab"
 PODS = Pods(
@@ -128,7 +128,7 @@ def test_the_runtime_is_the_one_that_jobs_refer_to_and_nodes_expect(runtime):
     assert pod["restartPolicy"] == "Never", "with another, Kubernetes takes no podFailurePolicy"
     [container] = pod["containers"]
     assert container["name"] == rule["onExitCodes"]["containerName"] == CONTAINER
-    assert container["image"] == steps.IMAGE
+    assert container["image"] == IMAGE
     assert {"name": node.ADDRESS_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}} in container["env"]
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     [shared] = [volume for volume in pod["volumes"] if volume["name"] == mounts["/dev/shm"]]

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from kubernetes_api import JOBS
 
 from components.errors import UserError
 from components.training.multi_node import kubernetes_api as client
 from components.training.multi_node.kubernetes_api import Rejected, Unreachable, this_cluster
+from tests.components.training.multi_node.kubernetes_api import JOBS
 
 
 def test_outside_of_a_cluster_one_is_told(monkeypatch, tmp_path):

@@ -3,10 +3,10 @@
 import threading
 
 import pytest
-from job_pods import NAME, pod
 
 from components.training.multi_node.kubernetes_api import this_cluster
 from components.training.multi_node.pods import PodFollower
+from tests.components.training.multi_node.job_pods import NAME, pod
 
 
 @pytest.fixture

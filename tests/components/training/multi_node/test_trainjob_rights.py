@@ -1,13 +1,13 @@
 """The Role of the steps' account is what a training on several nodes asks for: no right less, and none more."""
 
 import pytest
-from job_pods import NAME, pod
-from kubernetes_api import JOBS, PODS
-from rights import Right, granted
-from test_trainjob_run import running_job, train, until
 
 from components.errors import UserError
 from components.training.multi_node.kubernetes_api import Rejected, this_cluster
+from tests.components.training.multi_node.job_pods import NAME, pod
+from tests.components.training.multi_node.kubernetes_api import JOBS, PODS
+from tests.components.training.multi_node.rights import Right, granted
+from tests.components.training.multi_node.test_trainjob_run import running_job, train, until
 
 TRAINJOBS = "trainer.kubeflow.org"
 

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from job_pods import NAME, pod
-from kubernetes_api import JOBS, PODS, Api
 
 from components.errors import UserError, WorkFailed
 from components.runs.request import Resources
@@ -21,6 +19,8 @@ from components.training.multi_node import kubernetes_api, run
 from components.training.multi_node.pod_settings import Pods
 from components.training.multi_node.run import train_on_nodes
 from components.training.multi_node.trainjob import trainjob
+from tests.components.training.multi_node.job_pods import NAME, pod
+from tests.components.training.multi_node.kubernetes_api import JOBS, PODS, Api
 
 RUN_KEY = "demo-1-8-s3-0123456789ab"
 SMALL = Pods("cps:1", "cps-settings", "cps-store", Resources(cpu="1", memory="1Gi"))
@@ -327,7 +327,9 @@ def test_the_step_holds_the_runs_lease_in_the_jobs_name_and_finds_what_the_job_t
 
     def cluster() -> None:
         until(lambda: api.get(JOBS, NAME))
-        assert held_by(store, keys.run(RUN_KEY, "lease.json"))["trainjob"] == NAME
+        holder = held_by(store, keys.run(RUN_KEY, "lease.json"))
+        assert holder is not None
+        assert holder["trainjob"] == NAME
         checkpoint = store.put_bytes(keys.checkpoint(RUN_KEY, 2), b"weights")
         entry = {"epoch": 2, "step": 8, "key": checkpoint.key, "size": checkpoint.size}
         store.put_json(keys.checkpoint_index(RUN_KEY), {"run_key": RUN_KEY, "checkpoints": [entry]})

@@ -1,0 +1,128 @@
+"""Batches are functions of the step: the same whoever makes them, and only the student's images changed strongly."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.errors import UserError
+from components.training.batches.data import Share, TrainingData
+from tests.components.training.small_training import make_recipe
+
+CLASSES = 4
+
+
+class Scenes:
+    """Images and labels in memory, read as a DatasetReader's are."""
+
+    manifest = SimpleNamespace(digest="0" * 64, files={}, ignore_index=255, classes=[None] * CLASSES)
+
+    def image(self, name: str) -> np.ndarray:
+        return np.random.default_rng(int(name)).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+    def label(self, name: str) -> np.ndarray:
+        return np.random.default_rng(int(name)).integers(0, CLASSES, (40, 60), dtype=np.uint8)
+
+
+def make_split(labeled: int = 6, unlabeled: int = 10) -> Any:
+    return SimpleNamespace(
+        labeled=tuple(SimpleNamespace(image=str(number), label=str(number)) for number in range(labeled)),
+        unlabeled=tuple(str(100 + number) for number in range(unlabeled)),
+    )
+
+
+def make_data(share: Share = Share(), split: Any = None, **settings: Any) -> TrainingData:  # noqa: B008
+    reader: Any = Scenes()
+    return TrainingData(reader, split or make_split(), make_recipe(**settings), 5, share)
+
+
+def assert_equal_batches(one, two):
+    for name in ("labeled", "labels", "first", "second", "mixed", "mask", "void"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name), err_msg=name)
+
+
+def test_strong_augmentation_changes_the_mixed_images_alone():
+    plain, strong = make_data().batch(3), make_data(cps__strong_augmentation=1.0).batch(3)
+    assert strong.mixed is not None
+    assert (strong.mixed != plain.mixed).any()
+    strong_but_mixed = strong.__class__(**{**strong.__dict__, "mixed": plain.mixed})
+    assert_equal_batches(strong_but_mixed, plain)
+    assert (strong.mixed.transpose(1, 0, 2, 3)[:, strong.void] == 0).all()
+
+
+def test_a_batch_depends_on_its_step_alone():
+    settings: dict[str, Any] = {"cps__strong_augmentation": 0.7, "training__batch_size": 4}
+    one, two = make_data(**settings), make_data(**settings)
+    later = [one.batch(step) for step in range(5)][4]
+    assert_equal_batches(later, two.batch(4))
+
+
+def test_processes_share_the_batch_that_one_would_have():
+    settings: dict[str, Any] = {"cps__strong_augmentation": 0.7, "training__batch_size": 4}
+    whole = make_data(**settings).batch(2)
+    parts = [make_data(Share(rank, 2), **settings).batch(2) for rank in range(2)]
+    for name in ("labeled", "labels", "mixed", "mask"):
+        np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_no_image_is_mixed_with_itself_on_any_number_of_processes(processes):
+    data = [make_data(Share(rank, processes), training__batch_size=4) for rank in range(processes)]
+    for step in range(12):
+        for part in (one.batch(step) for one in data):
+            size = len(part.labeled)
+            firsts, seconds = part.names[size : 2 * size], part.names[2 * size :]
+            assert all(first != second for first, second in zip(firsts, seconds, strict=True))
+
+
+def test_the_baseline_sees_the_same_labelled_batches():
+    full, baseline = make_data(), make_data(cps__weight=0)
+    for step in (0, 1, 7):
+        np.testing.assert_array_equal(baseline.batch(step).labeled, full.batch(step).labeled)
+        np.testing.assert_array_equal(baseline.batch(step).labels, full.batch(step).labels)
+        assert baseline.batch(step).mixed is None
+
+
+def test_micro_batches_are_the_batch_in_order():
+    batch = make_data(training__batch_size=4).batch(1)
+    parts = batch.micro_batches(2)
+    assert [len(part.labeled) for part in parts] == [2, 2]
+    for name in ("labeled", "labels", "first", "second", "mixed", "mask", "void"):
+        np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(batch, name))
+    baseline = make_data(cps__weight=0, training__batch_size=4).batch(1)
+    assert [part.mixed for part in baseline.micro_batches(4)] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("share", "settings", "message"),
+    [
+        (Share(0, 3), {"training__batch_size": 4}, "batch size 4 cannot be shared by 3 processes"),
+        (
+            Share(0, 2),
+            {"training__batch_size": 4, "training__accumulate": 4},
+            "the 2 images of each of 2 processes cannot be cut into training.accumulate=4 parts",
+        ),
+        (
+            Share(),
+            {"augmentation__crop": [61, 91]},
+            r"the crop of 61 x 91 is larger than every image, such as 109 of 40 x 60, even at the largest scale, 1.5",
+        ),
+    ],
+)
+def test_what_cannot_be_made_into_batches_is_refused(share, settings, message):
+    with pytest.raises(UserError, match=message):
+        make_data(share, **settings)
+
+
+def test_a_crop_that_images_fill_on_one_side_is_padded():
+    batch = make_data(augmentation__crop=[64, 48]).batch(0)
+    assert batch.labeled.shape[2:] == (64, 48)
+    assert (batch.labels == 255).any()
+    assert (make_data(augmentation__crop=[60, 90]).batch(0).labels == 255).any()
+
+
+@pytest.mark.parametrize(("labeled", "unlabeled", "message"), [(0, 4, "no labelled image"), (4, 1, "there is 1")])
+def test_too_few_images_are_refused(labeled, unlabeled, message):
+    with pytest.raises(UserError, match=message):
+        make_data(split=make_split(labeled, unlabeled))

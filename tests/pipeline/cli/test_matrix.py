@@ -1,0 +1,50 @@
+"""Cells of a matrix that a dataset has no split for: said before the others run, which run all the same."""
+
+import json
+
+import pytest
+
+from components.dataset.prepare import prepare
+from components.matrix.cells import cells, impossible
+from components.runs.request import RunRequest
+from components.scenes.generate import SceneSettings, draw_photographs
+from tests.pipeline.small_runs import cps
+
+GROUPS = {"split.group_by": "street_000000|street_00000(?=[1-7])"}
+"""One image and seven: shares of 1/8 and of 7/8 exist."""
+REASON = f"split.group_by {GROUPS['split.group_by']!r} makes 2 groups of 1 to 7 images"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Without lists of its own for a ratio, which would count more than groups."""
+    draw_photographs(tmp_path / "photos", SceneSettings(train=8, val=2, width=256, height=128), 0)
+    return tmp_path / "photos"
+
+
+def test_cells_without_a_split_are_named_with_the_reason(store, photos, tmp_path):
+    digest = prepare(str(photos), "", store, tmp_path / "work").digest
+    request = RunRequest(overrides=GROUPS, epochs=1, batch_size=2)
+    wanted = cells(["1/8", "1/2"], [1], baseline=True)
+    found = impossible(store, wanted, request, digest)
+    assert list(found) == wanted[2:]
+    assert all(reason.startswith(REASON) for reason in found.values())
+
+
+@pytest.mark.slow
+def test_the_other_cells_are_run_and_reported(store_environment, photos, tmp_path, refusing_tracker):
+    words = ("--dataset", str(photos), "--recipe", "demo", "--ratios", "1/8,1/2", "--seeds", "1", "--epochs", "1")
+    settings = ("--batch-size", "1", "--set", f"split.group_by={GROUPS['split.group_by']}", "-o", "study", "--json")
+    ended = cps("matrix", *words, *settings, folder=tmp_path, environment=store_environment, tracker=refusing_tracker)
+    assert ended.returncode == 2, ended.stderr
+    lines = ended.stderr.splitlines()
+    assert [line for line in lines if line.startswith(f"cps: error: ratio 1/2 seed 1 cps: {REASON}")]
+    said = [line for line in lines if line.startswith("[matrix] ") and " seed " in line]
+    assert [line.split(": ")[0] for line in said] == [
+        "[matrix] 1/2 ratio 1/8 seed 1 cps",
+        "[matrix] 2/2 ratio 1/2 seed 1 cps",
+        "[matrix] 1/2 ratio 1/8 seed 1 cps",
+    ]
+    [point] = json.loads(ended.stdout)["points"]
+    assert (point["labeled_ratio"], point["labelled_images"]) == ("1/8", 1)
+    assert (tmp_path / "study" / "matrix.html").exists()

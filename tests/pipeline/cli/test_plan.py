@@ -1,0 +1,183 @@
+"""`cps plan`: what a probe finds becomes a forecast of the whole run, and is held against what is given."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from components.errors import UserError, WorkFailed
+from components.runs.record import load_run
+from components.runs.request import RunRequest
+from components.training.train import train
+from pipeline.cli.plan import _size
+from pipeline.local import forecast as forecasting
+from pipeline.local.forecast import Limits, forecast, probe, slower, too_much
+from tests.pipeline import in_process
+from tests.pipeline.small_runs import SCENES, cps
+
+GIB = 1 << 30
+FOUND = {
+    "training": {
+        "step_seconds": 2.0,
+        "start_seconds": 10.0,
+        "steps": 100,
+        "checkpoints": 4,
+        "checkpoint_bytes": 100,
+        "recovery_bytes": 300,
+        "dataset_bytes": 1000,
+        "decoded_bytes": 6 * GIB,
+        "private_bytes": GIB,
+        "shm_bytes": 32 * GIB,
+        "peak_rss_bytes": 2 * GIB,
+    },
+    "evaluation": {
+        "image_seconds": 0.5,
+        "start_seconds": 7.0,
+        "open_seconds": 3.0,
+        "images": 20,
+        "peak_rss_bytes": GIB,
+    },
+}
+
+
+def test_the_forecast_counts_steps_checkpoints_and_bytes():
+    expected = forecast(FOUND, Limits())
+    assert expected.training_seconds == 10 + 100 * 2
+    assert expected.evaluation_seconds == 7 + 4 * (3 + 20 * 0.5)
+    assert expected.seconds == 210 + 59
+    assert expected.storage_bytes == 1000 + 5 * 100 + 2 * 300
+    assert expected.memory_bytes == 2 * GIB + 6 * GIB, "decoded images fit into half of this machine's /dev/shm"
+
+
+def test_a_small_shared_memory_costs_time_and_not_memory():
+    limits = Limits(shm=2 * GIB)
+    expected = forecast(FOUND, limits)
+    assert expected.memory_bytes == 2 * GIB + GIB + GIB, "half of /dev/shm, and what a process keeps"
+    assert slower(expected, limits)[0].startswith("/dev/shm: decoded images take 6.0 GiB, and half of 2.0 GiB is used")
+    assert slower(expected, Limits(shm=12 * GIB)) == slower(expected, Limits()) == []
+
+
+def test_each_limit_is_held_to_and_what_is_not_given_is_not():
+    expected = forecast(FOUND, Limits())
+    assert too_much(expected, Limits()) == []
+    assert too_much(expected, Limits(memory=8 * GIB, disk=2100, hours=1)) == []
+    assert too_much(expected, Limits(memory=8 * GIB - 1, disk=2099, hours=0.05)) == [
+        "memory: 8.0 GiB are needed, 8.0 GiB given",
+        "storage: 2 KiB are needed, 2 KiB given",
+        "time: 0.1 h are needed, 0.05 h given",
+    ]
+
+
+@pytest.mark.parametrize("text", ["much", "8GiBs", "0"])
+def test_other_amounts_are_refused(text):
+    with pytest.raises(UserError, match=r"--memory .* must be an amount such as 8GiB"):
+        _size("memory", text)
+
+
+def stored(store, run_key: str) -> str:
+    return f"stored:{load_run(store, run_key)[0].dataset.digest}"
+
+
+def test_a_probe_that_dies_or_fails_is_told_from_a_mistake(store, run_key, tmp_path, monkeypatch):
+    (tmp_path / "dies.py").write_text("import os; os.kill(os.getpid(), 9)")
+    (tmp_path / "breaks.py").write_text("raise SystemExit(3)")
+    (tmp_path / "mistake.py").write_text(
+        "from components.errors import UserError\n"
+        "from components.step_guard import step_guard\n"
+        "with step_guard('probe'):\n    raise UserError('the crop is too large')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for module, error, text in (
+        ("dies", WorkFailed, "out of memory"),
+        ("breaks", WorkFailed, "exit code 3"),
+        ("mistake", UserError, "^the crop is too large$"),
+    ):
+        monkeypatch.setattr(forecasting, "PROBES", {"training": module})
+        with pytest.raises(error, match=text):
+            probe(RunRequest(dataset=stored(store, run_key), labeled_ratio="1/4", seed=5, epochs=3, batch_size=2), 1)
+
+
+def test_bad_input_is_one_line_and_exit_code_2(store_environment, tmp_path, refusing_tracker):
+    for options, named in (
+        (["--memory", "lots"], "--memory 'lots' must be an amount"),
+        (["--dataset", "stored:" + "0" * 64], "there is no dataset"),
+        (["--dataset", "s3://bucket/data.tar"], "a plan reads no s3:// source"),
+        (["--ratio", "2"], "labelled ratio '2'"),
+    ):
+        environment = {**store_environment, "MLFLOW_TRACKING_URI": refusing_tracker}
+        ended = in_process.cps("plan", *options, folder=tmp_path, **environment)
+        assert ended.returncode == 2, ended.stderr
+        assert named in ended.stderr.splitlines()[-1]
+        assert ended.stdout == ""
+
+
+@pytest.mark.slow
+def test_the_forecast_is_what_the_training_then_does(store, run_key, store_environment, tmp_path, refusing_tracker):
+    before = [(item.key, item.modified) for item in store.list("")]
+    options = ["--ratio", "1/4", "--seed", "5", "--epochs", "3", "--batch-size", "2", "--steps", "2"]
+    ended = cps(
+        *("plan", "--dataset", stored(store, run_key), *options, "--memory", "1KiB", "--json"),
+        folder=tmp_path,
+        environment=store_environment,
+        tracker=refusing_tracker,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert "does not fit: memory: " in ended.stderr.splitlines()[-1]
+    assert [(item.key, item.modified) for item in store.list("")] == before, "nothing is left in the store"
+    told = json.loads(ended.stdout)
+    assert (told["run_key"], told["fits"]) == (run_key, False)
+    training = told["probe"]["training"]
+    checkpoints = train(run_key).checkpoints
+    assert training["steps"] == checkpoints[-1].step
+    assert training["checkpoints"] == len(checkpoints)
+    # The files say their epoch and step, in as many digits as these have.
+    assert training["checkpoint_bytes"] == pytest.approx(checkpoints[-1].size, rel=0.05)
+    assert training["recovery_bytes"] > training["checkpoint_bytes"], "weights, and the optimizers' momentum"
+    assert training["step_seconds"] > 0
+    assert told["probe"]["evaluation"]["images"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_plan_that_is_stopped_leaves_no_file_and_no_process(tmp_path, number):
+    work = tmp_path / "work"
+    work.mkdir()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+        "CPS_WORK": str(work),
+        "CPS_CACHE": str(tmp_path / "cache"),
+    }
+    options = ["--dataset", SCENES, "--recipe", "demo", "--batch-size", "2"]
+    command = [sys.executable, "-m", "pipeline.cli", "plan", *options]
+    said = tmp_path / "stderr"
+    with said.open("w") as stderr:
+        running = psutil.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    deadline = time.monotonic() + 120
+    while not any(map(is_probe, everything := running.children(recursive=True))):
+        assert running.poll() is None, said.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.send_signal(number)
+    out, _ = running.communicate(timeout=60)
+    assert (running.returncode, out) == (128 + number, ""), said.read_text()
+    assert said.read_text().splitlines()[-1] == (
+        "cps: stopped; a plan keeps nothing, and the same command begins again"
+    )
+    assert "Traceback" not in said.read_text()
+    assert list(work.iterdir()) == []
+    assert len(everything) > 1, "the probe and the object store"
+    assert psutil.wait_procs(everything, timeout=10)[1] == []
+
+
+def is_probe(process: psutil.Process) -> bool:
+    try:
+        return "components.training.probe" in process.cmdline()
+    except psutil.Error:  # it has ended meanwhile
+        return False
