@@ -6,8 +6,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from components.contract import Class
 from components.evaluation.charts import miou_by_epoch
@@ -19,7 +17,6 @@ from components.evaluation.scores import Protocol, Scores
 from components.evaluation.verdict import decide
 from components.metrics.bootstrap import Interval
 from components.metrics.confusion import confusion_matrix
-from components.pages.charts import epoch_ticks, round_ticks
 from components.runs.record import DatasetRef, RunRecord
 from components.runs.result import (
     VARIANTS,
@@ -270,23 +267,6 @@ def test_heat_map_rows_are_shares_of_the_truth() -> None:
     assert rows[0].cells[0].own
     assert rows[0].cells[0].strong
     assert [cell.share for cell in rows[1].cells] == [None, None]
-
-
-@given(st.floats(0, 100), st.floats(0, 100))
-def test_ticks_enclose_the_data(one: float, other: float) -> None:
-    low, high = sorted((one, other))
-    ticks = round_ticks(low, high, 5)
-    assert ticks[0] <= low
-    assert ticks[-1] >= high - 1e-6
-    assert 2 <= len(ticks) <= 8
-    steps = np.diff(ticks)
-    np.testing.assert_allclose(steps, steps[0])
-
-
-def test_epochs_are_thinned_out_to_the_ends() -> None:
-    assert epoch_ticks([3, 6, 9], 10) == [3, 6, 9]
-    thin = epoch_ticks(list(range(1, 241)), 10)
-    assert (thin[0], thin[-1], len(thin)) == (1, 240, 10)
 
 
 @pytest.mark.parametrize("epochs", [[5], [1, 2], list(range(240))])
