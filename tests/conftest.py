@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from components.errors import UserError
@@ -25,6 +26,10 @@ from pipeline.local.ports import LOOPBACK, answers, free_internal_ports
 from pipeline.local.state import write_identities
 
 REPOSITORY = Path(__file__).parents[1]
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
