@@ -1,4 +1,4 @@
-"""What one step writes and another reads: frozen models, and digests over their content."""
+"""The base of the data that one step writes and another reads: frozen models, and digests of their content."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def read(model: type[_Model], value: Any, origin: str) -> _Model:
-    """Return parsed JSON as a model. Raises WorkFailed that names `origin` and the first field at fault."""
+    """Return parsed JSON as a model. Raises WorkFailed, which names `origin` and the first invalid field."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -38,11 +38,11 @@ def renamed(value: Any, fields: Mapping[str, str]) -> Any:
 class Class(Frozen):
     name: str
     color: tuple[int, int, int]
-    """Red, green, blue, 0-255: how masks of this class are painted."""
+    """Red, green and blue, 0-255: the color of this class in masks."""
 
 
 def digest_lines(lines: Iterable[str]) -> str:
-    """sha256 of the lines, each ended by a newline."""
+    """Return the sha256 of the lines, each followed by a newline."""
     digest = hashlib.sha256()
     for line in lines:
         digest.update(line.encode() + b"\n")
@@ -50,5 +50,5 @@ def digest_lines(lines: Iterable[str]) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """One spelling for equal values, so that their digests are equal."""
+    """Return one JSON encoding for equal values, so that their digests are equal."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""The two ways a step fails, the user's mistake and a failure of the work, and what their texts are made with."""
+"""The two ways a step fails, a user's mistake or a failure of the work, and helpers for error messages."""
 
 import difflib
 import errno
@@ -8,25 +8,25 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. The text is one line: what is wrong, where, and what to do. Exit code 2."""
+    """A mistake that the user can correct. The message is one line: what is wrong, where, what to do. Exit code 2."""
 
 
 class WorkFailed(Exception):
-    """The work could not be done although the input was right. The text is one line. Exit code 1."""
+    """The work failed although the input was valid. The message is one line. Exit code 1."""
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text as one line."""
+    """Return the error's message on one line, or its type if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Return whether the disk, the quota or the limit on a file's size had no room for what was written."""
+    """Return whether a write failed because the disk, the quota or the file size limit was exhausted."""
     return isinstance(error, OSError) and error.errno in _DISK_FULL
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for a misspelt name, or nothing where none is near."""
+    """Return `; did you mean 'x'?` for a misspelt name, or an empty string if no valid name is similar."""
     matches = difflib.get_close_matches(wrong, list(valid), n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 

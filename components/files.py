@@ -16,18 +16,18 @@ ADVICE = f"make room, or set {WORK_VARIABLE} to a folder on a larger disk"
 
 
 def default_cache() -> Path:
-    """CPS_CACHE, else ~/.cache/cps."""
+    """Return CPS_CACHE, or ~/.cache/cps if it is not set."""
     return Path(os.environ.get("CPS_CACHE") or Path.home() / ".cache" / "cps")
 
 
 def work_folder() -> Path:
-    """Where scratch folders are made: CPS_WORK, or the system's folder for temporary files."""
+    """Return the folder for scratch data: CPS_WORK, or the system's temporary folder."""
     return Path(os.environ.get(WORK_VARIABLE) or tempfile.gettempdir())
 
 
 @contextmanager
 def scratch_folder(work: Path) -> Iterator[Path]:
-    """A new folder in `work`, for as long as this lasts. Raises UserError where none can be made."""
+    """Yield a new folder in `work`, and remove it afterwards. Raises UserError if it cannot be created."""
     try:
         work.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix="dataset-", dir=work)
@@ -39,7 +39,7 @@ def scratch_folder(work: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """For a block that writes to `folder` and handles what it reads: raises WorkFailed where the disk is full."""
+    """Turn an OSError of the block, which writes to `folder`, into a WorkFailed with advice about disk space."""
     try:
         yield
     except OSError as error:
@@ -115,7 +115,7 @@ def is_at(handle: int, path: Path) -> bool:
 
 
 def file_sha256(path: Path) -> str:
-    """Return a file's sha256 in hex. Raises UserError where it cannot be opened."""
+    """Return a file's sha256 in hex. Raises UserError if the file cannot be opened."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -124,7 +124,7 @@ def file_sha256(path: Path) -> str:
 
 
 def check_digest(path: Path, sha256: str) -> None:
-    """Raises UserError where the file's sha256 is another one."""
+    """Compare a weights file with its expected sha256. Raises UserError if they differ."""
     found = file_sha256(path)
     if found != sha256.lower():
         raise UserError(f"weights {path} have sha256 {found}, not {sha256}: pull them again")

@@ -1,9 +1,9 @@
-"""How a step tells people what it does: one event a line, so that any front end can draw it.
+"""Progress of a step: one event per line, so that any front end can display it.
 
-A step runs in a process of its own, under KFP or under `cps`. With CPS_EVENTS set to a file, events are appended
-there as JSON lines, which `cps` follows to draw its progress bars; without it they go to stderr as plain text,
-which is what one reads in a pod's log. Appends of one short line are atomic, so steps may share the file.
-Where there is no room for an event it is left out: no work stops because a disk is full of its messages.
+A step runs in its own process, under KFP or under `cps`. If CPS_EVENTS names a file, events are appended to it as JSON
+lines, and `cps` follows the file to draw its progress bars. Otherwise events go to stderr as plain text, which is what
+a pod's log shows. Appending one short line is atomic, so steps may share the file. Events that do not fit on a full
+disk are dropped: no work stops because of its messages.
 """
 
 import json
@@ -21,7 +21,7 @@ _quiet = False
 
 
 def be_quiet(quiet: bool) -> None:
-    """Whether this process keeps progress to itself, as `--quiet` asks; warnings and failures are said all the same."""
+    """Set whether this process hides progress, as `--quiet` asks. Warnings and failures are shown all the same."""
     global _quiet
     _quiet = quiet
 
@@ -31,17 +31,17 @@ def is_quiet() -> bool:
 
 
 def say(step: str, text: str) -> None:
-    """One line for people: something was found, made, or skipped because it was done before."""
+    """Report one line for people: something was found, created, or skipped because it had been done before."""
     _emit({"kind": "say", "step": step, "text": text}, None if _quiet else f"[{step}] {text}")
 
 
 def warn(step: str, text: str) -> None:
-    """One line for people who would not want to miss it."""
+    """Report one line that `--quiet` does not hide."""
     _emit({"kind": "say", "step": step, "text": text}, f"[{step}] {text}")
 
 
 def advance(step: str, done: float, total: float, note: str = "") -> None:
-    """How far a step is: `done` of `total` units, and a few words such as the current loss."""
+    """Report that `done` of `total` units are complete, with a short note such as the current loss."""
     percent = 100 * done / total if total else 100
     _emit(
         {"kind": "advance", "step": step, "done": done, "total": total, "note": note},
@@ -50,17 +50,17 @@ def advance(step: str, done: float, total: float, note: str = "") -> None:
 
 
 def result(step: str, values: Mapping[str, Any]) -> None:
-    """What a step leaves for the caller, such as the run key."""
+    """Report values for the caller, such as the run key."""
     _emit({"kind": "result", "step": step, "values": dict(values)}, None)
 
 
 def failure(step: str, text: str, exit_code: int) -> None:
-    """Why a step ended: one line, and the exit code that the whole command should end with."""
+    """Report why a step failed, and the exit code for the whole command."""
     _emit({"kind": "failure", "step": step, "text": text, "exit_code": exit_code}, f"[{step}] error: {text}")
 
 
 def first_failure() -> str:
-    """What failed first of the steps that share this one's file of events; "" where none did, or there is no file."""
+    """Return the first failure of the steps that share this event file, or "" if none failed or there is no file."""
     path = os.environ.get(EVENTS_VARIABLE)
     if not path or not os.path.exists(path):
         return ""

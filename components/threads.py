@@ -1,4 +1,4 @@
-"""Work spread over threads, in order."""
+"""Parallel work in threads."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -10,10 +10,10 @@ _Result = TypeVar("_Result")
 
 
 def in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """`map` over threads, in order; hashing and decoding release the interpreter's lock."""
+    """Map `work` over `items` in threads, and yield the results in order. For work that releases the GIL."""
     pool = ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 1)
     try:
         yield from pool.map(work, items)
     finally:
-        # After an error the rest is not worth doing.
+        # After an error, the remaining items are not processed.
         pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Sizes, durations and shares: as text for people, and read from what they type."""
+"""Format sizes, durations and shares for people, and parse the ones they type."""
 
 import re
 from datetime import timedelta
@@ -8,7 +8,7 @@ _DURATIONS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "w
 
 
 def parse_size(text: str) -> int | None:
-    """Return `8GiB`, `8Gi`, `500MB`, `1.5G` or `1000` in bytes, and None for anything else."""
+    """Return `8GiB`, `8Gi`, `500MB`, `1.5G` or `1000` in bytes, or None for anything else."""
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([kmgt])(i?))?b?", text.strip(), re.IGNORECASE)
     if not match:
         return None
@@ -17,13 +17,13 @@ def parse_size(text: str) -> int | None:
 
 
 def parse_duration(text: str) -> timedelta | None:
-    """Return `90s`, `30m`, `2h`, `7d` or `1w` as a duration, and None for anything else."""
+    """Return `90s`, `30m`, `2h`, `7d` or `1w` as a duration, or None for anything else."""
     match = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
     return timedelta(**{_DURATIONS[match[2]]: int(match[1])}) if match else None
 
 
 def size_text(count: int) -> str:
-    """Bytes for people, as 2.5 GB."""
+    """Format bytes in powers of 1000, such as 2.5 GB."""
     for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= step:
             return f"{count / step:.1f} {unit}"
@@ -31,7 +31,7 @@ def size_text(count: int) -> str:
 
 
 def memory_text(size: float) -> str:
-    """Bytes for people in powers of 1024, as memory is sold: 8.0 GiB."""
+    """Format bytes in powers of 1024, such as 8.0 GiB."""
     for unit, power in (("TiB", 40), ("GiB", 30), ("MiB", 20)):
         if size >= 1 << power:
             return f"{size / (1 << power):.1f} {unit}"
@@ -39,7 +39,7 @@ def memory_text(size: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """0.4 s, 12 s, 3 min 05 s, 2 h 03 min."""
+    """Format a duration, such as 0.4 s, 12 s, 3 min 05 s or 2 h 03 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -50,5 +50,5 @@ def seconds_text(seconds: float) -> str:
 
 
 def percent(share: float | None) -> str:
-    """0.4567 as 45.7 %; what is undefined as a dash."""
+    """Format 0.4567 as 45.7 %, and None as a dash."""
     return "–" if share is None else f"{100 * share:.1f} %"

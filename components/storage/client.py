@@ -1,4 +1,4 @@
-"""The object store: every byte that is read back is the byte that was stored, or an error says otherwise.
+"""The object store. Every object is verified when it is read: a damaged one raises an error.
 
 store = open_store()
 store.put_file("weights/a/best.safetensors", Path("best.safetensors"))
@@ -52,13 +52,13 @@ T = TypeVar("T")
 
 ATTEMPTS = 5
 
-# Its warnings are about retries, which end well or end in an error that we word ourselves.
+# Its warnings are about retries, which succeed or end in an error with a message of ours.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
 class ObjectRef:
-    """An object as it is in the store. `size` in bytes; `sha256` in hex, "" where it is not known."""
+    """An object in the store. `size` in bytes; `sha256` in hex, or "" if it is unknown."""
 
     key: str
     uri: str
@@ -68,7 +68,7 @@ class ObjectRef:
 
 
 class Store:
-    """One bucket of an S3-compatible store. Safe to share between threads, and to inherit by fork."""
+    """One bucket of an S3-compatible store. Safe to share between threads, and to use after a fork."""
 
     def __init__(self, settings: StoreSettings) -> None:
         self.settings = settings
@@ -82,14 +82,14 @@ class Store:
         return f"s3://{self.settings.bucket}/{key}"
 
     def check(self) -> None:
-        """Find out within seconds whether the store can be used; make the bucket if there is none.
+        """Check within seconds that the store works, and create the bucket if it does not exist.
 
-        Raises UserError that names the endpoint, the reason and the remedy.
+        Raises UserError, which names the endpoint, the reason and the remedy.
         """
         check_store(self.settings)
 
     def put_file(self, key: str, path: Path, content_type: str = "application/octet-stream") -> ObjectRef:
-        """Upload a file, in parallel parts when it is large. It replaces what was at the key, all at once."""
+        """Upload a file, in parallel parts if it is large. It replaces the object at the key atomically."""
         size = path.stat().st_size
         with path.open("rb") as file:
             return self._put(key, FileSource(file), size, None, content_type)
@@ -100,33 +100,33 @@ class Store:
     def put_source(
         self, key: str, source: Source, size: int, sha256: str = "", content_type: str = "application/octet-stream"
     ) -> ObjectRef:
-        """Store what need not be in memory or in one file. `sha256`, where given, must be that of its `size` bytes."""
+        """Store `size` bytes of a source, which need not be in memory or in one file. `sha256`, if given, is theirs."""
         return self._put(key, source, size, Digests(sha256) if sha256 else None, content_type)
 
     def put_json(self, key: str, value: Any) -> ObjectRef:
-        """Store a value as JSON. NaN and infinities are refused (ValueError): they are no JSON."""
+        """Store a value as JSON. Raises ValueError for NaN and infinities, which are not JSON."""
         text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
         return self.put_bytes(key, text.encode(), "application/json")
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write only where nothing is yet; of any number of writers at once, one gets True."""
+        """Write an object only if the key is free. Of several concurrent writers, exactly one gets True."""
         return self._put_conditionally(key, data, {"If-None-Match": "*"}) is not None
 
     def put_if_match(self, key: str, data: bytes, etag: str) -> str | None:
-        """Replace an object only while it is the one that was read with `etag`; the new etag, or None."""
+        """Replace an object only if its etag is still `etag`. Returns the new etag, or None."""
         try:
             return self._put_conditionally(key, data, {"If-Match": f'"{etag}"'})
         except MissingObject:
             return None
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
-        """An object and the etag that `put_if_match` wants. Raises MissingObject, DigestMismatch."""
+        """Return an object and its etag, for `put_if_match`. Raises MissingObject, DigestMismatch."""
         buffer = io.BytesIO()
         etag = self._retry("reading", self.uri(key), lambda: self._download(self.settings.bucket, key, buffer, None))
         return buffer.getvalue(), etag
 
     def get_bytes(self, key: str) -> bytes:
-        """Raises MissingObject, DigestMismatch."""
+        """Return an object. Raises MissingObject, DigestMismatch."""
         return self.get_with_etag(key)[0]
 
     def get_json(self, key: str) -> Any:
@@ -137,14 +137,14 @@ class Store:
             raise WorkFailed(f"{self.uri(key)} is not JSON: {error}") from error
 
     def find_json(self, key: str) -> Any:
-        """Return the value of a JSON object, or None where there is no object."""
+        """Return the value of a JSON object, or None if the object does not exist."""
         try:
             return self.get_json(key)
         except MissingObject:
             return None
 
     def get_range(self, key: str, offset: int, size: int) -> bytes:
-        """Some bytes of an object. Nothing is known of their digest here: verify what they should be."""
+        """Return some bytes of an object. The caller must verify them, since the store has no digest of a range."""
 
         def get() -> bytes:
             response = self._client.get_object(self.settings.bucket, key, offset=offset, length=size)
@@ -157,22 +157,21 @@ class Store:
         return self._retry("reading", self.uri(key), get)
 
     def get_file(self, key: str, path: Path, sha256: str | None = None, *, durable: bool = False) -> Path:
-        """Download to `path`, which appears whole and verified or not at all.
+        """Download to `path`, which is replaced only by a complete and verified file.
 
-        The digest to meet is `sha256`, or else the one recorded at upload.
-        With `durable`, that holds after a power cut, too. Without, it is for copies that are used and thrown away, or
-        that are known by a mark which is made durable later, as the dataset cache does: the store still has it all.
-        Raises MissingObject, DigestMismatch.
+        The expected digest is `sha256`, or else the one recorded at upload. With `durable`, a power cut cannot leave
+        half a file either. It is not needed for copies that are discarded after use or downloaded again when in doubt,
+        such as those in the dataset cache. Raises MissingObject, DigestMismatch.
         """
         return self._get_file(self.settings.bucket, key, path, sha256, durable=durable)
 
     def get_uri(self, uri: str, path: Path, sha256: str | None = None) -> Path:
-        """`get_file` for any bucket of the same endpoint."""
+        """Download as `get_file`, from any bucket of the same endpoint."""
         bucket, key = parse_uri(uri)
         return self._get_file(bucket, key, path, sha256)
 
     def stat(self, key: str) -> ObjectRef | None:
-        """What is known of an object without reading it; None where there is none."""
+        """Return the metadata of an object, or None if it does not exist."""
         try:
             head = self._retry("reading", self.uri(key), lambda: self._client.stat_object(self.settings.bucket, key))
         except MissingObject:
@@ -180,7 +179,7 @@ class Store:
         return ObjectRef(key, self.uri(key), head.size, head.metadata.get(SHA256_HEADER, ""), head.last_modified)
 
     def list(self, prefix: str) -> list[ObjectRef]:
-        """Every object below a prefix, sorted by key. A listing does not bring digests: `sha256` is ""."""
+        """Return every object below a prefix, sorted by key. A listing has no digests, so `sha256` is ""."""
 
         def fetch() -> list[ObjectRef]:
             found = self._client.list_objects(self.settings.bucket, prefix=prefix, recursive=True)
@@ -193,29 +192,29 @@ class Store:
         return sorted(self._retry("listing", self.uri(prefix), fetch), key=lambda ref: ref.key)
 
     def remove(self, key: str) -> None:
-        """Remove an object; one that is not there is removed already."""
+        """Remove an object, if it exists."""
         try:
             self._retry("removing", self.uri(key), lambda: self._client.remove_object(self.settings.bucket, key))
         except MissingObject:
             return
 
     def unfinished_uploads(self) -> tuple[Unfinished, ...]:
-        """Uploads that were begun and neither completed nor given up, as a killed process leaves them."""
+        """Return the uploads that were neither completed nor aborted, such as those of killed processes."""
         return self._retry("listing", self.uri(""), lambda: self._client.list_unfinished(self.settings.bucket))
 
     def abort_upload(self, unfinished: Unfinished) -> None:
-        """Free the parts of an unfinished upload; one that is gone is freed already."""
+        """Free the parts of an unfinished upload, if it still exists."""
         bucket, key = self.settings.bucket, unfinished.key
         self._retry("removing", self.uri(key), lambda: self._client.abort_multipart(bucket, key, unfinished.upload_id))
 
     def remove_if_match(self, key: str, etag: str) -> None:
-        """Remove an object unless it has been replaced since it was read with `etag`."""
+        """Remove an object only if its etag is still `etag`."""
         bucket = self.settings.bucket
         self._retry("removing", self.uri(key), lambda: self._client.remove_if(bucket, key, etag))
 
     @property
     def _client(self) -> Client:
-        # A pooled connection shared by two processes mixes up their answers: each process has its own.
+        # Two processes that share a pooled connection would mix up their responses, so each process has its own.
         if self._minio is None or self._owner != os.getpid():
             self._minio, self._owner = connect(self.settings, patient_pool(self.settings)), os.getpid()
         return self._minio
@@ -248,7 +247,7 @@ class Store:
         return path
 
     def _download(self, bucket: str, key: str, sink: BinaryIO, sha256: str | None) -> str:
-        """Fill `sink` from its beginning, whatever an earlier attempt left there; the object's etag."""
+        """Overwrite `sink` with the object, and return the object's etag."""
         sink.seek(0)
         sink.truncate()
 
@@ -268,7 +267,7 @@ class Store:
         return etag
 
     def _retry(self, doing: str, uri: str, call: Callable[[], T]) -> T:
-        """The outer of two rings of retries: the pool repeats single requests, this whole transfers."""
+        """Call `call`, and retry transient errors. The pool retries single requests, this whole transfers."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return call()
@@ -280,14 +279,14 @@ class Store:
 
 
 def open_store() -> Store:
-    """The store that the environment names, known to be reachable. Raises UserError."""
+    """Return the store that the environment names, after a check that it works. Raises UserError."""
     store = Store(settings_from_environment())
     store.check()
     return store
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key of "s3://bucket/key". Raises UserError."""
+    """Return the bucket and the key of "s3://bucket/key". Raises UserError."""
     scheme, separator, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme != "s3" or not separator or not bucket or not key:

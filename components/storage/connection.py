@@ -1,4 +1,4 @@
-"""The SDK's client for one store: how it addresses buckets, whom it trusts, and how patient it is."""
+"""Connections to one store: bucket addressing, certificate authorities, timeouts and retries."""
 
 import certifi
 import urllib3
@@ -10,8 +10,8 @@ from components.storage.minio_api import Client
 from components.storage.settings import StoreSettings
 
 BLOCK = 256 << 10
-"""Bytes of a body that are sent at once. The connect timeout applies to each such piece, so it bounds how slow a
-connection may be: about 50 kB/s."""
+"""Bytes of a request body per send. The connect timeout applies to each send, so a connection must be faster than
+about 50 kB/s."""
 
 
 def connect(settings: StoreSettings, pool: urllib3.PoolManager) -> Client:
@@ -32,20 +32,20 @@ def connect(settings: StoreSettings, pool: urllib3.PoolManager) -> Client:
 
 
 def patient_pool(settings: StoreSettings) -> urllib3.PoolManager:
-    """For the work itself: rides out a store that restarts."""
+    """Return a pool for the work itself, whose retries outlast a restart of the store."""
     retries = urllib3.Retry(
         total=4,
-        read=2,  # a store that takes a minute over its answer is stuck; a few of those are enough
+        read=2,  # a store that takes a minute to respond is stuck
         backoff_factor=0.2,
         backoff_jitter=0.2,
         status_forcelist=[500, 502, 503, 504],
-        raise_on_status=False,  # the store's own words on the last refusal are better than "too many 503"
+        raise_on_status=False,  # the store's own error message is better than "too many 503"
     )
     return _pool(settings, urllib3.Timeout(connect=5, read=60), retries)
 
 
 def impatient_pool(settings: StoreSettings) -> urllib3.PoolManager:
-    """For the first contact: a wrong address is said in seconds."""
+    """Return a pool for the first request, which reports a wrong address within seconds."""
     return _pool(settings, urllib3.Timeout(connect=2, read=5), urllib3.Retry(total=1, read=0))
 
 
@@ -55,7 +55,7 @@ def _pool(settings: StoreSettings, timeout: urllib3.Timeout, retries: urllib3.Re
 
 
 def check_store(settings: StoreSettings) -> None:
-    """Make the bucket if there is none. Raises UserError that names the endpoint, the reason and the remedy."""
+    """Create the bucket if it does not exist. Raises UserError, which names the endpoint, the reason and the remedy."""
     client = connect(settings, impatient_pool(settings))
     endpoint, bucket = settings.endpoint, settings.bucket
     try:
@@ -68,12 +68,12 @@ def check_store(settings: StoreSettings) -> None:
             f"the object store at {endpoint} does not answer ({reason(error)}): start it or correct AWS_ENDPOINT_URL"
         ) from error
     except STORE_ERRORS as error:
-        raise UserError(f"what answers at {endpoint} is not an S3 object store: correct AWS_ENDPOINT_URL") from error
+        raise UserError(f"the server at {endpoint} is not an S3 object store: correct AWS_ENDPOINT_URL") from error
 
 
 def _ensure_bucket(client: Client, bucket: str, region: str) -> None:
     try:
-        # A listing, not a HEAD: only an S3 store answers with the right XML, and says why it refuses.
+        # A listing, not a HEAD: only an S3 store returns the right XML, with the reason for a refusal.
         next(iter(client.list_objects(bucket, prefix="weights/")), None)
     except S3Error as error:
         if error.code != "NoSuchBucket":

@@ -1,4 +1,4 @@
-"""What the object store refused or lost, in one line that says where and what to do."""
+"""Errors of the object store, each one line that says where it failed and what to do."""
 
 import urllib3
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
@@ -8,7 +8,7 @@ from components.errors import UserError, WorkFailed
 REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 TRANSIENT_CODES = frozenset(
     {
-        "BadDigest",  # a bit flipped on the way
+        "BadDigest",  # a bit flipped in transit
         "ConditionalRequestConflict",
         "InternalError",
         "RequestTimeout",
@@ -20,15 +20,15 @@ TRANSIENT_CODES = frozenset(
 
 
 class SourceFailed(Exception):
-    """What is to be sent cannot be read. No OSError: a client would take that for a broken connection and retry."""
+    """The data to upload cannot be read. Not an OSError, which a client would retry as a broken connection."""
 
 
-# What a call through the SDK raises. ValueError is its answer to XML that is not S3's.
+# The errors that an SDK call raises. ValueError is for XML that is not S3's.
 STORE_ERRORS = (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError, SyntaxError, SourceFailed)
 
 
 class MissingObject(WorkFailed):
-    """There is no object at this URI."""
+    """No object exists at this URI."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(f"no object at {uri}")
@@ -36,7 +36,7 @@ class MissingObject(WorkFailed):
 
 
 class DigestMismatch(WorkFailed):
-    """An object's bytes are not those that were stored; what was read of it has been thrown away."""
+    """An object's bytes are not those that were stored. The downloaded bytes have been discarded."""
 
     def __init__(self, uri: str, expected: str, found: str) -> None:
         super().__init__(f"{uri} is damaged or was replaced: expected sha256 {expected}, found {found}")
@@ -46,22 +46,22 @@ class DigestMismatch(WorkFailed):
 
 
 class StoreUnreachable(WorkFailed):
-    """The object store stopped answering in the middle of the work, and stayed away for all retries."""
+    """The object store stopped responding, and all retries failed."""
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same request may well succeed in a moment."""
+    """Return whether the same request may succeed if it is retried."""
     if isinstance(error, S3Error):
         return error.code in TRANSIENT_CODES or error.response.status >= 500
     if isinstance(error, InvalidResponseError):
-        return int(error._code) >= 500  # noqa: SLF001 - the SDK keeps the status there and nowhere else
+        return int(error._code) >= 500  # noqa: SLF001 - the SDK keeps the status only there
     if isinstance(error, ServerError):
         return int(error.status_code) >= 500
     return isinstance(error, urllib3.exceptions.HTTPError)
 
 
 def explain(error: Exception, doing: str, uri: str, endpoint: str) -> Exception:
-    """Turn what the SDK raised while `doing` ("reading", "writing" …) `uri` into an error for a person."""
+    """Turn an SDK error that was raised while `doing` ("reading", "writing" …) `uri` into one for people."""
     if isinstance(error, S3Error):
         return _explain_answer(error, doing, uri, endpoint)
     if isinstance(error, urllib3.exceptions.HTTPError):
@@ -75,15 +75,15 @@ def _explain_answer(error: S3Error, doing: str, uri: str, endpoint: str) -> Exce
     if error.code in REFUSED:
         return UserError(
             f"the object store at {endpoint} refused {doing} {uri} ({error.code}): "
-            "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they are allowed to do"
+            "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and their permissions"
         )
-    # A store whose disk is full says no more than that it failed.
-    hint = "; its disk may be full, its log says more" if doing == "writing" and error.response.status >= 500 else ""
+    # A store whose disk is full only reports an internal error.
+    hint = "; its disk may be full: check its log" if doing == "writing" and error.response.status >= 500 else ""
     return WorkFailed(f"{doing} {uri} at {endpoint} failed: {error.code}: {error.message}{hint}")
 
 
 def reason(error: BaseException) -> str:
-    """The innermost cause in a few words: "connection refused", not urllib3's three nested reprs."""
+    """Return the innermost cause, such as "connection refused" instead of urllib3's three nested reprs."""
     if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
         return reason(error.reason)
     if isinstance(error, urllib3.exceptions.NameResolutionError):

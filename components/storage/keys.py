@@ -1,4 +1,4 @@
-"""Where everything lies in the object store. Every key of the bucket is made here and nowhere else."""
+"""The layout of the object store. Every key in the bucket is built here."""
 
 WEIGHTS = "weights/"
 RUNS = "runs/"
@@ -12,7 +12,7 @@ def dataset_manifest(digest: str) -> str:
 
 
 def dataset_shard(digest: str, number: int, sha256: str) -> str:
-    """Its content is in its name, so whoever stores it, and however often, the object at a key is the same."""
+    """Return a content-addressed key, so that storing a shard again never changes an object."""
     return f"datasets/{digest}/shard-{number:05d}-{sha256[:12]}.tar"
 
 
@@ -25,22 +25,22 @@ def dataset_lease(digest: str) -> str:
 
 
 def dataset_label_classes(digest: str) -> str:
-    """The class ids that each label shows, for a stratified split."""
+    """Return the key of the class ids in each label, for a stratified split."""
     return f"datasets/{digest}/label-classes.json"
 
 
 def dataset_source(source_digest: str) -> str:
-    """Which dataset a source (an archive's sha256, the generator's settings) became, so that it is not made again."""
+    """Return the key that maps a source (an archive's sha256, the generator's settings) to its dataset."""
     return f"datasets/by-source/{source_digest}.json"
 
 
 def run(run_key: str, name: str) -> str:
-    """An object of a run: run.json, split.json, result.json, report.html, lease.json."""
+    """Return the key of an object of a run: run.json, split.json, result.json, report.html, lease.json."""
     return f"runs/{run_key}/{name}"
 
 
 def lease_of(key: str) -> str:
-    """The lease that is held while somebody writes the object at `key`, or an empty string."""
+    """Return the key of the lease that a writer of the object at `key` holds, or an empty string."""
     kind, _, rest = key.partition("/")
     name, separator, _ = rest.partition("/")
     if not separator or key.startswith(SOURCES):
@@ -55,7 +55,7 @@ def checkpoint(run_key: str, epoch: int) -> str:
 
 
 def checkpoint_index(run_key: str) -> str:
-    """Written when training is complete: every checkpoint with epoch, step, key, sha256 and size."""
+    """Return the key of the list of all checkpoints, which is written when training is complete."""
     return f"runs/{run_key}/checkpoints/index.json"
 
 
@@ -64,35 +64,35 @@ def scores(run_key: str, epoch: int) -> str:
 
 
 def test_scores(run_key: str) -> str:
-    """Of the chosen checkpoint and network alone, on the dataset's test list."""
+    """Return the key of the selected checkpoint's scores on the test list."""
     return f"runs/{run_key}/scores/test.npz"
 
 
 def prediction(run_key: str, batch: str, name: str) -> str:
-    """`batch` names the images and settings of one prediction; `name` is gallery.html, masks/…, overlays/…."""
+    """Return the key of one output: `batch` identifies images and settings; `name` is gallery.html, masks/… etc."""
     return f"runs/{run_key}/predictions/{batch}/{name}"
 
 
 def best_weights(run_key: str, *, pair: bool) -> str:
-    """The best single network, or both where their averaged probabilities won."""
+    """Return the key of the best network's weights, or of both networks if their ensemble scored best."""
     return f"weights/{run_key}/best{'-pair' if pair else ''}.safetensors"
 
 
 def job(job_id: str) -> str:
-    """Which run a KFP job works on: read by the exit handler, which may depend on no task."""
+    """Return the key that maps a KFP job to its run. The exit handler needs it, since it cannot depend on a task."""
     return f"jobs/{job_id}.json"
 
 
 def job_told(job_id: str) -> str:
-    """There when the end of a KFP job has been told, so that an exit handler that is tried again tells it once."""
+    """Return the key that marks a KFP job's notification as sent, so that a retried exit handler sends it once."""
     return f"jobs/{job_id}.told.json"
 
 
 def measures(run_key: str, checkpoint_sha256: str, chunk: str) -> str:
-    """How far a checkpoint's networks disagree on the images of a chunk; `chunk` says which these are."""
+    """Return the key of how much a checkpoint's networks disagree on a chunk of images; `chunk` identifies them."""
     return f"runs/{run_key}/label-next/{checkpoint_sha256[:12]}/{chunk}.npz"
 
 
 def pseudo_labels(run_key: str) -> str:
-    """How good a run's pseudo labels were by epoch, where the unlabelled images have labels that its split hides."""
+    """Return the key of the pseudo labels' accuracy per epoch, if the split hid labels of the unlabelled images."""
     return f"runs/{run_key}/pseudo-labels.json"

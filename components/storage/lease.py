@@ -1,11 +1,11 @@
-"""A lease says who works on something, and frees it by itself when that process dies.
+"""A lease gives one process exclusive access to something, and expires when the process dies.
 
 with Lease(store, keys.run(run_key, "lease.json"), {"doing": "training"}) as lease:
     while not lease.lost.is_set():
         ...
 
-It is one object, written only under the condition that nobody else has written it since, and rewritten by a
-heartbeat. Times are those of the holders' clocks, which are taken to differ by much less than the lease lasts.
+A lease is one object, which is only written if nobody else has written it since, and which a heartbeat renews. Times
+are those of the holders' clocks, which are assumed to differ by much less than the lease lasts.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from components.storage.client import MissingObject, Store
 
 
 class LeaseHeld(WorkFailed):
-    """Somebody else works on it."""
+    """Another process holds the lease."""
 
     def __init__(self, uri: str, holder: Mapping[str, Any], since: str) -> None:
         super().__init__(
@@ -39,10 +39,10 @@ class LeaseHeld(WorkFailed):
 
 
 class Lease:
-    """Held inside its `with` block. `holder` is what others are told besides this host and process.
+    """Held inside its `with` block. `holder` is shown to others, along with this host and process id.
 
-    Raises LeaseHeld on entering while another holds it; an expired lease is taken over.
-    `lost` is set when another took it over from us, as after a long suspend: stop then, the work is theirs.
+    Entering raises LeaseHeld while another process holds the lease, and takes over an expired one.
+    `lost` is set when another process has taken the lease over, such as after a long suspend: stop the work then.
     """
 
     def __init__(self, store: Store, key: str, holder: Mapping[str, Any], seconds: float = 60) -> None:
@@ -67,7 +67,7 @@ class Lease:
     ) -> None:
         self._released.set()
         self._heartbeat.join()
-        # Failing to give it back must not hide how the work went: the lease expires by itself.
+        # A failed release must not hide the outcome of the work: the lease expires anyway.
         with contextlib.suppress(WorkFailed, UserError):
             self._release()
 
@@ -80,7 +80,7 @@ class Lease:
         return self._etag_if_ours() if self.store.put_if_absent(self.key, self._record()) else None
 
     def _take_over(self) -> str | None:
-        """Replace an expired lease. None where it went away or another was quicker: look again."""
+        """Replace an expired lease. Returns None if it is gone or another process was faster: try again."""
         try:
             data, etag = self.store.get_with_etag(self.key)
         except MissingObject:
@@ -95,7 +95,7 @@ class Lease:
             try:
                 etag = self.store.put_if_match(self.key, self._record(), self._etag)
             except (WorkFailed, UserError):
-                continue  # the store is away: until it is back, nobody else can take the lease either
+                continue  # while the store is away, nobody else can take the lease either
             if etag is None:
                 self.lost.set()
                 return
@@ -120,14 +120,14 @@ class Lease:
             "since": self._since,
             "renewed": time.time(),
             "seconds": self.seconds,
-            # Apart from the holder, who may speak of another process than the one whose heart beats here.
+            # Separate from the holder, which may describe another process than the one that runs the heartbeat.
             "process": {"pid": os.getpid(), "space": _process_space()},
         }
         return json.dumps(record).encode()
 
 
 def held_by(store: Store, key: str) -> dict[str, Any] | None:
-    """Who holds the lease at `key` now; None where nobody does."""
+    """Return the current holder of the lease at `key`, or None."""
     try:
         current = _parse(store.get_bytes(key))
     except MissingObject:
@@ -136,7 +136,7 @@ def held_by(store: Store, key: str) -> dict[str, Any] | None:
 
 
 def _parse(data: bytes) -> dict[str, Any] | None:
-    """The record, or None for what is not one: it cannot say when it expires, so it has."""
+    """Return the record, or None if it is malformed, which counts as expired."""
     try:
         record = json.loads(data)
         float(record["renewed"] + record["seconds"])
@@ -148,11 +148,11 @@ def _parse(data: bytes) -> dict[str, Any] | None:
 
 
 def _expired(record: Mapping[str, Any]) -> bool:
-    return bool(time.time() > record["renewed"] + record["seconds"]) or _died_here(record)
+    return bool(time.time() > record["renewed"] + record["seconds"]) or _holder_died(record)
 
 
-def _died_here(record: Mapping[str, Any]) -> bool:
-    """Whether the holder was a process that we would see if it lived: no need then to wait for the expiry."""
+def _holder_died(record: Mapping[str, Any]) -> bool:
+    """Return whether the holder was a process on this machine that no longer exists: its lease need not expire."""
     process = record["process"]
     if not process["space"] or process["space"] != _process_space():
         return False
@@ -161,14 +161,14 @@ def _died_here(record: Mapping[str, Any]) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False  # it lives, and belongs to another user
+        return False  # it exists, and belongs to another user
     return False
 
 
 def _process_space() -> str:
-    """Names the set of processes in which a pid has one meaning: this boot, this container. "" if unknown.
+    """Return an id of this boot and PID namespace, in which a process id is unique, or "" if it is unknown.
 
-    The host's name would not do: containers may share it and still not see each other's processes.
+    The host name is not enough: containers may share it without seeing each other's processes.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,6 +1,6 @@
-"""The SDK's client with what S3 can do and its public methods cannot: conditions, checksums, parts in any order.
+"""The SDK's client, plus S3 features that it has no public methods for: conditions, checksums, parts in any order.
 
-All of it rests on private methods of minio 7.2.20, the one release that pyproject.toml allows.
+They use private methods of minio 7.2.20, the only release that pyproject.toml allows.
 """
 
 import base64
@@ -29,7 +29,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A multipart upload that was neither completed nor aborted, as a killed process leaves them."""
+    """A multipart upload that was neither completed nor aborted, such as that of a killed process."""
 
     key: str
     upload_id: str
@@ -37,21 +37,24 @@ class Unfinished:
 
 
 class Client(Minio):
-    """The SDK's client; a body whose digest is in its headers already is not hashed once more to be signed.
+    """The SDK's client, which signs a body by the sha256 in its headers instead of hashing it again.
 
-    With TLS the SDK would leave the body unsigned and send an MD5: what is known is signed there, too.
+    With TLS, the SDK would send an unsigned body with an MD5. Here the sha256 is signed then, too.
     """
 
     def put(self, bucket: str, key: str, body: Any, headers: dict[str, str]) -> str:
-        """Put an object in one request with these headers; return its etag. put_object makes metadata of them."""
+        """Put an object in one request with exactly these headers, and return its etag.
+
+        The public put_object would turn the headers into metadata.
+        """
         return str(self._put_object(bucket, key, body, headers).etag)
 
     def put_if(self, bucket: str, key: str, data: bytes, condition: dict[str, str], writer: str) -> str | None:
-        """Return the object's etag, or None where the condition does not hold.
+        """Put an object under a condition. Returns its etag, or None if the condition does not hold.
 
         Args:
             condition: headers, such as {"If-None-Match": "*"}.
-            writer: a name for this write, the same at every attempt.
+            writer: an id of this write, the same for every attempt.
         """
         headers = {
             **condition,
@@ -64,12 +67,12 @@ class Client(Minio):
         except S3Error as error:
             if error.code != "PreconditionFailed":
                 raise
-            # A request that was sent again because its answer got lost finds its own object.
+            # A request that was retried because its response got lost finds its own object.
             head = self.stat_object(bucket, key)
             return str(head.etag) if head.metadata.get(WRITER_HEADER) == writer else None
 
     def remove_if(self, bucket: str, key: str, etag: str) -> None:
-        """Remove an object unless it has been replaced since it was read with `etag`."""
+        """Remove an object only if its etag is still `etag`."""
         try:
             # The public remove_object takes no condition.
             self._execute("DELETE", bucket, key, headers={"If-Match": f'"{etag}"'})
@@ -82,12 +85,12 @@ class Client(Minio):
         return str(self._create_multipart_upload(bucket, key, {**headers, "x-amz-checksum-algorithm": "SHA256"}))
 
     def put_part(self, bucket: str, key: str, upload_id: str, number: int, body: Any, checksum: str) -> Part:
-        """Upload one part; the store refuses it if its sha256 is not `checksum`."""
+        """Upload one part. The store rejects it if its sha256 is not `checksum`."""
         etag = self._upload_part(bucket, key, body, {CHECKSUM_HEADER: checksum}, upload_id, number)
         return Part(number, etag, checksum)
 
     def complete_multipart(self, bucket: str, key: str, upload_id: str, parts: Iterable[Part]) -> None:
-        """Make one object of the parts. The SDK's own call has no place for checksums."""
+        """Combine the parts into one object. The SDK's own call does not send checksums."""
         listed = "".join(
             f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{part.etag}&quot;</ETag>"
             f"<ChecksumSHA256>{part.checksum}</ChecksumSHA256></Part>"
@@ -102,12 +105,12 @@ class Client(Minio):
             headers={"Content-Type": "application/xml"},
             query_params={"uploadId": upload_id},
         )
-        # S3 may say 200 before it has finished, and then that it has failed.
+        # S3 may send status 200 before it has finished, and an error in the body.
         if b"CompleteMultipartUploadResult" not in response.data:
             raise S3Error.fromxml(response)
 
     def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
-        """Free the parts of an upload; one that is gone is freed already."""
+        """Free the parts of an upload, if it still exists."""
         try:
             self._abort_multipart_upload(bucket, key, upload_id)
         except S3Error as error:

@@ -1,4 +1,4 @@
-"""Where the object store is and who we are to it, read from the names the ecosystem already uses."""
+"""The endpoint and the credentials of the object store, from the usual AWS variables and files."""
 
 import configparser
 import os
@@ -20,7 +20,7 @@ S3_VARIABLE = "CPS_PUBLIC_S3_URL"
 
 @dataclass(frozen=True, kw_only=True)
 class StoreSettings:
-    """An S3 endpoint such as `http://127.0.0.1:9000`, credentials, and the bucket everything is kept in."""
+    """An S3 endpoint such as `http://127.0.0.1:9000`, credentials, and the bucket for all objects."""
 
     endpoint: str
     access_key: str
@@ -29,9 +29,9 @@ class StoreSettings:
     region: str = DEFAULT_REGION
     bucket: str = DEFAULT_BUCKET
     addressing: str = "auto"
-    """`path` (host/bucket/key), `virtual` (bucket.host/key), or `auto`: virtual at AWS, path elsewhere."""
+    """`path` (host/bucket/key), `virtual` (bucket.host/key), or `auto`: virtual on AWS, path elsewhere."""
     authorities: str = ""
-    """A PEM file of the certificate authorities to trust; the usual ones when empty."""
+    """A PEM file of the trusted certificate authorities, or an empty string for the default ones."""
 
     def __post_init__(self) -> None:
         _check_endpoint(self.endpoint)
@@ -41,9 +41,9 @@ class StoreSettings:
                 "use 3 to 63 lower-case letters, digits, dots and hyphens"
             )
         if self.addressing not in STYLES:
-            raise UserError(f"AWS_S3_ADDRESSING_STYLE={self.addressing!r} is none of {', '.join(STYLES)}")
+            raise UserError(f"AWS_S3_ADDRESSING_STYLE={self.addressing!r} is not one of {', '.join(STYLES)}")
         if self.authorities and not Path(self.authorities).is_file():
-            raise UserError(f"AWS_CA_BUNDLE={self.authorities!r} is not a file: give certificates in PEM")
+            raise UserError(f"AWS_CA_BUNDLE={self.authorities!r} is not a file: name a file of PEM certificates")
 
     @property
     def secure(self) -> bool:
@@ -51,7 +51,7 @@ class StoreSettings:
 
     @property
     def host(self) -> str:
-        """Host and port, as the SDK takes them."""
+        """Host and port, for the SDK."""
         return urlsplit(self.endpoint).netloc
 
 
@@ -65,11 +65,11 @@ class Credentials:
 def settings_from_environment(environ: Mapping[str, str] = os.environ) -> StoreSettings:
     """Read AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_CA_BUNDLE, AWS_S3_ADDRESSING_STYLE, CPS_BUCKET, and the keys.
 
-    Keys come from the first of these that has them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; the files that
-    AWS_ACCESS_KEY_ID_FILE and AWS_SECRET_ACCESS_KEY_FILE name, as a mounted Kubernetes Secret gives them; the
-    profile AWS_PROFILE (`default`) of AWS_SHARED_CREDENTIALS_FILE (~/.aws/credentials).
+    The keys come from the first of these that has them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; the files that
+    AWS_ACCESS_KEY_ID_FILE and AWS_SECRET_ACCESS_KEY_FILE name, such as a mounted Kubernetes Secret; the profile
+    AWS_PROFILE (default: `default`) in AWS_SHARED_CREDENTIALS_FILE (default: ~/.aws/credentials).
 
-    Raises UserError that names what is missing or malformed.
+    Raises UserError, which names the missing or malformed setting.
     """
     endpoint = environ.get("AWS_ENDPOINT_URL") or environ.get("AWS_ENDPOINT_URL_S3")
     credentials = _credentials(environ)
@@ -98,12 +98,12 @@ def _credentials(environ: Mapping[str, str]) -> Credentials | None:
             _value(environ, name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
         )
         return Credentials(access_key, secret_key, token)
-    # Half of a pair is a mistake to point at, and no reason to become somebody else.
+    # Half of a pair is a mistake to report, not a reason to use a profile.
     return None if given else _profile(environ)
 
 
 def _value(environ: Mapping[str, str], name: str) -> str:
-    """The variable, or what the file says that NAME_FILE points to; "" without either."""
+    """Return the variable, or the content of the file that NAME_FILE names, or an empty string."""
     if value := environ.get(name):
         return value
     path = environ.get(f"{name}_FILE")
@@ -120,7 +120,7 @@ def _value(environ: Mapping[str, str], name: str) -> str:
 
 
 def _profile(environ: Mapping[str, str]) -> Credentials | None:
-    """A profile of the shared credentials file; None where nothing asks for one and there is none."""
+    """Return the profile from the shared credentials file, or None if none is configured."""
     named, profile = environ.get("AWS_SHARED_CREDENTIALS_FILE"), environ.get("AWS_PROFILE")
     home = environ.get("HOME")
     if not named and not home:
@@ -135,8 +135,8 @@ def _profile(environ: Mapping[str, str]) -> Credentials | None:
             raise UserError(f"AWS_SHARED_CREDENTIALS_FILE={named!r} does not exist") from None
         return None
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        # The parser's own words quote the line, which may hold a secret.
-        why = getattr(error, "strerror", None) or "it is not in the form of an AWS credentials file"
+        # The parser's own message quotes the line, which may hold a secret.
+        why = getattr(error, "strerror", None) or "it is not an AWS credentials file"
         raise UserError(f"{path} cannot be read: {why}") from None
     section = profile or "default"
     found = parser[section] if parser.has_section(section) else {}
@@ -156,12 +156,12 @@ def _check_endpoint(endpoint: str) -> None:
     try:
         parts = urlsplit(endpoint)
         well_formed = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, brackets that do not close
+    except ValueError:  # a port that is not a number, unbalanced brackets
         well_formed = False
     if not well_formed:
         raise UserError(f"AWS_ENDPOINT_URL={endpoint!r} is not an address: write it as http://host:port")
     if parts.username is not None:
-        # The value itself is left out: it holds a password.
+        # Without the value, which holds a password.
         raise UserError(
             "AWS_ENDPOINT_URL has a user name in it: credentials belong in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
@@ -170,7 +170,7 @@ def _check_endpoint(endpoint: str) -> None:
 
 
 def object_link(uri: str) -> str:
-    """Where a person finds the object that `uri` (s3://bucket/key) names; empty where there is no such address."""
+    """Return a web address of the object at `uri` (s3://bucket/key), or "" if CPS_PUBLIC_S3_URL is not set."""
     base = public_address(S3_VARIABLE)
     if not base or not uri.startswith("s3://"):
         return ""
@@ -178,6 +178,9 @@ def object_link(uri: str) -> str:
 
 
 def public_address(variable: str) -> str:
-    """Without a slash at its end; what is no web address is as good as none, since a link is worth no failure."""
+    """Return the web address in a variable, without a trailing slash, or "" if it is not one.
+
+    An invalid value is ignored, since a missing link must not fail a run.
+    """
     text = os.environ.get(variable, "").strip().rstrip("/")
     return text if text.startswith(("http://", "https://")) else ""

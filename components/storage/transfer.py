@@ -1,4 +1,4 @@
-"""Large bodies to and from the store: in parallel parts up, hashed on the way down, in bounded memory."""
+"""Transfer large bodies in bounded memory: upload in parallel parts, and hash while downloading."""
 
 import base64
 import hashlib
@@ -18,16 +18,16 @@ from components.storage.connection import BLOCK
 from components.storage.failures import SourceFailed
 from components.storage.minio_api import CHECKSUM_HEADER, Client, Part
 
-SINGLE = 256 << 20  # bytes: up to here an object goes in one request, a checkpoint for instance
-PART_SIZE = 16 << 20  # bytes of a larger one that a request carries
-PARALLEL = 4  # requests at once; so many parts are in memory
+SINGLE = 256 << 20  # bytes: up to this size an object, such as a checkpoint, is sent in one request
+PART_SIZE = 16 << 20  # bytes per request for a larger object
+PARALLEL = 4  # concurrent requests, and so the number of parts in memory
 CHUNK = 512 << 10  # bytes
 SMALL = 128 << 10  # bytes
-_IN_FLIGHT = 8  # chunks that are read and not yet hashed
+_IN_FLIGHT = 8  # chunks that have been read but not hashed
 
 
 class Source(Protocol):
-    """Bytes that can be read anywhere, by several threads at once."""
+    """Bytes that several threads can read at any offset."""
 
     def read_at(self, offset: int, size: int) -> bytes: ...
 
@@ -55,7 +55,7 @@ class BytesSource:
 
 
 class Body:
-    """`size` bytes of a source as the body of one request: sent piece by piece, and again from the first on a retry."""
+    """`size` bytes of a source as the body of one request, sent in pieces. A retry starts from the first again."""
 
     def __init__(self, source: Source, offset: int, size: int) -> None:
         self._source, self._offset, self._size, self._at = source, offset, size, 0
@@ -70,33 +70,33 @@ class Body:
         self._at = offset
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end. Raises SourceFailed."""
+        """Return at most `size` bytes, and none at the end. Raises SourceFailed."""
         data = exactly(self._source, self._offset + self._at, min(size, self._size - self._at))
         self._at += len(data)
         return data
 
 
 def exactly(source: Source, offset: int, size: int) -> bytes:
-    """Raises SourceFailed where the source has fewer, or cannot be read."""
+    """Return exactly `size` bytes. Raises SourceFailed if the source has fewer or cannot be read."""
     try:
         data = source.read_at(offset, size) if size else b""
     except OSError as error:
         raise SourceFailed(f"the source cannot be read: {error.strerror or error}") from error
     if len(data) != size:
-        raise SourceFailed(f"the source ended at {offset + len(data)} bytes while it was read")
+        raise SourceFailed(f"the source ended after {offset + len(data)} bytes")
     return data
 
 
 @dataclass(frozen=True)
 class Digests:
-    """sha256 in hex of a whole source and of each part that it goes up in; no parts where they are not known yet."""
+    """sha256 of a whole source, in hex, and of each part of its upload. `parts` is empty if they are not known yet."""
 
     whole: str
     parts: Sequence[bytes] = ()
 
 
 def digests(source: Source, size: int) -> Digests:
-    """Hash the parts while the whole is hashed: before anything is sent, a processor for it is idle."""
+    """Hash the whole and its parts at the same time, which uses processors that are idle before the upload."""
     if size <= SINGLE:
         return Digests(_hashed(source, size))
     each = _part_size(size)
@@ -113,9 +113,9 @@ def digests(source: Source, size: int) -> Digests:
 def upload(
     client: Client, bucket: str, key: str, source: Source, size: int, digests: Digests, headers: dict[str, str]
 ) -> None:
-    """Put an object in one request or in parallel parts. It is there whole, or as before.
+    """Upload an object atomically, in one request or in parallel parts.
 
-    Every request carries the sha256 of its body, so the store refuses what changed on its way.
+    Every request carries the sha256 of its body, so the store rejects data that was damaged in transit.
     """
     if size <= SINGLE:
         checksum = _header_value(bytes.fromhex(digests.whole))
@@ -142,7 +142,7 @@ def _upload_parts(
         if known:
             checksum, body = _header_value(known[number - 1]), Body(source, offset, length)
         else:
-            data = exactly(source, offset, length)  # once: a source may have to make its bytes
+            data = exactly(source, offset, length)  # only once, since a source may have to compute its bytes
             checksum, body = _header_value(hashlib.sha256(data).digest()), Body(BytesSource(data), 0, length)
         return client.put_part(bucket, key, upload_id, number, body, checksum)
 
@@ -163,7 +163,7 @@ def _upload_parts(
 
 
 def _part_size(size: int) -> int:
-    # S3 takes 10,000 parts at most.
+    # S3 allows 10,000 parts.
     return max(PART_SIZE, -(-size // 10_000))
 
 
@@ -183,15 +183,15 @@ def _part_digest(source: Source, offset: int, size: int) -> bytes:
 
 
 def _abort(client: Client, bucket: str, key: str, upload_id: str) -> None:
-    """Free what was uploaded of a failed object; what cannot be freed now, `cps gc` finds later."""
+    """Free the uploaded parts of a failed object. `cps gc` finds any that cannot be freed now."""
     with suppress(Exception):
         client.abort_multipart(bucket, key, upload_id)
 
 
 def _chunks(response: Any) -> Iterator[memoryview]:
-    """A response's body in pieces of a ring of buffers: one is filled again after _IN_FLIGHT + 2 others.
+    """Yield a response's body in chunks from a ring of buffers: each is reused after _IN_FLIGHT + 2 others.
 
-    The SDK's own stream copies every byte twice more: with it, downloads took about a fifth longer.
+    The SDK's own stream copies every byte twice more, which made downloads about 20 % slower.
     """
     left = int(response.headers.get("content-length") or 0)
     ring = [memoryview(bytearray(min(CHUNK, left))) for _ in range(min(_IN_FLIGHT + 3, -(-left // CHUNK)))]
@@ -199,7 +199,7 @@ def _chunks(response: Any) -> Iterator[memoryview]:
     while left:
         buffer = ring[number % len(ring)]
         try:
-            # urllib3's own read makes a copy of every block.
+            # urllib3's own read copies every block.
             size = response._fp.readinto(buffer[: min(left, CHUNK)])  # noqa: SLF001
         except (OSError, http.client.HTTPException) as error:
             raise urllib3.exceptions.ProtocolError(f"connection broken: {error!r}", error) from error
@@ -210,7 +210,7 @@ def _chunks(response: Any) -> Iterator[memoryview]:
 
 
 class Hasher:
-    """SHA-256 in a thread: hashing releases the interpreter's lock, so it costs the reader nothing."""
+    """Compute SHA-256 in a thread. Hashing releases the GIL, so it does not slow down the reader."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -219,7 +219,7 @@ class Hasher:
 
     def update(self, chunk: memoryview) -> None:
         if self._thread is None:
-            if len(chunk) < SMALL:  # not worth a thread
+            if len(chunk) < SMALL:  # too small for a thread to pay off
                 self._digest.update(chunk)
                 return
             self._thread = threading.Thread(target=self._work, name="sha256", daemon=True)
@@ -244,10 +244,10 @@ class Hasher:
 def receive(
     open_at: Callable[[int, str], Any], sink: BinaryIO, attempts: int, is_transient: Callable[[Exception], bool]
 ) -> tuple[str, str, Any]:
-    """Read an object into `sink`, going on where a connection was cut.
+    """Read an object into `sink`, and resume after a broken connection.
 
     Args:
-        open_at: the response for the bytes from an offset on, under the condition that the etag still holds.
+        open_at: returns the response with the bytes from an offset on, if the object still has the etag.
 
     Returns:
         sha256 in hex, etag, and the headers of the first response.
@@ -266,7 +266,7 @@ def receive(
                     done += len(chunk)
                 return digest.hexdigest(), etag, headers
             except urllib3.exceptions.HTTPError as error:
-                # Every stretch that got somewhere earns new attempts: a bad line is slow and not hopeless.
+                # Any progress resets the attempts: an unreliable connection is slow, not hopeless.
                 left = attempts if done > progress_at else left - 1
                 progress_at = done
                 if left <= 0 or not etag or not is_transient(error):

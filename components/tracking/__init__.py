@@ -1,4 +1,4 @@
-"""Training runs in MLflow: found by their run key, logged without ever holding up the training."""
+"""Training runs in MLflow: found by their run key, and logged without delaying the training."""
 
 from components.tracking.client import Tracker, open_run
 

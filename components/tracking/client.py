@@ -1,8 +1,8 @@
-"""The training's side of MLflow: a spool on disk, and a thread that sends it. Nothing here waits or fails.
+"""Log a run to MLflow through a spool on disk and a thread that sends it. Logging never waits and never fails.
 
-MLflow may still be migrating its fresh database, or be away for hours: what is logged meanwhile is kept in order and
-sent when the server answers. What could not be delivered by `close` stays on disk, is named in one line, and is
-delivered by the next process on this machine that opens the run, or by `delivery.deliver_spooled`.
+MLflow may still be migrating a new database, or be away for hours. Meanwhile entries are kept in order, and are sent
+when the server responds. Entries that `close` cannot deliver stay on disk, and one line reports them. The next process
+on this machine that opens the run delivers them, or `delivery.deliver_spooled` does.
 """
 
 import os
@@ -29,22 +29,22 @@ from components.tracking.server import (
 from components.tracking.spool import Spool
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
-AS_A_TRAINING = "?workflowType=machine_learning"
-"""Else MLflow shows the page among those of language models, without a way to the other runs."""
+MODEL_TRAINING_VIEW = "?workflowType=machine_learning"
+"""Without it MLflow shows the page among those of language models, with no link to the other runs."""
 LAST_SECONDS = 1.0
-"""For a request that is under way when it is given up."""
+"""Seconds to wait for a pending request after giving up."""
 
 
 def open_run(run_key: str, dataset: str, params: Mapping[str, Any], tags: Mapping[str, Any] | None = None) -> "Tracker":
-    """Begin or go on with the MLflow run of `run_key`; returns at once, whether or not the server answers.
+    """Start or resume the MLflow run of `run_key`, without waiting for the server.
 
-    `params` are written once, when they are new to the run; `tags` are written over. Who gives params does the
-    run's work, and makes it RUNNING; without any, something is added to it and its status stays. Where
-    MLFLOW_TRACKING_URI is unset tracking is off, which is said in one line, and every method does nothing.
+    `params` are only written if they are new to the run; `tags` are overwritten. With params, the caller does the
+    work of the run, whose status becomes RUNNING. Without any, the status stays as it is. If MLFLOW_TRACKING_URI is
+    not set, tracking is off: one line says so, and every method does nothing.
     """
     uri = os.environ.get(TRACKING_VARIABLE, "")
     all_tags = {key: str(value) for key, value in (tags or {}).items()}
-    # KFP's MLflow plug-in makes a run of its own; ours is found by its key, so the other is only written down.
+    # KFP's MLflow plug-in creates a run of its own. Ours is found by its key, so only record the other's id.
     if os.environ.get("MLFLOW_RUN_ID"):
         all_tags["kfp.mlflow_run_id"] = os.environ["MLFLOW_RUN_ID"]
     texts = {key: str(value) for key, value in params.items()}
@@ -72,7 +72,7 @@ class Tracker:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        # A step that is being stopped has seconds left, and better uses for them.
+        # A step that is being stopped has only seconds left.
         self.close(timeout=60.0 if kind is None else 5.0)
 
     @property
@@ -80,24 +80,24 @@ class Tracker:
         return self._spool is not None
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Metrics at a step; a step that a resumed run already has is not logged twice."""
+        """Log metrics at a step. Steps that a resumed run already has are skipped."""
         self._add("metrics", points=_points(metrics, step))
 
     def log_checkpoint(
         self, epoch: int, step: int, uri: str, metrics: Mapping[str, float] | None = None, sha256: str = ""
     ) -> None:
-        """One LoggedModel per checkpoint, which ranks checkpoints of all runs by a metric; `metrics` at step=epoch."""
+        """Log a checkpoint as a LoggedModel, so that MLflow can rank checkpoints; `metrics` get the epoch as step."""
         params = {"uri": uri, "sha256": sha256, "epoch": str(epoch), "step": str(step)}
         self._add("checkpoint", epoch=epoch, points=_points(metrics or {}, epoch), params=params)
 
     def log_dataset(self, name: str, digest: str, uri: str, profile: Mapping[str, int]) -> None:
-        """What the run learns from: its manifest's address, and how many images it has of what kind."""
+        """Log the training dataset: the URI of its manifest, and its number of images of each kind."""
         self._add("dataset", name=name, digest=digest, uri=uri, profile=dict(profile))
 
     def register(
         self, dataset: str, digest: str, weights: str, miou: float, tags: Mapping[str, Any], description: str = ""
     ) -> None:
-        """The run's weights as a version in the registry, and as its dataset's champion where `miou` is the highest."""
+        """Register the run's weights as a model version, and as the champion if `miou` is the highest so far."""
         texts = {key: str(value) for key, value in tags.items()}
         tags = {**texts, RUN_KEY_TAG: self._run_key, SCORE_TAG: str(miou)}
         model = model_name(dataset, digest)
@@ -107,17 +107,17 @@ class Tracker:
         self._add("tags", tags={key: str(value) for key, value in tags.items()})
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
-        """Upload a file as it is now."""
+        """Upload the current content of a file."""
         if self._spool is not None:
             self._add("artifact", path=str(self._spool.keep(path)), folder=folder)
 
     def finish(self, status: Status = "FINISHED", timeout: float = 60.0) -> bool:
-        """Close the run with its true status, deliver everything, and say whether it arrived."""
+        """Set the final status of the run, deliver everything, and return whether it was delivered."""
         self._add("status", status=status, time=now())
         return self.close(timeout)
 
     def close(self, timeout: float = 60.0) -> bool:
-        """Deliver what is logged, for at most `timeout` seconds. False, and one line, when some of it could not be."""
+        """Deliver all entries within `timeout` seconds. Returns False, and reports it, if some are left."""
         spool, self._spool = self._spool, None
         if spool is None:
             return True
@@ -126,7 +126,7 @@ class Tracker:
         if not self._thread.is_alive() and spool.empty() and self._delivery.run is not None:
             spool.release(keep=False)
             return True
-        self._name_what_is_left(spool)
+        self._report_undelivered(spool)
         self._delivery.give_up()
         self._thread.join(LAST_SECONDS)
         if not self._thread.is_alive():
@@ -135,17 +135,17 @@ class Tracker:
 
     @property
     def url(self) -> str:
-        """Where a person sees the run; empty until the server has answered."""
+        """The web address of the run; empty until the server has responded."""
         return tracking_link(without_login(self._uri), self.page)
 
     @property
     def page(self) -> str:
-        """The run's page below MLflow's address; empty until the server has answered."""
+        """The run's page, relative to MLflow's address; empty until the server has responded."""
         run = self._delivery.run
-        return f"#/experiments/{run.experiment_id}/runs/{run.run_id}{AS_A_TRAINING}" if run else ""
+        return f"#/experiments/{run.experiment_id}/runs/{run.run_id}{MODEL_TRAINING_VIEW}" if run else ""
 
     def wait(self, timeout: float) -> bool:
-        """Whether the run exists on the server, waiting at most `timeout` seconds for it."""
+        """Wait at most `timeout` seconds for the run to exist on the server, and return whether it does."""
         return self.on and self._delivery.connected.wait(timeout)
 
     def _add(self, kind: str, **values: Any) -> None:
@@ -158,21 +158,21 @@ class Tracker:
             self._delivery.deliver(spool, works=True)
         except GaveUp as reason:
             if str(reason):
-                say("tracking", f"{reason}; what is logged is kept on disk")
+                say("tracking", f"{reason}; its entries are kept on disk")
         finally:
-            if self._delivery.given_up:  # after a request that outlasted `close`
+            if self._delivery.given_up:  # the pending request took longer than `close` waited
                 spool.release(keep=True)
 
-    def _name_what_is_left(self, spool: Spool) -> None:
-        lost, left = spool.leave(), []
+    def _report_undelivered(self, spool: Spool) -> None:
+        lost, left = spool.flush(), []
         if spool.on_disk:
-            left.append(f"the rest waits in {spool.path}, and the next `cps` command on this machine delivers it")
+            left.append(f"the rest is kept in {spool.path}, and the next `cps` command on this machine delivers it")
         if lost:
-            left.append(f"{lost} entries found no room on the disk and are lost")
-        say("tracking", f"MLflow at {without_login(self._uri)} did not take everything: {'; '.join(left)}")
+            left.append(f"{lost} entries are lost, since the disk is full")
+        say("tracking", f"MLflow at {without_login(self._uri)} did not receive everything: {'; '.join(left)}")
 
 
 def _points(metrics: Mapping[str, float], step: int) -> list[tuple[str, float, int, int]]:
-    """As `server.Point` takes them."""
+    """Return the metrics as the fields of a `server.Point`."""
     points = (Point(metric_name(key), float(value), int(step)) for key, value in metrics.items())
     return [(point.key, point.value, point.step, point.timestamp) for point in points]

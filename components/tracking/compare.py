@@ -1,4 +1,4 @@
-"""All runs beside each other, out of MLflow."""
+"""Compare all runs in MLflow."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from components.tracking.server import RUN_KEY_TAG, connect
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run. `best_miou` in [0, 1], None while nothing has been scored; `epoch` and `variant` are the best's."""
+    """One run. `best_miou` is in [0, 1], or None before any evaluation; `epoch` and `variant` are those of the best."""
 
     run_key: str
     dataset: str
@@ -33,9 +33,9 @@ class RunRow:
 
 
 def compare_runs(address: str, *, dataset: str = "", limit: int = 50) -> list[RunRow]:
-    """The runs that the MLflow server at `address` knows, the best first and unscored ones last.
+    """Return the runs on the MLflow server at `address`, the best first and those without a score last.
 
-    Raises UserError when the server does not answer.
+    Raises UserError if the server does not respond.
     """
     client = connect(address)
     from mlflow.exceptions import MlflowException

@@ -1,4 +1,4 @@
-"""From a spool to the server: in order, and again until the server takes it."""
+"""Deliver a spool to the server: in order, with retries."""
 
 import os
 import threading
@@ -31,18 +31,18 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _LOGIN = (401, 403)
 _BUSY = (408, 429)
 _UNKNOWN = 501
-"""Of a server that has no registry, say."""
+"""The status of a server without a model registry, for instance."""
 _T = TypeVar("_T")
 IN_A_POD = "KUBERNETES_SERVICE_HOST"
-"""Kubernetes sets it in every container."""
+"""Set by Kubernetes in every container."""
 
 
 class GaveUp(Exception):
-    """The server was not reached, or lets nobody in, as the text says; the spool keeps what it has."""
+    """The server cannot be reached or denies access. The spool keeps its entries."""
 
 
 class Delivery:
-    """To the server at `address`; with `patient` it tries until `give_up`, else once."""
+    """Delivers to the server at `address`. With `patient` it retries until `give_up`, else it tries once."""
 
     def __init__(self, address: str, *, patient: bool = True, environ: Mapping[str, str] = os.environ) -> None:
         self.address = address
@@ -51,7 +51,7 @@ class Delivery:
         self.connected = threading.Event()
         self._patient = patient
         self._gave_up = threading.Event()
-        self._said = False
+        self._reported = False
 
     def give_up(self) -> None:
         self._gave_up.set()
@@ -61,71 +61,75 @@ class Delivery:
         return self._gave_up.is_set()
 
     def deliver(self, spool: Spool, *, works: bool) -> None:
-        """All entries, until the spool is closed and empty. `works`: whose spool it is works on the run now.
+        """Deliver all entries, until the spool is closed and empty. Raises GaveUp.
 
-        Raises GaveUp.
+        Args:
+            works: the process that writes the spool is working on the run.
         """
         identity, self.run = RunIdentity(**spool.header["run"]), None
-        self.run = run = self._insist(lambda: open_served_run(connect(self.address), identity, works=works))
+        self.run = run = self._retry(lambda: open_served_run(connect(self.address), identity, works=works))
         self.connected.set()
         while entries := spool.read():
             for call in _calls(entries):
                 try:
-                    self._insist(partial(call, run))
+                    self._retry(partial(call, run))
                 except _Rejected as refused:
-                    say("tracking", f"MLflow refused an entry, which is left out: {refused}")
+                    say("tracking", f"MLflow rejected an entry, which is skipped: {refused}")
             spool.delivered()
 
     def deliver_earlier(self, own: Spool) -> None:
-        """What earlier processes left of the same run and server, before this one's. Raises GaveUp."""
+        """Deliver the spools that earlier processes left of the same run and server. Raises GaveUp."""
         for path in spool_files(own.path.parent):
             while path < own.path and path.exists():
                 spool = Spool.take(path)
                 if spool is not None:
-                    self.deliver_left(spool)
+                    self.deliver_orphaned(spool)
                     break
-                if self._gave_up.wait(RETRY_SECONDS[0]):  # another process delivers it
+                if self._gave_up.wait(RETRY_SECONDS[0]):  # another process is delivering it
                     raise GaveUp
 
-    def deliver_left(self, spool: Spool) -> str:
-        """What a process that ended left, where it was for this server; else the other's address. Raises GaveUp."""
+    def deliver_orphaned(self, spool: Spool) -> str:
+        """Deliver the spool of a process that has ended. Raises GaveUp.
+
+        If it is for another server, leave it and return the server's address.
+        """
         keep = True
         try:
             if spool.header.get("server", spool.header["address"]) != self._name:
                 return str(spool.header["address"])
             self.deliver(spool, works=False)
             keep = False
-            say("tracking", f"MLflow has what had waited on disk of {spool.header['run']['run_key']}")
+            say("tracking", f"delivered the spooled entries of {spool.header['run']['run_key']} to MLflow")
         except (KeyError, TypeError):
-            say("tracking", f"{spool.path} is not of this version; it is kept, and MLflow lacks what is in it")
+            say("tracking", f"{spool.path} is from another version; it is kept, and not delivered to MLflow")
         finally:
             spool.release(keep=keep)
         return ""
 
-    def _insist(self, call: Callable[[], _T]) -> _T:
-        """Try until it works. Raises GaveUp; _Refused for what the server does not take, however often it is tried."""
+    def _retry(self, call: Callable[[], _T]) -> _T:
+        """Retry until the call works. Raises GaveUp, or _Rejected for a request that the server will never accept."""
         attempt = 0
         while not self._gave_up.is_set():
             try:
                 return call()
             except Exception as error:
-                self._look_at(error)
+                self._check_error(error)
             self._gave_up.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
             attempt += 1
         raise GaveUp
 
-    def _look_at(self, error: Exception) -> None:
-        """Returns where it is worth trying again."""
+    def _check_error(self, error: Exception) -> None:
+        """Return if a retry may help. Raises GaveUp or _Rejected otherwise."""
         shown, status = without_login(self.address), _http_status(error)
         if status in _LOGIN or (self.run is None and _is_refusal(error)):
-            raise GaveUp(f"MLflow at {shown} lets nothing in: {_first_line(error)}") from error
+            raise GaveUp(f"MLflow at {shown} denies access: {_first_line(error)}") from error
         if _is_refusal(error):
             raise _Rejected(_first_line(error)) from error
         if not self._patient:
             raise GaveUp(f"MLflow at {shown} does not answer: {_first_line(error)}") from error
-        if not self._said:
-            self._said = True
-            say("tracking", f"MLflow at {shown} does not answer; what is logged is sent when it does")
+        if not self._reported:
+            self._reported = True
+            say("tracking", f"MLflow at {shown} does not answer; entries are sent when it does")
 
 
 class _Rejected(Exception):
@@ -133,10 +137,10 @@ class _Rejected(Exception):
 
 
 def deliver_spooled(address: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Give the server what processes that ended left of any run.
+    """Deliver the spools of all processes that have ended, of any run.
 
-    What it does not take, and what is for another server, is named in one line. `environ` says whether it is the
-    embedded server, which is known by its folder.
+    One line reports what the server does not accept, and one what is for other servers. `environ` says whether the
+    server is the embedded one, which is identified by its folder.
     """
     paths = [path for folder in sorted(spool_root().glob("*")) for path in spool_files(folder)] if address else []
     delivery = Delivery(address, patient=False, environ=environ)
@@ -144,18 +148,18 @@ def deliver_spooled(address: str, environ: Mapping[str, str] = os.environ) -> No
     for path in paths:
         spool = Spool.take(path)
         if spool is None:
-            continue  # a process that works on the run has it
+            continue  # a process that is working on the run holds it
         try:
-            others.add(delivery.deliver_left(spool))
+            others.add(delivery.deliver_orphaned(spool))
         except GaveUp as reason:
-            say("tracking", f"{reason}; what waits for it is kept in {spool_root()}")
+            say("tracking", f"{reason}; its spooled entries are kept in {spool_root()}")
             return
     if others - {""}:
-        say("tracking", f"what waits in {spool_root()} is for MLflow at {', '.join(sorted(others - {''}))}")
+        say("tracking", f"spooled entries in {spool_root()} are for MLflow at {', '.join(sorted(others - {''}))}")
 
 
 def _calls(entries: list[Entry]) -> Iterator[Callable[[ServedRun], object]]:
-    """Requests for entries, in order; metrics that follow each other are one."""
+    """Yield the requests for the entries, in order. Consecutive metrics become one request."""
     for kind, group in groupby(entries, key=lambda entry: str(entry["kind"])):
         if kind == "metrics":
             points = [Point(*values) for entry in group for values in entry["points"]]
@@ -181,12 +185,12 @@ _OPERATIONS: Mapping[str, Callable[[Entry, ServedRun], Any]] = {
 
 
 def now() -> int:
-    """As MLflow counts time: milliseconds since 1970."""
+    """Return the time in milliseconds since 1970, as MLflow expects it."""
     return int(time.time() * 1000)
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether the server understood the request and said no, or a file is not there."""
+    """Return whether a retry is pointless: the server rejected the request, or a file is missing."""
     if isinstance(error, OSError) and error.filename:
         return True
     status = _http_status(error)
@@ -204,9 +208,10 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def delivered_through_store(store: Store, run_key: str) -> Iterator[None]:
-    """To be around the opening and closing of a run's tracker: begins with what earlier pods left, and leaves the rest.
+    """Carry a run's spool from pod to pod through the object store. Wrap the opening and closing of the tracker in it.
 
-    Outside of pods nothing happens: there the disk keeps it.
+    Fetch what earlier pods could not deliver, and store what is left at the end. Outside of pods, where the disk
+    lasts, do nothing.
     """
     if not os.environ.get(IN_A_POD) or not os.environ.get(TRACKING_VARIABLE):
         yield
@@ -227,6 +232,9 @@ def delivered_through_store(store: Store, run_key: str) -> Iterator[None]:
             for key in brought - left.keys():
                 store.remove(key)
             if left:
-                say("tracking", f"what MLflow lacks of {run_key} is in the object store until the next step brings it")
+                say(
+                    "tracking",
+                    f"undelivered entries of {run_key} are in the object store; the next step delivers them to MLflow",
+                )
         except (UserError, WorkFailed, OSError) as error:
-            say("tracking", f"what MLflow lacks of {run_key} could not be kept in the object store: {error}")
+            say("tracking", f"undelivered entries of {run_key} could not be stored in the object store: {error}")

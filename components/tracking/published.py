@@ -1,4 +1,4 @@
-"""The mark that a result is in this MLflow, so that a second run of the same need not ask."""
+"""Mark a result as published in this MLflow, so that running it again does not publish it again."""
 
 import os
 
@@ -8,9 +8,9 @@ from components.tracking.server import TRACKING_VARIABLE, tracking_link
 
 
 def published(store: Store, run_key: str) -> bool:
-    """Whether this result is in this MLflow already, so that a second run of the same need not ask MLflow.
+    """Return whether this result has been published in this MLflow, without asking the server.
 
-    Also true where tracking is off: then there is nothing to do.
+    Also true if tracking is off, since there is nothing to publish then.
     """
     mark = _mark(store, run_key)
     left = store.find_json(keys.run(run_key, "published.json")) or {}
@@ -18,12 +18,12 @@ def published(store: Store, run_key: str) -> bool:
 
 
 def mark_published(store: Store, run_key: str, page: str = "") -> None:
-    """To be called when all of the result has been delivered; `page` is the run's, below MLflow's address."""
+    """Mark the result as published, once all of it has been delivered; `page` is relative to MLflow's address."""
     store.put_json(keys.run(run_key, "published.json"), {**_mark(store, run_key), "page": page})
 
 
 def published_link(store: Store, run_key: str) -> str:
-    """Where a person sees the run in MLflow; empty where it is not known."""
+    """Return the web address of the run in MLflow, or an empty string if it is unknown."""
     left = store.find_json(keys.run(run_key, "published.json")) or {}
     return tracking_link(os.environ.get(TRACKING_VARIABLE, ""), str(left.get("page", "")))
 

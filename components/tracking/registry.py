@@ -1,6 +1,6 @@
-"""MLflow's registry: a registered model for each dataset, a version for each run, the alias `champion` on the best.
+"""MLflow's model registry: one registered model per dataset, one version per run, the alias `champion` for the best.
 
-Figures compare on the same validation images only, so the registered model's name has the dataset's digest in it.
+Scores are comparable only on the same validation images, so the registered model's name holds the dataset's digest.
 """
 
 import re
@@ -19,17 +19,17 @@ SCORE_TAG = "mIoU"
 
 
 def model_name(dataset: str, digest: str) -> str:
-    """`cps-<dataset>-<8 hex of its digest>`, without what MLflow or its filters do not take."""
+    """Return `cps-<dataset>-<8 hex digits of its digest>`, without characters that MLflow does not allow."""
     return f"cps-{re.sub(r'[^A-Za-z0-9_.-]+', '-', dataset).strip('-')}-{digest[:8]}"
 
 
 def register(run: ServedRun, model: str, weights: str, tags: Mapping[str, str], description: str = "") -> None:
-    """Have the run's weights as a version; make it the champion where its mIoU is higher than the champion's.
+    """Register the run's weights as a version, and make it the champion if its mIoU is higher than the champion's.
 
     Args:
         weights: their URI.
-        tags: of the version: its run key, its mIoU in [0, 1], sha256 and so on.
-        description: what MLflow's list of versions shows of it in words.
+        tags: of the version, such as its run key, its mIoU in [0, 1] and its sha256.
+        description: shown in MLflow's list of versions.
     """
     client = run.client
     _ensure_model(client, model)
@@ -42,7 +42,10 @@ def register(run: ServedRun, model: str, weights: str, tags: Mapping[str, str], 
     elif champion.version == version.version:
         return
     elif SCORE_TAG not in champion.tags:
-        say("tracking", f"champion of {model} stays version {champion.version}, which somebody else registered")
+        say(
+            "tracking",
+            f"champion of {model} stays version {champion.version}, which was not registered by this pipeline",
+        )
     elif champion.run_id == run.run_id or float(version.tags[SCORE_TAG]) > float(champion.tags[SCORE_TAG]):
         client.set_registered_model_alias(model, CHAMPION, version.version)
         say("tracking", f"champion of {model}: {own}; before: {_described(champion)}")
@@ -61,14 +64,14 @@ def _ensure_model(client: "MlflowClient", name: str) -> None:
         try:
             client.create_registered_model(name, description="Weights of runs on one dataset; the best are `champion`.")
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another run, between the two requests
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run was faster
                 raise
 
 
 def _version(
     client: "MlflowClient", run_id: str, model: str, weights: str, tags: Mapping[str, str], description: str
 ) -> "ModelVersion":
-    """The version of these very weights and this figure, made where there is none."""
+    """Return the version with these weights and this score, and create it if it does not exist."""
     for version in client.search_model_versions(f"name = '{model}' AND run_id = '{run_id}'"):
         if all(version.tags.get(key) == value for key, value in tags.items()):
             return version
@@ -83,7 +86,7 @@ def _champion(client: "MlflowClient", model: str) -> Any | None:
     try:
         return client.get_model_version_by_alias(model, CHAMPION)
     except MlflowException as error:
-        # What there is no alias of is an invalid parameter to MLflow.
+        # MLflow reports a missing alias as an invalid parameter.
         if error.get_http_status_code() in (400, 404):
             return None
         raise

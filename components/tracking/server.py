@@ -1,6 +1,6 @@
-"""One run on an MLflow server, synchronously: every call is a request, and every error is raised.
+"""Synchronous access to one run on an MLflow server: every call is a request, and every error is raised.
 
-`client.Tracker` puts a queue and a thread in front of this, so that training never waits for it.
+`client.Tracker` adds a queue and a thread, so that training never waits for the server.
 """
 
 import json
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 RUN_KEY_TAG = "cps.run_key"
 EXPERIMENT_PREFIX = "cps/"
 
-# What one request may carry, by MLflow's REST API.
+# Limits of MLflow's REST API.
 METRICS_PER_REQUEST = 1000
 ENTRIES_PER_REQUEST = 100
 LONGEST_VALUE = 5000
 LONGEST_DIGEST = 36
 
 EMBEDDED_VARIABLE = "CPS_EMBEDDED_MLFLOW"
-"""The embedded server's address and its folder, with a space between: another start may give it another port."""
+"""The embedded server's address and its folder, separated by a space. Its port may change at every start."""
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""MLflow's UI then opens with runs and charts; what it cannot place it takes for a language model's."""
+"""Makes MLflow's UI open with runs and charts. Without it, the UI assumes a language model."""
 MLFLOW_VARIABLE = "CPS_PUBLIC_MLFLOW_URL"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One value of one metric. `timestamp` is in milliseconds; `model_id` ties it to a LoggedModel."""
+    """One value of one metric. `timestamp` is in milliseconds; `model_id` links it to a LoggedModel."""
 
     key: str
     value: float
@@ -50,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run is called, and what is written down when it is made; `began` in milliseconds since 1970."""
+    """The identity of a run, and the data that it is created with. `began` is in milliseconds since 1970."""
 
     run_key: str
     experiment: str
@@ -60,14 +60,14 @@ class RunIdentity:
 
 
 def experiment_name(dataset: str, environ: Mapping[str, str] = os.environ) -> str:
-    """MLFLOW_EXPERIMENT_NAME, or else one experiment per dataset: only runs on the same images compare."""
+    """Return MLFLOW_EXPERIMENT_NAME, or else one experiment per dataset, whose runs are comparable."""
     return environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_PREFIX + dataset
 
 
 def run_name(identity: RunIdentity) -> str:
-    """As lists and legends of MLflow show it, which cut it: what tells runs of one dataset apart comes first.
+    """Return a name such as `1/8 s1 cps camvid-mobilenetv2 f7275e`, or the run key if tags are missing.
 
-    `1/8 s1 cps camvid-mobilenetv2 f7275e`, or the run key where tags do not say so much.
+    What sets runs of one dataset apart comes first, since MLflow truncates names in lists and legends.
     """
     tags = identity.tags
     ratio = tags.get("labeled_ratio") or tags.get("ratio")  # the latter in what 0.1 has spooled
@@ -79,13 +79,13 @@ def run_name(identity: RunIdentity) -> str:
 
 
 def server_name(uri: str, environ: Mapping[str, str] = os.environ) -> str:
-    """What a server is known by from one start to the next: the folder of the embedded one, another's address."""
+    """Return the lasting identity of a server: the folder of the embedded one, or the address of another."""
     address, _, folder = environ.get(EMBEDDED_VARIABLE, "").partition(" ")
     return folder if folder and address == uri else without_login(uri)
 
 
 def connect(uri: str) -> "MlflowClient":
-    """A client that gives up in seconds where MLflow's own defaults would take minutes."""
+    """Return a client that gives up within seconds, unlike MLflow's defaults, which take minutes."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -106,7 +106,7 @@ class ServedRun:
         self._logged_steps: dict[str, set[int]] = {}
 
     def log(self, points: Iterable[Point]) -> None:
-        """Send values; a step that the run already has for a metric is left out."""
+        """Send values, without those of steps at which the run already has the metric."""
         fresh = [point for point in points if point.step not in self.logged_steps(point.key)]
         for start in range(0, len(fresh), METRICS_PER_REQUEST):
             batch = fresh[start : start + METRICS_PER_REQUEST]
@@ -115,7 +115,7 @@ class ServedRun:
                 self._logged_steps[point.key].add(point.step)
 
     def logged_steps(self, key: str) -> set[int]:
-        """The steps at which the run has a value of the metric."""
+        """Return the steps at which the run has a value of the metric."""
         if key not in self._logged_steps:
             history = self.client.get_metric_history(self.run_id, key) if self.resumed else []
             self._logged_steps[key] = {entry.step for entry in history}
@@ -129,7 +129,7 @@ class ServedRun:
             self.client.log_batch(self.run_id, tags=entries[start : start + ENTRIES_PER_REQUEST])
 
     def log_checkpoint(self, epoch: int, points: Iterable[Point], params: Mapping[str, str]) -> str:
-        """One LoggedModel per checkpoint, found again by its name; its metrics are the run's too."""
+        """Log a checkpoint as a LoggedModel, which is found by its name. Its metrics become the run's, too."""
         name = f"epoch-{epoch:04d}"
         found = self.client.search_logged_models(
             experiment_ids=[self.experiment_id],
@@ -152,7 +152,7 @@ class ServedRun:
         return model_id
 
     def log_dataset(self, name: str, digest: str, uri: str, profile: Mapping[str, int]) -> None:
-        """What the run learns from; `profile` has numbers of images. The same again changes nothing."""
+        """Log the training dataset; `profile` holds numbers of images. Logging it again changes nothing."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         source, numbers = json.dumps({"uri": uri}), json.dumps(profile)
@@ -163,7 +163,7 @@ class ServedRun:
         self.client.log_artifact(self.run_id, str(path), folder or None)
 
     def set_status(self, status: str, ended: int | None = None) -> None:
-        """RUNNING, FINISHED, FAILED or KILLED; `ended` in milliseconds since 1970, now by default."""
+        """Set the status to RUNNING, FINISHED, FAILED or KILLED; `ended` is in milliseconds since 1970, or now."""
         if status == "RUNNING":
             self.client.update_run(self.run_id, status=status)
         else:
@@ -171,15 +171,15 @@ class ServedRun:
 
 
 def find_run(client: "MlflowClient", experiment_ids: list[str], run_key: str) -> Any | None:
-    """The MLflow run of a run key, or None. Raises what the server answers."""
+    """Return the MLflow run of a run key, or None. Raises MLflow's errors."""
     found = client.search_runs(experiment_ids, _tag_is(run_key), max_results=1)
     return found[0] if found else None
 
 
 def open_served_run(client: "MlflowClient", identity: RunIdentity, *, works: bool) -> ServedRun:
-    """Find the run of this run key in its experiment, or make it.
+    """Find the run of this run key in its experiment, or create it.
 
-    Where params are to be written, and somebody `works` on the run, it is RUNNING afterwards.
+    If there are params to write and the caller `works` on the run, its status becomes RUNNING.
     """
     experiment_id = str(open_experiment(client, identity.experiment).experiment_id)
     found = find_run(client, [experiment_id], identity.run_key)
@@ -204,7 +204,7 @@ def open_experiment(client: "MlflowClient", name: str) -> "Experiment":
         try:
             return client.get_experiment(client.create_experiment(name, tags=EXPERIMENT_TAGS))
         except MlflowException:
-            # Another process may have made it between the two calls.
+            # Another process may have created it between the two calls.
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
@@ -237,17 +237,20 @@ def _short(value: object) -> str:
 
 
 def without_login(address: str) -> str:
-    """An address as it may be shown and kept: a name and a password in it are left out."""
+    """Return an address without a user name and a password, so that it may be shown and stored."""
     parts = urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else address
 
 
 def metric_name(text: str) -> str:
-    """A name that MLflow accepts: it allows letters, digits, and _ - . space : /"""
+    """Return a name that MLflow accepts: letters, digits, and _ - . space : /"""
     return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII)
 
 
 def tracking_link(address: str, page: str) -> str:
-    """A page of MLflow ("#/experiments/…") at the address for people, else at `address`; empty where that is none."""
+    """Return the link to a page of MLflow ("#/experiments/…") at its public address, or else at `address`.
+
+    Empty if neither is a web address.
+    """
     base = public_address(MLFLOW_VARIABLE) or (address.rstrip("/") if address.startswith("http") else "")
     return f"{base}/{page}" if base and page else ""

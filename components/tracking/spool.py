@@ -1,10 +1,10 @@
-"""What MLflow has not taken yet, on this machine's disk: one file for each process and run, first in, first out.
+"""Entries for MLflow that are not delivered yet, on this machine's disk: one file per process and run, in order.
 
-    <cache>/mlflow/<run key>/<when it began>-<process id>.jsonl
+    <cache>/mlflow/<run key>/<start time>-<process id>.jsonl
 
-Its first line says which run of which server it is; each other line is an entry, which JSON gives back as it was. The
-file is locked (flock) while a process writes or delivers it, and gone when MLflow has everything. Memory holds entries
-only while the disk takes none, and no more than MOST_IN_MEMORY of them.
+The first line identifies the run and the server. Each other line is an entry in JSON. The file is locked (flock) while
+a process writes or delivers it, and removed when MLflow has everything. Entries are only held in memory while the disk
+is full, and at most MOST_IN_MEMORY of them.
 """
 
 import fcntl
@@ -26,9 +26,9 @@ Entry = dict[str, Any]
 
 MOST_IN_MEMORY = 100_000
 MOST_AT_ONCE = 500
-"""Entries in one reading."""
+"""Entries per call of `read`."""
 GATHER_SECONDS = 0.5
-"""A reading waits so long for more, so that a request carries many."""
+"""How long `read` waits for further entries, so that one request carries many."""
 _CHUNK = 1 << 18
 
 
@@ -41,29 +41,29 @@ def run_folder(run_key: str) -> Path:
 
 
 def spool_files(folder: Path) -> list[Path]:
-    """The files of a run, the oldest first."""
+    """Return the spool files of a run, the oldest first."""
     return sorted(folder.glob("*.jsonl"))
 
 
 class Spool:
-    """One file, for a thread that appends and another that reads. `header` is its first line."""
+    """One spool file, for one thread that appends and one that reads. `header` is its first line."""
 
     def __init__(self, path: Path, header: Mapping[str, Any], handle: int | None, first: int, size: int) -> None:
-        """Use `create` or `take`. `first` and `size`: where in the file the entries begin and end, in bytes."""
+        """Use `create` or `take` instead. The entries lie between the byte offsets `first` and `size`."""
         self.path, self.header = path, dict(header)
         self._handle = handle
         self._first = self._read = first
         self._size = size
         self._without_room = 0
-        self._memory: deque[bytes] = deque()  # comes after all that is on disk
-        self._taken = (0, 0)  # bytes and entries of the last reading
+        self._memory: deque[bytes] = deque()  # entries that follow those on disk
+        self._taken = (0, 0)  # bytes and entries that `read` returned last
         self._closed = False
         self._copies = 0
         self._changed = threading.Condition()
 
     @classmethod
     def create(cls, run_key: str, header: Mapping[str, Any]) -> "Spool":
-        """A new one; where the disk takes no file it is in memory alone."""
+        """Create a spool, which is only in memory if the disk is full."""
         path = run_folder(run_key) / f"{time.time_ns():020}-{os.getpid()}.jsonl"
         first, handle = _line(header), None
         try:
@@ -80,7 +80,7 @@ class Spool:
 
     @classmethod
     def take(cls, path: Path) -> "Spool | None":
-        """What an earlier process left, to read; None where another has it, or has delivered it."""
+        """Open the spool of an earlier process to read it, or return None if another process has or had it."""
         try:
             handle = locked(path, os.O_RDWR, wait=False)
         except OSError:
@@ -90,7 +90,7 @@ class Spool:
                 line = file.readline()
             header = json.loads(line)
         except (OSError, ValueError) as error:
-            if isinstance(error, ValueError):  # its process was killed before it had written the first line
+            if isinstance(error, ValueError):  # the process was killed while it wrote the first line
                 path.unlink(missing_ok=True)
             os.close(handle)
             return None
@@ -110,7 +110,7 @@ class Spool:
             self._changed.notify_all()
 
     def keep(self, file: Path) -> Path:
-        """A copy of a file beside the spool, gone with it; the file itself where it cannot be copied."""
+        """Copy a file to a folder beside the spool, which is removed with it. Returns the file itself if that fails."""
         self._copies += 1
         copy = self._copies_folder / str(self._copies) / file.name
         try:
@@ -121,17 +121,17 @@ class Spool:
         return copy
 
     def read(self) -> list[Entry]:
-        """The next entries, waiting for them; the same ones until `delivered`. Empty when all is read and closed."""
+        """Wait for the next entries and return them, the same ones until `delivered`. Empty at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._empty())
-            if self._size - self._read < _CHUNK:  # else there is enough for a request
+            if self._size - self._read < _CHUNK:  # otherwise there are enough for a request
                 self._changed.wait_for(lambda: self._closed, GATHER_SECONDS)
             lines = self._from_disk() if self._read < self._size else list(islice(self._memory, MOST_AT_ONCE))
             self._taken = (sum(map(len, lines)), len(lines))
         return [json.loads(line) for line in lines]
 
     def delivered(self) -> None:
-        """What `read` gave last is not needed any more."""
+        """Drop the entries that `read` returned last."""
         with self._changed:
             size, count = self._taken
             self._taken = (0, 0)
@@ -145,7 +145,7 @@ class Spool:
                 self._read = self._size = self._first
 
     def close(self) -> None:
-        """Nothing is appended any more."""
+        """Mark the end: no entry is appended after this."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -154,10 +154,10 @@ class Spool:
         with self._changed:
             return self._empty()
 
-    def leave(self) -> int:
-        """Bring to disk what is in memory; how many entries found no room.
+    def flush(self) -> int:
+        """Write the entries in memory to disk, and return how many are lost because the disk is full.
 
-        What is being sent now will be sent again.
+        Entries that are being sent at this moment will be sent again.
         """
         with self._changed:
             self._taken = (0, 0)
@@ -166,7 +166,7 @@ class Spool:
             return self._without_room + len(self._memory)
 
     def release(self, *, keep: bool) -> None:
-        """Let another process have the file, or remove it."""
+        """Unlock the file for another process, or remove it."""
         with self._changed:
             if self._handle is None:
                 return
@@ -196,7 +196,7 @@ class Spool:
             whole = data[: data.rfind(b"\n") + 1]
             if whole:
                 return whole.splitlines(keepends=True)[:MOST_AT_ONCE]
-            if len(data) < wanted:  # a line that a killed process did not end
+            if len(data) < wanted:  # a killed process left the last line incomplete
                 self._size = self._read
                 return []
             wanted *= 2
@@ -213,7 +213,7 @@ def _line(entry: Mapping[str, Any]) -> bytes:
 
 
 def _write_whole(handle: int, data: bytes, offset: int) -> bool:
-    """Whether it is written; where the disk has room for a part only, nothing is."""
+    """Write all of the data or nothing, and return whether it was written."""
     try:
         if os.pwrite(handle, data, offset) == len(data):
             return True
@@ -227,4 +227,4 @@ def _remove_empty(folder: Path) -> None:
     try:
         folder.rmdir()
     except OSError:
-        return  # something else of the run waits
+        return  # other spools of the run are left

@@ -1,1 +1,1 @@
-"""Where a dataset comes from: addresses, logins, downloads, archives."""
+"""The sources of a dataset: addresses, credentials, downloads and archives."""

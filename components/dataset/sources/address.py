@@ -1,12 +1,12 @@
-"""Where a dataset comes from, as its parameter says it: one source, or several that are unpacked in their order.
+"""Parse the dataset parameter: one source, or several that are unpacked in order.
 
     scenes:train=160            photos/            https://host/camvid.tar.gz
     leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip
     'my data/images.zip' s3://bucket/labels.tar.zst
 
-Several are separated by spaces; quotes keep a name with spaces together, and a path that is there needs none.
-`stored:DIGEST` is a dataset that is in the object store already.
-`sha256` lists what they must be in the same order: `HEX`, `HEX:BYTES`, or `-` for one that is not known.
+Separate several sources with spaces, and quote a name with spaces, unless it is the only one and exists.
+`stored:DIGEST` is a dataset that is already in the object store.
+`sha256` lists the digests in the same order: `HEX`, `HEX:BYTES`, or `-` for an unknown one.
 """
 
 import re
@@ -26,7 +26,7 @@ _SECRETS = frozenset(
 
 
 STORED = "stored:"
-"""Begins the name of a dataset that is in the object store already; its digest follows."""
+"""The prefix of a dataset that is already in the object store. Its digest follows."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Source:
     text: str
     """`scenes…`, a path, or a URL."""
     sha256: str = ""
-    """Lower case hex; empty where it is not known."""
+    """In lower-case hex; empty if unknown."""
     size: int = 0
-    """In bytes; 0 where it is not known."""
+    """In bytes; 0 if unknown."""
 
 
 def is_url(source: str) -> bool:
@@ -44,45 +44,47 @@ def is_url(source: str) -> bool:
 
 
 def source_name(source: str) -> str:
-    """The last part of a path or URL: `camvid.tar` of `https://host/data/camvid.tar?download=1`."""
+    """Return the last part of a path or URL: `camvid.tar` for `https://host/data/camvid.tar?download=1`."""
     path = unquote(urlsplit(source).path) if is_url(source) else source
     return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def redacted(source: str) -> str:
-    """As it may be logged: what follows a `?` may be a signature that lets anyone in."""
+    """Return a source without its query, which may hold a signature, so that it may be logged."""
     return source.partition("?")[0].partition("#")[0] if source.startswith(("http://", "https://")) else source
 
 
 def parse_sources(dataset: str, sha256: str = "") -> tuple[Source, ...]:
-    """The sources in their order. UserError where they cannot be told apart, or their digests do not fit."""
+    """Return the sources in order. Raises UserError if they cannot be separated or their digests do not match."""
     texts = _separate(dataset)
     digests = [text for text in re.split(r"[\s,]+", sha256.strip().lower()) if text]
     if digests and len(digests) != len(texts):
-        raise UserError(f"sha256 has {len(digests)} values for {len(texts)} sources: give one each, - for none")
+        raise UserError(
+            f"sha256 has {len(digests)} values for {len(texts)} sources: give one per source, and - for none"
+        )
     if len(texts) > 1 and any(is_scenes(text) for text in texts):
-        raise UserError(f"dataset {dataset!r}: generated scenes cannot be joined with other sources")
+        raise UserError(f"dataset {dataset!r}: generated scenes cannot be combined with other sources")
     if any(text.startswith(STORED) for text in texts) and (len(texts) > 1 or digests):
-        raise UserError(f"dataset {dataset!r}: a stored dataset is taken as it is, without others and without sha256")
+        raise UserError(f"dataset {dataset!r}: a stored dataset cannot be combined with other sources or a sha256")
     return tuple(
         Source(text, *_digest(digest)) for text, digest in zip(texts, digests or ["-"] * len(texts), strict=True)
     )
 
 
 def check_source(source: str, *, is_here: bool) -> None:
-    """What can be known of a source without fetching it.
+    """Check as much of a source as possible without fetching it.
 
     Args:
-        is_here: a path must exist on this machine. False when another one is to read it.
+        is_here: a path must exist on this machine. False if another machine reads it.
 
     Raises:
-        UserError: naming it.
+        UserError: the source is malformed or does not exist.
     """
     if is_scenes(source):
         parse_scenes(source)
     elif source.startswith(STORED):
         if not re.fullmatch("[0-9a-f]{64}", source.removeprefix(STORED)):
-            raise UserError(f"dataset {source!r}: after {STORED} comes a dataset's digest, of 64 hexadecimal digits")
+            raise UserError(f"dataset {source!r}: write {STORED} and the dataset's digest of 64 hexadecimal digits")
     elif source.startswith("s3://"):
         from components.storage.client import parse_uri
 
@@ -91,7 +93,7 @@ def check_source(source: str, *, is_here: bool) -> None:
         _check_url(source)
     elif "://" in source:
         scheme = source.partition("://")[0]
-        raise UserError(f"dataset {scheme}://…: only http://, https:// and s3:// are known, or a path")
+        raise UserError(f"dataset {scheme}://…: only http://, https:// and s3:// are supported, or a path")
     elif is_here:
         _check_path(source)
 
@@ -103,7 +105,7 @@ def _separate(dataset: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise UserError(f"dataset: {str(error).lower()}: quotes go around a name with spaces, in pairs") from None
+        raise UserError(f"dataset: {str(error).lower()}: quote a name with spaces, and close every quote") from None
 
 
 def _digest(text: str) -> tuple[str, int]:
@@ -111,25 +113,25 @@ def _digest(text: str) -> tuple[str, int]:
         return "", 0
     match = _DIGEST.fullmatch(text)
     if match is None:
-        raise UserError(f"sha256 {text!r} is not 64 hexadecimal digits: copy the whole of it, or leave it empty")
+        raise UserError(f"sha256 {text!r} is not 64 hexadecimal digits: copy all of it, or leave it empty")
     return match[1], int(match[2] or 0)
 
 
 def _check_url(source: str) -> None:
     parts = _split(source)
-    # Never quoted: what is wrong with it may be a password.
+    # Messages never quote the query or the login, which may hold a password.
     if "@" in parts.netloc:
         raise UserError(
             f"dataset {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path} has a login in its address: "
-            "take it out, and set CPS_DOWNLOAD_USER and CPS_DOWNLOAD_PASSWORD, or CPS_DOWNLOAD_TOKEN"
+            "remove it, and set CPS_DOWNLOAD_USER and CPS_DOWNLOAD_PASSWORD, or CPS_DOWNLOAD_TOKEN"
         )
     secret = next((name for name, _ in parse_qsl(parts.query) if name.lower() in _SECRETS), None)
     if secret:
         raise UserError(
-            f"dataset {redacted(source)} has {secret!r} in its address: take it out, set CPS_DOWNLOAD_TOKEN"
+            f"dataset {redacted(source)} has {secret!r} in its address: remove it, and set CPS_DOWNLOAD_TOKEN"
         )
     if not parts.hostname or not parts.path.strip("/") or re.search(r"\s", source):
-        raise UserError(f"dataset {redacted(source)!r} is not a URL of a file: write https://host/path/archive.tar")
+        raise UserError(f"dataset {redacted(source)!r} is not the URL of a file: write https://host/path/archive.tar")
 
 
 def _split(source: str) -> SplitResult:

@@ -1,4 +1,4 @@
-"""Bring a file here from a path, http(s):// or s3://. It appears whole and verified, or not at all."""
+"""Fetch a file from a path, http(s):// or s3://, and verify it."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["fetch", "fetch_source", "file_sha256", "is_url", "source_name"]
 
 _LINK_LASTS = timedelta(hours=6)
-"""Longer than any one attempt; the next has a link of its own."""
+"""Longer than any single attempt. The next attempt gets a new link."""
 
 
 def fetch(source: str, sha256: str, folder: Path, store: "Store", step: str) -> tuple[Path, str]:
-    """The file's local path and sha256. A local file stays where it is; others are put into `folder`.
+    """Return the file's local path and sha256. Files that are not local are downloaded to `folder`.
 
     Args:
-        sha256: what the file's should be, in hex; empty takes what comes.
+        sha256: the expected digest in hex; empty to accept any file.
 
     Raises:
-        UserError: there is no such file, or its sha256 is another.
-        WorkFailed: the connection failed, several times.
+        UserError: the file does not exist, or its sha256 differs.
+        WorkFailed: the connection failed several times in a row.
     """
     return fetch_source(Source(source, sha256.lower()), folder, store, step)
 
@@ -37,13 +37,13 @@ def fetch(source: str, sha256: str, folder: Path, store: "Store", step: str) -> 
 def fetch_source(
     source: Source, folder: Path, store: "Store | None", step: str, credentials: Credentials | None = None
 ) -> tuple[Path, str]:
-    """As `fetch`. What a cut download has left in `folder` is gone on with. The store is for s3:// alone."""
+    """Fetch as `fetch`, and resume a download that was interrupted in `folder`. Only s3:// needs the store."""
     if not is_url(source.text):
         path = Path(source.text)
         return path, _verified(source, path)
     path = folder / _file_name(source.text)
     if path.exists() and source.sha256 and file_sha256(path) == source.sha256:
-        return path, source.sha256  # a process before this one had it, and got no further
+        return path, source.sha256  # an earlier process downloaded it
     remote = _object(source, store) if source.text.startswith("s3://") else _address(source, credentials)
     resumed = path.with_name(f"{path.name}.part").exists()
     headers = download(remote, path, step)
@@ -51,18 +51,18 @@ def fetch_source(
         found = _verified(source, path)
         stored = headers.get("x-amz-meta-sha256", "").lower() if headers and remote.explain else ""
         if stored and stored != found:
-            raise UserError(f"{source.text} is damaged: its sha256 is {found}, and was {stored} when it was stored")
+            raise UserError(f"{source.text} is damaged: its sha256 is {found}, but was {stored} when it was uploaded")
     except UserError:
         forget(path)
         if not resumed:
             raise
-        # The first half may be of another file than the second, where only the digest can tell.
+        # Only the digest reveals that the two halves belong to different files.
         return fetch_source(source, folder, store, step, credentials)
     return path, found
 
 
 def _file_name(url: str) -> str:
-    """What a download is called here. An address may end in `..`, or in more than a name can be."""
+    """Return a safe name for a downloaded file. A URL may end in `..`, or in more than fits into a name."""
     name = "".join(letter for letter in source_name(url) if letter.isprintable())[-200:]
     return name if name.strip(". ") else "download"
 
@@ -72,10 +72,11 @@ def _verified(source: Source, path: Path) -> str:
     size = path.stat().st_size
     if source.sha256 and found != source.sha256:
         raise UserError(
-            f"{redacted(source.text)} has sha256 {found}, and not {source.sha256}: correct it, or fetch the file again"
+            f"{redacted(source.text)} has sha256 {found}, not {source.sha256}: "
+            "correct the digest, or fetch the file again"
         )
     if source.size and size != source.size:
-        raise UserError(f"{redacted(source.text)} has {size} bytes, and not {source.size}: correct one of them")
+        raise UserError(f"{redacted(source.text)} has {size} bytes, not {source.size}: correct the size or the file")
     return found
 
 
@@ -88,7 +89,7 @@ def _address(source: Source, credentials: Credentials | None) -> Remote:
 
 
 def _object(source: Source, store: "Store | None") -> Remote:
-    """An object of the store's endpoint, by links that are signed with the store's keys."""
+    """Return an object of the store's endpoint, at links that are signed with the store's keys."""
     if store is None:
         raise ValueError(f"{source.text} needs a store")
     from components.storage.failures import MissingObject
@@ -98,7 +99,7 @@ def _object(source: Source, store: "Store | None") -> Remote:
             return MissingObject(source.text)
         return UserError(
             f"the object store at {store.settings.endpoint} refused reading {source.text} ({code} {reason}): "
-            "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they are allowed to do"
+            "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and their permissions"
         )
 
     return Remote(source.text, _link(source, store), sha256=source.sha256, size=source.size, explain=explain)

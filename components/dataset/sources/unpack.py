@@ -1,4 +1,4 @@
-"""Unpack an archive that somebody else made: nothing is ever written outside the folder."""
+"""Unpack an untrusted archive: nothing is ever written outside the target folder."""
 
 import gzip
 import os
@@ -22,32 +22,32 @@ from components.files import ADVICE
 from components.units import size_text
 
 _WINDOWS = 0
-"""Of a zip, the system that its files are from: MS-DOS and what came of it."""
+"""The code in a zip for files from MS-DOS or Windows."""
 
 _CHUNK = 1 << 20
 _MOST_METADATA = 1 << 24
-"""Bytes of one header. Python's tarfile reads a header whole, however large the archive says it is."""
+"""Bytes of one header. Python's tarfile reads a header at once, whatever size the archive declares."""
 _ZSTD_WINDOW = 1 << 27
-"""Bytes of memory that a .zst may ask for; what the zstd command takes, too, unless it is told otherwise."""
-_SAY_EVERY = 0.5  # seconds
+"""Bytes of memory that a .zst may require, the default limit of the zstd command."""
+_PROGRESS_SECONDS = 0.5
 _BLOCK = 512
 
 Advance = Callable[[int], None]
 
 
 def unpack(archive: Path, folder: Path, step: str = "") -> list[str]:
-    """Extract a tar, tar.gz, tar.zst or zip into `folder`. All names are looked at before the first file is written.
+    """Extract a tar, tar.gz, tar.zst or zip into `folder`. All names are checked before the first file is written.
 
     Args:
-        folder: may hold files, e.g. of another archive; one of the same name is replaced.
-        step: whose progress this is; none is shown when not given.
+        folder: may hold files, such as those of another archive. Files of the same name are replaced.
+        step: the step that reports progress, or an empty string for no progress.
 
     Returns:
-        The names of files that were there before and have been replaced.
+        The names of the replaced files.
 
     Raises:
-        UserError: it is damaged, no such archive, unpacks to more than is allowed, or holds absolute names, `..`,
-            links, devices, a name twice, names that differ in case only, or names that are not UTF-8.
+        UserError: the archive is damaged, of an unknown kind, or too large, or has absolute names, `..`, links,
+            devices, duplicate names, names that differ only in case, or names that are not UTF-8.
         WorkFailed: the disk is full or broken.
     """
     try:
@@ -82,7 +82,7 @@ def _kind(archive: Path) -> str:
             start = file.read(_BLOCK)
     except OSError as error:
         raise UserError(f"{archive} cannot be opened: {error.strerror}") from None
-    # By what it begins with: a tar whose last file is a zip ends like one.
+    # By its first bytes, since a tar whose last file is a zip ends like a zip.
     for kind, magic in (("zip", b"PK\3\4"), ("zip", b"PK\5\6"), ("gz", b"\x1f\x8b"), ("zst", b"\x28\xb5\x2f\xfd")):
         if start.startswith(magic):
             return kind
@@ -104,7 +104,7 @@ def _write_all(members: Iterator[tuple[str, Opener]], folder: Path, advance: Adv
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_symlink() or target.exists():
-            # What an earlier part put there. Removed first, so that a link is replaced and never written through.
+            # From an earlier archive. Removed first, so that a link is replaced and not written through.
             target.unlink()
             replaced.append(name)
         handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -116,22 +116,22 @@ def _write_all(members: Iterator[tuple[str, Opener]], folder: Path, advance: Adv
 
 
 def _advance(step: str, archive: Path, total: int) -> Advance:
-    done, said = 0, time.monotonic()
+    done, shown = 0, time.monotonic()
 
     def advance(count: int) -> None:
-        nonlocal done, said
+        nonlocal done, shown
         done += count
-        if step and time.monotonic() - said > _SAY_EVERY:
-            said = time.monotonic()
+        if step and time.monotonic() - shown > _PROGRESS_SECONDS:
+            shown = time.monotonic()
             progress.advance(step, done, total, f"{size_text(done)} unpacked of {archive.name}")
 
     return advance
 
 
 def _read_tar(archive: Path, kind: str, limits: Limits) -> Iterator[tuple[str, Opener]]:
-    """Every file with its place below the folder, after it was found harmless."""
+    """Yield the path below the folder and an opener of every file, after checking it."""
     names = Names(archive)
-    with _tar_bytes(archive, kind) as guarded, _tar(guarded) as tar:
+    with _tar_bytes(archive, kind) as limited, _tar(limited) as tar:
         for member in tar:
             if member.size < 0:
                 raise tarfile.ReadError(f"{member.name!r} has a size below 0")
@@ -143,12 +143,12 @@ def _read_tar(archive: Path, kind: str, limits: Limits) -> Iterator[tuple[str, O
                 yield place, lambda member=member: _of_tar(tar, member)  # type: ignore[misc]
             else:
                 names.add_file(member.name)
-                raise _not_plain(archive, member.name, link=member.issym() or member.islnk())
-        if len(guarded.last) < _BLOCK or any(guarded.last):
-            raise tarfile.ReadError("it ends in the middle")
+                raise _not_regular(archive, member.name, link=member.issym() or member.islnk())
+        if len(limited.last) < _BLOCK or any(limited.last):
+            raise tarfile.ReadError("it is incomplete")
 
 
-def _tar(file: "_Guarded") -> tarfile.TarFile:
+def _tar(file: "_LimitedReader") -> tarfile.TarFile:
     return tarfile.open(fileobj=cast(IO[bytes], file), mode="r:", encoding="utf-8")
 
 
@@ -159,7 +159,7 @@ def _of_tar(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 @contextmanager
-def _tar_bytes(archive: Path, kind: str) -> Iterator["_Guarded"]:
+def _tar_bytes(archive: Path, kind: str) -> Iterator["_LimitedReader"]:
     with ExitStack() as stack:
         file: IO[bytes] = stack.enter_context(archive.open("rb"))
         if kind == "gz":
@@ -167,11 +167,11 @@ def _tar_bytes(archive: Path, kind: str) -> Iterator["_Guarded"]:
         elif kind == "zst":
             decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
             file = stack.enter_context(decompressor.stream_reader(file, read_across_frames=True))
-        yield _Guarded(archive, file, seekable=kind == "tar")
+        yield _LimitedReader(archive, file, seekable=kind == "tar")
 
 
-class _Guarded:
-    """A file that gives a tar's reader no more at once than a header may have, and remembers what came last."""
+class _LimitedReader:
+    """A file that limits single reads to the size of a header, and remembers the last bytes read."""
 
     def __init__(self, archive: Path, file: IO[bytes], *, seekable: bool) -> None:
         self.last = b""
@@ -192,15 +192,15 @@ class _Guarded:
     def seek(self, place: int) -> None:
         if self._size is not None:
             if not 0 <= place <= self._size:
-                raise tarfile.ReadError("it ends in the middle")
+                raise tarfile.ReadError("it is incomplete")
             self._at = self._file.seek(place)
             return
         if place < self._at:
-            raise tarfile.ReadError("its files are not in a row")
+            raise tarfile.ReadError("its files are not in order")
         while self._at < place:
             part = self._file.read(min(place - self._at, _CHUNK))
             if not part:
-                raise EOFError("it ends in the middle")
+                raise EOFError("it is incomplete")
             self._at += len(part)
 
     def tell(self) -> int:
@@ -208,7 +208,7 @@ class _Guarded:
 
 
 def _read_zip(archive: Path, _kind: str, limits: Limits) -> Iterator[tuple[str, Opener]]:
-    """Every file with its place below the folder, after it was found harmless."""
+    """Yield the path below the folder and an opener of every file, after checking it."""
     names = Names(archive)
     try:
         zipped = zipfile.ZipFile(archive)
@@ -222,29 +222,29 @@ def _read_zip(archive: Path, _kind: str, limits: Limits) -> Iterator[tuple[str, 
                 raise UserError(f"archive {archive} is encrypted: give it without a password")
             if mode not in (0, stat.S_IFREG, stat.S_IFDIR):
                 names.add_file(name)
-                raise _not_plain(archive, name, link=mode == stat.S_IFLNK)
-            # Some programs of Windows part names by backslashes.
-            parted = name.replace("\\", "/") if member.create_system == _WINDOWS else name
-            if parted.endswith("/"):
-                names.add_folder(parted)
+                raise _not_regular(archive, name, link=mode == stat.S_IFLNK)
+            # Some Windows programs separate folders with backslashes.
+            separated = name.replace("\\", "/") if member.create_system == _WINDOWS else name
+            if separated.endswith("/"):
+                names.add_folder(separated)
             else:
-                place = names.add_file(parted)
+                place = names.add_file(separated)
                 limits.add(member.file_size)
                 yield place, lambda member=member: zipped.open(member)  # type: ignore[misc]
 
 
 def _zip_name(member: zipfile.ZipInfo, names: Names) -> str:
-    # What follows a NUL is cut off from `filename`, and would go unseen.
+    # `filename` ends at the first NUL, which would hide the rest from the checks.
     name = member.orig_filename
     if member.flag_bits & 0x800:
         return name
-    # Without the flag zipfile takes the bytes for a code page of 1981; what is meant is UTF-8 or unknown.
+    # Without the flag, zipfile decodes the bytes as cp437. They are UTF-8, or of an unknown encoding.
     try:
         return name.encode("cp437").decode()
     except UnicodeDecodeError:
         raise names.refusal(name, "is not UTF-8") from None
 
 
-def _not_plain(archive: Path, name: str, *, link: bool) -> UserError:
+def _not_regular(archive: Path, name: str, *, link: bool) -> UserError:
     what = "a link" if link else "a device"
-    return UserError(f"archive {archive}: {name!r} is {what}; pack plain files and folders only")
+    return UserError(f"archive {archive}: {name!r} is {what}: pack only regular files and folders")

@@ -1,1 +1,1 @@
-"""Datasets in the object store and in the cache of this machine: packing, storing, reading."""
+"""Stored datasets: packing, uploading, caching and reading them."""

@@ -1,9 +1,9 @@
-"""A node's cache of dataset shards: shared by every process, bounded in bytes, whole after any crash.
+"""A node's cache of dataset shards: shared by all processes, bounded in bytes, and intact after any crash.
 
-A shard appears under its name by a rename, after its sha256 was found right; its modification time is then set to a
-value made of that sha256. So a shard whose time is another was written to since, or never verified, and is hashed
-again. The access time, which is set on every opening, says which shard was used longest ago. An open shard is locked
-(flock, shared), and no process removes what another has locked.
+A shard is renamed to its final name after its sha256 has been verified. Its modification time is then set to a value
+derived from the sha256. A shard with another time was modified or never verified, and is hashed again. The access time
+is set whenever a shard is opened, so it tells which shard was used longest ago. An open shard is locked (flock,
+shared), and no process removes a shard that another has locked.
 """
 
 import contextlib
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 LIMIT_VARIABLE = "CPS_CACHE_BYTES"
 DOWNLOADS = 4
 _FREE_SHARE = 0.8
-"""Of the disk's free bytes the cache takes so much where CPS_CACHE_BYTES does not say how much."""
-_EPOCH = 946_684_800  # 2000-01-01: a time that no write gives a file by itself
+"""Share of the free disk space that the cache may use if CPS_CACHE_BYTES is not set."""
+_EPOCH = 946_684_800  # 2000-01-01, which no write sets as the modification time
 
 
 def cache_limit(environ: Mapping[str, str] = os.environ) -> int | None:
-    """CPS_CACHE_BYTES as bytes; None where it is not set. Raises UserError."""
+    """Return CPS_CACHE_BYTES in bytes, or None if it is not set. Raises UserError."""
     return size_setting(LIMIT_VARIABLE, environ)
 
 
 def size_setting(variable: str, environ: Mapping[str, str] = os.environ) -> int | None:
-    """A variable such as 50GB as bytes; None where it is not set. Raises UserError."""
+    """Return a variable such as 50GB in bytes, or None if it is not set. Raises UserError."""
     text = environ.get(variable, "").strip()
     if not text:
         return None
@@ -54,15 +54,15 @@ def shard_name(number: int) -> str:
 
 
 class ShardCache:
-    """The shards of all datasets below one folder. Processes, and threads of them, may use it at once."""
+    """The shards of all datasets, below one folder. Safe to use from several processes and threads at once."""
 
     def __init__(self, root: Path, limit: int | None = None) -> None:
-        """`limit` in bytes; CPS_CACHE_BYTES, or else most of what the disk has free, when not given."""
+        """`limit` is in bytes. The default is CPS_CACHE_BYTES, or else most of the free disk space."""
         self.folder = root / "datasets"
         self._limit = cache_limit() if limit is None else limit
 
     def open(self, path: Path, shard: ShardEntry) -> int | None:
-        """A handle on the verified shard, which keeps it from removal; None where the cache does not have it."""
+        """Return a handle on the verified shard, which prevents its removal, or None if it is not in the cache."""
         try:
             handle = locked(path, os.O_RDONLY, shared=True)
         except FileNotFoundError:
@@ -74,17 +74,17 @@ class ShardCache:
         return handle
 
     def fill(self, store: "Store", folder: Path, shards: Mapping[int, ShardEntry], name: str) -> list[int]:
-        """Download what is missing, in parallel, as far as there is room; the numbers that found none.
+        """Download missing shards in parallel, and return the numbers of those that the cache has no room for.
 
         Raises:
-            DigestMismatch: a shard is damaged in the store; it is named, and not kept.
+            DigestMismatch: a shard is damaged in the store. It is not kept.
             UserError: the disk is full.
         """
         with self._exclusive():
             _clear_partial(folder)
             missing = {number: shard for number, shard in shards.items() if not self._has(folder, number, shard)}
             for number in missing:
-                (folder / shard_name(number)).unlink(missing_ok=True)  # what is there is damaged
+                (folder / shard_name(number)).unlink(missing_ok=True)  # if it exists, it is damaged
             wanted = sum(shard.size for shard in missing.values())
             room = self._make_room(wanted, keep={folder / shard_name(number) for number in shards}) if wanted else 0
             todo, left_out = {}, []
@@ -97,7 +97,7 @@ class ShardCache:
             return left_out
 
     def replace(self, store: "Store", path: Path, shard: ShardEntry, bad: int) -> None:
-        """Have a damaged shard downloaded anew, unless another process has done so; `bad` is our handle on it."""
+        """Download a damaged shard again, unless another process has done so. `bad` is our handle on it."""
         with self._exclusive():
             if path.exists() and not is_at(bad, path):
                 return
@@ -111,7 +111,7 @@ class ShardCache:
         return True
 
     def _make_room(self, wanted: int, keep: set[Path]) -> int:
-        """Remove the shards used longest ago until `wanted` bytes fit; the bytes that may be written now."""
+        """Remove the least recently used shards until `wanted` bytes fit. Returns how many bytes may be written."""
         held = sorted(_shards(self.folder), key=lambda item: item[1].st_atime_ns)
         used = sum(stat.st_size for _, stat in held)
         free = shutil.disk_usage(self.folder).free
@@ -126,7 +126,7 @@ class ShardCache:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """One process at a time writes, so the space that it counted stays its own."""
+        """Lock the cache, so that only one process writes and the free space it has counted stays available."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with holding(self.folder / ".lock"):
             yield
@@ -155,19 +155,20 @@ def _download(store: "Store", path: Path, shard: ShardEntry) -> None:
     except WorkFailed as error:
         if is_disk_full(error.__cause__):
             raise UserError(
-                f"no space for {path} ({shard.size / 1e6:.0f} MB): free some, or set CPS_CACHE to a larger disk"
+                f"no space for {path} ({shard.size / 1e6:.0f} MB): "
+                "free some, or set CPS_CACHE to a folder on a larger disk"
             ) from error
         raise
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(handle)  # a mark must not outlive the bytes that it speaks of
+        os.fsync(handle)  # the time must not survive a power cut that the bytes do not
         _touch(handle, _mark(shard.sha256))
     finally:
         os.close(handle)
 
 
 def _verified(handle: int, shard: ShardEntry) -> bool:
-    """Whether the file is the shard: by its size and time, or else by its sha256."""
+    """Return whether the file is the shard, by its size and time, or else by its sha256."""
     stat = os.fstat(handle)
     if stat.st_size != shard.size:
         return False
@@ -178,12 +179,12 @@ def _verified(handle: int, shard: ShardEntry) -> bool:
 
 
 def _mark(sha256: str) -> int:
-    """The modification time, in nanoseconds, of a shard that was found to have this sha256."""
+    """Return the modification time, in nanoseconds, that marks a shard as verified to have this sha256."""
     return (_EPOCH + int(sha256[:7], 16)) * 10**9
 
 
 def _touch(handle: int, modified: int) -> None:
-    # Where the file belongs to another user its times stay, and it is only hashed more often.
+    # If the file belongs to another user, its times stay as they are, and it is hashed more often.
     with contextlib.suppress(PermissionError):
         os.utime(handle, ns=(time.time_ns(), modified))
 

@@ -1,4 +1,4 @@
-"""Which classes each label of a stored dataset shows: what a stratified split ranks the images by."""
+"""The classes in each label of a stored dataset, by which a stratified split ranks the images."""
 
 from typing import TYPE_CHECKING
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 def label_classes(store: "Store", manifest: Manifest) -> dict[str, list[int]]:
-    """Class ids by the label's name, void left out.
+    """Return the class ids in each label by its name, without void.
 
-    The checks wrote them down before the dataset was stored. For a dataset stored without, they are read from the
-    training labels now, once.
+    The checks record them before a dataset is stored. If the record is missing, this reads the training labels and
+    adds it.
 
     Raises:
-        WorkFailed: what is written down is not this.
+        WorkFailed: the record is malformed or incomplete.
     """
     key = keys.dataset_label_classes(manifest.digest)
     found = _read(store, manifest) if store.stat(key) is None else store.get_json(key)
     if not isinstance(found, dict) or not all(sample.label in found for sample in manifest.train):
-        raise WorkFailed(f"{store.uri(key)} does not have every training label: delete it, and it is made again")
+        raise WorkFailed(f"{store.uri(key)} lacks training labels: delete it, and it will be created again")
     return {str(name): [int(number) for number in ids] for name, ids in found.items()}
 
 

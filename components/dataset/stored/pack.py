@@ -1,4 +1,4 @@
-"""Which files go into which tar shard, and a shard's bytes without the shard: made from the files as they are read."""
+"""Assign files to tar shards, and read a shard's bytes straight from the files, without writing the shard to disk."""
 
 import bisect
 import hashlib
@@ -13,7 +13,7 @@ from components.errors import UserError, WorkFailed
 from components.storage.transfer import BytesSource, Source
 
 SHARD_BYTES = 64_000_000
-_IN_MEMORY = 64 << 20  # bytes of a shard that is read once, and not twice
+_IN_MEMORY = 64 << 20  # bytes up to which a shard is held in memory instead of being read twice
 BLOCK = 512
 _END = bytes(2 * BLOCK)  # how a tar ends
 _CHUNK = 1 << 20
@@ -21,7 +21,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Packed:
-    """A file in a shard: its header lies from `start` to `offset`."""
+    """A file in a shard. Its header lies between `start` and `offset`, and its content follows."""
 
     name: str
     path: Path
@@ -32,7 +32,7 @@ class Packed:
 
 
 class Shard:
-    """One tar of the plan. It can be read anywhere, by several threads at once, and takes no memory."""
+    """One tar of the plan. Several threads can read it at any offset, and it takes no memory."""
 
     def __init__(self, number: int, files: list[Packed], size: int) -> None:
         self.number, self.files, self.size = number, files, size
@@ -45,9 +45,9 @@ class Shard:
         }
 
     def load(self) -> tuple[Source, str]:
-        """The tar and its sha256, read once: in memory where it is of the ordinary size, else from the files again.
+        """Return the tar and its sha256. The tar is in memory if it is small, and else read from the files again.
 
-        Raises WorkFailed where a file is not what it was when it was hashed.
+        Raises WorkFailed if a file has changed since it was hashed.
         """
         in_memory, total = self.size <= _IN_MEMORY, hashlib.sha256()
         pieces: list[bytes] = []
@@ -72,7 +72,7 @@ class Shard:
         yield _END
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Bytes of the tar; fewer than `size` only at its end."""
+        """Return bytes of the tar; fewer than `size` only at its end."""
         pieces, end = [], min(offset + size, self.size)
         while offset < end:
             piece = self._piece(offset, end - offset)
@@ -81,7 +81,7 @@ class Shard:
         return b"".join(pieces)
 
     def _piece(self, offset: int, size: int) -> bytes:
-        """Some bytes from `offset` on, of one file's header, content or padding."""
+        """Return some bytes from `offset` on, from one file's header, content or padding."""
         file, start = self._file_at(offset)
         if offset < file.offset:
             return _header(file.name, file.size)[offset - start :][:size]
@@ -103,7 +103,7 @@ class Shard:
 
 
 def plan(folder: Path, hashes: Mapping[str, str], limit: int) -> Iterator[Shard]:
-    """Files in the order of their names, as many to a shard as `limit` bytes hold. Equal files give equal shards."""
+    """Yield shards of at most `limit` bytes, with the files sorted by name. Equal files give equal shards."""
     files, end, number = list[Packed](), 0, 0
     for name in sorted(hashes):
         path = folder / name
@@ -135,4 +135,4 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _changed(file: Packed) -> WorkFailed:
-    return WorkFailed(f"{file.path} changed while the dataset was being stored: run again")
+    return WorkFailed(f"{file.path} changed while the dataset was being stored: run it again")

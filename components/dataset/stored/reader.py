@@ -1,4 +1,4 @@
-"""Read a stored dataset's files out of its shards, by offset, from a cache that processes share.
+"""Read the files of a stored dataset from its shards, by offset, through a cache that processes share.
 
 reader = DatasetReader(store, digest)
 image = reader.image("images/train/0001.png")   # (H, W, 3) uint8, RGB
@@ -34,10 +34,10 @@ T = TypeVar("T")
 
 
 class DatasetReader:
-    """Files of one dataset. Threads and forked processes may share it: every read carries its own offset.
+    """Files of one dataset. Safe to share between threads and forked processes, since every read has its own offset.
 
-    A shard is downloaded and verified once per cache. What the cache has no room for is read from the store, file
-    by file.
+    A shard is downloaded and verified once per cache. Shards that do not fit into the cache are read from the store,
+    file by file.
     """
 
     manifest: Manifest
@@ -45,11 +45,11 @@ class DatasetReader:
     def __init__(self, store: "Store", digest: str, cache_dir: Path | None = None, limit: int | None = None) -> None:
         """
         Args:
-            cache_dir: holds datasets/<digest>/; CPS_CACHE or ~/.cache/cps when not given.
-            limit: bytes that the whole cache may have; CPS_CACHE_BYTES when not given.
+            cache_dir: holds datasets/<digest>/. Default: CPS_CACHE or ~/.cache/cps.
+            limit: size of the whole cache, in bytes. Default: CPS_CACHE_BYTES.
 
         Raises:
-            MissingObject: the dataset, or a shard of it, is not in the store.
+            MissingObject: the dataset or one of its shards is not in the store.
             DigestMismatch: a shard is damaged in the store.
         """
         root = cache_dir or default_cache()
@@ -61,7 +61,7 @@ class DatasetReader:
         self._open_shards()
 
     def read(self, name: str) -> bytes:
-        """The file's bytes. Its shard was verified when the cache was filled; `image` and `label` verify once more."""
+        """Return a file. Its shard was verified when the cache was filled; `image` and `label` verify it again."""
         entry = self._entry(name)
         handle = self._handles.get(entry.shard)
         if handle is None:
@@ -70,11 +70,11 @@ class DatasetReader:
         return data if len(data) == entry.size else self._read_again(name, entry, handle)
 
     def image(self, name: str) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8, RGB, upright as its EXIF data says, which is how its label lies; not to be written to."""
+        """Return (H, W, 3) uint8, RGB, turned upright by its EXIF data, like its label. Do not modify it."""
         return self._decoded(name, upright_rgb)
 
     def label(self, name: str) -> NDArray[np.uint8]:
-        """(H, W) uint8 class ids; the manifest's ignore_index is void."""
+        """Return (H, W) uint8 class ids. The manifest's ignore_index is void."""
         return self._decoded(name, lambda picture: np.array(picture, dtype=np.uint8))
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class DatasetReader:
             return convert(picture)
 
     def _verified(self, name: str) -> bytes:
-        """`read`, with a digest taken: beside decoding it costs little, and a flipped bit need not break a decoder."""
+        """Read and verify a file. Hashing is cheap next to decoding, and a decoder may not notice a flipped bit."""
         data, entry = self.read(name), self._entry(name)
         if hashlib.sha256(data).hexdigest() == entry.sha256:
             return data
@@ -134,25 +134,25 @@ class DatasetReader:
         shard = self.manifest.shards[entry.shard]
         data = self._store.get_range(shard.key, entry.offset, entry.size) if entry.size else b""
         if hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise WorkFailed(f"{self._store.uri(shard.key)} is damaged: {name!r} in it is not what was stored")
+            raise WorkFailed(f"{self._store.uri(shard.key)} is damaged: {name!r} in it differs from the stored file")
         return data
 
     def _read_again(self, name: str, entry: FileEntry, bad: int) -> bytes:
-        """The file's bytes after the cached shard they were in was found damaged."""
+        """Return a file whose cached shard is damaged, after downloading the shard again."""
         shard, path = self.manifest.shards[entry.shard], self.folder / shard_name(entry.shard)
         with self._lock:
             if self._handles[entry.shard] == bad:
-                progress.say("dataset", f"{path} is damaged: fetching it again")
+                progress.say("dataset", f"{path} is damaged: downloading it again")
                 self._cache.replace(self._store, path, shard, bad)
                 handle = self._cache.open(path, shard)
                 if handle is None:
-                    raise WorkFailed(f"{path} was damaged again at once: check the disk, or set CPS_CACHE to another")
-                # Another thread may be reading from the old one: it is closed with the rest.
+                    raise WorkFailed(f"{path} is damaged again: check the disk, or set CPS_CACHE to another one")
+                # Another thread may be reading from the old handle, which is closed with the rest.
                 self._replaced.append(bad)
                 self._handles[entry.shard] = handle
             data = os.pread(self._handles[entry.shard], entry.size, entry.offset)
         if hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise WorkFailed(f"{self._store.uri(shard.key)} is damaged: {name!r} in it is not what was stored")
+            raise WorkFailed(f"{self._store.uri(shard.key)} is damaged: {name!r} in it differs from the stored file")
         return data
 
 
@@ -163,7 +163,7 @@ def _manifest(store: "Store", digest: str, folder: Path) -> Manifest:
     key = keys.dataset_manifest(digest)
     manifest = parse_manifest(store.get_json(key), store.uri(key))
     if not _is_of(manifest, digest):
-        raise WorkFailed(f"{store.uri(key)} is damaged: its files and lists do not make the digest in its name")
+        raise WorkFailed(f"{store.uri(key)} is damaged: the digest of its files and lists is not the one in its name")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "manifest.json") as partial:
         partial.write_text(manifest.model_dump_json())

@@ -1,11 +1,11 @@
-"""Decoded images and labels of a dataset, shared by the processes of a node as long as they have room in memory.
+"""Decoded images and labels of a dataset, which the processes of a node share in memory while there is room.
 
 /dev/shm/cps-<uid>/<digest>/.lock        locked (flock, shared) by every process that uses the folder
-/dev/shm/cps-<uid>/<digest>/.used        how many bytes its files have, and will have once they are written
-/dev/shm/cps-<uid>/<digest>/<sha256>-i   an image's height, width and channels, and its pixels; -l is a label's
+/dev/shm/cps-<uid>/<digest>/.used        the total size of the files, in bytes, with those being written
+/dev/shm/cps-<uid>/<digest>/<sha256>-i   an image's height, width and channels, and its pixels; -l for a label
 
-A file appears by a rename, so it is whole. It is named by the sha256 of what was decoded, and that was verified.
-The last process to leave removes the folder; what killed ones have left, the next to come removes.
+A file is renamed to its final name when it is complete. The name holds the verified sha256 of the encoded file.
+The last process that uses the folder removes it. The next process removes the folders of killed ones.
 """
 
 import mmap
@@ -29,22 +29,22 @@ from components.files import holding, locked, replacing
 LIMIT_VARIABLE = "CPS_DECODED_BYTES"
 MEMORY = Path("/dev/shm")
 PRIVATE_BYTES = 1 << 30
-"""What one process keeps for itself of what the shared memory has no room for."""
+"""Bytes that one process keeps of the images for which the shared memory has no room."""
 FREE_SHARE = 0.5
-"""Of the shared memory that is free so much is taken where CPS_DECODED_BYTES does not say how much."""
+"""Share of the free shared memory to use if CPS_DECODED_BYTES is not set."""
 _SHAPE = struct.Struct("=3I")
 
 Pixels = NDArray[np.uint8]
 
 
 class SharedImages:
-    """Images and labels by name, each decoded once by all processes together. Threads may use it at once."""
+    """Images and labels by name, each decoded by only one of all processes. Safe to use from several threads."""
 
     def __init__(self, reader: DatasetReader, *, memory: Path = MEMORY, private: int = PRIVATE_BYTES) -> None:
         """
         Args:
-            memory: a folder in memory. Nothing is shared where it cannot be used, or CPS_DECODED_BYTES is 0.
-            private: bytes that this process keeps besides, the least recently used dropped.
+            memory: a folder in memory. Nothing is shared if it cannot be used or CPS_DECODED_BYTES is 0.
+            private: bytes that this process keeps in addition; the least recently used images are dropped.
         """
         self._reader = reader
         limit = size_setting(LIMIT_VARIABLE)
@@ -52,17 +52,17 @@ class SharedImages:
         self._private = _Private(private)
 
     def image(self, name: str) -> Pixels:
-        """(H, W, 3) uint8, RGB; not to be written to."""
+        """Return (H, W, 3) uint8, RGB. Do not modify it."""
         return self._get(name, "i", self._reader.image)
 
     def label(self, name: str) -> Pixels:
-        """(H, W) uint8 class ids; not to be written to."""
+        """Return (H, W) uint8 class ids. Do not modify them."""
         return self._get(name, "l", self._reader.label)
 
     def _get(self, name: str, kind: str, decode: Callable[[str], Pixels]) -> Pixels:
         entry = self._reader.manifest.files.get(name)
         if entry is None:
-            return decode(name)  # which says so
+            return decode(name)  # which raises the error
         key = f"{entry.sha256}-{kind}"
         found = self._private.get(key)
         if found is None and self._shared is not None:
@@ -99,7 +99,7 @@ class _Shared:
         return pixels.reshape((height, width, channels) if channels else (height, width))
 
     def put(self, key: str, pixels: Pixels) -> bool:
-        """Share the pixels; False where there is no room for them."""
+        """Share the pixels. Returns False if there is no room for them."""
         if not self._reserve(_SHAPE.size + pixels.nbytes):
             return False
         try:
@@ -111,7 +111,7 @@ class _Shared:
         return True
 
     def _reserve(self, size: int) -> bool:
-        """Count the bytes before they are written: a process that is killed in between leaves room unused, no more."""
+        """Count the bytes before they are written, so that a killed process only leaves room unused."""
         try:
             with holding(self._folder / ".used") as file:
                 used = int.from_bytes(os.pread(file, 8, 0), "little")
@@ -124,7 +124,7 @@ class _Shared:
 
 
 class _Private:
-    """Arrays of this process, the least recently used dropped when they exceed `limit` bytes."""
+    """Arrays of this process. The least recently used ones are dropped when they exceed `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._held = limit, 0
@@ -147,7 +147,7 @@ class _Private:
 
 
 def _open_shared(memory: Path, digest: str, limit: int | None = None) -> _Shared | None:
-    """None where there is no such memory, or somebody else has the place."""
+    """Open the shared folder. Returns None if there is no such memory, or the folder belongs to another user."""
     root = memory / f"cps-{os.getuid()}"
     try:
         if not memory.is_dir():
@@ -165,7 +165,7 @@ def _open_shared(memory: Path, digest: str, limit: int | None = None) -> _Shared
 
 
 def _enter(folder: Path) -> int:
-    """A handle on the folder's lock, which keeps the folder from removal."""
+    """Return a handle on the folder's lock, which prevents the removal of the folder."""
     while True:
         folder.mkdir(mode=0o700, exist_ok=True)
         with suppress(FileNotFoundError):  # another process removed the folder in between

@@ -1,4 +1,4 @@
-"""A checked dataset into the object store: uncompressed tar shards, and last the manifest."""
+"""Store a checked dataset in the object store: uncompressed tar shards first, the manifest last."""
 
 import contextlib
 import time
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from components.storage.client import Store
 
 UPLOADS = 2
-"""Shards on their way at once: each is in memory, twice while it is made."""
+"""Concurrent uploads. Each holds a shard in memory, and two copies of it while the shard is built."""
 LEASE_SECONDS = 60.0
 _LOOK_AGAIN = 1.0  # seconds
 
 
 def store_dataset(layout: Layout, store: "Store", hashes: Mapping[str, str] | None = None) -> Manifest:
-    """Check the dataset, store it, and return its manifest; at once where the same files are stored already.
+    """Check the dataset, store it, and return its manifest. A dataset that is already stored is not checked again.
 
-    Of several runs that store the same files at once, one does, and the others wait for it.
+    If several runs store the same files at once, one of them does and the others wait for it.
 
     Args:
-        hashes: sha256 of its files by name, where they are known.
+        hashes: sha256 of its files by name, if they are known.
 
     Raises:
-        UserError: a file is not what it should be; nothing is stored then.
+        UserError: a file is invalid. Nothing is stored then.
     """
     hashes = hashes or hash_files(layout)
     digest = content_digest(hashes, layout.lists)
     manifest = stored_manifest(store, digest)
     if manifest is None:
         label_classes = check_files(layout)
-        with _alone(store, digest):
+        with _locked(store, digest):
             manifest = stored_manifest(store, digest)
             if manifest is None:
                 return _store(layout, hashes, label_classes, digest, store)
@@ -47,7 +47,7 @@ def store_dataset(layout: Layout, store: "Store", hashes: Mapping[str, str] | No
 
 
 def stored_manifest(store: "Store", digest: str) -> Manifest | None:
-    """The manifest of a dataset that is in the store with all its shards; else None."""
+    """Return the manifest of a dataset that is in the store with all its shards, or else None."""
     key = keys.dataset_manifest(digest)
     if store.stat(key) is None:
         return None
@@ -58,20 +58,20 @@ def stored_manifest(store: "Store", digest: str) -> Manifest | None:
 
 
 @contextlib.contextmanager
-def _alone(store: "Store", digest: str) -> Iterator[None]:
-    """Hold the dataset's lease, which also keeps `cps gc` away; wait while another run does."""
+def _locked(store: "Store", digest: str) -> Iterator[None]:
+    """Hold the dataset's lease, which also keeps `cps gc` away, and wait while another run holds it."""
     from components.storage.lease import Lease, LeaseHeld
 
-    said = False
+    reported = False
     with contextlib.ExitStack() as stack:
         while True:
             try:
                 stack.enter_context(Lease(store, keys.dataset_lease(digest), {"doing": STEP}, LEASE_SECONDS))
                 break
             except LeaseHeld as error:
-                if not said:
-                    progress.say(STEP, f"another run stores the same dataset; waiting for it ({error.since})")
-                said = True
+                if not reported:
+                    progress.say(STEP, f"another run is storing the same dataset; waiting for it ({error.since})")
+                reported = True
                 time.sleep(_LOOK_AGAIN)
         yield
 
@@ -93,7 +93,7 @@ def _store(
 def _store_shards(
     layout: Layout, hashes: Mapping[str, str], digest: str, store: "Store"
 ) -> tuple[dict[str, FileEntry], tuple[ShardEntry, ...]]:
-    """Upload the shards, a few at a time; what an interrupted run has uploaded already is kept."""
+    """Upload the shards, a few at a time, except those that an interrupted run has already uploaded."""
     files: dict[str, FileEntry] = {}
     shards: list[ShardEntry] = []
     present = {ref.key for ref in store.list(keys.dataset_manifest(digest).removesuffix("manifest.json"))}

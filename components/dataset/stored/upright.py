@@ -1,4 +1,4 @@
-"""An opened picture as the networks see it: the same in training, evaluation and prediction."""
+"""Convert an opened picture to the pixels that networks see, in training, evaluation and prediction alike."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,18 +7,18 @@ from PIL import Image, ImageOps
 _ORIENTATION = 0x0112
 _TWELVE_BITS = 1 << 12
 _BAND = 1 << 24
-"""Pixels that are taken out of an opened picture at once."""
+"""Pixels that are copied from an opened picture at once."""
 
 
 def is_turned(picture: Image.Image) -> bool:
-    """Whether its EXIF data says that it is to be turned or mirrored to be seen as it was taken."""
+    """Return whether its EXIF data asks for a rotation or a reflection."""
     return picture.getexif().get(_ORIENTATION, 1) in range(2, 9)
 
 
 def upright_rgb(picture: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8, not to be written to: turned upright as its EXIF data says, brought to 8 bits.
+    """Return (H, W, 3) uint8, turned upright by its EXIF data and reduced to 8 bits. Do not modify it.
 
-    Raises ValueError for pixels that have no such form, or that a camera of 10 or 12 bits left in 16.
+    Raises ValueError for pixels that cannot be converted, or that use only 10 or 12 of 16 bits.
     """
     check_range(picture)
     if is_turned(picture):
@@ -31,21 +31,21 @@ def upright_rgb(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def check_range(picture: Image.Image) -> None:
-    """Raise ValueError for 16-bit pixels that use 12 bits or fewer, which would be read as nearly black.
+    """Raise ValueError for 16-bit pixels that use 12 bits or fewer, which would look nearly black.
 
-    To be called before the picture is loaded: of colour pictures, Pillow then forgets how many bits they had.
+    Call it before the picture is loaded: afterwards Pillow no longer knows how many bits a colour picture had.
     """
     is_grey = picture.mode.startswith("I")
     if not is_grey and ";16" not in raw_mode(picture):
         return
-    # Of 16-bit colours Pillow keeps the higher bytes.
+    # Pillow keeps only the high bytes of 16-bit colours.
     highest = int(np.asarray(picture).max(initial=0))
     if 0 < highest < (_TWELVE_BITS if is_grey else _TWELVE_BITS >> 8):
         raise ValueError("its 16-bit pixels use 12 bits or fewer and would look black: stretch them, and save 8 bits")
 
 
 def raw_mode(picture: Image.Image) -> str:
-    """How pixels lie in the file, in Pillow's words; empty once they are loaded, and where there is no file."""
+    """Return Pillow's name for the pixel format in the file, or "" if the picture is loaded or has no file."""
     tile = getattr(picture, "tile", ())
     if not tile:
         return ""
@@ -54,7 +54,7 @@ def raw_mode(picture: Image.Image) -> str:
 
 
 def _pixels(picture: Image.Image) -> NDArray[np.uint8]:
-    """Those of a large picture some rows at a time, since Pillow holds what it gives away twice."""
+    """Return the pixels, of a large picture some rows at a time, since Pillow copies what it returns."""
     width, height = picture.size
     if width * height <= _BAND:
         return np.asarray(picture)
@@ -67,7 +67,7 @@ def _pixels(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def _from_16_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
-    # Pillow's own conversion would make white of all that is above 255.
+    # Pillow's own conversion would turn everything above 255 into white.
     values = grey.astype(np.int64)
     if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
         raise ValueError("its pixels have more than 16 bits")

@@ -97,7 +97,7 @@ def test_another_sha256_is_refused(
     with pytest.raises(UserError) as error:
         prepare(source, "0" * 64, store, tmp_path / "work")
     assert str(error.value) == (
-        f"{source} has sha256 {sha256}, and not {'0' * 64}: correct it, or fetch the file again"
+        f"{source} has sha256 {sha256}, not {'0' * 64}: correct the digest, or fetch the file again"
     )
     assert list((tmp_path / "work").iterdir()) == []
     assert store.list("") == []

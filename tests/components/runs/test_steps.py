@@ -63,11 +63,11 @@ def test_parameters_are_parsed() -> None:
         ({"dataset": ""}, "dataset '' does not exist: give a folder, an archive, a URL or `scenes`"),
         (
             {"dataset": "ftp://h/a.tar"},
-            "dataset ftp://…: only http://, https:// and s3:// are known, or a path",
+            "dataset ftp://…: only http://, https:// and s3:// are supported, or a path",
         ),
         (
             {"dataset": "https://host"},
-            "dataset 'https://host' is not a URL of a file: write https://host/path/archive.tar",
+            "dataset 'https://host' is not the URL of a file: write https://host/path/archive.tar",
         ),
         (
             {"dataset": "scenes:trian=3"},
@@ -79,7 +79,7 @@ def test_parameters_are_parsed() -> None:
         ),
         (
             {"dataset_sha256": "abc"},
-            "sha256 'abc' is not 64 hexadecimal digits: copy the whole of it, or leave it empty",
+            "sha256 'abc' is not 64 hexadecimal digits: copy all of it, or leave it empty",
         ),
         ({"seed": -1}, "seed -1 is not a whole number from 0 to 2147483647"),
         ({"epochs": -1}, "epochs is -1: give a whole number above 0, or 0 for the recipe's own"),
@@ -275,7 +275,7 @@ def test_a_stratified_split_knows_the_labels_classes(
     training = {s.label for s in split.labeled} | {str(name).replace("images", "labels") for name in split.unlabeled}
     assert store.get_json(keys.dataset_label_classes(digest)) == {n: written[n] for n in written if n in training}
     store.put_json(keys.dataset_label_classes(digest), {})
-    with pytest.raises(WorkFailed, match=r"label-classes\.json does not have every training label"):
+    with pytest.raises(WorkFailed, match=r"label-classes\.json lacks training labels"):
         split_step(digest, "1/4", 0, overrides=stratify, batch_size=0)
 
 

@@ -174,7 +174,7 @@ def test_a_full_disk_of_the_store_is_said_and_loses_nothing(tmp_path: Path, monk
                     key = f"{number:02d}"
                     acknowledged[key] = store.put_bytes(key, os.urandom(8 * MB)).sha256
 
-            said = r"^writing s3://tests/\d\d .*; its disk may be full, its log says more$"
+            said = r"^writing s3://tests/\d\d .*; its disk may be full: check its log$"
             with monkeypatch.context() as patch:
                 patch.setattr("components.storage.client.ATTEMPTS", 1)
                 with pytest.raises(WorkFailed, match=said):
@@ -199,7 +199,7 @@ def test_a_file_that_shrinks_while_it_is_stored_is_no_object(
         def read_at(self, offset: int, size: int) -> bytes:
             return bytes(size if offset == 0 else size - 1)
 
-    with pytest.raises(WorkFailed, match="the source ended at"):
+    with pytest.raises(WorkFailed, match="the source ended after"):
         store.put_source("large", Shrunk(), 80 * MB, "0" * 64)
     assert store.list("") == []
     assert store.unfinished_uploads() == ()

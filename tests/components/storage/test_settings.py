@@ -133,7 +133,7 @@ def test_certificates_and_bucket_style(tmp_path: Path) -> None:
     )
     assert (settings.authorities, settings.addressing) == (str(bundle), "virtual")
     assert "token" not in repr(settings)
-    with pytest.raises(UserError, match="AWS_S3_ADDRESSING_STYLE='host' is none of path, virtual, auto"):
+    with pytest.raises(UserError, match="AWS_S3_ADDRESSING_STYLE='host' is not one of path, virtual, auto"):
         settings_from_environment(COMPLETE | {"AWS_S3_ADDRESSING_STYLE": "host"})
     with pytest.raises(UserError, match=r"AWS_CA_BUNDLE=.* is not a file"):
         settings_from_environment(COMPLETE | {"AWS_CA_BUNDLE": str(tmp_path / "none.pem")})

@@ -107,7 +107,7 @@ def test_what_is_refused_is_said_and_the_rest_arrives(
         tracker.log_artifact(tmp_path / "not there.html")
         tracker.log(1, {"loss": 1.0})
         assert tracker.close()
-    assert "refused an entry" in capsys.readouterr().err
+    assert "rejected an entry" in capsys.readouterr().err
     assert history(client, "loss") == [(1, 1.0)]
 
 

@@ -66,7 +66,7 @@ def test_what_a_person_made_champion_stays(client: Any, capsys: pytest.CaptureFi
     client.set_registered_model_alias(MODEL, "champion", theirs.version)
     score("a", 0.4)
     assert champion_source(client) == "s3://elsewhere/model"
-    assert "stays version 1, which somebody else registered" in capsys.readouterr().err
+    assert "stays version 1, which was not registered by this pipeline" in capsys.readouterr().err
 
 
 def champion_source(client: Any) -> str:

@@ -87,7 +87,7 @@ def test_what_a_server_that_is_away_misses_is_named_and_said_once(
     [path] = spool_files(run_folder(RUN))
     said = capsys.readouterr().err.splitlines()
     assert len([text for text in said if "does not answer" in text]) == 1
-    assert f"the rest waits in {path}, and the next `cps` command on this machine delivers it" in said[-1]
+    assert f"the rest is kept in {path}, and the next `cps` command on this machine delivers it" in said[-1]
     assert path.stat().st_mode & 0o077 == 0
     assert len(path.read_text().splitlines()) == 1001
 
@@ -117,11 +117,11 @@ def test_another_command_delivers_it_with_its_status_and_its_times(
     logged = json.loads(path.read_text().splitlines()[1])["points"][0][3]
     assert not open_run(RUN, "scenes", {}).finish("FAILED", timeout=0)  # the exit handler, in another process
     deliver_spooled(tracking_uri)
-    assert f"what waits for it is kept in {spool_root()}" in capsys.readouterr().err
+    assert f"its spooled entries are kept in {spool_root()}" in capsys.readouterr().err
 
     line.cut = False
     deliver_spooled(tracking_uri)
-    assert f"[tracking] MLflow has what had waited on disk of {RUN}" in capsys.readouterr().err
+    assert f"[tracking] delivered the spooled entries of {RUN} to MLflow" in capsys.readouterr().err
     run = the_run(client)
     assert run.info.status == "FAILED"
     assert run.data.params == {"seed": "3"}
@@ -174,7 +174,9 @@ def test_what_is_for_another_server_stays_and_is_named(
     assert spool_files(run_folder(RUN)) == [path]
     capsys.readouterr()
     deliver_spooled(here)
-    assert capsys.readouterr().err == f"[tracking] what waits in {spool_root()} is for MLflow at http://elsewhere\n"
+    assert (
+        capsys.readouterr().err == f"[tracking] spooled entries in {spool_root()} are for MLflow at http://elsewhere\n"
+    )
 
 
 def test_the_embedded_server_is_the_same_at_another_port(
@@ -189,7 +191,7 @@ def test_the_embedded_server_is_the_same_at_another_port(
     deliver_spooled(tracking_uri, {EMBEDDED_VARIABLE: f"{tracking_uri} /another home"})
     deliver_spooled(tracking_uri, before)  # of another address, so not of this server
     assert len(spool_files(run_folder(RUN))) == 1
-    assert capsys.readouterr().err.count("is for MLflow at http://127.0.0.1:5000") == 2
+    assert capsys.readouterr().err.count("are for MLflow at http://127.0.0.1:5000") == 2
     deliver_spooled(tracking_uri, {EMBEDDED_VARIABLE: f"{tracking_uri} /a home"})
     assert history(client, "loss") == [(step, step / 4) for step in range(1, 4)]
     assert list(spool_root().iterdir()) == []
@@ -208,7 +210,7 @@ def test_a_server_that_lets_nobody_in_is_not_waited_for(
     tracker = log(1, 3)
     assert not tracker.close(timeout=600)
     said = capsys.readouterr().err
-    assert "lets nothing in: wrong password; what is logged is kept on disk" in said
+    assert "denies access: wrong password; its entries are kept on disk" in said
     assert len(spool_files(run_folder(RUN))) == 1
     assert line.calls == 0
 
@@ -224,7 +226,7 @@ def test_a_disk_that_takes_nothing_leaves_bounded_memory(
     assert (
         capsys.readouterr()
         .err.splitlines()[-1]
-        .endswith("did not take everything: 30 entries found no room on the disk and are lost")
+        .endswith("did not receive everything: 30 entries are lost, since the disk is full")
     )
     tracker = log(1, 10)
     line.cut = False
@@ -287,7 +289,7 @@ def test_what_another_version_wrote_is_named_and_kept(
     left.close()
     left.release(keep=True)
     deliver_spooled(tracking_uri)
-    assert capsys.readouterr().err.startswith(f"[tracking] {left.path} is not of this version; it is kept")
+    assert capsys.readouterr().err.startswith(f"[tracking] {left.path} is from another version; it is kept")
     assert left.path.exists()
 
 

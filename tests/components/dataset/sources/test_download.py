@@ -205,7 +205,7 @@ def test_a_full_disk_is_named_and_the_rest_comes_when_there_is_room(web: Web, he
 
 
 def test_digest_and_size_are_verified(web: Web, here: Path) -> None:
-    with pytest.raises(UserError, match=f"has sha256 {SHA256}, and not {'0' * 64}"):
+    with pytest.raises(UserError, match=f"has sha256 {SHA256}, not {'0' * 64}"):
         get(f"{web.url}/a.tar", here, "0" * 64)
     with pytest.raises(UserError, match="has 300000 bytes, not 5: correct the size"):
         get(f"{web.url}/a.tar", here, SHA256, size=5)
@@ -331,9 +331,13 @@ def test_which_host_a_login_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     credentials = credentials_for([one, "s3://bucket/c.tar", "folder"])
     assert credentials is not None
     assert [credentials.header(url) for url in (one, other, "https://one.example.evil/a.tar")] == ["Bearer t", "", ""]
-    with pytest.raises(UserError, match=r"^one\.example and other\.example:8443 are several hosts: name the one"):
+    with pytest.raises(
+        UserError, match=r"^one\.example and other\.example:8443 are several hosts: set CPS_DOWNLOAD_HOST to the one"
+    ):
         credentials_for([one, other])
-    with pytest.raises(UserError, match="would get the login in the clear: use https://, or name the host"):
+    with pytest.raises(
+        UserError, match="would receive the login without encryption: use https://, or set CPS_DOWNLOAD_HOST"
+    ):
         credentials_for(["http://one.example/a.tar"])
     monkeypatch.setenv("CPS_DOWNLOAD_HOST", "other.example")
     named = credentials_for([one, other])

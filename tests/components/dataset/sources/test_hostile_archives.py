@@ -82,14 +82,14 @@ def test_what_is_harmless_is_unpacked(tmp_path: Path, make: Make) -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["a/../../x"], "leads out of the folder"),
-        (["/x"], "leads out of the folder"),
-        (["C:\\x"], "leads out of the folder"),
-        (["a/x", "a/x"], "'a/x' is there twice; refused"),
-        (["a/x", "./a//x"], "is there twice; refused"),
-        (["a/X", "a/x"], "'a/x' and 'a/X' are one name where case does not count; refused"),
-        (["A/x", "a/y"], "'a/y' and 'A' are one name where case does not count; refused"),
-        (["caf\u00e9", "cafe\u0301"], "are one name where case does not count; refused"),
+        (["a/../../x"], "leads out of the target folder"),
+        (["/x"], "leads out of the target folder"),
+        (["C:\\x"], "leads out of the target folder"),
+        (["a/x", "a/x"], "'a/x' occurs twice; refused"),
+        (["a/x", "./a//x"], "occurs twice; refused"),
+        (["a/X", "a/x"], "'a/x' is the same name as 'a/X' on some file systems; refused"),
+        (["A/x", "a/y"], "'a/y' is the same name as 'A' on some file systems; refused"),
+        (["caf\u00e9", "cafe\u0301"], "on some file systems; refused"),
         (["a", "a/x"], "'a' is a file and a folder; refused"),
         (["a/x", "a"], "'a' is a file and a folder; refused"),
         (["line\nbreak"], "'line\\nbreak' has control characters; refused"),
@@ -129,8 +129,8 @@ def test_a_bomb_is_refused_before_anything_is_written(tmp_path: Path, make: Make
     size = archive.stat().st_size
     assert size < 1_000_000
     assert refused(archive, tmp_path) == (
-        f"archive {archive} unpacks to more than 100 times its {size} bytes; refused, set CPS_UNPACK_MAX_RATIO higher "
-        "if it is meant to be so large"
+        f"archive {archive} unpacks to more than 100 times its {size} bytes, which is not allowed: raise "
+        "CPS_UNPACK_MAX_RATIO if you trust it"
     )
 
 
@@ -149,7 +149,7 @@ def test_limits_come_from_the_environment(
     (tmp_path / "out").mkdir()
     unpack(archive, tmp_path / "out")
     monkeypatch.setenv(variable, "many")
-    assert refused(archive, tmp_path).startswith(f"{variable} is 'many': set a whole number above 0")
+    assert refused(archive, tmp_path).startswith(f"{variable} is 'many': set it to a whole number above 0")
 
 
 def test_more_than_the_disk_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_more_than_the_disk_has_is_refused(tmp_path: Path, monkeypatch: pytest.M
         file.write(member.tobuf(tarfile.GNU_FORMAT))
         file.truncate(512 + member.size + 1024)  # the data is a hole, and takes no room
     text = refused(archive, tmp_path)
-    assert f"and {tmp_path}/inner/out has " in text
+    assert f", but {tmp_path}/inner/out has only " in text
     assert text.endswith("make room, or set CPS_WORK to a folder on a larger disk")
 
 
@@ -211,7 +211,7 @@ def test_an_archive_that_was_cut_off_is_never_taken_for_whole(tmp_path: Path, ma
 def test_a_tar_that_ends_between_two_files_is_damaged(tmp_path: Path) -> None:
     archive = tar(tmp_path / "a.tar", [("a", b"x"), ("b", b"x")])
     archive.write_bytes(archive.read_bytes()[: 2 * 512])
-    assert refused(archive, tmp_path) == f"archive {archive} is damaged: it ends in the middle; fetch it again"
+    assert refused(archive, tmp_path) == f"archive {archive} is damaged: it is incomplete; fetch it again"
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:

@@ -179,14 +179,14 @@ def test_the_syntax(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "sha256", "words"),
     [
-        ("a.zip b.zip", HEX, "sha256 has 1 values for 2 sources: give one each, - for none"),
+        ("a.zip b.zip", HEX, "sha256 has 1 values for 2 sources: give one per source, and - for none"),
         (
             "a.zip",
             f"{HEX}:x",
-            f"sha256 '{HEX}:x' is not 64 hexadecimal digits: copy the whole of it, or leave it empty",
+            f"sha256 '{HEX}:x' is not 64 hexadecimal digits: copy all of it, or leave it empty",
         ),
-        ("a.zip 'b.zip", "", "dataset: no closing quotation: quotes go around a name with spaces, in pairs"),
-        ("a.zip scenes", "", "dataset 'a.zip scenes': generated scenes cannot be joined with other sources"),
+        ("a.zip 'b.zip", "", "dataset: no closing quotation: quote a name with spaces, and close every quote"),
+        ("a.zip scenes", "", "dataset 'a.zip scenes': generated scenes cannot be combined with other sources"),
     ],
 )
 def test_what_does_not_fit_is_named(dataset: str, sha256: str, words: str) -> None:
@@ -205,7 +205,7 @@ def test_what_does_not_fit_is_named(dataset: str, sha256: str, words: str) -> No
 def test_a_login_in_an_address_is_refused_and_not_repeated(source: str) -> None:
     text = refusal(lambda: check_source(source, is_here=False))
     assert "host.example/a.tar has " in text
-    assert "take it out" in text
+    assert "remove it" in text
     assert "CPS_DOWNLOAD_TOKEN" in text
     assert "s3cr3t" not in text
 

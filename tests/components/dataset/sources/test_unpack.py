@@ -66,7 +66,7 @@ def test_a_zip_is_unpacked(tmp_path: Path) -> None:
 def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
     archive = tar_of(tmp_path / "a.tar", [plain("good"), plain(name)])
     assert refused(archive, tmp_path / "out") == (
-        f"archive {archive}: {name!r} leads out of the folder it is unpacked in; refused"
+        f"archive {archive}: {name!r} leads out of the target folder; refused"
     )
 
 
@@ -82,7 +82,7 @@ def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
 def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes, what: str) -> None:
     archive = tar_of(tmp_path / "a.tar", [plain("good"), special("bad", kind, "good")])
     assert (
-        refused(archive, tmp_path / "out") == f"archive {archive}: 'bad' is {what}; pack plain files and folders only"
+        refused(archive, tmp_path / "out") == f"archive {archive}: 'bad' is {what}: pack only regular files and folders"
     )
 
 

@@ -88,7 +88,7 @@ def test_a_bit_that_flips_on_the_disk_is_found_on_decoding_and_fetched_again(
         for one in (reader, other, reader):
             np.testing.assert_array_equal(getattr(one, what)(name), expected)
         read_all(reader)
-    assert capfd.readouterr().err.count("is damaged: fetching it again") == 2  # each reader has its own handle
+    assert capfd.readouterr().err.count("is damaged: downloading it again") == 2  # each reader has its own handle
     with DatasetReader(store, manifest.digest, tmp_path / "cache") as reader:
         read_all(reader)
 
