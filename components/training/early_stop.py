@@ -18,7 +18,7 @@ from components.dataset.split import Split
 from components.errors import UserError
 from components.inference.paddle_engine import PaddleEngine
 from components.inference.probabilities import mean_probabilities, most_likely
-from components.inference.sliding import normalize, sliding_logits
+from components.inference.sliding import Window, normalize, sliding_logits
 from components.metrics.confusion import confusion_matrix
 from components.metrics.scores import mean_iou
 from components.recipes import Recipe
@@ -87,18 +87,14 @@ class EarlyStop:
     def score(self, pair: "Pair") -> float:
         """mIoU in [0, 1] of the weights that a checkpoint would hold now; the networks are left as they were."""
         manifest, evaluation, augmentation = self._reader.manifest, self._recipe.evaluation, self._recipe.augmentation
+        window = Window(evaluation.crop, evaluation.stride, evaluation.batch)
         classes = len(manifest.classes)
         total = np.zeros((classes, classes), np.int64)
         with pair.evaluated() as networks:
             engines = [PaddleEngine(network) for network in networks]
             for sample in self._held:
-                logits = sliding_logits(
-                    engines,
-                    normalize(self._reader.image(sample.image), augmentation.mean, augmentation.std),
-                    crop=evaluation.crop,
-                    stride=evaluation.stride,
-                    batch=evaluation.batch,
-                )
+                image = normalize(self._reader.image(sample.image), augmentation.mean, augmentation.std)
+                logits = sliding_logits(engines, image, window)
                 assert sample.label is not None, "a labelled image has a label"
                 prediction = most_likely(mean_probabilities(logits))
                 total += confusion_matrix(self._reader.label(sample.label), prediction, classes, manifest.ignore_index)
