@@ -98,7 +98,6 @@ def to_pdparams(states: States, meta: Mapping[str, str], origin: str) -> bytes:
 
 def to_npz(states: States, meta: Mapping[str, str], origin: str) -> bytes:  # noqa: ARG001 - same signature as the others
     """Return arrays by name, prefixed with `left.` and `right.` for a pair, and the metadata as JSON in `metadata`."""
-
     arrays = {
         f"{branch}.{name}" if len(states) > 1 else name: array
         for branch, state in states.items()

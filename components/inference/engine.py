@@ -111,7 +111,6 @@ def open_engines(name: str, weights: Weights, *, or_paddle: bool = False) -> dic
 
     Raises UserError if the weights do not match the structure.
     """
-
     if name == PADDLE:
         return {branch: PaddleEngine(layer) for branch, layer in weights.layers().items()}
     networks = CompiledNetworks(name, weights, or_paddle=or_paddle)

@@ -123,7 +123,6 @@ def write(structure: str, num_classes: int, size: tuple[int, int], path: Path) -
             f"{structure}: the exported network's logits differ from Paddle's by {difference:.1e} of the largest logit "
             f"(limit {TOLERANCE:.0e})"
         )
-
     path.write_bytes(data)
 
 

@@ -44,5 +44,4 @@ def most_likely(values: NDArray[np.floating[Any]]) -> ClassIds:
 
 def predicted_classes(logits: Sequence[Floats]) -> ClassIds:
     """Return class ids (H, W) from one network's logits, or from the average of several networks."""
-
     return most_likely(logits[0] if len(logits) == 1 else mean_probabilities(logits))

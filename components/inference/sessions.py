@@ -114,7 +114,6 @@ def why_not(runtime: str) -> str:
         return f"{', '.join(missing)} is not installed"
     if runtime.endswith("-bf16") and not has_bf16():
         return "this processor has no bfloat16 instructions (avx512_bf16 or amx_bf16)"
-
     return ""
 
 
