@@ -77,7 +77,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_once(stored_run: StoredRun): 
 
 def test_a_users_mistake_is_passed_on_at_once(stored_run: StoredRun):  # noqa: F811
     run_key = make_run(**{"training.batch_size": 3})
-    with pytest.raises(UserError, match="batch size 3 cannot be shared by 2 processes"):
+    with pytest.raises(UserError, match="batch size 3 cannot be divided among 2 processes"):
         supervise(stored_run.store, run_key, 2, threading.Event())
 
 
