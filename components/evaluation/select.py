@@ -22,8 +22,9 @@ from components.evaluation.verdict import decide
 from components.files import default_cache
 from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT
-from components.inference.passes import SINGLE, image_logits
+from components.inference.passes import image_logits
 from components.inference.probabilities import predicted_classes
+from components.inference.sliding import SINGLE, Window
 from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
 from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
@@ -167,22 +168,13 @@ def _examples(
     labels = {sample.image: sample.label for sample in sweep.split.val if sample.label is not None}
     branches = ("left", "right") if variant == "ensemble" else (variant,)
     engines = [checkpoint.engines[branch] for branch in branches]
-    description = checkpoint.description
+    description, protocol = checkpoint.description, sweep.protocol
+    window = Window(protocol.crop, protocol.stride, sweep.recipe.evaluation.batch, protocol.scales, protocol.flip)
 
     def example(number: int) -> Example:
         name = scores.images[number]
         image, label = reader.image(name), reader.label(labels[name])
-        logits = image_logits(
-            engines,
-            image,
-            mean=description.mean,
-            std=description.std,
-            crop=sweep.protocol.crop,
-            stride=sweep.protocol.stride,
-            batch=sweep.recipe.evaluation.batch,
-            scales=sweep.protocol.scales,
-            flip=sweep.protocol.flip,
-        )
+        logits = image_logits(engines, image, window, mean=description.mean, std=description.std)
         return draw(
             name,
             scores.matrices[variant][number],

@@ -27,7 +27,7 @@ from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT, choose, is_exact
 from components.inference.passes import image_logits
 from components.inference.probabilities import mean_probabilities, most_likely
-from components.inference.sliding import images_in_flight
+from components.inference.sliding import Window, images_in_flight
 from components.metrics.boundary import BandCounts, boundary_counts
 from components.metrics.confusion import Matrix, confusion_matrix
 from components.recipes.loader import parse_recipe
@@ -179,13 +179,9 @@ def score_images(
         logits = image_logits(
             engines,
             image,
+            Window(protocol.crop, protocol.stride, sweep.recipe.evaluation.batch, protocol.scales, protocol.flip),
             mean=description.mean,
             std=description.std,
-            crop=protocol.crop,
-            stride=protocol.stride,
-            batch=sweep.recipe.evaluation.batch,
-            scales=protocol.scales,
-            flip=protocol.flip,
         )
         by_branch = dict(zip(branches, logits, strict=True))
         for variant in variants:

@@ -1,1 +1,1 @@
-"""Networks as functions of pixels: engines, the sliding window, and pictures of what they predict."""
+"""Inference: engines, the sliding window, and averaging over scales and mirrored copies."""

@@ -1,4 +1,4 @@
-"""A checkpoint ready to run: its engines, and what its metadata says of it."""
+"""A checkpoint ready to run: its engines and its metadata."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ class Description:
     """The metadata of a weights file."""
 
     structure: str
-    """Of both networks, or `left and right` where they differ."""
+    """The networks' architecture; `LEFT and RIGHT` if they differ."""
     classes: tuple[Class, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -27,7 +27,7 @@ class Description:
     stride: Size
     run_key: str
     split: str
-    """The fingerprint of the split that it was trained on."""
+    """Fingerprint of the training split."""
     epoch: int
     step: int
 
@@ -41,14 +41,14 @@ class Checkpoint:
 
 
 def read_description(meta: Mapping[str, str], origin: str) -> Description:
-    """Parse a weights file's metadata. Raises UserError that names `origin` and the key."""
+    """Parse a weights file's metadata. Raises UserError, which names `origin` and the key."""
     key = ""
     try:
         key = "classes"
         classes = tuple(Class(name=item["name"], color=tuple(item["color"])) for item in json.loads(meta[key]))
         key = "num_classes"
         if int(meta[key]) != len(classes):
-            raise ValueError(f"{meta[key]} does not agree with {len(classes)} classes")
+            raise ValueError(f"{meta[key]}, but classes has {len(classes)} entries")
         values = {}
         for key in ("mean", "std", "crop", "stride"):
             values[key] = tuple(json.loads(meta[key]))
@@ -71,16 +71,16 @@ def read_description(meta: Mapping[str, str], origin: str) -> Description:
 
 
 def open_checkpoint(path: Path, *, threads: int = 1, engine: str = AUTO, allow_bf16: bool = False) -> Checkpoint:
-    """The networks of a weights file, ready to run.
+    """Load a weights file and open an engine for each network.
 
     Args:
-        threads: how many will call the engines at once; eager Paddle's own threads share the cores that are left.
+        threads: number of threads that will call the engines; eager Paddle divides the cores among them.
         engine: one of ENGINES.
         allow_bf16: whether engines may round to bfloat16.
 
     Raises:
-        UserError: a file that is none of ours, or an engine that cannot be used here.
-        WorkFailed: the engine asked for cannot run this structure.
+        UserError: the file is not a weights file of this project, or the engine is not available here.
+        WorkFailed: the requested engine cannot run this structure.
     """
     from components.networks.weights import prefixes, read_file, structure_of
 
@@ -99,18 +99,17 @@ def open_checkpoint(path: Path, *, threads: int = 1, engine: str = AUTO, allow_b
 
 
 def check_belongs(description: Description, *, origin: str, split: str, classes: int) -> None:
-    """Refuse weights that were trained on another split or for other classes: their scores would mean
-    nothing.
+    """Check that weights were trained on this split and these classes; otherwise their scores are meaningless.
 
-    Raises WorkFailed that names `origin` and what differs.
+    Raises WorkFailed, which names `origin` and the difference.
     """
     if len(description.classes) != classes:
         raise WorkFailed(
-            f"{origin} is for {len(description.classes)} classes, the dataset has {classes}: "
-            "it belongs to another dataset and is not scored"
+            f"{origin} has {len(description.classes)} classes, but the dataset has {classes}: "
+            "it belongs to another dataset and cannot be scored"
         )
     if description.split != split:
         raise WorkFailed(
-            f"{origin} was trained on split {description.split[:12] or '(none)'}, this run's is {split[:12]}: "
-            "it belongs to another run and is not scored"
+            f"{origin} was trained on split {description.split[:12] or '(none)'}, but this run has split {split[:12]}: "
+            "it belongs to another run and cannot be scored"
         )

@@ -1,14 +1,13 @@
-"""Networks compiled from their exported graph by onnxruntime or OpenVINO, or by Paddle itself.
+"""Compiled networks: exported graphs run by onnxruntime or OpenVINO, with eager Paddle as the fallback.
 
-Windows are the unit of parallel work: each goes through a graph of one thread, as many at once as there are cores.
-On a CPU that leaves no core waiting for another within a layer, and as many callers as there like may share an engine.
+Each window runs through a single-threaded graph, and as many windows run in parallel as there are cores. On a CPU no
+core then waits for another within a layer. Any number of threads may share an engine.
 """
 
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,45 +17,42 @@ from components.inference.paddle_engine import PADDLE, Floats, PaddleEngine, Wei
 from components.inference.sessions import Session, open_session
 from components.networks.processor import usable_cores
 
-if TYPE_CHECKING:
-    pass
-
 Size = tuple[int, int]
 Waiting = Callable[[], list[Floats]]
-"""Waits for what has been begun, and gives the logits of every network, (B, C, h, w) each."""
+"""Waits for a started call and returns every network's logits, (B, C, h, w) each."""
 
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    """One for the whole process, so that several callers together do not take more than the cores."""
+    """Return the process-wide thread pool, so that concurrent callers together use each core once."""
     return ThreadPoolExecutor(usable_cores(), thread_name_prefix="windows")
 
 
 def _begin_one_by_one(session: Session, windows: Floats, outputs: int) -> Waiting:
-    """Every window in a thread of its own, each result put in its place at once: it is not held twice."""
-    found: list[Floats] = [np.empty(0, np.float32)] * outputs
-    places = threading.Lock()
+    """Run each window in its own thread and copy each result straight into the batch's arrays."""
+    batch: list[Floats] = [np.empty(0, np.float32)] * outputs
+    allocation = threading.Lock()
 
     def run(number: int) -> None:
         logits = session.run(windows[number : number + 1])
-        with places:
-            if not found[0].size:
-                found[:] = [np.empty((len(windows), *part.shape[1:]), np.float32) for part in logits]
-        for whole, part in zip(found, logits, strict=True):
+        with allocation:
+            if not batch[0].size:
+                batch[:] = [np.empty((len(windows), *part.shape[1:]), np.float32) for part in logits]
+        for whole, part in zip(batch, logits, strict=True):
             whole[number] = part[0]
 
-    begun = [_pool().submit(run, number) for number in range(len(windows))]
+    futures = [_pool().submit(run, number) for number in range(len(windows))]
 
     def wait() -> list[Floats]:
-        for window in begun:
-            window.result()
-        return found
+        for future in futures:
+            future.result()
+        return batch
 
     return wait
 
 
 class PaddleSession:
-    """Eager Paddle where a compiled model would be."""
+    """Eager Paddle behind the interface of a compiled model."""
 
     def __init__(self, weights: Weights, branches: Sequence[str]) -> None:
         layers = weights.layers()
@@ -67,20 +63,20 @@ class PaddleSession:
 
 
 class CompiledNetworks:
-    """The networks of a checkpoint, compiled when the first window of a size comes: the size is part of the graph."""
+    """A checkpoint's networks, compiled at the first window of each size: the size is part of the graph."""
 
     def __init__(self, runtime: str, weights: Weights, *, or_paddle: bool = False) -> None:
-        """`or_paddle`: run by eager Paddle, and say so, what cannot be exported."""
+        """With `or_paddle`, structures that cannot be exported run in eager Paddle, with a message."""
         self.runtime = runtime
         self._weights, self._or_paddle = weights, or_paddle
         self._sessions: dict[tuple[Sequence[str], Size], Session] = {}
         self._lock = threading.Lock()
 
     def run(self, branches: Sequence[str], windows: Floats) -> list[Floats]:
-        """Logits (B, C, h, w) of the named branches, in one pass over what they share.
+        """Return the logits of each branch, (B, C, h, w); shared layers run once.
 
         Raises:
-            UserError: the weights do not fit the structure.
+            UserError: the weights do not match the structure.
             WorkFailed: the structure cannot be exported.
         """
         if len(windows) > 1 or self._differ(branches):
@@ -88,14 +84,14 @@ class CompiledNetworks:
         return self._session(tuple(branches), (windows.shape[2], windows.shape[3])).run(windows)
 
     def begin(self, branches: Sequence[str], windows: Floats) -> Waiting:
-        """Begin what `run` does, and come back: all cores work on it meanwhile. Raises what `run` does."""
-        if self._differ(branches):  # they share nothing
-            each = [self.begin([branch], windows) for branch in branches]
-            return lambda: [logits for wait in each for logits in wait()]
+        """Start `run` in the background and return a function that waits for its result. Raises as `run` does."""
+        if self._differ(branches):  # no shared layers
+            calls = [self.begin([branch], windows) for branch in branches]
+            return lambda: [logits for wait in calls for logits in wait()]
         session = self._session(tuple(branches), (windows.shape[2], windows.shape[3]))
         if isinstance(session, PaddleSession):
-            found = session.run(windows)
-            return lambda: found
+            logits = session.run(windows)
+            return lambda: logits
         return _begin_one_by_one(session, windows, len(branches))
 
     def _differ(self, branches: Sequence[str]) -> bool:
@@ -117,7 +113,7 @@ class CompiledNetworks:
         except WorkFailed as error:
             if not self._or_paddle:
                 raise
-            progress.say("engine", f"{error}; eager {PADDLE} runs it instead")
+            progress.say("engine", f"{error}; using eager {PADDLE} instead")
             self.runtime = PADDLE
             return PaddleSession(weights, branches)
         states = {branch: weights.states[branch] for branch in branches}

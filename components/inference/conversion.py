@@ -1,6 +1,6 @@
-"""Trained weights as other programs take them: ONNX, .pdparams, .npz.
+"""Convert trained weights to ONNX, .pdparams and .npz.
 
-None of it imports Paddle here: an ONNX graph is exported in a process of its own, and kept.
+This module does not import Paddle: a separate process exports the ONNX graph, which is then cached.
 """
 
 import io
@@ -24,25 +24,26 @@ if TYPE_CHECKING:
 
 States = Mapping[str, Mapping[str, Array]]
 
-IN_PADDLESEG = "network."
-"""What our names of a network that paddleseg has begin with, before the name that it has there."""
+PADDLESEG_PREFIX = "network."
+"""Prefix of parameter names in a network from paddleseg; the rest is the name that paddleseg uses."""
 USE = (
-    f"{WINDOWS}: (N, 3, height, width) float32, RGB from 0 to 1, minus mean, divided by std; crop is height, width. "
-    "Every output: logits (N, classes, height, width). Of two outputs, average the softmax. An image that is larger: "
-    "windows by stride (down, across), the last one of a row or column moved back inside, logits averaged where they "
-    "overlap. One that is smaller: zeros at the bottom and right, after normalisation."
+    f"{WINDOWS}: (N, 3, height, width) float32, RGB from 0 to 1, minus mean, divided by std; crop is (height, width). "
+    "Each output: logits (N, classes, height, width). With two outputs, average their softmax. For a larger image, "
+    "slide windows by stride (vertical, horizontal), shift the last window of a row or column back inside, and "
+    "average logits where windows overlap. Pad a smaller image with zeros at the bottom and right, after "
+    "normalisation."
 )
-"""In an ONNX file's metadata: all that its user has to know besides the numbers there."""
+"""Instructions in an ONNX file's metadata; the numbers are metadata too."""
 
 
 def convert(path: Path, form: str, target: Path, *, branch: str = "") -> None:
-    """Write a weights file as `onnx`, `pdparams` or `npz`; the result appears whole or not at all.
+    """Write a weights file as `onnx`, `pdparams` or `npz`; `target` is replaced atomically.
 
     Args:
-        branch: of a pair, the only network to take: `left` or `right`.
+        branch: `left` or `right`, to convert only that network of a pair.
 
     Raises:
-        UserError: it is no weights file of ours, holds no such network, or the form has no place for two.
+        UserError: the file is not a weights file of this project, lacks the branch, or the format holds one network.
         WorkFailed: the structure cannot be exported to ONNX.
     """
     arrays, meta = read_file(path)
@@ -52,15 +53,13 @@ def convert(path: Path, form: str, target: Path, *, branch: str = "") -> None:
     }
     if branch:
         if branch not in states:
-            raise UserError(
-                f"{path.name} holds the best network alone, {meta.get('variant', 'only')}: leave --branch out"
-            )
+            raise UserError(f"{path.name} holds only the best network, {meta.get('variant', 'only')}: remove --branch")
         states = {branch: states[branch]}
     _write_whole(target, _FORMS[form](states, meta, path.name))
 
 
 def to_onnx(states: States, meta: Mapping[str, str], origin: str) -> bytes:
-    """A model with an output of logits for each network; its metadata says how to use it."""
+    """Return an ONNX model with one logits output per network and usage instructions in its metadata."""
     description = read_description(meta, origin)
     graphs = {
         branch: skeleton(structure_of(meta, branch), len(description.classes), description.crop) for branch in states
@@ -74,31 +73,31 @@ def to_onnx(states: States, meta: Mapping[str, str], origin: str) -> bytes:
 def _describe(model: "ModelProto", description: Description, meta: Mapping[str, str]) -> None:
     from onnx import helper
 
-    said = {
+    properties = {
         **{name: text for name, text in meta.items() if name not in ("format", "branches")},
         "classes": json.dumps([item.name for item in description.classes]),
         "palette": json.dumps([item.color for item in description.classes]),
         "use": USE,
     }
-    helper.set_model_props(model, dict(sorted(said.items())))
+    helper.set_model_props(model, dict(sorted(properties.items())))
     model.producer_name, model.doc_string = "cps", USE
 
 
 def to_pdparams(states: States, meta: Mapping[str, str], origin: str) -> bytes:
-    """A dictionary of arrays as `paddle.load` takes it, named as paddleseg names them in a network that it has."""
+    """Return a dictionary of arrays for `paddle.load`; paddleseg's networks keep paddleseg's parameter names."""
     if len(states) > 1:
         raise UserError(
-            f"{origin}: the average of two networks won, and a .pdparams file holds one: add --branch left or --branch "
-            "right, or take --format onnx or npz, which hold both"
+            f"{origin} holds two networks, whose average scored best, but a .pdparams file holds one: add --branch "
+            "left or right, or use --format onnx or npz for both"
         )
     ((branch, state),) = states.items()
-    theirs = structure_of(meta, branch).startswith(("paddleseg:", "deeplabv3p-"))
-    named = {name.removeprefix(IN_PADDLESEG) if theirs else name: array for name, array in state.items()}
+    from_paddleseg = structure_of(meta, branch).startswith(("paddleseg:", "deeplabv3p-"))
+    named = {name.removeprefix(PADDLESEG_PREFIX) if from_paddleseg else name: array for name, array in state.items()}
     return pickle.dumps(named, protocol=4)
 
 
-def to_npz(states: States, meta: Mapping[str, str], origin: str) -> bytes:  # noqa: ARG001 - as the others
-    """Arrays by name, of a pair after `left.` and `right.`, and the metadata as a JSON text named `metadata`."""
+def to_npz(states: States, meta: Mapping[str, str], origin: str) -> bytes:  # noqa: ARG001 - same signature as the others
+    """Return arrays by name, prefixed with `left.` and `right.` for a pair, and the metadata as JSON in `metadata`."""
     arrays = {
         f"{branch}.{name}" if len(states) > 1 else name: array
         for branch, state in states.items()

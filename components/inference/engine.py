@@ -1,6 +1,6 @@
-"""What runs a network: a batch of windows in, logits out.
+"""Inference engines: a batch of windows in, logits out.
 
-The sliding window and all that is built on it know this interface only, so another engine is one more class.
+Sliding-window inference depends on this interface alone, so a new engine is one more class.
 """
 
 from collections.abc import Sequence
@@ -14,27 +14,24 @@ from components.inference.sessions import RUNTIMES, installed_runtimes, why_not
 
 AUTO = "auto"
 ENGINES = (AUTO, PADDLE, *RUNTIMES)
-"""What a user may ask for. All but the bf16 ones compute in float32 and agree with eager Paddle to rounding."""
+"""Valid engine names. All but the bf16 engines compute in float32 and match eager Paddle up to rounding."""
 EXACT = "exact"
-"""What all of these are called where results are said or compared: which of them it was makes no difference."""
+"""The common name of all float32 engines in stored results: their scores are interchangeable."""
 
 
 class Engine(Protocol):
-    """A network, ready to run."""
+    """A network ready to run."""
 
     @property
     def name(self) -> str:
-        """What a report calls it, for example "onnxruntime"."""
+        """Name in reports, for example "onnxruntime"."""
 
     @property
     def exact(self) -> bool:
-        """Whether it computes in float32, so that its results are every other exact engine's."""
+        """Whether it computes in float32, and so gives the same results as every other exact engine."""
 
     def logits(self, windows: Floats) -> Floats:
-        """(B, 3, h, w) float32, normalised RGB, gives logits (B, C, h, w) float32.
-
-        May be called from several threads at once.
-        """
+        """Return logits, (B, C, h, w) float32, of normalised RGB windows, (B, 3, h, w) float32. Thread-safe."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +54,12 @@ class CompiledEngine:
 
 
 def is_exact(name: str) -> bool:
-    """Whether the engine computes in float32. Results of all that do are the same, up to the order of sums."""
+    """Return whether the engine computes in float32. Such engines differ only in the order of summation."""
     return not name.endswith("-bf16")
 
 
 def all_logits(engines: Sequence[Engine], windows: Floats) -> list[Floats]:
-    """What each engine gives for the same windows; networks of one checkpoint compute what they share once."""
+    """Return each engine's logits of the same windows; networks of one checkpoint run shared layers once."""
     compiled = _of_one_checkpoint(engines)
     if compiled:
         return compiled[0].networks.run([item.branch for item in compiled], windows)
@@ -70,50 +67,49 @@ def all_logits(engines: Sequence[Engine], windows: Floats) -> list[Floats]:
 
 
 def begin_logits(engines: Sequence[Engine], windows: Floats) -> Waiting:
-    """Begin what `all_logits` does, in the engine's own threads where it has some; the call that comes back waits for
-    the result."""
+    """Start `all_logits`, in the background where the engine has threads; return a function that waits for it."""
     compiled = _of_one_checkpoint(engines)
     if compiled:
         return compiled[0].networks.begin([item.branch for item in compiled], windows)
-    found = [engine.logits(windows) for engine in engines]
-    return lambda: found
+    logits = [engine.logits(windows) for engine in engines]
+    return lambda: logits
 
 
 def _of_one_checkpoint(engines: Sequence[Engine]) -> list[CompiledEngine]:
-    """The engines, if they can run as one; else none."""
+    """Return the engines if all are compiled from one checkpoint, otherwise an empty list."""
     compiled = [engine for engine in engines if isinstance(engine, CompiledEngine)]
-    one = len(compiled) == len(engines) and all(item.networks is compiled[0].networks for item in compiled)
-    return compiled if one else []
+    same = len(compiled) == len(engines) and all(item.networks is compiled[0].networks for item in compiled)
+    return compiled if same else []
 
 
 def choose(name: str = AUTO, *, allow_bf16: bool = False) -> str:
-    """Which engine to use: the one asked for, or for "auto" the fastest on this machine that is installed.
+    """Return the engine to use: `name`, or for "auto" the fastest one installed.
 
-    Raises UserError for one that is unknown, cannot run here, or is not exact although that was not allowed.
+    Raises UserError if the engine is unknown or not available here, or if it rounds to bfloat16 without `allow_bf16`.
     """
     if name == AUTO:
         candidates = [item for item in installed_runtimes() if is_exact(item)]
-        if allow_bf16:  # halves the bytes to move and has instructions of its own: faster wherever it is there
+        if allow_bf16:  # half the memory traffic and dedicated instructions: faster wherever it is supported
             candidates = [item for item in installed_runtimes() if not is_exact(item)] + candidates
         return candidates[0] if candidates else PADDLE
     if name not in ENGINES:
-        raise UserError(f"unknown engine {name!r}; there are: {', '.join(ENGINES)}")
+        raise UserError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
     reason = why_not(name) if name in RUNTIMES else ""
     if reason:
-        raise UserError(f"engine {name!r} cannot be used: {reason}; leave it to {AUTO!r}")
+        raise UserError(f"engine {name!r} is not available: {reason}; use {AUTO!r}")
     if not is_exact(name) and not allow_bf16:
-        raise UserError(f"engine {name!r} rounds to bfloat16: allow that, or leave the engine to {AUTO!r}")
+        raise UserError(f"engine {name!r} rounds to bfloat16, which is not allowed: allow bfloat16, or use {AUTO!r}")
     return name
 
 
 def open_engines(name: str, weights: Weights, *, or_paddle: bool = False) -> dict[str, Engine]:
-    """Engines for the networks of one checkpoint, by branch.
+    """Return an engine for each branch of a checkpoint.
 
     Args:
-        name: of `choose`.
-        or_paddle: take eager Paddle, and say so, where the structure cannot be exported.
+        name: as returned by `choose`.
+        or_paddle: fall back to eager Paddle, with a message, if the structure cannot be exported.
 
-    Raises UserError where weights and structure do not fit.
+    Raises UserError if the weights do not match the structure.
     """
     if name == PADDLE:
         return {branch: PaddleEngine(layer) for branch, layer in weights.layers().items()}

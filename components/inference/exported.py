@@ -1,4 +1,4 @@
-"""Exported structures, kept on disk: an export costs seconds and Paddle, reading one costs neither.
+"""Disk cache of exported network graphs: exporting takes seconds and needs Paddle, reading a graph needs neither.
 
 python -m components.inference.exported STRUCTURE CLASSES HEIGHT WIDTH FILE
 """
@@ -17,14 +17,14 @@ from components.files import replacing
 from components.networks import processor
 
 TOLERANCE = 1e-4
-"""Of the logits' largest magnitude: what an export may differ from eager Paddle by."""
+"""Allowed difference from eager Paddle, relative to the largest logit."""
 NETWORKS = Path(processor.__file__).parent
 
 
 def skeleton(structure: str, num_classes: int, size: tuple[int, int]) -> bytes:
-    """The structure's graph for windows of `size` (height, width) without weights, from the cache or made now.
+    """Return the structure's ONNX graph without weights, for windows of `size` (height, width); export on a cache miss.
 
-    Raises WorkFailed where it cannot be exported, or where its logits are not eager Paddle's.
+    Raises WorkFailed if the structure cannot be exported or the graph's logits differ from eager Paddle's.
     """
     slug = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in structure)
     name = f"{slug}-{num_classes}-{size[0]}x{size[1]}-{_version()}.onnx"
@@ -34,21 +34,21 @@ def skeleton(structure: str, num_classes: int, size: tuple[int, int]) -> bytes:
     except OSError:
         pass
     with tempfile.TemporaryDirectory(prefix="cps-export-") as folder:
-        made = Path(folder, "network.onnx")
-        _export(structure, num_classes, size, made)
-        data = made.read_bytes()
+        exported = Path(folder, "network.onnx")
+        _export(structure, num_classes, size, exported)
+        data = exported.read_bytes()
     _keep(data, path)
     return data
 
 
 def cache_folder() -> Path:
-    """Beside the datasets: engines/ in CPS_CACHE, else in ~/.cache/cps."""
+    """Return engines/ in CPS_CACHE, or in ~/.cache/cps: beside the cached datasets."""
     return Path(os.environ.get("CPS_CACHE") or Path.home() / ".cache" / "cps") / "engines"
 
 
 @lru_cache(maxsize=1)
 def _version() -> str:
-    """Of what an export depends on: the networks' code, Paddle and the exporter."""
+    """Return a hash of everything an export depends on: the networks' code, Paddle and the exporter."""
     digest = hashlib.sha256()
     for path in sorted(NETWORKS.glob("*.py")):
         digest.update(path.read_bytes())
@@ -61,7 +61,7 @@ def _version() -> str:
 
 
 def _keep(data: bytes, path: Path) -> None:
-    """All of it or nothing; where the cache cannot be written, the next process exports again."""
+    """Write `data` atomically. If the cache is not writable, the next process exports again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, private=True) as partial:
@@ -71,13 +71,13 @@ def _keep(data: bytes, path: Path) -> None:
 
 
 def _export(structure: str, num_classes: int, size: tuple[int, int], path: Path) -> None:
-    """In a process of its own unless Paddle is here already: the caller stays small, and starts without it."""
+    """Export in a separate process, which keeps Paddle out of the caller, unless Paddle is already imported."""
     if "paddle" in sys.modules:
         try:
             write(structure, num_classes, size, path)
         except UserError:
             raise
-        except Exception as error:  # Paddle and the exporter raise kinds of their own
+        except Exception as error:  # Paddle and the exporter raise exceptions of many types
             raise WorkFailed(_failed(structure, str(error))) from error
         return
     root = Path(__file__).parents[2]
@@ -98,11 +98,11 @@ def _export(structure: str, num_classes: int, size: tuple[int, int], path: Path)
 
 def _failed(structure: str, text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"{structure} cannot be exported to ONNX: {lines[-1] if lines else 'no reason given'}"
+    return f"{structure} cannot be exported to ONNX: {lines[-1] if lines else 'the exporter gave no reason'}"
 
 
 def write(structure: str, num_classes: int, size: tuple[int, int], path: Path) -> None:
-    """Export in this process, and compare one window with eager Paddle. Raises WorkFailed where they differ."""
+    """Export in this process and compare one window with eager Paddle. Raises WorkFailed if they differ."""
     import numpy as np
     import paddle
 
@@ -117,10 +117,11 @@ def write(structure: str, num_classes: int, size: tuple[int, int], path: Path) -
         expected = network(paddle.to_tensor(window)).numpy()
     model = fill(data, {"only": state_arrays(network)}, origin=structure)
     found = open_session(installed_runtimes()[0], model).run(window)[0]
-    apart = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
-    if not apart <= TOLERANCE:
+    difference = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+    if not difference <= TOLERANCE:
         raise WorkFailed(
-            f"{structure}: the exported network's logits differ from Paddle's by {apart:.1e} of the largest"
+            f"{structure}: the exported network's logits differ from Paddle's by {difference:.1e} of the largest logit "
+            f"(limit {TOLERANCE:.0e})"
         )
     path.write_bytes(data)
 

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint in memory, and eager Paddle, which can run any of them."""
+"""A checkpoint's weights in memory, and eager Paddle, the engine that can run all of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Weights:
     """By branch."""
     num_classes: int
     states: Mapping[str, Mapping[str, Array]]
-    """By branch, parameters and running statistics by structured name."""
+    """By branch: parameters and running statistics by structured name."""
     origin: str
-    """What errors call them."""
+    """Name of the weights in errors."""
 
     def layers(self) -> dict[str, Any]:
-        """Paddle's networks, by branch. Raises UserError where weights and structure do not fit."""
+        """Return Paddle networks by branch. Raises UserError if the weights do not match the structure."""
         from components.networks.structures import build
         from components.networks.weights import load_state
 
@@ -36,7 +36,7 @@ class Weights:
 
 
 class PaddleEngine:
-    """Eager Paddle: what every other engine is compared with."""
+    """Eager Paddle, the reference for every other engine."""
 
     name = PADDLE
     exact = True
@@ -48,7 +48,7 @@ class PaddleEngine:
     def logits(self, windows: Floats) -> Floats:
         import paddle
 
-        with paddle.no_grad():  # a thread's own setting, so it is made in every call
+        with paddle.no_grad():  # a thread-local setting, so every call needs it
             logits = self._layer(paddle.to_tensor(windows))
         result: Floats = logits.numpy()
         return result

@@ -1,4 +1,4 @@
-"""From logits to class ids, for one network and for the average of two."""
+"""Turn logits into class ids, for one network or the average of several."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from components.metrics.confusion import ClassIds
 
 
 def softmax(logits: Floats) -> Floats:
-    """Over the first axis: (C, ...) logits to probabilities."""
+    """Return the softmax of (C, ...) logits over the first axis."""
     result: Floats = logits - logits.max(axis=0)
     np.exp(result, out=result)
     result /= result.sum(axis=0)
@@ -19,7 +19,7 @@ def softmax(logits: Floats) -> Floats:
 
 
 def mean_probabilities(logits: Sequence[Floats]) -> Floats:
-    """The average of the networks' softmax probabilities, (C, ...): the "mean" variant of a checkpoint."""
+    """Return the average of the networks' softmax probabilities, (C, ...): the "mean" variant of a checkpoint."""
     total = softmax(logits[0])
     for others in logits[1:]:
         total += softmax(others)
@@ -28,14 +28,14 @@ def mean_probabilities(logits: Sequence[Floats]) -> Floats:
 
 
 def most_likely(values: NDArray[np.floating[Any]]) -> ClassIds:
-    """The index of the largest of (C, ...) logits or probabilities, the first one where several are equal.
+    """Return the argmax over the first axis of (C, ...) logits or probabilities; ties go to the lower class id.
 
-    uint8, or uint16 where there are more than 256 classes.
+    The result is uint8, or uint16 with more than 256 classes.
     """
     best = values[0].copy()
     winner: ClassIds = np.zeros(best.shape, np.uint8 if len(values) <= 256 else np.uint16)
-    # Plane by plane, because numpy's argmax over the first axis strides through memory. A later class has a
-    # higher id than every winner so far, so the larger id is the new winner.
+    # One plane at a time, because numpy's argmax over the first axis strides through memory. Each class has a higher
+    # id than every earlier winner, so the larger id is the new winner.
     for class_id, plane in enumerate(values[1:], start=1):
         np.maximum(winner, (plane > best) * winner.dtype.type(class_id), out=winner)
         np.maximum(best, plane, out=best)
@@ -43,5 +43,5 @@ def most_likely(values: NDArray[np.floating[Any]]) -> ClassIds:
 
 
 def predicted_classes(logits: Sequence[Floats]) -> ClassIds:
-    """Class ids (H, W) of one network, or of the average of several."""
+    """Return class ids (H, W) from one network's logits, or from the average of several networks."""
     return most_likely(logits[0] if len(logits) == 1 else mean_probabilities(logits))

@@ -1,4 +1,4 @@
-"""Networks compiled from their exported graph by onnxruntime or OpenVINO."""
+"""Sessions: exported graphs compiled by onnxruntime or OpenVINO."""
 
 import importlib.util
 import threading
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from openvino import Core
 
 RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16")
-"""The faster exact one first, as measured on DeepLabV3+ with ResNet-50 and small-fpn; bfloat16 only where asked for."""
-_one_at_a_time = threading.Lock()
+"""Fastest exact runtime first, as measured on DeepLabV3+ with ResNet-50 and on small-fpn; bfloat16 is opt-in."""
+_core_lock = threading.Lock()
 
 
 class Session(Protocol):
     """A compiled model."""
 
     def run(self, windows: Floats) -> list[Floats]:
-        """(B, 3, h, w) to the logits of every network in it, (B, C, h, w) each. Any number of threads may call it."""
+        """Return the logits of every network in it, (B, C, h, w) each, for windows (B, 3, h, w). Thread-safe."""
 
 
 class OnnxRuntimeSession:
@@ -39,8 +39,8 @@ class OnnxRuntimeSession:
         )
 
     def run(self, windows: Floats) -> list[Floats]:
-        found: list[Floats] = self._session.run(None, {"windows": windows})
-        return found
+        logits: list[Floats] = self._session.run(None, {"windows": windows})
+        return logits
 
 
 class OpenVinoSession:
@@ -53,31 +53,33 @@ class OpenVinoSession:
                 "INFERENCE_PRECISION_HINT": precision,
                 "INFERENCE_NUM_THREADS": cores,
                 "NUM_STREAMS": cores,
-                "ENABLE_CPU_PINNING": False,  # other work has the cores too
+                "ENABLE_CPU_PINNING": False,  # other work shares the cores
             },
         )
-        self._of_thread = threading.local()
+        self._thread_local = threading.local()
 
     def run(self, windows: Floats) -> list[Floats]:
-        request = getattr(self._of_thread, "request", None)
+        request = getattr(self._thread_local, "request", None)
         if request is None:
-            request = self._of_thread.request = self._compiled.create_infer_request()
+            request = self._thread_local.request = self._compiled.create_infer_request()
         request.infer({0: windows}, share_inputs=True)
-        # The tensors belong to the request, which writes the next window's logits there.
+        # The request reuses its output tensors for the next window.
         return [request.get_output_tensor(number).data.copy() for number in range(len(self._compiled.outputs))]
 
 
 def _core() -> "Core":
-    """The one of this process, never given up, whichever threads ask first."""
-    with _one_at_a_time:  # a cache alone lets two of them make one each
+    """Return the process's only Core, which is never destroyed."""
+    with _core_lock:  # @cache alone would let two threads create one each
         return _only_core()
 
 
 @cache
 def _only_core() -> "Core":
-    """With its first network a core takes the stack that signals are handled on for a larger one, and at its own end
-    puts back what was there before: of two that end in the order in which they began, the second puts back the
-    first's, which is freed by then, and the next SIGTERM or SIGINT ends the process with a segmentation fault.
+    """Create the Core.
+
+    A Core replaces the signal handler's stack when it compiles its first network, and restores the previous stack when
+    it is destroyed. If two Cores are destroyed in the order of their creation, the second restores the first one's
+    freed stack, and the next SIGTERM or SIGINT crashes the process with a segmentation fault.
     """
     import openvino
 
@@ -86,10 +88,10 @@ def _only_core() -> "Core":
 
 
 def _fill_tables() -> None:
-    """Have OpenVINO's binding look up numpy's types now, by one thread alone.
+    """Make OpenVINO's binding look up numpy's types now, in a single thread.
 
-    It does so at the first use, and drops Python's lock within a lock of its own: of two threads that are the first
-    together, each waits for what the other holds, and no thread of the process ever runs again.
+    Otherwise it does so on first use, and releases the GIL while it holds its own lock: two threads that get there
+    together deadlock, and with them the whole process.
     """
     import openvino
 
@@ -98,20 +100,20 @@ def _fill_tables() -> None:
 
 
 def installed_runtimes() -> list[str]:
-    """Which of RUNTIMES this machine can run, in their order. All need onnx and, to export, paddle2onnx."""
+    """Return those of RUNTIMES that this machine can run, in order. All need onnx, and paddle2onnx to export."""
     if not all(importlib.util.find_spec(name) for name in ("onnx", "paddle2onnx")):
         return []
     return [name for name in RUNTIMES if not why_not(name)]
 
 
 def why_not(runtime: str) -> str:
-    """Empty where `runtime` can be used here, else the reason."""
+    """Return why `runtime` is not available here, or "" if it is."""
     package = runtime.removesuffix("-bf16")
     missing = [name for name in ("onnx", "paddle2onnx", package) if importlib.util.find_spec(name) is None]
     if missing:
         return f"{', '.join(missing)} is not installed"
     if runtime.endswith("-bf16") and not has_bf16():
-        return "this processor has no bfloat16 arithmetic (avx512_bf16 or amx_bf16)"
+        return "this processor has no bfloat16 instructions (avx512_bf16 or amx_bf16)"
     return ""
 
 

@@ -1,13 +1,14 @@
-"""The sliding window, as the reference implementation defines it (PaddleSeg, core/infer.py).
+"""Sliding-window inference, as defined by the reference implementation (PaddleSeg, core/infer.py).
 
-Windows of `crop` go over the image by `stride`; the last one of a row or column is shifted inside the image;
-logits are added up and divided by how many windows saw a pixel. An image smaller than the crop is padded to
-it at the bottom and the right with zeros, which is the mean colour after normalisation, and the padding is
-cut off again.
+Windows of size `crop` move over the image by `stride`; the last window of a row or column is shifted back inside the
+image. Overlapping logits are summed and divided by the number of windows that cover each pixel. An image smaller than
+the crop is padded at the bottom and right with zeros, the mean colour after normalisation; the padding is cut off
+again.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import NamedTuple, TypeVar
 
@@ -26,25 +27,44 @@ Size = tuple[int, int]
 Rows = Callable[[int, int], Floats]
 T = TypeVar("T")
 
-MEMORY_FOR_SUMS = 512 << 20
-"""Bytes that the open rows of one image may take, over all networks."""
-MEMORY_FOR_WINDOWS = 256 << 20
-"""Bytes that the logits of windows which are on their way may take, where they are more than AHEAD."""
-AHEAD = 2
-"""Groups of windows that are in the networks while the one before them is added up: no core waits for another."""
+SUM_BYTES = 512 << 20
+"""Limit for the summed logits of one image's unfinished rows, over all networks."""
+WINDOW_BYTES = 256 << 20
+"""Limit for the logits of the windows in flight; one window per group is always allowed."""
+GROUPS_AHEAD = 2
+"""Groups of windows in flight while an earlier group is summed, so that no core is idle."""
 BAND_BYTES = 4 << 20
-"""Of logits that are given away at once: what is done with them next finds them in the processor's cache."""
+"""Size of a band of finished logits: small enough to stay in the processor's cache for the next operation."""
+IMAGE_BYTES = 4 << 30
+"""Limit for the logits of all images in flight."""
+SINGLE = (1.0,)
+"""Scales for one pass at the image's own size."""
 
-MEMORY_FOR_IMAGES = 4 << 30
-"""Bytes that the logits of all images in flight may take together."""
+
+@dataclass(frozen=True)
+class Window:
+    """Sliding-window settings: sizes are (height, width) in pixels."""
+
+    crop: Size
+    stride: Size
+    batch: int = 4
+    """Number of windows per network call; it does not change the result."""
+    scales: tuple[float, ...] = SINGLE
+    """Factors to resize the image by. `passes.image_logits` averages the probabilities over scales and mirroring."""
+    flip: bool = False
+    """Add a pass over the mirrored image at each scale."""
+
+    @property
+    def single(self) -> bool:
+        """Whether the image is seen once: neither resized nor mirrored."""
+        return tuple(self.scales) == SINGLE and not self.flip
 
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:
-    """Where windows begin along one side of `length` pixels. Together they cover it.
+    """Return where windows start along one axis of `length` pixels, so that they cover it.
 
     Raises:
-        ValueError: the stride is larger than the crop, so that pixels would be left out, or one is not
-        positive.
+        ValueError: the stride is not positive, or is larger than the crop and would skip pixels.
     """
     if not 0 < stride <= crop:
         raise ValueError(f"stride {stride} must be positive and at most the crop, {crop}")
@@ -55,7 +75,7 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
 
 
 def normalize(image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> Floats:
-    """uint8 RGB (H, W, 3) to float32 (3, H, W): (value / 255 - mean) / std."""
+    """Convert uint8 RGB (H, W, 3) to float32 (3, H, W): (value / 255 - mean) / std."""
     scale = (1 / (255 * np.asarray(std, np.float64))).astype(np.float32)
     shift = (np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(np.float32)
     planes = np.empty((3, *image.shape[:2]), np.float32)
@@ -66,32 +86,22 @@ def normalize(image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[flo
 
 
 class Band(NamedTuple):
-    """Finished rows of some columns of an image: no window that is still to come touches them."""
+    """Finished logits of a rectangle of the image: no later window overlaps it."""
 
     top: int
     left: int
     logits: list[Floats]
-    """Of each engine, (C, rows, columns). The caller may change them, and keeps none of them: they are reused."""
+    """(C, rows, columns) for each engine. Callers may modify the arrays but not keep them: their memory is reused."""
 
 
-def sliding_logits(
-    engines: Sequence[Engine], image: Floats, *, crop: Size, stride: Size, batch: int = 4
-) -> list[Floats]:
-    """Run every engine over the same windows of one image.
+def sliding_logits(engines: Sequence[Engine], image: Floats, window: Window) -> list[Floats]:
+    """Return each engine's logits, (C, H, W) float32, of a normalised RGB image, (3, H, W) float32.
 
-    Args:
-        image: normalised RGB, (3, H, W) float32.
-        crop, stride: height, width in pixels.
-        batch: how many windows go through an engine at once; it does not change the result.
-
-    Returns:
-        For each engine its logits, (C, H, W) float32.
+    This is one pass: it ignores the window's scales and flip. All engines see the same windows.
     """
     size = image.shape[1], image.shape[2]
     whole: list[Floats] = []
-    for band in sliding_bands(
-        engines, lambda top, bottom: image[:, top:bottom], size, crop=crop, stride=stride, batch=batch
-    ):
+    for band in sliding_bands(engines, lambda top, bottom: image[:, top:bottom], size, window):
         if band.logits[0].shape[1:] == size:
             return band.logits
         whole = whole or [np.empty((len(logits), *size), np.float32) for logits in band.logits]
@@ -103,138 +113,133 @@ def sliding_logits(
 def sliding_classes(
     engines: Sequence[Engine],
     image: NDArray[np.uint8],
+    window: Window,
     *,
     mean: Sequence[float],
     std: Sequence[float],
-    crop: Size,
-    stride: Size,
-    batch: int = 4,
 ) -> ClassIds:
-    """Class ids (H, W) of an image, (H, W, 3) uint8 RGB, by one engine or by the average of several.
+    """Return class ids (H, W) of an RGB image, (H, W, 3) uint8; several engines' probabilities are averaged.
 
-    The same ids as from `sliding_logits`, in memory that does not grow with the image.
+    The ids equal those from `sliding_logits`, but memory use does not grow with the image.
     """
     size = image.shape[0], image.shape[1]
     ids: ClassIds | None = None
-    rows = lambda top, bottom: normalize(image[top:bottom], mean, std)  # noqa: E731
-    for band in sliding_bands(engines, rows, size, crop=crop, stride=stride, batch=batch):
+    for band in sliding_bands(engines, lambda top, bottom: normalize(image[top:bottom], mean, std), size, window):
         found = predicted_classes(band.logits)
         if found.shape == size:
             return found
         ids = np.empty(size, found.dtype) if ids is None else ids
         ids[_place(band)[1:]] = found
-    assert ids is not None  # an image has rows
+    assert ids is not None, "an image has rows"
     return ids
 
 
-def sliding_bands(
-    engines: Sequence[Engine], rows: Rows, size: Size, *, crop: Size, stride: Size, batch: int = 4
-) -> Iterator[Band]:
-    """Run every engine over the same windows of one image, and give the logits away as they are finished.
+def sliding_bands(engines: Sequence[Engine], rows: Rows, size: Size, window: Window) -> Iterator[Band]:
+    """Run every engine over the same windows of one image and yield the logits as they are finished.
 
-    Only the rows that windows still add to are held, of so many columns that they fit MEMORY_FOR_SUMS: an image of
-    any size takes no more. A wider one goes in strips, and windows across their borders run for both.
+    Memory holds only the rows that later windows still add to, and only as many columns as fit SUM_BYTES. A wider
+    image is processed in vertical strips; windows across the border of two strips run once for each.
 
     Args:
-        rows: gives normalised rows, (3, bottom - top, W).
-        size, crop, stride: height, width in pixels.
-        batch: how many windows go through an engine at once; it does not change the result.
+        rows: returns the image's normalised rows from top to bottom, (3, bottom - top, W).
+        size: of the image.
     """
-    (height, width), (side, across) = size, crop
-    tops, lefts = (window_starts(*line) for line in zip(size, crop, stride, strict=True))
-    if len(tops) == len(lefts) == 1:
-        window = _pad(rows(0, height), crop)[None]
-        yield Band(0, 0, [logits[0, :, :height, :width] for logits in all_logits(engines, window)])
+    (height, width), crop = size, window.crop
+    window_height, window_width = crop
+    y_offsets, x_offsets = (window_starts(*axis) for axis in zip(size, crop, window.stride, strict=True))
+    if len(y_offsets) == len(x_offsets) == 1:
+        only = _pad(rows(0, height), crop)[None]
+        yield Band(0, 0, [logits[0, :, :height, :width] for logits in all_logits(engines, only)])
         return
-    visits = [_visits(*line) for line in zip(size, crop, stride, strict=True)]
+    window_counts = [_window_counts(*axis) for axis in zip(size, crop, window.stride, strict=True)]
 
-    def begun(sums: _Sums) -> Iterator[tuple[bool, list[int], Waiting]]:
-        """Whether windows are the first of a row of them, where they begin, and what waits for their logits."""
-        for top in tops:
-            pixels = _pad(rows(top, min(top + side, height)), crop)
-            for number, group in enumerate(_groups(lefts, batch, sums, across)):
-                windows = np.stack([pixels[..., left : left + across] for left in group])
+    def started(sums: _Sums) -> Iterator[tuple[bool, list[int], Waiting]]:
+        """Start a network call for each group: whether it is the first of its row, its x offsets, the pending call."""
+        for top in y_offsets:
+            pixels = _pad(rows(top, min(top + window_height, height)), crop)
+            for number, group in enumerate(_groups(x_offsets, window.batch, sums, window_width)):
+                windows = np.stack([pixels[..., x : x + window_width] for x in group])
                 yield number == 0, group, begin_logits(engines, windows)
 
     begin = 0
     while begin < width:
-        sums = _Sums(begin, max(width, across), side)
-        done = pairwise(tops)
-        for first, group, wait in _ahead(begun(sums), sums):
+        sums = _Sums(begin, max(width, window_width), window_height)
+        finished_rows = pairwise(y_offsets)
+        for first, group, wait in _ahead(started(sums), sums):
             logits = wait()
-            if first and sums.known:
-                yield from sums.finish(*next(done), visits)
+            if first and sums.allocated:
+                yield from sums.finish(*next(finished_rows), window_counts)
             sums.add(logits, group)
-        yield from sums.finish(tops[-1], height, visits)
+        yield from sums.finish(y_offsets[-1], height, window_counts)
         begin = sums.end
 
 
 class _Sums:
-    """What windows have added up to, over the open rows of the columns from `begin` to `end`."""
+    """Summed logits of the unfinished rows, for the columns from `begin` to `end`."""
 
-    def __init__(self, begin: int, end: int, side: int) -> None:
+    def __init__(self, begin: int, end: int, window_height: int) -> None:
         self.begin, self.end = begin, end
-        self._side = side
+        self._window_height = window_height
         self._totals: list[Floats] = []
-        self._window = 0  # bytes of one window's logits, once they are known
+        self._bytes_per_window = 0
 
-    def add(self, logits: list[Floats], lefts: Sequence[int]) -> None:
-        """(B, C, h, w) of every engine, of windows that begin at the columns `lefts`."""
-        across = logits[0].shape[3]
-        if not self._totals:  # the first windows tell how many classes there are, and so how many columns fit
-            self._window = sum(part[0].nbytes for part in logits)
-            column = sum(part.shape[1] for part in logits) * self._side * 4
-            self.end = min(self.end, self.begin + max(across, MEMORY_FOR_SUMS // column))
-            shape = self._side, self.end - self.begin
+    def add(self, logits: list[Floats], x_offsets: Sequence[int]) -> None:
+        """Add each engine's logits, (B, C, h, w), of windows at the columns `x_offsets`."""
+        window_width = logits[0].shape[3]
+        if not self._totals:  # the first logits show the number of classes, and so how many columns fit
+            self._bytes_per_window = sum(part[0].nbytes for part in logits)
+            bytes_per_column = sum(part.shape[1] for part in logits) * self._window_height * 4
+            self.end = min(self.end, self.begin + max(window_width, SUM_BYTES // bytes_per_column))
+            shape = self._window_height, self.end - self.begin
             self._totals = [np.zeros((part.shape[1], *shape), np.float32) for part in logits]
-        for number, left in enumerate(lefts):
-            first, last = max(left, self.begin), min(left + across, self.end)
+        for number, x in enumerate(x_offsets):
+            first, last = max(x, self.begin), min(x + window_width, self.end)
             for total, part in zip(self._totals, logits, strict=True):
                 if first < last:
-                    total[..., first - self.begin : last - self.begin] += part[number, ..., first - left : last - left]
+                    total[..., first - self.begin : last - self.begin] += part[number, ..., first - x : last - x]
 
     @property
-    def known(self) -> bool:
-        """Whether windows have come, and with them how many columns fit."""
+    def allocated(self) -> bool:
+        """Whether the first logits have arrived, so that `end` is final."""
         return bool(self._totals)
 
-    def at_once(self, batch: int) -> int:
-        """How many of at most `batch` windows may go through the networks together."""
-        if not self.known:
+    def group_size(self, batch: int) -> int:
+        """Return how many windows, at most `batch`, may go through the networks together."""
+        if not self.allocated:
             return max(1, min(batch, usable_cores()))
-        return max(1, min(batch, MEMORY_FOR_WINDOWS // (self._window * (AHEAD + 1))))
+        return max(1, min(batch, WINDOW_BYTES // (self._bytes_per_window * (GROUPS_AHEAD + 1))))
 
-    def finish(self, top: int, bottom: int, visits: Sequence[Floats]) -> Iterator[Band]:
-        """Give away the rows from `top`, which is the first one held, to `bottom`; the rest moves up."""
-        end = min(self.end, len(visits[1]))
-        done, columns = bottom - top, slice(0, end - self.begin)
-        each = max(1, BAND_BYTES // (4 * (end - self.begin) * sum(map(len, self._totals))))
-        for start in range(0, done, each):
-            stop = min(start + each, done)
+    def finish(self, top: int, bottom: int, window_counts: Sequence[Floats]) -> Iterator[Band]:
+        """Yield the rows from `top`, the first row held, to `bottom`, then move the other rows up."""
+        end = min(self.end, len(window_counts[1]))
+        height, columns = bottom - top, slice(0, end - self.begin)
+        band_height = max(1, BAND_BYTES // (4 * (end - self.begin) * sum(map(len, self._totals))))
+        for start in range(0, height, band_height):
+            stop = min(start + band_height, height)
             band = [total[:, start:stop, columns] for total in self._totals]
-            counts = np.outer(visits[0][top + start : top + stop], visits[1][self.begin : end])
+            counts = np.outer(window_counts[0][top + start : top + stop], window_counts[1][self.begin : end])
             if counts.max() > 1:
                 for logits in band:
                     logits /= counts
             yield Band(top + start, self.begin, band)
         for total in self._totals:
-            for plane in total:  # one by one: numpy copies what overlaps
-                plane[:-done] = plane[done:]
-                plane[-done:] = 0
+            for plane in total:  # one plane at a time: numpy copies overlapping memory first
+                plane[:-height] = plane[height:]
+                plane[-height:] = 0
 
 
 def images_in_flight(pixels: int, classes: int) -> int:
-    """How many images of a size to run at once, each in a thread: as many as cores, as long as their logits fit."""
-    each = pixels * classes * 4 * 8  # float32 logits of two networks, probabilities and copies on the way
-    return max(1, min(usable_cores(), MEMORY_FOR_IMAGES // max(1, each)))
+    """Return how many images of `pixels` pixels to process in parallel threads: one per core, if their logits fit."""
+    bytes_per_image = pixels * classes * 4 * 8  # float32 logits of two networks, probabilities and temporary copies
+    return max(1, min(usable_cores(), IMAGE_BYTES // max(1, bytes_per_image)))
 
 
-def _visits(length: int, side: int, step: int) -> Floats:
-    """How many windows see each row or column; a pixel is seen by the product of both."""
-    line = np.zeros(length, np.float32)
-    for start in window_starts(length, side, step):
-        line[start : start + side] += 1
-    return line
+def _window_counts(length: int, crop: int, stride: int) -> Floats:
+    """Return how many windows cover each row (or column). For a pixel it is the product of both."""
+    counts = np.zeros(length, np.float32)
+    for start in window_starts(length, crop, stride):
+        counts[start : start + crop] += 1
+    return counts
 
 
 def _place(band: Band) -> tuple[slice, slice, slice]:
@@ -243,25 +248,25 @@ def _place(band: Band) -> tuple[slice, slice, slice]:
 
 
 def _pad(image: Floats, crop: Size) -> Floats:
-    """At the bottom and right up to `crop`, where the image is smaller."""
-    missing = [max(0, side - length) for side, length in zip(crop, image.shape[1:], strict=True)]
+    """Pad the image at the bottom and right to at least `crop`."""
+    missing = [max(0, target - length) for target, length in zip(crop, image.shape[1:], strict=True)]
     if not any(missing):
         return image
     return np.pad(image, ((0, 0), (0, missing[0]), (0, missing[1])))
 
 
-def _ahead(begun: Iterator[T], sums: _Sums) -> Iterator[T]:
-    """Ask for AHEAD more than are taken, from the second on: the first one says how many columns there are."""
-    waiting: deque[T] = deque()
-    for item in begun:
-        waiting.append(item)
-        while len(waiting) > (AHEAD if sums.known else 0):
-            yield waiting.popleft()
-    yield from waiting
+def _ahead(started: Iterator[T], sums: _Sums) -> Iterator[T]:
+    """Start GROUPS_AHEAD more items than are yielded, once the first one has shown how many columns fit."""
+    pending: deque[T] = deque()
+    for item in started:
+        pending.append(item)
+        while len(pending) > (GROUPS_AHEAD if sums.allocated else 0):
+            yield pending.popleft()
+    yield from pending
 
 
-def _groups(lefts: Sequence[int], batch: int, sums: _Sums, across: int) -> Iterator[list[int]]:
-    """The windows that touch the columns of `sums`, which may become fewer with the first group."""
-    touching = (left for left in lefts if left < sums.end and left + across > sums.begin)
-    while group := list(islice(touching, sums.at_once(batch))):
+def _groups(x_offsets: Sequence[int], batch: int, sums: _Sums, window_width: int) -> Iterator[list[int]]:
+    """Group the windows that overlap the columns of `sums`; the first group may reduce these columns."""
+    overlapping = (x for x in x_offsets if x < sums.end and x + window_width > sums.begin)
+    while group := list(islice(overlapping, sums.group_size(batch))):
         yield group

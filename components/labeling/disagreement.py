@@ -11,7 +11,7 @@ from components.inference.checkpoint import Description
 from components.inference.engine import Engine
 from components.inference.paddle_engine import Floats
 from components.inference.probabilities import mean_probabilities, most_likely
-from components.inference.sliding import normalize, sliding_bands
+from components.inference.sliding import Window, normalize, sliding_bands
 from components.metrics.confusion import ClassIds
 
 GRID = (4, 6)
@@ -63,9 +63,7 @@ def compare(
         engines,
         lambda top, bottom: normalize(image[top:bottom], description.mean, description.std),
         (height, width),
-        crop=description.crop,
-        stride=description.stride,
-        batch=batch,
+        Window(description.crop, description.stride, batch),
     )
     for band in bands:
         rows, columns = band.logits[0].shape[1:]

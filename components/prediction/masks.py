@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -13,9 +12,9 @@ from components import progress
 from components.contract import Class
 from components.inference.checkpoint import Checkpoint
 from components.inference.paddle_engine import Floats
-from components.inference.passes import Window, image_logits
+from components.inference.passes import image_logits
 from components.inference.probabilities import mean_probabilities, predicted_classes
-from components.inference.sliding import images_in_flight, sliding_classes
+from components.inference.sliding import Window, images_in_flight, sliding_classes
 from components.metrics.confusion import ClassIds
 from components.pages.pictures import ids_of_png, jpeg, mask_png, overlay, painted, png, triptych
 from components.prediction.decode import Pixels, Unreadable
@@ -171,16 +170,10 @@ def predict_one(
     With `confidence` the softmax probability of those classes too, (H, W) in [0, 1].
     """
     description, engines = checkpoint.description, list(checkpoint.engines.values())
-    passes: dict[str, Any] = {
-        "mean": description.mean,
-        "std": description.std,
-        "crop": window.crop,
-        "stride": window.stride,
-        "batch": window.batch,
-    }
+    mean, std = description.mean, description.std
     if window.single and not confidence:
-        return sliding_classes(engines, image, **passes), None  # no more than some rows of logits are held
-    logits = image_logits(engines, image, scales=window.scales, flip=window.flip, **passes)
+        return sliding_classes(engines, image, window, mean=mean, std=std), None  # holds only some rows of logits
+    logits = image_logits(engines, image, window, mean=mean, std=std)
     ids = predicted_classes(logits)
     return ids, mean_probabilities(logits).max(axis=0) if confidence else None
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from components.dataset.split import Split
     from components.dataset.stored.reader import DatasetReader
     from components.inference.checkpoint import Checkpoint
-    from components.inference.passes import Window
+    from components.inference.sliding import Window
     from components.prediction.photographs import Photograph
     from components.runs.result import RunResult
     from components.storage.client import Store
@@ -260,7 +260,7 @@ def _window(
     scales: Sequence[float],
     flip: bool,
 ) -> "Window":
-    from components.inference.passes import Window
+    from components.inference.sliding import Window
 
     description = checkpoint.description
     crop = crop or description.crop

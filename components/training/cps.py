@@ -1,14 +1,19 @@
-"""One step of Cross Pseudo Supervision (Chen et al., CVPR 2021), as functions of networks and a batch.
+"""One training step of Cross Pseudo Supervision (Chen et al., CVPR 2021), from the batch to the updated weights.
 
-    pseudo labels   each network labels two unlabelled images; a CutMix mask joins both images and both labels
-    losses          each network learns its labelled images' labels, and the other network's pseudo labels
+    loss = sup_left + sup_right + weight * (cross_left + cross_right)
 
-The networks meet only where they exchange pseudo labels, so each side may run in a thread of its own.
+    sup_X     cross entropy, or OHEM, between network X's prediction for labelled images and their labels
+    cross_X   cross entropy between network X's prediction for CutMixed unlabelled images and the pseudo labels that the
+              other network gives them
+
+A pseudo label is the class with the highest logit: it carries no gradient. So network X's gradients are those of
+sup_X + weight * cross_X alone, and each branch can compute and apply them in a thread of its own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
@@ -19,17 +24,21 @@ from paddle.nn import functional as F
 from components.networks.layers import BATCH_NORMALISATION
 from components.training.losses import Criterion
 
+if TYPE_CHECKING:
+    from components.training.branch import Branch
+    from components.training.pair import Pair
+
 Forward = Callable[[str], paddle.Tensor]
-"""Logits (B, C, H, W) of one part of the batch, by name: labeled, first, second or mixed."""
+"""Maps the name of a batch's images (labeled, first, second or mixed) to logits, (B, C, H, W) float32."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B labelled images and B pairs of unlabelled ones. Images are (B, 3, H, W), labels and masks (B, H, W).
+    """B labelled images and B pairs of unlabelled images. Images are (B, 3, H, W), labels and masks (B, H, W).
 
-    `mixed` is `first` with `second` pasted where `mask` is True, its colours perhaps changed strongly; `void` marks
-    where it shows padding.
-    Without unlabelled images (weight 0) only the labelled part is there.
+    CutMix pastes `second` into `first` where `mask` is True: `mixed` is the result, after strong colour augmentation
+    if the recipe asks for it. `void` is True where `mixed` shows padding. The supervised baseline (weight 0) has no
+    unlabelled images: these five fields are None.
     """
 
     labeled: NDArray[np.float32]
@@ -40,10 +49,10 @@ class Batch:
     mask: NDArray[np.bool_] | None
     void: NDArray[np.bool_] | None
     names: tuple[str, ...]
-    """Every image of the batch, for error messages."""
+    """Names of all images in the batch, for error messages."""
 
     def micro_batches(self, parts: int) -> list["Batch"]:
-        """The batch cut into `parts` of equal size; each keeps all names."""
+        """Split the batch into `parts` of equal size. Each keeps the names of the whole batch."""
         if parts == 1:
             return [self]
         size = len(self.labeled) // parts
@@ -64,25 +73,109 @@ class Batch:
 
 @dataclass(frozen=True)
 class BranchLosses:
-    """One network's losses as tensors of one number; `total` is what it descends."""
+    """One network's losses, each a scalar tensor; `total` is the one whose gradients update it."""
 
     total: paddle.Tensor
     supervised: paddle.Tensor
     cross: paddle.Tensor | None
 
     def detached(self) -> "BranchLosses":
-        """The numbers without what autograd holds for them."""
+        """Return the same losses without their autograd graph."""
         cross = None if self.cross is None else self.cross.detach()
         return BranchLosses(self.total.detach(), self.supervised.detach(), cross)
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """The step's losses, summed over both networks: total = supervised + weight * cross."""
+
+    total: float
+    supervised: float
+    cross: float
+
+
+def step(
+    pair: "Pair",
+    batch: Batch,
+    criterion: Criterion,
+    *,
+    weight: float,
+    learning_rate: float,
+    number: int,
+    synchronize: Callable[["Branch"], None] | None = None,
+    watch: Callable[[list[dict[str, paddle.Tensor]]], None] | None = None,
+) -> StepLosses:
+    """Train both networks on one batch and return the losses.
+
+    `training.accumulate` splits the batch into micro-batches, whose gradients add up to those of the whole batch.
+    Batch normalisation uses and records the statistics of each micro-batch.
+
+    Args:
+        weight: factor of the cross losses at this step.
+        number: this step's number, from 0; averaged weights follow faster in early steps.
+        synchronize: average a branch's gradients over all processes, before they are applied.
+        watch: receives the pseudo labels of each micro-batch, (B, H, W) int64 by network, and must not change them.
+    """
+    parts = batch.micro_batches(pair.recipe.training.accumulate)
+    forwards = [pair.forwards(part) for part in parts]
+    targets = [pair_pseudo_labels(pair, *inputs, criterion) for inputs in zip(forwards, parts, strict=True)]
+    labels = [paddle.to_tensor(part.labels) for part in parts]
+    if watch is not None:
+        watch(targets)
+
+    def update(name: str) -> list[BranchLosses]:
+        branch, other = pair.branches[name], "right" if name == "left" else "left"
+        cross_targets = [target[other] if target else None for target in targets]
+        counts = mean_counts(criterion, labels, cross_targets)
+        losses = []
+        for forward, label, target in zip(forwards, labels, cross_targets, strict=True):
+            loss = branch_losses(forward[name], criterion, label, target, weight, counts)
+            branch.backward(loss.total / len(parts))
+            losses.append(loss.detached())
+        if synchronize is None:
+            branch.step(learning_rate, number)
+        return losses
+
+    losses = pair.run_both(update)
+    if synchronize is not None:
+        # Every process must enter collective operations in the same order, so one branch follows the other.
+        for branch in pair.branches.values():
+            synchronize(branch)
+            branch.step(learning_rate, number)
+    return _mean_over_parts([*losses["left"], *losses["right"]], len(parts))
+
+
+def pair_pseudo_labels(
+    pair: "Pair", forwards: dict[str, Forward], batch: Batch, criterion: Criterion
+) -> dict[str, paddle.Tensor]:
+    """Return each network's pseudo labels of the mixed images, (B, H, W) int64; nothing without unlabelled images."""
+    if batch.mixed is None:
+        return {}
+    settings = pair.recipe.cps
+
+    def label(name: str) -> paddle.Tensor:
+        branch = pair.branches[name]
+        with branch.averaged() if settings.teacher == "average" else nullcontext():
+            return pseudo_labels(
+                forwards[name],
+                branch.network,
+                batch,
+                confidence=settings.confidence,
+                ignore_index=criterion.ignore_index,
+            )
+
+    return pair.run_both(label)
 
 
 def pseudo_labels(
     forward: Forward, network: nn.Layer, batch: Batch, *, confidence: float, ignore_index: int
 ) -> paddle.Tensor:
-    """(B, H, W) int64 labels of the mixed images, from the network's predictions of both parts.
+    """Return one network's pseudo labels of the mixed images, (B, H, W) int64.
 
-    The passes use batch statistics and leave the running statistics as they are. The more probable class is taken
-    before mixing: the same labels as from mixed logits, with less to move.
+    The network predicts both unmixed images, and the CutMix mask combines the predictions. Pixels are `ignore_index`
+    where the mixed image shows padding, and where the predicted class is less probable than `confidence`.
+    Batch normalisation uses batch statistics and leaves its running statistics unchanged. Taking the argmax before
+    mixing gives the same labels as mixing the logits, and moves less data.
     """
     assert batch.mask is not None
     assert batch.void is not None
@@ -94,26 +187,27 @@ def pseudo_labels(
 
 @dataclass(frozen=True)
 class Counts:
-    """What a micro-batch's losses are divided by, when it is not its own number of pixels."""
+    """Divisors of a micro-batch's losses; None for the micro-batch's own number of pixels."""
 
     supervised: paddle.Tensor | None = None
     cross: paddle.Tensor | None = None
 
 
 def mean_counts(
-    criterion: Criterion, labels: Sequence[paddle.Tensor], others_labels: Sequence[paddle.Tensor]
+    criterion: Criterion, labels: Sequence[paddle.Tensor], targets: Sequence[paddle.Tensor | None]
 ) -> Counts:
-    """The mean count over micro-batches: with it, the mean of their losses is the loss of the whole batch.
+    """Return the mean pixel counts of the micro-batches: losses divided by them average to the whole batch's loss.
 
-    OHEM picks pixels by their losses, so it picks within each micro-batch, and its losses are averaged as they are.
+    OHEM selects pixels by their losses, so it selects within each micro-batch; those losses are averaged unweighted.
     """
     parts = len(labels)
     if parts == 1:
         return Counts()
     supervised = [criterion.supervised_count(part) for part in labels]
+    cross = [criterion.cross_count(part) for part in targets if part is not None]
     return Counts(
         None if supervised[0] is None else paddle.add_n(supervised) / parts,
-        paddle.add_n([criterion.cross_count(part) for part in others_labels]) / parts if others_labels else None,
+        paddle.add_n(cross) / parts if cross else None,
     )
 
 
@@ -121,21 +215,21 @@ def branch_losses(
     forward: Forward,
     criterion: Criterion,
     labels: paddle.Tensor,
-    others_labels: paddle.Tensor | None,
+    target: paddle.Tensor | None,
     weight: float,
     counts: Counts = Counts(),
 ) -> BranchLosses:
-    """One network's losses: supervised, plus `weight` times the cross loss where the other gave pseudo labels."""
-    cross = None if others_labels is None else criterion.cross(forward("mixed"), others_labels, counts.cross)
+    """Return one network's sup + weight * cross; `target` is the other network's pseudo labels, None without them."""
+    cross = None if target is None else criterion.cross(forward("mixed"), target, counts.cross)
     supervised = criterion.supervised(forward("labeled"), labels, counts.supervised)
     return BranchLosses(supervised if cross is None else supervised + weight * cross, supervised, cross)
 
 
 @contextmanager
 def frozen_statistics(network: nn.Layer) -> Iterator[None]:
-    """Within, batch normalisation uses the batch's statistics and leaves its running statistics untouched.
+    """Keep batch normalisation from updating its running statistics; it still normalises by batch statistics.
 
-    Paddle's momentum is the share of the running value that is kept: 1 keeps all of it, to the bit.
+    Paddle's momentum is the fraction of the running value to keep, so 1 leaves it unchanged to the bit.
     """
     layers = [layer for layer in network.sublayers() if isinstance(layer, BATCH_NORMALISATION)]
     momenta = [layer._momentum for layer in layers]  # noqa: SLF001 - Paddle has no public name for it
@@ -148,9 +242,18 @@ def frozen_statistics(network: nn.Layer) -> Iterator[None]:
             layer._momentum = momentum  # noqa: SLF001
 
 
+def _mean_over_parts(losses: list[BranchLosses], parts: int) -> StepLosses:
+    """Sum over both networks; average over `parts` micro-batches."""
+    return StepLosses(
+        total=sum(float(loss.total) for loss in losses) / parts,
+        supervised=sum(float(loss.supervised) for loss in losses) / parts,
+        cross=sum(float(loss.cross) for loss in losses if loss.cross is not None) / parts,
+    )
+
+
 def _most_probable(logits: paddle.Tensor, confidence: float, ignore_index: int) -> paddle.Tensor:
     labels = logits.argmax(axis=1)
     if confidence <= 0:
         return labels
-    sure = F.softmax(logits, axis=1).max(axis=1) >= confidence
-    return paddle.where(sure, labels, paddle.full_like(labels, ignore_index))
+    confident = F.softmax(logits, axis=1).max(axis=1) >= confidence
+    return paddle.where(confident, labels, paddle.full_like(labels, ignore_index))

@@ -19,13 +19,14 @@ from components.runs.record import RunRecord
 from components.storage import keys
 from components.storage.client import ObjectRef, Store
 from components.tracking.client import Tracker
+from components.training import cps
 from components.training.batches.data import TrainingData, ahead
 from components.training.branch import Arrays, Branch
-from components.training.cps import Batch
+from components.training.cps import Batch, StepLosses
 from components.training.early_stop import EarlyStop
 from components.training.group import Group
 from components.training.losses import Criterion
-from components.training.pair import Pair, StepLosses
+from components.training.pair import Pair
 from components.training.pseudo_label_audit import Audit, AuditState
 from components.training.recovery import (
     Recovery,
@@ -139,13 +140,14 @@ def _step(training: Training, step: int, batch: Batch, stop: Termination) -> boo
     recipe, plan, group = training.recipe, training.plan, training.group
     training.pair.seed(training.record.seed, step, group.rank)
     audit = training.audit if training.audit is not None and training.audit.looks_at(step, plan) else None
-    losses = training.pair.step(
+    losses = cps.step(
+        training.pair,
         batch,
         training.criterion,
         weight=cps_weight(recipe, step, plan.steps),
         learning_rate=learning_rate(recipe, step, plan.steps),
         number=step,
-        synchronise=None if group.alone else group.average_gradients,
+        synchronize=None if group.alone else group.average_gradients,
         watch=None if audit is None else partial(audit.observe, step, batch),
     )
     _check_finite(training, losses, step, batch.names)

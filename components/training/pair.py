@@ -1,9 +1,8 @@
-"""The two networks and one step of both: pseudo labels, losses, gradients, weights."""
+"""The two networks of Cross Pseudo Supervision: their branches, threads and forward passes."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -17,29 +16,18 @@ from components.networks.structures import build
 from components.recipes import Recipe
 from components.training.batches.randomness import Stream, generator, number
 from components.training.branch import Branch
-from components.training.cps import Batch, BranchLosses, Forward, branch_losses, mean_counts, pseudo_labels
-from components.training.losses import Criterion
+from components.training.cps import Batch, Forward
 from components.training.precision import LossScale, Precision, autocast
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class StepLosses:
-    """Of both networks together, as in the paper: supervised + weight * cross."""
-
-    total: float
-    supervised: float
-    cross: float
-
-
 class Pair:
-    """Two networks of different initialisation, and of one structure unless the recipe says otherwise.
+    """Two networks with different initial weights; the same architecture unless the recipe names a second one.
 
-    With `threads` each network computes in a thread of its own, which on a CPU uses the cores better than threads
-    inside its operations do. The result is the same to the bit, since neither side sums into what the other reads, and
-    dropout draws from a generator for each network. paddleseg's networks may draw in other ways, and so run in one
-    thread.
+    With `threads` each network runs in its own thread, which uses CPU cores better than parallel operations do.
+    The result is bit-identical: neither network writes what the other reads, and each has its own dropout generator.
+    Networks from paddleseg may use other sources of randomness, so they share one thread.
     """
 
     def __init__(self, recipe: Recipe, num_classes: int, seed: int, *, threads: bool) -> None:
@@ -53,18 +41,18 @@ class Pair:
         self.shares_stem = recipe.network.freeze_stem
         if self.shares_stem:
             _freeze_stems(networks, recipe.network.structure)
-        # A GPU draws faster by itself.
+        # A GPU generates its own dropout masks faster.
         own = not paddle.is_compiled_with_cuda()
         self._dropouts = {name: own_dropouts(network) if own else [] for name, network in networks.items()}
         layers = [layer for network in networks.values() for layer in network.sublayers(include_self=True)]
         self.draws_from_paddle = any(map(_draws_from_paddle, layers))
-        # Nothing says that Paddle's casts are a thread's own, and a GPU gains nothing by threads.
+        # Paddle does not document auto_cast as thread-local, and threads do not speed up a GPU.
         threads = threads and not self.draws_from_paddle and recipe.training.precision == "float32"
         self._pool = ThreadPoolExecutor(2, "network") if threads else None
         self.branches: dict[str, Branch] = {}
 
     def start(self) -> None:
-        """Make the optimizers: after pretrained weights are in, since averages begin with what is there."""
+        """Create the branches. Load pretrained weights first: averaged weights start from the current ones."""
         scaled = self.recipe.training.precision == "float16"
         self.branches = {
             name: Branch(name, network, self.recipe.optimization, LossScale() if scaled else None)
@@ -72,17 +60,17 @@ class Pair:
         }
         self._train()
 
-    def seed(self, seed: int, *where: int) -> None:
-        """Have the networks draw what belongs to `where`: the step, and the process's rank."""
+    def seed(self, seed: int, *position: int) -> None:
+        """Seed dropout for `position`: the step and the process's rank."""
         if self.draws_from_paddle:
-            paddle.seed(number(seed, Stream.STEP, *where))
-        for side, layers in enumerate(self._dropouts.values()):
-            for place, layer in enumerate(layers):
-                layer.generator = generator(seed, Stream.STEP, *where, side, place)
+            paddle.seed(number(seed, Stream.STEP, *position))
+        for branch, layers in enumerate(self._dropouts.values()):
+            for index, layer in enumerate(layers):
+                layer.generator = generator(seed, Stream.STEP, *position, branch, index)
 
     @contextmanager
     def evaluated(self) -> Iterator[list[nn.Layer]]:
-        """Within, both networks as a checkpoint would hold them, in evaluation mode."""
+        """Yield both networks in evaluation mode, with the weights that a checkpoint would hold."""
         with ExitStack() as stack:
             for branch in self.branches.values():
                 stack.enter_context(branch.averaged())
@@ -99,74 +87,8 @@ class Pair:
                 for layer in network.stem_layers():
                     layer.eval()
 
-    def step(
-        self,
-        batch: Batch,
-        criterion: Criterion,
-        *,
-        weight: float,
-        learning_rate: float,
-        number: int,
-        synchronise: Callable[[Branch], None] | None = None,
-        watch: Callable[[list[dict[str, paddle.Tensor]]], None] | None = None,
-    ) -> StepLosses:
-        """One training step. `synchronise` averages a branch's gradients over processes before they are used.
-
-        `watch` is shown the pseudo labels of each micro-batch, (B, H, W) by network, and changes nothing.
-
-        With `training.accumulate` the batch goes through in micro-batches, whose gradients add up to the whole
-        batch's. Batch normalisation uses and remembers each micro-batch's own statistics.
-        """
-        parts = batch.micro_batches(self.recipe.training.accumulate)
-        forwards = [self._forwards(part) for part in parts]
-        pseudo = [self._pseudo_labels(forward, part, criterion) for forward, part in zip(forwards, parts, strict=True)]
-        labels = [paddle.to_tensor(part.labels) for part in parts]
-        if watch is not None:
-            watch(pseudo)
-
-        def descend(name: str) -> list[BranchLosses]:
-            side, other = self.branches[name], "right" if name == "left" else "left"
-            others = [made[other] for made in pseudo if made]
-            counts = mean_counts(criterion, labels, others)
-            found = []
-            for place, forward in enumerate(forwards):
-                taught = others[place] if others else None
-                losses = branch_losses(forward[name], criterion, labels[place], taught, weight, counts)
-                side.backward(losses.total / len(parts) if len(parts) > 1 else losses.total)
-                found.append(losses.detached())
-            if synchronise is None:
-                side.step(learning_rate, number)
-            return found
-
-        sides = self._both(descend)
-        if synchronise is not None:
-            # Collectives must be entered in the same order everywhere: one network after the other.
-            for branch in self.branches.values():
-                synchronise(branch)
-                branch.step(learning_rate, number)
-        return _summed([losses for side in sides.values() for losses in side], len(parts))
-
-    def _pseudo_labels(
-        self, forwards: dict[str, Forward], batch: Batch, criterion: Criterion
-    ) -> dict[str, paddle.Tensor]:
-        if batch.mixed is None:
-            return {}
-        settings = self.recipe.cps
-
-        def label(name: str) -> paddle.Tensor:
-            with self.branches[name].averaged() if settings.teacher == "average" else nullcontext():
-                return pseudo_labels(
-                    forwards[name],
-                    self.networks[name],
-                    batch,
-                    confidence=settings.confidence,
-                    ignore_index=criterion.ignore_index,
-                )
-
-        return self._both(label)
-
-    def _forwards(self, batch: Batch) -> dict[str, Forward]:
-        """For each network, the function from a part's name to its logits."""
+    def forwards(self, batch: Batch) -> dict[str, Forward]:
+        """Return each network's forward pass over the batch's images."""
         images = {part: getattr(batch, part) for part in ("labeled", "first", "second", "mixed")}
         images = {part: array for part, array in images.items() if array is not None}
         if self.shares_stem:
@@ -180,7 +102,7 @@ class Pair:
         return {name: partial(_in_precision, forward, precision) for name, forward in forwards.items()}
 
     def _forwards_after_stem(self, images: dict[str, paddle.Tensor]) -> dict[str, Forward]:
-        """Both stems are the same and frozen: each computes half of the parts, and both use all of them."""
+        """The frozen stems are identical, so each runs half of the images and both networks use all features."""
         size = next(iter(images.values())).shape[2:]
         parts = {"left": ("first", "second"), "right": ("mixed", "labeled")}
 
@@ -189,11 +111,12 @@ class Pair:
                 stem = self.networks[name].stem
                 return {part: stem(paddle.to_tensor(images[part])) for part in parts[name] if part in images}
 
-        halves = self._both(run_stem)
+        halves = self.run_both(run_stem)
         features = {**halves["left"], **halves["right"]}
         return {name: partial(_after_stem, network, features, size) for name, network in self.networks.items()}
 
-    def _both(self, work: Callable[[str], Result]) -> dict[str, Result]:
+    def run_both(self, work: Callable[[str], Result]) -> dict[str, Result]:
+        """Call `work("left")` and `work("right")`, in parallel where threads are on; return both results by name."""
         if self._pool is None:
             return {name: work(name) for name in self.networks}
         futures = {name: self._pool.submit(work, name) for name in self.networks}
@@ -211,18 +134,9 @@ def _after_stem(
 
 
 def _in_precision(forward: Forward, precision: Precision, part: str) -> paddle.Tensor:
-    """Logits in float32, computed in `precision`."""
+    """Compute in `precision`; return float32 logits."""
     with autocast(precision):
         return forward(part).astype("float32")
-
-
-def _summed(losses: list[BranchLosses], parts: int) -> StepLosses:
-    """Over both networks; the mean over `parts` micro-batches."""
-    return StepLosses(
-        total=sum(float(one.total) for one in losses) / parts,
-        supervised=sum(float(one.supervised) for one in losses) / parts,
-        cross=sum(float(one.cross) for one in losses if one.cross is not None) / parts,
-    )
 
 
 def _freeze_stems(networks: dict[str, nn.Layer], structure: str) -> None:
@@ -235,5 +149,5 @@ def _freeze_stems(networks: dict[str, nn.Layer], structure: str) -> None:
 
 
 def _draws_from_paddle(layer: nn.Layer) -> bool:
-    # paddleseg's networks also drop by functions and by layers of their own.
+    # Networks from paddleseg also use functional dropout and dropout layers of their own.
     return isinstance(layer, Foreign) or (isinstance(layer, nn.Dropout | nn.Dropout2D) and layer.p > 0)

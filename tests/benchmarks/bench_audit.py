@@ -15,6 +15,8 @@ STEPS = 25
 
 def main() -> None:
     with camvid_training() as training:
+        from components.training import cps  # imports paddle, which camvid_training prepares
+
         audit = training.audit
         assert audit is not None
         steps, audits = list[float](), list[float]()
@@ -27,7 +29,8 @@ def main() -> None:
 
             whole = seconds(
                 partial(
-                    training.pair.step,
+                    cps.step,
+                    training.pair,
                     batch,
                     training.criterion,
                     weight=1.0,

@@ -80,7 +80,7 @@ def ours() -> None:
 
     from components.networks.weights import checkpoint_meta, pack
     from components.recipes import load_recipe
-    from components.training.cps import Batch
+    from components.training import cps
     from components.training.losses import Criterion, min_kept_pixels
     from components.training.pair import Pair
     from components.training.recovery import Recovery, pack_recovery
@@ -93,7 +93,7 @@ def ours() -> None:
     criterion = Criterion(recipe.loss, 255, min_kept_pixels(recipe.loss, (CROP, CROP), BATCH))
     rng = np.random.default_rng(0)
 
-    def batch() -> Batch:
+    def batch() -> cps.Batch:
         return random_batch(rng, BATCH, (CROP, CROP), CLASSES)
 
     def save(_state: Any) -> dict[str, int]:
@@ -117,11 +117,11 @@ def ours() -> None:
 
     orders = Orders(save)
     pair.seed(0, 0)
-    made = pair.step(batch(), criterion, weight=5.0, learning_rate=0.01, number=0)  # as the reference's first
+    made = cps.step(pair, batch(), criterion, weight=5.0, learning_rate=0.01, number=0)  # as the reference's first
     for number in range(1, 1000):
         orders.before_step(None)
         pair.seed(0, number)
-        made = pair.step(batch(), criterion, weight=5.0, learning_rate=0.01, number=number)
+        made = cps.step(pair, batch(), criterion, weight=5.0, learning_rate=0.01, number=number)
         assert np.isfinite(made.total)
         orders.after_step()
 

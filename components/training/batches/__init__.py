@@ -1,1 +1,1 @@
-"""Training batches: which samples, decoded, cropped, augmented and mixed."""
+"""Training batches: sampling, decoding, augmentation and CutMix."""

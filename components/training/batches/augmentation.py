@@ -1,6 +1,6 @@
-"""A training image: scaled, cropped, flipped, its colours changed, normalised.
+"""Augmentation of training images: scale, crop, flip, colour changes, normalisation; and CutMix masks.
 
-Geometry is one affine warp that computes the pixels of the crop and no others; `colors.py` does the rest.
+Scale, crop and flip are one affine warp that computes only the pixels of the crop; `colors.py` changes colours.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from components.recipes.model import Augmentation
 from components.training.batches.colors import change_colors
 
-# Loader threads work on different images at once; threads inside one warp would only compete with them.
+# Loader threads process images in parallel; threads inside OpenCV would only compete with them.
 cv2.setNumThreads(1)
 
 Image = NDArray[np.uint8]
@@ -21,9 +21,9 @@ Image = NDArray[np.uint8]
 def augment(
     image: Image, label: Image | None, settings: Augmentation, ignore_index: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """One image (H, W, 3) and its label (H, W) -> ((3, h, w) normalised float32, (h, w) uint8).
+    """Augment an image (H, W, 3) and its label (H, W): return (3, h, w) normalised float32 and (h, w) uint8.
 
-    Without a label the second is 0 where there is image and `ignore_index` where there is padding.
+    Without a label, the second array is 0 inside the image and `ignore_index` in the padding.
     """
     warp = _draw_warp(image.shape[0], image.shape[1], settings, rng)
     height, width = settings.crop
@@ -34,7 +34,7 @@ def augment(
     else:
         target = _warped_label(label, warp, settings, ignore_index)
     planes = normalise(change_colors(pixels, settings, rng), settings)
-    # The padding is the mean colour, which is 0 once normalised. Labels mark their own void pixels besides.
+    # Padding is the mean colour: 0 after normalisation.
     rows, columns = _inside(warp, image.shape, (height, width))
     if not (rows.all() and columns.all()):
         planes *= np.outer(rows, columns).astype(np.float32)
@@ -42,7 +42,7 @@ def augment(
 
 
 def warp_label(label: Image, settings: Augmentation, ignore_index: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A label (H, W) as `augment` gives it with the same generator, (h, w), without its image."""
+    """Warp a label (H, W) to (h, w) as `augment` does with the same generator state, without its image."""
     return _warped_label(label, _draw_warp(label.shape[0], label.shape[1], settings, rng), settings, ignore_index)
 
 
@@ -58,11 +58,11 @@ def _warped_label(
 
 
 def normalise(pixels: NDArray[Any], settings: Augmentation) -> NDArray[np.float32]:
-    """(H, W, 3) of 0 to 255 -> (3, H, W) with the recipe's mean and standard deviation removed."""
+    """Normalise (H, W, 3) values from 0 to 255 by the recipe's mean and standard deviation; return (3, H, W)."""
     mean = np.array(settings.mean, dtype=np.float32) * 255
     scale = 1 / (np.array(settings.std, dtype=np.float32) * 255)
     planes = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
-    # Plane by plane: numpy's loops over a last axis of three cost more than what they do.
+    # One plane at a time: numpy's loops over a last axis of length three are mostly overhead.
     for channel, plane in enumerate(cv2.split(pixels)):
         np.subtract(plane, mean[channel], out=planes[channel], dtype=np.float32)
         planes[channel] *= scale[channel]
@@ -70,7 +70,7 @@ def normalise(pixels: NDArray[Any], settings: Augmentation) -> NDArray[np.float3
 
 
 def _draw_warp(height: int, width: int, settings: Augmentation, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The matrix from crop coordinates back to image coordinates (pixel centres at integers)."""
+    """Draw a random warp: the matrix from crop to image coordinates, with pixel centres at integers."""
     low, high = settings.scales
     if settings.scale_step > 0:
         choices = round((high - low) / settings.scale_step) + 1
@@ -92,7 +92,7 @@ def _draw_warp(height: int, width: int, settings: Augmentation, rng: np.random.G
 def _inside(
     warp: NDArray[np.float64], shape: tuple[int, ...], crop: tuple[int, int]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(h,) and (w,): which rows and which columns of the crop show the image; the others are padding."""
+    """Return which rows (h,) and columns (w,) of the crop lie inside the image; the others are padding."""
     rows = warp[1, 1] * np.arange(crop[0]) + warp[1, 2]
     columns = warp[0, 0] * np.arange(crop[1]) + warp[0, 2]
     return (rows > -0.5) & (rows < shape[0] - 0.5), (columns > -0.5) & (columns < shape[1] - 0.5)
@@ -101,16 +101,16 @@ def _inside(
 def _void(
     warp: NDArray[np.float64], shape: tuple[int, ...], crop: tuple[int, int], ignore_index: int
 ) -> NDArray[np.uint8]:
-    """(h, w): 0, and `ignore_index` where the warp of a label would find none.
+    """Return 0 inside the image and `ignore_index` in the padding, (h, w), with a label's rounding.
 
-    The warp moves rows and columns apart from each other, so one of each tells of all; rounded as a label's is.
+    The warp transforms rows and columns independently, so warping one row and one column is enough.
     """
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    down = np.array([[1.0, 0.0, 0.0], [0.0, warp[1, 1], warp[1, 2]]])
-    across = np.array([[warp[0, 0], 0.0, warp[0, 2]], [0.0, 1.0, 0.0]])
+    vertical = np.array([[1.0, 0.0, 0.0], [0.0, warp[1, 1], warp[1, 2]]])
+    horizontal = np.array([[warp[0, 0], 0.0, warp[0, 2]], [0.0, 1.0, 0.0]])
     rows, columns = (
         cv2.warpAffine(np.zeros(size, np.uint8), matrix, to, flags=flags, borderValue=ignore_index)
-        for size, matrix, to in (((shape[0], 1), down, (1, crop[0])), ((1, shape[1]), across, (crop[1], 1)))
+        for size, matrix, to in (((shape[0], 1), vertical, (1, crop[0])), ((1, shape[1]), horizontal, (crop[1], 1)))
     )
     return np.asarray(rows | columns, dtype=np.uint8)
 
@@ -118,21 +118,21 @@ def _void(
 def cutmix_mask(
     rng: np.random.Generator, size: tuple[int, int], boxes: int, area: tuple[float, float]
 ) -> NDArray[np.bool_]:
-    """A mask of `size` (H, W), True where the second image is pasted.
+    """Draw a CutMix mask of `size` (H, W), True where the second image is pasted.
 
-    Each of the boxes covers a share drawn from `area`, divided by their number, at a random aspect and place inside the
-    image. Where boxes overlap, the later inverts the earlier, as the reference does.
+    Each box covers a random share of the image, drawn from the range `area` and divided by the number of boxes, with
+    random aspect ratio and position. Overlapping boxes invert each other, as in the reference implementation.
     """
     mask = np.zeros(size, dtype=bool)
     if boxes == 0:
         return mask
     shares = rng.uniform(area[0], area[1], boxes)
-    # A box's height is shares ** u and its width shares ** (1 - u): their product is the share.
+    # Height is share ** u and width share ** (1 - u), so that their product is the share.
     heights = np.exp(rng.uniform(0.0, 1.0, boxes) * np.log(np.maximum(shares, 1e-12)))
-    sides = np.stack([heights, shares / heights], axis=1) * np.sqrt(1.0 / boxes)
-    lengths = np.round(sides * np.array(size))
-    corners = np.round((np.array(size) - lengths) * rng.uniform(0.0, 1.0, lengths.shape))
-    for (top, left), (height, width) in zip(corners.astype(int), lengths.astype(int), strict=True):
+    fractions = np.stack([heights, shares / heights], axis=1) * np.sqrt(1.0 / boxes)
+    sizes = np.round(fractions * np.array(size))
+    corners = np.round((np.array(size) - sizes) * rng.uniform(0.0, 1.0, sizes.shape))
+    for (top, left), (height, width) in zip(corners.astype(int), sizes.astype(int), strict=True):
         box = mask[top : top + height, left : left + width]
         np.logical_not(box, out=box)
     return mask

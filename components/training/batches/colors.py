@@ -1,6 +1,6 @@
-"""Colours of a training image: slight changes for every image, strong ones for what the student alone sees.
+"""Colour augmentation: weak for every training image, strong for the mixed images that the cross losses are taken on.
 
-Brightness, contrast, saturation and hue are one matrix: an image is read and written once, whatever is changed.
+Brightness, contrast, saturation and hue are combined in one matrix, so each image is read and written once.
 """
 
 import math
@@ -16,12 +16,12 @@ Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-# RGB to luma and two axes of chroma (NTSC's YIQ): a hue is an angle around the grey axis, which keeps the luma.
+# RGB to luma and two chroma axes (NTSC's YIQ): a hue shift is a rotation around the grey axis and keeps the luma.
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 _RGB = np.linalg.inv(_YIQ)
 
 # The strong augmentation of ST++ (Yang et al., CVPR 2022) and UniMatch (CVPR 2023): colour jitter (0.5, 0.5, 0.5, 0.25)
-# of 80 % of the images, 20 % made grey, 50 % blurred.
+# for 80 % of the images, greyscale for 20 %, blur for 50 %.
 JITTER, JITTER_HUE, JITTER_CHANCE = 0.5, 0.25, 0.8
 GREY_CHANCE = 0.2
 BLUR_CHANCE, BLUR_SIGMA = 0.5, (0.1, 2.0)
@@ -30,23 +30,23 @@ BLUR_CHANCE, BLUR_SIGMA = 0.5, (0.1, 2.0)
 def color_matrix(
     *, brightness: float = 1, contrast: float = 1, saturation: float = 1, hue: float = 0, grey: float = 0
 ) -> Floats:
-    """(3, 4): new RGB from RGB and 1, both 0 to 255.
+    """Return the matrix (3, 4) that maps (R, G, B, 1) to new RGB values, both from 0 to 255.
 
-    Factors of 1 change nothing, saturation 0 leaves grey. `hue` is a share of the circle. Contrast is towards `grey`,
-    the mean luma of the image.
+    A factor of 1 changes nothing, and saturation 0 gives greyscale. `hue` is a fraction of a full rotation. Contrast
+    scales values around `grey`, the image's mean luma.
     """
-    turn = np.eye(3)
+    rotation = np.eye(3)
     if hue:
         cos, sin = math.cos(2 * math.pi * hue), math.sin(2 * math.pi * hue)
-        turn = _RGB @ np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]]) @ _YIQ
+        rotation = _RGB @ np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]]) @ _YIQ
     matrix = np.empty((3, 4), dtype=np.float32)
-    matrix[:, :3] = brightness * contrast * (saturation * turn + (1 - saturation) * LUMA[None, :])
+    matrix[:, :3] = brightness * contrast * (saturation * rotation + (1 - saturation) * LUMA[None, :])
     matrix[:, 3] = grey * brightness * (1 - contrast)
     return matrix
 
 
 def change_colors(pixels: Image, settings: Augmentation, rng: np.random.Generator) -> Image | Floats:
-    """(H, W, 3) with brightness, contrast, saturation and hue each changed with the chance `distort`."""
+    """Change brightness, contrast, saturation and hue of (H, W, 3), each with probability `distort`."""
     brightness, contrast, saturation = (
         1 + rng.uniform(-spread, spread) if rng.random() < settings.distort else 1.0
         for spread in (settings.brightness, settings.contrast, settings.saturation)
@@ -66,9 +66,9 @@ def change_colors(pixels: Image, settings: Augmentation, rng: np.random.Generato
 
 
 def _mean_color(pixels: Image) -> Floats:
-    """(3,) of (H, W, 3), summed in float32 one pixel after another, as runs before this one have summed."""
+    """Return the mean colour (3,) of (H, W, 3), bit-identical to a sequential float32 sum: earlier runs used one."""
     count = pixels.shape[0] * pixels.shape[1]
-    if count * 255 <= 1 << 24:  # every such sum is exact, in whatever order
+    if count * 255 <= 1 << 24:  # such sums are exact in any order
         sums = np.array(cv2.sumElems(pixels)[:3], dtype=np.float32)
     else:
         sums = np.array([np.cumsum(plane, dtype=np.float32)[-1] for plane in cv2.split(pixels)], dtype=np.float32)
@@ -76,9 +76,9 @@ def _mean_color(pixels: Image) -> Floats:
 
 
 def augment_strongly(image: Floats, settings: Augmentation, chance: float, rng: np.random.Generator) -> Floats:
-    """(3, H, W) normalised -> the same with strongly changed colours and blur, or the image as it is.
+    """Strongly augment a normalised image (3, H, W) with probability `chance`; otherwise return it unchanged.
 
-    The whole is done with `chance`, and within it each change with its own. Geometry stays, so labels still fit.
+    Colour jitter, greyscale and blur each have their own probability. Pixels keep their positions, so labels still fit.
     """
     if rng.random() >= chance:
         return image
@@ -93,7 +93,7 @@ def augment_strongly(image: Floats, settings: Augmentation, chance: float, rng: 
 
 
 def _jittered(planes: Floats, rng: np.random.Generator) -> Floats:
-    """(3, N) of 0 to 255, jittered or made grey or both."""
+    """Apply colour jitter and greyscale to (3, N) values from 0 to 255, each with its own probability."""
     changes: dict[str, Any] = {}
     if rng.random() < JITTER_CHANCE:
         for name in ("brightness", "contrast", "saturation"):

@@ -1,4 +1,4 @@
-"""The batch of any step, made from the stored dataset."""
+"""Training data: the batch of any step, built from the stored dataset."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,58 +24,60 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Share:
-    """Which of the batch's slots this process fills: `rank` of `processes`."""
+    """This process's share of each batch: `rank` of `processes`."""
 
     rank: int = 0
     processes: int = 1
 
     def slots(self, batch: int) -> range:
-        each = batch // self.processes
-        return range(self.rank * each, (self.rank + 1) * each)
+        """Return the positions in the batch that this process fills."""
+        size = batch // self.processes
+        return range(self.rank * size, (self.rank + 1) * size)
 
 
 class TrainingData:
-    """Batches as a function of the step. Threads may call `batch` at once."""
+    """Batches as a function of the step. `batch` is thread-safe."""
 
     def __init__(self, reader: DatasetReader, split: Split, recipe: Recipe, seed: int, share: Share) -> None:
         if not split.labeled:
-            raise UserError("the split has no labelled image")
+            raise UserError("the split has no labelled images")
         if recipe.training.batch_size % share.processes:
             raise UserError(
-                f"batch size {recipe.training.batch_size} cannot be shared by {share.processes} processes; "
+                f"batch size {recipe.training.batch_size} cannot be divided among {share.processes} processes: "
                 f"choose a multiple of {share.processes}"
             )
         if recipe.training.batch_size // share.processes % recipe.training.accumulate:
             raise UserError(
-                f"the {recipe.training.batch_size // share.processes} images of each of {share.processes} processes "
-                f"cannot be cut into training.accumulate={recipe.training.accumulate} parts"
+                f"training.accumulate={recipe.training.accumulate} does not divide the "
+                f"{recipe.training.batch_size // share.processes} images of each of {share.processes} processes"
             )
         self.reader, self.split, self.recipe, self.seed, self.share = reader, split, recipe, seed, share
         self.ignore_index = reader.manifest.ignore_index
         self.decoded = SharedImages(reader)
         if recipe.cps.weight > 0:
-            unlabeled_pairs(len(split.unlabeled), seed, 0, 1)  # one image or none: said before anything is trained
+            unlabeled_pairs(len(split.unlabeled), seed, 0, 1)  # report fewer than two images before training starts
         self._check_crop()
 
     def batch(self, step: int) -> Batch:
+        """Return this process's share of the step's batch."""
         size = self.recipe.training.batch_size
         slots = self.share.slots(size)
         order = labeled_indices(len(self.split.labeled), self.seed, step, size)
         samples = [self.split.labeled[order[slot]] for slot in slots]
         positions = [step * size + slot for slot in slots]
-        pictures = [
+        augmented = [
             self._augmented(sample.image, sample.label, Stream.LABELED_IMAGE, position)
             for sample, position in zip(samples, positions, strict=True)
         ]
         names = tuple(sample.image for sample in samples)
-        images, labels = _stack(pictures)
+        images, labels = _stack(augmented)
         if self.recipe.cps.weight == 0:
             return Batch(images, labels.astype(np.int64), None, None, None, None, None, names)
         pairs = unlabeled_pairs(len(self.split.unlabeled), self.seed, step, size)
         return self._with_unlabeled(images, labels, names, [pairs[slot] for slot in slots], positions)
 
     def class_pixels(self) -> NDArray[np.int64]:
-        """(C,) pixels of each class in the labelled images."""
+        """Return the number of pixels of each class in the labelled images, (C,)."""
         classes = len(self.reader.manifest.classes)
         counts = np.zeros(256, dtype=np.int64)
         for sample in self.split.labeled:
@@ -84,15 +86,15 @@ class TrainingData:
         return counts[:classes]
 
     def _check_crop(self) -> None:
-        """Refuse a crop that no image would ever fill on either side; where only some are smaller, they are padded."""
+        """Reject a crop that is higher and wider than every image at the largest scale; smaller images are padded."""
         (height, width), largest = self.recipe.augmentation.crop, self.recipe.augmentation.scales[1]
         for name in (*(sample.image for sample in self.split.labeled), *self.split.unlabeled):
             rows, columns = self.decoded.image(name).shape[:2]
             if rows * largest >= height or columns * largest >= width:
                 return
         raise UserError(
-            f"the crop of {height} x {width} is larger than every image, such as {name} of {rows} x {columns}, even at "
-            f"the largest scale, {largest:g}: set augmentation.crop"
+            f"the crop of {height} x {width} pixels is larger than every image (for example {name}: {rows} x "
+            f"{columns}), even at the largest scale, {largest:g}: set augmentation.crop"
         )
 
     def _with_unlabeled(
@@ -142,7 +144,7 @@ class TrainingData:
             )
             for image, at in zip(mixed, positions, strict=True)
         ]
-        # Padding stays the mean colour.
+        # Padding keeps the mean colour.
         return np.stack(changed) * ~void[:, None]
 
     def _augmented(
@@ -156,7 +158,7 @@ class TrainingData:
         pixels, target = self.decoded.image(image), self.decoded.label(label)
         if target.shape != pixels.shape[:2]:
             raise WorkFailed(
-                f"label {label} is {target.shape}, its image {image} is {pixels.shape[:2]} (height, width)"
+                f"label {label} is {target.shape}, but its image {image} is {pixels.shape[:2]} (height, width)"
             )
         return pixels, target
 
@@ -167,9 +169,9 @@ def _stack(pairs: list[tuple[Any, Any]]) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def ahead(make: Callable[[int], Item], first: int, last: int, *, workers: int, depth: int) -> Iterator[Item]:
-    """make(first), make(first + 1), … make(last - 1), with up to `depth` of them made in advance.
+    """Yield make(first) to make(last - 1) in order, prefetching up to `depth` of them in threads.
 
-    An error in `make` is raised where its item is due, and ends the threads.
+    An error in `make` is raised when its item is due, and stops the threads.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
         pending: list[Future[Item]] = []

@@ -1,7 +1,7 @@
-"""Every random draw of a training is a function of the seed and of where it is made.
+"""Random generators of a training: every draw is a function of the seed and its position in the training.
 
-Nothing depends on how many draws were made before, so a training that goes on from step 1000 draws what an undisturbed
-one draws, whatever the number of loader threads or processes.
+No draw depends on earlier ones. So a training that resumes at step 1000 draws the same numbers as an uninterrupted one,
+with any number of loader threads or processes.
 """
 
 from enum import IntEnum
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What a draw is for. A new purpose gets a new number; existing numbers never change."""
+    """Purposes of draws. A new purpose gets a new number; existing numbers never change."""
 
     LABELED_ORDER = 1
     UNLABELED_ORDER = 2
@@ -25,10 +25,11 @@ class Stream(IntEnum):
     HOLDOUT = 11
 
 
-def generator(seed: int, stream: Stream, *where: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, int(stream), *where])))
+def generator(seed: int, stream: Stream, *position: int) -> np.random.Generator:
+    """Return the generator for a purpose at a position, such as a step or an image."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, int(stream), *position])))
 
 
-def number(seed: int, stream: Stream, *where: int) -> int:
-    """A seed for a library that has its own generator."""
-    return int(np.random.SeedSequence([seed, int(stream), *where]).generate_state(1)[0])
+def number(seed: int, stream: Stream, *position: int) -> int:
+    """Return a seed for a library with its own generator."""
+    return int(np.random.SeedSequence([seed, int(stream), *position]).generate_state(1)[0])

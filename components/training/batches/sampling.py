@@ -1,7 +1,7 @@
-"""Which images a step sees: functions of the seed and the step alone.
+"""Sampling: the images of a step, as a function of the seed and the step alone.
 
-A list is walked in endless passes, each in an order of its own. Position p of the walk lies in pass p // n, so any
-process can find its images of any step without having walked there.
+Training goes through a list of n images in endless passes, each in its own random order. Position p belongs to pass
+p // n, so any process can find the images of any step directly.
 """
 
 from functools import lru_cache
@@ -14,19 +14,20 @@ from components.training.batches.randomness import Stream, generator
 
 
 def labeled_indices(count: int, seed: int, step: int, batch: int) -> list[int]:
-    """The labelled images of a step, of `count`; the list repeats as often as it must."""
+    """Return the indices of a step's labelled images, out of `count`; the list repeats as often as needed."""
     return [_ordered(count, seed, Stream.LABELED_ORDER, step * batch + slot)[0] for slot in range(batch)]
 
 
 def unlabeled_pairs(count: int, seed: int, step: int, batch: int) -> list[tuple[int, int]]:
-    """The two unlabelled streams of a step: pairs of different images, each image once a pass in either stream.
+    """Return the indices of a step's pairs of unlabelled images; in each place, every image occurs once per pass.
 
-    The second stream walks the same pass rotated by a distance drawn for it, which is never zero: so no image is ever
-    mixed with itself. Raises UserError when there is one image only.
+    The second image of a pair comes from the same pass, rotated by a random distance that is never zero, so that no
+    image is mixed with itself. Raises UserError with fewer than two images.
     """
     if count < 2:
         raise UserError(
-            f"CutMix needs 2 unlabelled images, there is {count}; choose a smaller ratio or set cps.weight=0"
+            f"CutMix needs at least 2 unlabelled images, and there is {count}: choose a smaller ratio or set "
+            "cps.weight=0"
         )
     pairs = []
     for slot in range(batch):

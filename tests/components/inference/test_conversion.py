@@ -173,8 +173,8 @@ def test_npz_holds_the_arrays_and_what_is_said_of_them(tmp_path: Path) -> None:
 def test_what_has_no_place_for_two_networks_or_is_not_there_is_refused(tmp_path: Path) -> None:
     both, one = pair(tmp_path, "small-fpn"), single(tmp_path, "small-fpn")
     for source, form, branch, message in (
-        (both, "pdparams", "", "holds one: add --branch left or --branch right"),
-        (one, "npz", "left", "holds the best network alone, right: leave --branch out"),
+        (both, "pdparams", "", "holds one: add --branch left or right"),
+        (one, "npz", "left", "holds only the best network, right: remove --branch"),
     ):
         with pytest.raises(UserError, match=message):
             convert(source, form, tmp_path / "out", branch=branch)

@@ -183,7 +183,7 @@ def test_what_cannot_be_exported_runs_in_paddle_if_the_choice_was_ours(
     expected = open_engines("paddle", trained)["left"].logits(windows)
     np.testing.assert_allclose(found["left"].logits(windows), expected, atol=1e-5)
     assert found["left"].name == "paddle"
-    assert "for a test; eager paddle runs it instead" in capsys.readouterr().err
+    assert "for a test; using eager paddle instead" in capsys.readouterr().err
 
 
 def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,19 +193,19 @@ def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose() == "onnxruntime"
     assert choose(allow_bf16=True) == "openvino-bf16"
     assert choose("openvino") == "openvino"
-    with pytest.raises(UserError, match=r"'openvino-bf16' rounds to bfloat16: allow that"):
+    with pytest.raises(UserError, match=r"'openvino-bf16' rounds to bfloat16, which is not allowed: allow bfloat16"):
         choose("openvino-bf16")
     installed -= {"onnxruntime", "openvino-bf16"}
     assert choose(allow_bf16=True) == "openvino"
-    with pytest.raises(UserError, match=r"engine 'onnxruntime' cannot be used: it is not installed"):
+    with pytest.raises(UserError, match=r"engine 'onnxruntime' is not available: it is not installed"):
         choose("onnxruntime")
     installed.clear()
     assert choose() == "paddle"
-    with pytest.raises(UserError, match=rf"unknown engine 'tensorrt'; there are: {', '.join(ENGINES)}"):
+    with pytest.raises(UserError, match=rf"unknown engine 'tensorrt': choose one of {', '.join(ENGINES)}"):
         choose("tensorrt")
 
 
 def test_no_bfloat16_without_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "has_bf16", lambda: False)
-    assert "no bfloat16 arithmetic" in why_not("openvino-bf16")
+    assert "no bfloat16 instructions" in why_not("openvino-bf16")
     assert why_not("openvino") == ""

@@ -1,7 +1,5 @@
 """Several scales and a mirrored copy, against passes made one by one."""
 
-from typing import Any
-
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ from numpy.typing import NDArray
 
 from components.inference.passes import image_logits
 from components.inference.probabilities import softmax
-from components.inference.sliding import normalize, sliding_logits
+from components.inference.sliding import Window, normalize, sliding_logits
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 Floats = NDArray[np.float32]
@@ -30,13 +28,14 @@ def photograph() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (20, 31, 3)).astype(np.uint8)
 
 
-def logits(**options: Any) -> Floats:
-    return image_logits([Slopes()], photograph(), mean=MEAN, std=STD, crop=(16, 16), stride=(8, 8), **options)[0]
+def logits(scales: tuple[float, ...] = (1.0,), *, flip: bool = False) -> Floats:
+    window = Window((16, 16), (8, 8), scales=scales, flip=flip)
+    return image_logits([Slopes()], photograph(), window, mean=MEAN, std=STD)[0]
 
 
 def test_by_default_it_is_the_sliding_window_alone() -> None:
     planes = normalize(photograph(), MEAN, STD)
-    np.testing.assert_array_equal(logits(), sliding_logits([Slopes()], planes, crop=(16, 16), stride=(8, 8))[0])
+    np.testing.assert_array_equal(logits(), sliding_logits([Slopes()], planes, Window((16, 16), (8, 8)))[0])
 
 
 def test_the_mean_of_all_passes() -> None:
@@ -46,7 +45,7 @@ def test_the_mean_of_all_passes() -> None:
         scaled = cv2.resize(planes, size, interpolation=cv2.INTER_LINEAR)
         for mirrored in (False, True):
             version = np.ascontiguousarray((scaled[:, ::-1] if mirrored else scaled).transpose(2, 0, 1))
-            found = sliding_logits([Slopes()], version, crop=(16, 16), stride=(8, 8))[0].transpose(1, 2, 0)
+            found = sliding_logits([Slopes()], version, Window((16, 16), (8, 8)))[0].transpose(1, 2, 0)
             back = cv2.resize(found[:, ::-1] if mirrored else found, (31, 20), interpolation=cv2.INTER_LINEAR)
             passes.append(softmax(back.transpose(2, 0, 1)))
     found = softmax(logits(scales=(1.0, 0.5, 1.5), flip=True))
@@ -54,10 +53,9 @@ def test_the_mean_of_all_passes() -> None:
 
 
 def test_flipping_makes_the_result_the_same_for_the_mirrored_image() -> None:
-    mirrored = image_logits(
-        [Slopes()], photograph()[:, ::-1], mean=MEAN, std=STD, crop=(20, 31), stride=(20, 31), flip=True
-    )[0]
-    whole = image_logits([Slopes()], photograph(), mean=MEAN, std=STD, crop=(20, 31), stride=(20, 31), flip=True)[0]
+    window = Window((20, 31), (20, 31), flip=True)
+    mirrored = image_logits([Slopes()], photograph()[:, ::-1], window, mean=MEAN, std=STD)[0]
+    whole = image_logits([Slopes()], photograph(), window, mean=MEAN, std=STD)[0]
     np.testing.assert_allclose(mirrored[:, :, ::-1], whole, atol=1e-5)
 
 

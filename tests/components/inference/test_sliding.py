@@ -15,6 +15,7 @@ from components.inference.compiled import CompiledNetworks, Waiting
 from components.inference.engine import CompiledEngine
 from components.inference.probabilities import predicted_classes
 from components.inference.sliding import (
+    Window,
     images_in_flight,
     normalize,
     sliding_bands,
@@ -82,7 +83,7 @@ def test_equals_the_reference(
     image = np.random.default_rng(seed).normal(size=(3, height, width)).astype(np.float32)
     crop, stride = (crop_h, crop_w), (stride_h, stride_w)
     networks = [PositionNetwork(2), PositionNetwork(3, phase=1)]
-    found = sliding_logits(networks, image, crop=crop, stride=stride, batch=batch)
+    found = sliding_logits(networks, image, Window(crop, stride, batch))
     for network, logits in zip(networks, found, strict=True):
         assert logits.dtype == np.float32
         np.testing.assert_allclose(logits, reference(network, image, crop, stride), atol=2e-6)
@@ -95,17 +96,17 @@ def test_strips_and_bands_change_nothing(
 ) -> None:
     (height, crop_h, stride_h), (width, crop_w, stride_w) = vertical, horizontal
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
-    settings: dict[str, Any] = {"crop": (crop_h, crop_w), "stride": (stride_h, stride_w)}
+    window = Window((crop_h, crop_w), (stride_h, stride_w))
     networks = [PositionNetwork(3), PositionNetwork(3, phase=1)]
     image = normalize(pixels, (0.5,) * 3, (0.2,) * 3)
-    whole = sliding_logits(networks, image, **settings)
+    whole = sliding_logits(networks, image, window)
     expected = predicted_classes([logits.copy() for logits in whole])
     with (
-        mock.patch.object(sliding, "MEMORY_FOR_SUMS", columns * crop_h * 6 * 4),
+        mock.patch.object(sliding, "SUM_BYTES", columns * crop_h * 6 * 4),
         mock.patch.object(sliding, "BAND_BYTES", band_bytes),
     ):
-        found = sliding_logits(networks, image, **settings)
-        ids = sliding_classes(networks, pixels, mean=(0.5,) * 3, std=(0.2,) * 3, **settings)
+        found = sliding_logits(networks, image, window)
+        ids = sliding_classes(networks, pixels, window, mean=(0.5,) * 3, std=(0.2,) * 3)
     for logits, other in zip(whole, found, strict=True):
         np.testing.assert_array_equal(logits, other)
     np.testing.assert_array_equal(ids, expected)
@@ -115,8 +116,8 @@ def test_a_wide_image_holds_only_some_columns() -> None:
     def rows(top: int, bottom: int) -> Floats:
         return np.zeros((3, bottom - top, 400), np.float32)
 
-    with mock.patch.object(sliding, "MEMORY_FOR_SUMS", 50 * 8 * 2 * 4):
-        found = sliding_bands([PositionNetwork(2)], rows, (12, 400), crop=(8, 8), stride=(4, 4))
+    with mock.patch.object(sliding, "SUM_BYTES", 50 * 8 * 2 * 4):
+        found = sliding_bands([PositionNetwork(2)], rows, (12, 400), Window((8, 8), (4, 4)))
         bands = [(band.top, band.left, *band.logits[0].shape[1:]) for band in found]
     assert bands == [(top, left, rows, 50) for left in range(0, 400, 50) for top, rows in ((0, 4), (4, 8))]
 
@@ -142,7 +143,7 @@ def test_strides_that_leave_pixels_out_are_refused(crop: int, stride: int) -> No
 
 def test_windows_are_batched_and_both_networks_get_the_same() -> None:
     left, right = PositionNetwork(2), PositionNetwork(2)
-    sliding_logits([left, right], np.zeros((3, 20, 20), np.float32), crop=(8, 8), stride=(6, 6), batch=2)
+    sliding_logits([left, right], np.zeros((3, 20, 20), np.float32), Window((8, 8), (6, 6), batch=2))
     assert left.calls == right.calls == [(2, 3, 8, 8), (1, 3, 8, 8)] * 3
 
 
@@ -166,10 +167,10 @@ class SlowNetworks:
 
 def test_windows_are_begun_before_the_last_ones_are_added_up() -> None:
     image = np.random.default_rng(0).normal(size=(3, 20, 20)).astype(np.float32)
-    window: dict[str, Any] = {"crop": (8, 8), "stride": (6, 6), "batch": 2}
+    window = Window((8, 8), (6, 6), batch=2)
     networks = SlowNetworks(PositionNetwork(2))
-    [found] = sliding_logits([CompiledEngine(cast(CompiledNetworks, networks), "only")], image, **window)
-    np.testing.assert_array_equal(found, sliding_logits([PositionNetwork(2)], image, **window)[0])
+    [found] = sliding_logits([CompiledEngine(cast(CompiledNetworks, networks), "only")], image, window)
+    np.testing.assert_array_equal(found, sliding_logits([PositionNetwork(2)], image, window)[0])
     # The first group tells how much fits; then two are always on their way, over the ends of rows too.
     assert networks.under_way == [1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 1, 0]
 
@@ -177,7 +178,7 @@ def test_windows_are_begun_before_the_last_ones_are_added_up() -> None:
 @pytest.mark.parametrize("size", [(8, 8), (5, 8), (3, 3)])
 def test_an_image_within_the_crop_takes_one_window(size: Size) -> None:
     network = PositionNetwork(2)
-    (logits,) = sliding_logits([network], np.ones((3, *size), np.float32), crop=(8, 8), stride=(4, 4))
+    (logits,) = sliding_logits([network], np.ones((3, *size), np.float32), Window((8, 8), (4, 4)))
     assert network.calls == [(1, 3, 8, 8)]
     assert logits.shape == (2, *size)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from components.errors import UserError, WorkFailed
 from components.inference.checkpoint import open_checkpoint
-from components.inference.sliding import normalize, sliding_logits
+from components.inference.sliding import Window, normalize, sliding_logits
 from components.networks.structures import build
 from components.networks.weights import checkpoint_meta, extract_branch, pack, state_arrays
 from components.prediction import masks
@@ -89,7 +89,7 @@ def test_the_mask_is_the_argmax_of_averaged_probabilities(weights: Path, tmp_pat
     predict_files(str(tmp_path / "a.png"), weights, tmp_path / "out")
     checkpoint = open_checkpoint(weights)
     planes = normalize(np.asarray(photograph()), checkpoint.description.mean, checkpoint.description.std)
-    logits = sliding_logits(list(checkpoint.engines.values()), planes, crop=(32, 32), stride=(32, 16))
+    logits = sliding_logits(list(checkpoint.engines.values()), planes, Window((32, 32), (32, 16)))
     mean = sum(np.exp(values) / np.exp(values).sum(axis=0) for values in logits)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "masks" / "a.png")), mean.argmax(axis=0))
 
@@ -267,7 +267,7 @@ def test_confidence_and_triptychs(weights: Path, tmp_path: Path) -> None:
     assert predict_files(tmp_path / "list.txt", weights, out, confidence=True, triptychs=True) == []
     checkpoint = open_checkpoint(weights)
     planes = normalize(np.asarray(photograph()), checkpoint.description.mean, checkpoint.description.std)
-    logits = sliding_logits(list(checkpoint.engines.values()), planes, crop=(32, 32), stride=(32, 16))
+    logits = sliding_logits(list(checkpoint.engines.values()), planes, Window((32, 32), (32, 16)))
     mean = sum(np.exp(values) / np.exp(values).sum(axis=0) for values in logits) / 2
     confidence = np.asarray(Image.open(out / "confidence" / "a.png"))
     assert confidence.dtype == np.uint8

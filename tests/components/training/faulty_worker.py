@@ -41,15 +41,17 @@ def due(step: int, *kinds: str) -> str:
 
 
 def prepare(*arguments: Any, **named: Any) -> Any:
+    from components.training import cps  # imports paddle, which must come after processor.prepare
+
     training: Any = original(*arguments, **named)
-    make, make_step, log = training.data.batch, training.pair.step, training.tracker.log
+    make, make_step, log = training.data.batch, cps.step, training.tracker.log
 
     def batch(step: int) -> Any:
         if due(step, "hang"):
             time.sleep(3600)
         return make(step)
 
-    def step(batch: Any, criterion: Any, *, number: int, **others: Any) -> Any:
+    def step(pair: Any, batch: Any, criterion: Any, *, number: int, **others: Any) -> Any:
         fault = due(number, "kill", "terminate", "collapse", "fault", "nan")
         if fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -57,11 +59,11 @@ def prepare(*arguments: Any, **named: Any) -> Any:
             os.kill(int(os.environ["SUPERVISOR"]), signal.SIGTERM)
             time.sleep(1)  # until it has been passed on
         if fault == "nan":  # in the weights: a batch of NaN becomes 0 in the first ReLU
-            last = training.pair.networks["left"].parameters()[-1]
+            last = pair.networks["left"].parameters()[-1]
             last.set_value(last * float("nan"))
         if fault in ("fault", "collapse"):
             raise RuntimeError("something broke")
-        losses = make_step(batch, criterion, number=number, **others)
+        losses = make_step(pair, batch, criterion, number=number, **others)
         record("step", step=number, losses=[losses.total, losses.supervised, losses.cross], names=batch.names)
         return losses
 
@@ -69,7 +71,7 @@ def prepare(*arguments: Any, **named: Any) -> Any:
         record("log", step=step, metrics={name: value for name, value in metrics.items() if not name.startswith(TIMES)})
         log(step, metrics)
 
-    training.data.batch, training.pair.step, training.tracker.log = batch, step, logged
+    training.data.batch, cps.step, training.tracker.log = batch, step, logged
     record("start")
     return training
 

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from components.recipes import load_recipe
 from components.scenes.generate import draw_street
 from components.scenes.model import CLASSES as STREET_CLASSES
+from components.training import cps
 from components.training.batches.data import Share, TrainingData
 from components.training.cps import Batch
 from components.training.group import Group
@@ -65,13 +66,14 @@ class Training:
         """Of each step: total, supervised and cross loss, as they are logged."""
         found = []
         for step in range(steps):
-            made = self.pair.step(
+            made = cps.step(
+                self.pair,
                 self.data.batch(step),
                 self.criterion,
                 weight=1.0,
                 learning_rate=learning_rate(self.recipe, step, STEPS),
                 number=step,
-                synchronise=self.group.average_gradients if self.group else None,
+                synchronize=self.group.average_gradients if self.group else None,
             )
             losses = [made.total, made.supervised, made.cross]
             found.append(self.group.means(losses) if self.group else losses)
@@ -112,7 +114,7 @@ def compare_trainings(folder: Path, group: Group) -> dict[str, object]:
     return {"curves": curves, "pixels equal": equal}
 
 
-def gradients(batch: Batch, criterion: Criterion, synchronise) -> tuple[dict, list[float]]:
+def gradients(batch: Batch, criterion: Criterion, synchronize) -> tuple[dict, list[float]]:
     """Of both networks after one step from the same weights; and the step's three losses."""
     pair = make_pair(make_recipe(optimization__ema=0.0))
     for network in pair.networks.values():
@@ -120,11 +122,11 @@ def gradients(batch: Batch, criterion: Criterion, synchronise) -> tuple[dict, li
     found = {}
 
     def note(branch) -> None:
-        synchronise(branch)
+        synchronize(branch)
         for name, parameter in branch.trained.items():
             found[f"{branch.name}.{name}"] = parameter.grad.numpy()
 
-    losses = pair.step(batch, criterion, weight=1.5, learning_rate=0.01, number=0, synchronise=note)
+    losses = cps.step(pair, batch, criterion, weight=1.5, learning_rate=0.01, number=0, synchronize=note)
     return found, [losses.total, losses.supervised, losses.cross]
 
 

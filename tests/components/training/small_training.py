@@ -5,6 +5,7 @@ from dataclasses import fields
 import numpy as np
 
 from components.recipes import Recipe, load_recipe
+from components.training import cps
 from components.training.cps import Batch
 from components.training.losses import Criterion
 from components.training.pair import Pair
@@ -50,6 +51,6 @@ def make_pair(recipe: Recipe, *, threads: bool = False, seed: int = 7) -> Pair:
 def run(pair: Pair, criterion: Criterion, first: int, last: int) -> list[float]:
     """The losses of steps `first` to `last`."""
     return [
-        pair.step(make_batch(step), criterion, weight=1.0, learning_rate=0.01, number=step).total
+        cps.step(pair, make_batch(step), criterion, weight=1.0, learning_rate=0.01, number=step).total
         for step in range(first, last)
     ]

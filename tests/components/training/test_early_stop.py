@@ -10,6 +10,7 @@ import pytest
 from components.dataset.manifest import Sample
 from components.dataset.split import Split
 from components.errors import UserError
+from components.training import cps
 from components.training.early_stop import EarlyStop, hold_out
 from tests.components.training.small_training import make_batch, make_pair, make_recipe, run
 
@@ -77,8 +78,8 @@ def test_it_stops_when_patience_is_over_and_says_why(capfd):
     said = capfd.readouterr().err.splitlines()
     assert said[1] == "[train] epoch 2: mIoU 30.0 % on 3 held-out images"
     assert said[-1] == (
-        "[train] epoch 6: mIoU 20.0 % on 3 held-out images: stopped early, since epoch 4 was the best with 35.0 % and "
-        "training.patience is 2"
+        "[train] epoch 6: mIoU 20.0 % on 3 held-out images: stopping early, because epoch 4 was the best with 35.0 % "
+        "and training.patience is 2"
     )
 
 
@@ -127,4 +128,5 @@ def test_the_score_is_that_of_a_checkpoint_and_nothing_changes(criterion, ema):
     undisturbed = make_pair(make_recipe(optimization__ema=ema))
     run(undisturbed, criterion, 0, 3)
     step: dict[str, Any] = {"weight": 1.0, "learning_rate": 0.01, "number": 3}
-    assert pair.step(make_batch(3), criterion, **step) == undisturbed.step(make_batch(3), criterion, **step)
+    losses = [cps.step(each, make_batch(3), criterion, **step) for each in (pair, undisturbed)]
+    assert losses[0] == losses[1]

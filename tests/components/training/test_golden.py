@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.training import cps
 from components.training.losses import Criterion
 from components.training.schedule import cps_weight, learning_rate
 from tests.components.training.small_training import CLASSES, make_batch, make_pair, make_recipe
@@ -35,7 +36,8 @@ def curve(settings: dict[str, Any]) -> list[list[float]]:
     pair, criterion = make_pair(recipe), Criterion(recipe.loss, 255, min_kept=500)
     losses = []
     for step in range(STEPS):
-        found = pair.step(
+        found = cps.step(
+            pair,
             make_batch(step),
             criterion,
             weight=cps_weight(recipe, step, STEPS),

@@ -6,6 +6,7 @@ import pytest
 
 from components.errors import UserError
 from components.networks.structures import build
+from components.training import cps
 from components.training.branch import _undecayed
 from components.training.cps import Batch
 from components.training.losses import Criterion
@@ -37,7 +38,8 @@ def test_networks_start_differently():
 def test_loss_falls(criterion):
     pair = make_pair(make_recipe())
     losses = [
-        pair.step(make_batch(0), criterion, weight=0.5, learning_rate=0.01, number=step).total for step in range(15)
+        cps.step(pair, make_batch(0), criterion, weight=0.5, learning_rate=0.01, number=step).total
+        for step in range(15)
     ]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -81,7 +83,7 @@ def test_a_shared_frozen_stem_gives_what_two_stems_give(criterion):
     for ours, theirs in zip(left.stem_layers(), right.stem_layers(), strict=True):
         theirs.set_state_dict(ours.state_dict())
     batch = make_batch(0)
-    shared = pair._forwards(batch)["right"]("labeled")
+    shared = pair.forwards(batch)["right"]("labeled")
     np.testing.assert_array_equal(shared.numpy(), right(paddle.to_tensor(batch.labeled)).numpy())
     before = {name: tensor.numpy() for name, tensor in left.features[0].state_dict().items()}
     run(pair, criterion, 0, 2)
@@ -98,7 +100,7 @@ def test_twin_without_unlabelled_images(criterion):
     pair = make_pair(make_recipe(cps__weight=0))
     batch = make_batch(0)
     alone = type(batch)(batch.labeled, batch.labels, None, None, None, None, None, batch.names)
-    losses = pair.step(alone, criterion, weight=0.0, learning_rate=0.01, number=0)
+    losses = cps.step(pair, alone, criterion, weight=0.0, learning_rate=0.01, number=0)
     assert losses.cross == 0.0
     assert losses.total == losses.supervised > 0
 
@@ -145,7 +147,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(settings):
     found = []
     for pair in (whole, cut):
         gradients = record_gradients(pair)
-        losses = pair.step(batch, criterion, weight=1.5, learning_rate=0.01, number=0)
+        losses = cps.step(pair, batch, criterion, weight=1.5, learning_rate=0.01, number=0)
         found.append((losses, gradients))
     (losses, gradients), (cut_losses, cut_gradients) = found
     assert cut_losses.total == pytest.approx(losses.total, abs=1e-5)
@@ -204,7 +206,7 @@ def test_a_step_is_what_numpy_makes_of_the_networks_logits():
         supervised += numpy_cross_entropy(logits[name]["labeled"], batch.labels, valid & (true <= limit))
         pseudo = np.where(batch.mask[:, None], logits[other]["second"], logits[other]["first"]).argmax(axis=1)
         cross += numpy_cross_entropy(logits[name]["mixed"], pseudo, ~batch.void)
-    losses = pair.step(batch, criterion, weight=1.5, learning_rate=0.01, number=0)
+    losses = cps.step(pair, batch, criterion, weight=1.5, learning_rate=0.01, number=0)
     assert losses.supervised == pytest.approx(supervised, rel=1e-5)
     assert losses.cross == pytest.approx(cross, rel=1e-5)
     assert losses.total == pytest.approx(supervised + 1.5 * cross, rel=1e-5)
@@ -222,7 +224,7 @@ def test_ohem_picks_in_each_micro_batch_and_losses_are_averaged():
         for network in pair.networks.values()
         for part in (slice(0, 2), slice(2, 4))
     ]
-    losses = pair.step(batch, criterion, weight=1.0, learning_rate=0.01, number=0)
+    losses = cps.step(pair, batch, criterion, weight=1.0, learning_rate=0.01, number=0)
     assert losses.supervised == pytest.approx(sum(expected) / 2, rel=1e-5)
 
 
@@ -234,7 +236,7 @@ def test_clipping_is_by_the_norm_of_all_gradients_of_a_network(criterion, limit)
         pair = make_pair(recipe.model_copy(update={"optimization": recipe.optimization.model_copy(
             update={"clip_norm": clip})}))  # fmt: skip
         before = {name: one.numpy().copy() for name, one in pair.branches["left"].trained.items()}
-        pair.step(make_batch(0), criterion, weight=1.0, learning_rate=rate, number=0)
+        cps.step(pair, make_batch(0), criterion, weight=1.0, learning_rate=rate, number=0)
         moved.append({
             name: (before[name] - one.numpy()) / rate for name, one in pair.branches["left"].trained.items()
         })  # fmt: skip
@@ -257,7 +259,7 @@ def test_clipping_comes_after_the_processes_have_averaged_their_gradients(criter
         for parameter in branch.trained.values():
             parameter.grad.set_value(parameter.grad * 10)
 
-    pair.step(make_batch(0), criterion, weight=1.0, learning_rate=1.0, number=0, synchronise=tenfold)
+    cps.step(pair, make_batch(0), criterion, weight=1.0, learning_rate=1.0, number=0, synchronize=tenfold)
     moved = [before[name] - one.numpy() for name, one in pair.branches["right"].trained.items()]
     assert np.sqrt(sum((one.astype(np.float64) ** 2).sum() for one in moved)) == pytest.approx(0.01, rel=1e-3)
 
@@ -268,7 +270,7 @@ def test_the_averaged_weights_teach(criterion):
     run(pair, criterion, 0, 3)
     branch = pair.branches["left"]
     current = {name: tensor.numpy() for name, tensor in branch.network.state_dict().items()}
-    found = pair._pseudo_labels(pair._forwards(batch), batch, criterion)["left"].numpy()
+    found = cps.pair_pseudo_labels(pair, pair.forwards(batch), batch, criterion)["left"].numpy()
     for name, tensor in branch.network.state_dict().items():
         np.testing.assert_array_equal(tensor.numpy(), current[name])
 

@@ -233,7 +233,7 @@ def test_a_damaged_recovery_on_disk_is_left_aside(store, folder, capfd):
     path.write_bytes(path.read_bytes()[:30])
     deliver_kept(store, folder, RUN)
     assert step_of(store) is None
-    assert f"a damaged recovery is left aside: {path}" in capfd.readouterr().err
+    assert f"ignoring a damaged recovery: {path}" in capfd.readouterr().err
 
 
 @pytest.mark.slow

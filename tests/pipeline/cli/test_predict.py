@@ -58,7 +58,7 @@ def test_the_engine_is_the_users_choice_and_said(folder: Path) -> None:
         assert done.exit_code == 0
         # The second finds the first one's masks, since exact engines give the same, and makes the page anew.
         assert f">{said}<" in (folder / "out" / "gallery.html").read_text()
-    with pytest.raises(UserError, match="unknown engine 'tensorrt'; there are: auto, paddle, onnxruntime"):
+    with pytest.raises(UserError, match="unknown engine 'tensorrt': choose one of auto, paddle, onnxruntime"):
         CliRunner().invoke(
             cli, ["predict", str(folder / "photos"), *options, "--engine", "tensorrt"], catch_exceptions=False
         )

@@ -97,16 +97,17 @@ def test_micro_batches_are_the_batch_in_order():
 @pytest.mark.parametrize(
     ("share", "settings", "message"),
     [
-        (Share(0, 3), {"training__batch_size": 4}, "batch size 4 cannot be shared by 3 processes"),
+        (Share(0, 3), {"training__batch_size": 4}, "batch size 4 cannot be divided among 3 processes"),
         (
             Share(0, 2),
             {"training__batch_size": 4, "training__accumulate": 4},
-            "the 2 images of each of 2 processes cannot be cut into training.accumulate=4 parts",
+            "training.accumulate=4 does not divide the 2 images of each of 2 processes",
         ),
         (
             Share(),
             {"augmentation__crop": [61, 91]},
-            r"the crop of 61 x 91 is larger than every image, such as 109 of 40 x 60, even at the largest scale, 1.5",
+            r"the crop of 61 x 91 pixels is larger than every image \(for example 109: 40 x 60\), even at the largest "
+            "scale, 1.5",
         ),
     ],
 )
@@ -122,7 +123,7 @@ def test_a_crop_that_images_fill_on_one_side_is_padded():
     assert (make_data(augmentation__crop=[60, 90]).batch(0).labels == 255).any()
 
 
-@pytest.mark.parametrize(("labeled", "unlabeled", "message"), [(0, 4, "no labelled image"), (4, 1, "there is 1")])
+@pytest.mark.parametrize(("labeled", "unlabeled", "message"), [(0, 4, "no labelled images"), (4, 1, "there is 1")])
 def test_too_few_images_are_refused(labeled, unlabeled, message):
     with pytest.raises(UserError, match=message):
         make_data(split=make_split(labeled, unlabeled))

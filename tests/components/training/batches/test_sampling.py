@@ -59,5 +59,5 @@ def test_seeds_and_steps_decide_alone():
 
 
 def test_one_unlabelled_image_is_refused():
-    with pytest.raises(UserError, match="needs 2 unlabelled images, there is 1"):
+    with pytest.raises(UserError, match="needs at least 2 unlabelled images, and there is 1"):
         unlabeled_pairs(1, 0, 0, 1)
