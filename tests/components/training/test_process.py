@@ -32,7 +32,7 @@ def test_pretrained_weights_come_from_the_store_verified_and_are_said(store, tmp
     said = capfd.readouterr().err
     assert f"pretrained weights {where}: 255 of 255 backbone tensors" in said
     assert "in the file and not used: decoder.laterals.0.weight" in said
-    with pytest.raises(UserError, match=f"has sha256 {hashlib.sha256(data).hexdigest()}, and not 00"):
+    with pytest.raises(UserError, match=f"has sha256 {hashlib.sha256(data).hexdigest()}, not 00"):
         _load_pretrained(store, recipe("00"), pair)
 
 
