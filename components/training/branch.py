@@ -1,4 +1,4 @@
-"""One of the two networks with what trains it: optimizer, averaged weights, and its state by structured names."""
+"""One branch of the pair: a network, its optimizer and averaged weights, and its state by structured names."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -21,9 +21,9 @@ NORMALISATION = (*BATCH_NORMALISATION, nn.LayerNorm, nn.GroupNorm)
 
 
 class Branch:
-    """`name` is left or right. Frozen parameters are left out of the optimizer and of the average.
+    """A network and its training state. Frozen parameters are in neither the optimizer nor the average.
 
-    `scale` is that of float16 losses, and None in other precisions.
+    `name` is left or right; `scale` is the loss scale for float16, None for other precisions.
     """
 
     def __init__(self, name: str, network: nn.Layer, settings: Optimization, scale: LossScale | None = None) -> None:
@@ -39,11 +39,14 @@ class Branch:
         self.average = self._new_average() if settings.ema > 0 else None
 
     def backward(self, loss: paddle.Tensor) -> None:
-        """Add the loss's gradients to those that are there."""
+        """Accumulate the gradients of the loss."""
         (loss if self.scale is None else loss * self.scale.value).backward()
 
     def step(self, learning_rate: float, number: int) -> None:
-        """Descend the gradients that are there, then take the new weights into the average."""
+        """Apply and clear the accumulated gradients, then update the averaged weights.
+
+        With float16, gradients that overflow are dropped and the weights stay as they are.
+        """
         gradients = [parameter.grad for parameter in self.trained.values() if parameter.grad is not None]
         if self.scale is not None and not self.scale.unscale(gradients):
             self.optimizer.clear_grad()
@@ -54,30 +57,30 @@ class Branch:
         self.optimizer.step()
         self.optimizer.clear_grad()
         if self.average is not None:
-            # A young average follows quickly, or it would remember the random initialisation for long.
+            # Early averages follow quickly; otherwise they would keep the random initial weights for long.
             decay = min(self.ema_decay, (1 + number) / (10 + number))
             self._update_average(decay)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within, the network has its averaged weights, if it keeps an average."""
+        """Swap in the averaged weights, if there are any, and restore the current weights on exit."""
         current = self.network.state_dict()
-        held = {name: current[name].detach().clone() for name in self.average or {}}
+        saved = {name: current[name].detach().clone() for name in self.average or {}}
         _copy(self.average or {}, current)
         try:
             yield
         finally:
-            _copy(held, current)
+            _copy(saved, current)
 
     def weights(self) -> Arrays:
-        """What a checkpoint holds: the averaged weights where there is an average, else the current ones."""
+        """Return the weights for a checkpoint: the averaged ones if there are any, otherwise the current ones."""
         arrays = state_arrays(self.network)
         if self.average is not None:
             arrays.update({name: tensor.numpy() for name, tensor in self.average.items()})
         return arrays
 
     def state(self) -> Arrays:
-        """Everything that the next step depends on, by names that a rebuilt network has too."""
+        """Return everything that the next step depends on, under names that do not change between processes."""
         arrays = {f"network.{name}": array for name, array in state_arrays(self.network).items()}
         for name, tensor in (self.average or {}).items():
             arrays[f"average.{name}"] = tensor.numpy()
@@ -91,7 +94,7 @@ class Branch:
         return arrays
 
     def load_state(self, arrays: Arrays, origin: str) -> None:
-        """The inverse of `state`; `origin` is named in errors."""
+        """Restore what `state` returned; errors name `origin`."""
         load_state(self.network, arrays, "network.", origin=origin)
         for name, tensor in (self.average or {}).items():
             tensor.set_value(arrays[f"average.{name}"])
@@ -106,7 +109,7 @@ class Branch:
             self.scale.load_state({name: arrays[f"scale.{name}"] for name in self.scale.state()})
 
     def _structured_names(self) -> dict[str, str]:
-        """Paddle names parameters by counters of the whole process; the place in the network is what lasts."""
+        """Map Paddle's parameter names, which count up in a process, to names by position in the network."""
         return {parameter.name: name for name, parameter in self.trained.items()}
 
     def _new_average(self) -> dict[str, paddle.Tensor]:
@@ -125,9 +128,9 @@ class Branch:
 
 
 def clip_by_global_norm(gradients: Iterable[paddle.Tensor], limit: float) -> None:
-    """Scale the gradients, in place, so that the norm of all of them as one vector is at most `limit`.
+    """Scale the gradients in place so that their global norm is at most `limit`.
 
-    Paddle's own clipping would take each of the optimizer's groups, decayed and not, by itself.
+    Paddle's own clipping would treat the optimizer's groups with and without weight decay separately.
     """
     gradients = list(gradients)
     with paddle.no_grad():
@@ -172,7 +175,7 @@ def _optimizer(network: nn.Layer, trained: dict[str, Any], settings: Optimizatio
 
 
 def _undecayed(network: nn.Layer) -> set[str]:
-    """Biases and everything in normalisation layers."""
+    """Return the parameters without weight decay: biases, and everything in normalisation layers."""
     names = {name for name, _ in network.named_parameters() if name.endswith("bias")}
     for prefix, layer in network.named_sublayers():
         if isinstance(layer, NORMALISATION):

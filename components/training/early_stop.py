@@ -1,9 +1,9 @@
-"""Stopping early, by labelled images that are kept from the training.
+"""Early stopping on labelled images that are held out from training.
 
-The hold-out is drawn from the labelled list by the seed: never from val or test, which are for judging what comes out.
-It is dear where labels are few: a tenth of 46 labelled images leaves five labels less to learn from, and the mIoU of
-five images is noisy. It is for trainings that are long, with labels to spare. Where images are frames of one video, a
-held-out frame has neighbours among those that are learned from, and flatters.
+The hold-out is sampled by seed from the labelled list, never from val or test, which judge the result. With few labels
+it is expensive: a tenth of 46 labelled images costs five labels to learn from, and the mIoU of five images is noisy.
+Use it for long trainings with labels to spare. In frames of one video, a held-out frame has neighbours in the training
+set, so its score is too optimistic.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Pixels(Protocol):
-    """A DatasetReader, as far as it is needed here."""
+    """The part of DatasetReader that early stopping uses."""
 
     manifest: "Manifest"
 
@@ -40,9 +40,10 @@ class Pixels(Protocol):
 
 
 def hold_out(split: Split, share: float, seed: int) -> tuple[Split, tuple[Sample, ...]]:
-    """The split without a `share` of its labelled images, and these: at least one where the share is above 0.
+    """Hold out a `share` of the labelled images: return the remaining split and the held-out samples.
 
-    They are not learned from without their labels either. Raises UserError when none would be left to learn from.
+    A share above 0 holds out at least one. Held-out images are not used as unlabelled images either.
+    Raises UserError if no labelled image would remain.
     """
     if share == 0:
         return split, ()
@@ -50,7 +51,7 @@ def hold_out(split: Split, share: float, seed: int) -> tuple[Split, tuple[Sample
     if count >= len(split.labeled):
         raise UserError(
             f"training.holdout={share:g} takes {count} of {len(split.labeled)} labelled images and leaves none to "
-            "learn from: set training.holdout=0 and training.patience=0"
+            "train on: set training.holdout=0 and training.patience=0"
         )
     chosen = set(generator(seed, Stream.HOLDOUT).permutation(len(split.labeled))[:count].tolist())
     kept = tuple(sample for place, sample in enumerate(split.labeled) if place not in chosen)
@@ -59,9 +60,9 @@ def hold_out(split: Split, share: float, seed: int) -> tuple[Split, tuple[Sample
 
 
 class EarlyStop:
-    """Scores both networks' averaged probabilities on the held-out images after every epoch.
+    """Scores the ensemble of both networks on the held-out images after every epoch.
 
-    Training stops when `training.patience` epochs in a row were no better than the best one before them.
+    Training stops after `training.patience` epochs in a row without a new best score.
     """
 
     def __init__(self, held: Sequence[Sample], reader: Pixels, recipe: Recipe) -> None:
@@ -70,22 +71,22 @@ class EarlyStop:
         self.best, self.best_epoch = -1.0, 0
 
     def ends(self, epoch: int, score: float) -> bool:
-        """Take in the score of an epoch; whether training is to stop after it."""
+        """Record an epoch's score and return whether training should stop."""
         if score > self.best:
             self.best, self.best_epoch = score, epoch
-        said = f"epoch {epoch}: mIoU {100 * score:.1f} % on {len(self._held)} held-out images"
+        summary = f"epoch {epoch}: mIoU {100 * score:.1f} % on {len(self._held)} held-out images"
         if epoch - self.best_epoch < self._patience:
-            progress.say("train", said)
+            progress.say("train", summary)
             return False
         progress.say(
             "train",
-            f"{said}: stopped early, since epoch {self.best_epoch} was the best with {100 * self.best:.1f} % and "
+            f"{summary}: stopping early, because epoch {self.best_epoch} was the best with {100 * self.best:.1f} % and "
             f"training.patience is {self._patience}",
         )
         return True
 
     def score(self, pair: "Pair") -> float:
-        """mIoU in [0, 1] of the weights that a checkpoint would hold now; the networks are left as they were."""
+        """Return the mIoU in [0, 1] of the weights that a checkpoint would hold now. The networks are not changed."""
         manifest, evaluation, augmentation = self._reader.manifest, self._recipe.evaluation, self._recipe.augmentation
         window = Window(evaluation.crop, evaluation.stride, evaluation.batch)
         classes = len(manifest.classes)
@@ -102,7 +103,7 @@ class EarlyStop:
         return found if np.isfinite(found) else 0.0
 
     def state(self) -> dict[str, float]:
-        """For the recovery, as JSON."""
+        """Return the state for a recovery, as JSON values."""
         return {"best": self.best, "best_epoch": self.best_epoch}
 
     def load_state(self, state: dict[str, float]) -> None:

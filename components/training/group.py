@@ -1,4 +1,4 @@
-"""The processes that train together, and what they exchange: counts of pixels, gradients, losses for the log."""
+"""The processes of a training, and what they exchange: pixel counts, gradients, and losses for the log."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from components.training.branch import Branch
 
 
 class Group:
-    """One process, or those that paddle.distributed.launch started: gloo on CPU, NCCL on GPU."""
+    """One process, or the processes that paddle.distributed.launch started: gloo on CPU, NCCL on GPU."""
 
     def __init__(self) -> None:
         self.processes = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
@@ -33,7 +33,7 @@ class Group:
         return Share(self.rank, self.processes)
 
     def mean(self, value: paddle.Tensor) -> paddle.Tensor:
-        """The mean over processes of a number that needs no gradient."""
+        """Return the mean of a scalar over processes, without a gradient."""
         if self.alone:
             return value
         reduced = value.detach().clone()
@@ -41,7 +41,10 @@ class Group:
         return reduced / self.processes
 
     def average_gradients(self, branch: Branch) -> None:
-        """Every process gets the mean gradient: with losses divided by `mean` counts, that of the whole batch."""
+        """Average the gradients over processes.
+
+        With losses divided by mean pixel counts (`mean`), the result is the gradient of the whole batch.
+        """
         gradients = [parameter.grad for parameter in branch.trained.values() if parameter.grad is not None]
         flat = paddle.concat([gradient.flatten() for gradient in gradients])
         paddle.distributed.all_reduce(flat)
@@ -53,7 +56,7 @@ class Group:
             start = end
 
     def means(self, numbers: Sequence[float]) -> list[float]:
-        """The mean over processes of each of some numbers, the same in every process. Of no use to a gradient."""
+        """Return the mean of each number over processes, equal in every process; for logs, not for gradients."""
         if self.alone:
             return list(numbers)
         reduced = paddle.to_tensor(np.asarray(numbers, dtype=np.float64))
@@ -61,7 +64,7 @@ class Group:
         return [float(number) / self.processes for number in reduced.numpy()]
 
     def gather(self, arrays: Mapping[str, NDArray[np.float32]]) -> list[dict[str, NDArray[np.float32]]]:
-        """Every process's arrays, by rank; names, order and shapes must be the same in all of them."""
+        """Return every process's arrays, by rank; names, order and shapes must match in all processes."""
         if self.alone or not arrays:
             return [dict(arrays)] * self.processes
         flat = paddle.to_tensor(np.concatenate([array.ravel() for array in arrays.values()]))

@@ -1,4 +1,4 @@
-"""Pixel losses: cross entropy, and the same over hard pixels only (OHEM)."""
+"""Pixel losses: cross entropy over all pixels, or over hard pixels only (OHEM)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from paddle.nn import functional as F
 from components.recipes.model import SupervisedLoss
 
 Total = Callable[[paddle.Tensor], paddle.Tensor]
-"""From this process's count of pixels to the mean count a process has, so that averaged gradients are exact."""
+"""Maps this process's pixel count to the mean count over all processes, so that averaged gradients are exact."""
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """How a branch is scored against labels; `class_weights` is (C,) float32 or None."""
+    """The losses of a branch against labels; `class_weights` is (C,) float32 or None."""
 
     settings: SupervisedLoss
     ignore_index: int
@@ -27,9 +27,9 @@ class Criterion:
     def supervised(
         self, logits: paddle.Tensor, labels: paddle.Tensor, count: paddle.Tensor | None = None
     ) -> paddle.Tensor:
-        """(N, C, H, W) logits and (N, H, W) int64 labels to one number: the sum over pixels / their count.
+        """Return the supervised loss of (N, C, H, W) logits against (N, H, W) int64 labels, averaged over pixels.
 
-        A `count` that is given replaces these pixels' own.
+        `count` replaces the pixel count as the divisor.
         """
         losses = pixel_losses(logits, labels, self.ignore_index)
         valid = labels != self.ignore_index
@@ -40,20 +40,21 @@ class Criterion:
     def cross(
         self, logits: paddle.Tensor, pseudo_labels: paddle.Tensor, count: paddle.Tensor | None = None
     ) -> paddle.Tensor:
-        """The cross pseudo loss: plain cross entropy against the other network's labels.
+        """Return the cross loss: plain cross entropy against the other network's pseudo labels, averaged over pixels.
 
-        Class weights are left out: with them a rare class that one network claims wrongly is taught with force.
+        It ignores class weights, which would amplify wrong pseudo labels of rare classes.
         """
         losses = pixel_losses(logits, pseudo_labels, self.ignore_index)
         return self._mean(losses, _weights(pseudo_labels, pseudo_labels != self.ignore_index, None), count)
 
     def supervised_count(self, labels: paddle.Tensor) -> paddle.Tensor | None:
-        """What `supervised` would divide by, where labels alone say it; None with OHEM, which must see the losses."""
+        """Return the divisor of `supervised`; None with OHEM, where it depends on the losses."""
         if self.settings.kind == "ohem":
             return None
         return _weights(labels, labels != self.ignore_index, self.class_weights).sum()
 
     def cross_count(self, pseudo_labels: paddle.Tensor) -> paddle.Tensor:
+        """Return the divisor of `cross`."""
         return _weights(pseudo_labels, pseudo_labels != self.ignore_index, None).sum()
 
     def _mean(self, losses: paddle.Tensor, weights: paddle.Tensor, count: paddle.Tensor | None) -> paddle.Tensor:
@@ -61,7 +62,7 @@ class Criterion:
 
 
 def _weights(labels: paddle.Tensor, valid: paddle.Tensor, class_weights: paddle.Tensor | None) -> paddle.Tensor:
-    """Of every pixel, (N, H, W) float32; their sum is what a loss is divided by."""
+    """Return each pixel's weight, (N, H, W) float32; a loss is divided by their sum."""
     weights = valid.astype("float32")
     if class_weights is None:
         return weights
@@ -70,9 +71,9 @@ def _weights(labels: paddle.Tensor, valid: paddle.Tensor, class_weights: paddle.
 
 
 def pixel_losses(logits: paddle.Tensor, labels: paddle.Tensor, ignore_index: int) -> paddle.Tensor:
-    """Cross entropy of every pixel, (N, H, W); 0 where the label is void.
+    """Return the cross entropy of every pixel, (N, H, W); 0 where the label is void.
 
-    Classes go last first: Paddle's kernel is a quarter faster so on CPU than over axis 1.
+    Moving classes to the last axis makes Paddle's kernel a quarter faster on CPU than over axis 1.
     """
     return F.cross_entropy(logits.transpose([0, 2, 3, 1]), labels, ignore_index=ignore_index, reduction="none").reshape(
         labels.shape
@@ -80,10 +81,10 @@ def pixel_losses(logits: paddle.Tensor, labels: paddle.Tensor, ignore_index: int
 
 
 def hard_pixels(losses: paddle.Tensor, valid: paddle.Tensor, threshold: float, min_kept: int) -> paddle.Tensor:
-    """Which valid pixels OHEM keeps, (N, H, W) bool: those whose true class has at most `threshold` probability.
+    """Return the pixels that OHEM keeps, (N, H, W) bool: those whose true class has probability `threshold` or less.
 
-    Where these are fewer than `min_kept`, the threshold rises to the min_kept-th smallest probability, ties included.
-    With fewer valid pixels than `min_kept` all are kept (as in the authors' PyTorch code).
+    If these are fewer than `min_kept`, the threshold rises to the min_kept-th smallest probability, ties included.
+    With fewer than `min_kept` valid pixels, all are kept, as in the authors' PyTorch code.
     """
     if int(valid.sum()) <= min_kept:
         return valid
@@ -97,12 +98,12 @@ def hard_pixels(losses: paddle.Tensor, valid: paddle.Tensor, threshold: float, m
 
 
 def min_kept_pixels(settings: SupervisedLoss, crop: tuple[int, int], images: int) -> int:
-    """The recipe's number is per image of 800 x 800; a smaller crop keeps the same share."""
+    """Return OHEM's minimum for a batch. The recipe's value is per 800 x 800 image; other crops keep the same share."""
     return max(1, round(settings.ohem_min_kept * images * crop[0] * crop[1] / 800**2))
 
 
 def root_median_frequency(pixels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(C,) pixels per class -> (C,) weights: (median share / share) ** 0.5; a class that is absent gets 1."""
+    """Return class weights (C,) from pixel counts (C,): (median count / count) ** 0.5, or 1 for an absent class."""
     present = pixels > 0
     weights = np.ones(len(pixels), dtype=np.float32)
     weights[present] = np.sqrt(np.median(pixels[present]) / pixels[present])

@@ -1,7 +1,7 @@
-"""Mixed precision on a GPU: forward passes in 16 bits, weights and losses in 32, float16 losses scaled.
+"""Mixed precision on a GPU: forward passes in 16 bits, weights and losses in 32 bits, loss scaling for float16.
 
-The smallest gradients vanish in float16. A loss that is multiplied by a large number keeps them; the gradients are
-divided by it again before anything looks at them. bfloat16 has float32's range and needs none of it.
+Small gradients underflow in float16. Multiplying the loss by a large scale prevents that; the gradients are divided by
+it before they are used. bfloat16 has the range of float32 and needs no scaling.
 """
 
 from collections.abc import Iterable
@@ -19,20 +19,20 @@ __all__ = ["LossScale", "Precision", "autocast", "check_precision"]
 
 FIRST_SCALE = 2.0**15
 GROWS_AFTER = 2000
-"""Steps without an overflow, after which the scale is doubled."""
+"""Steps without overflow after which the scale doubles."""
 
 
 def check_precision(precision: Precision) -> None:
-    """Raises UserError where Paddle would go on in float32 instead."""
+    """Raise UserError where Paddle would silently use float32 instead."""
     if precision != "float32" and not paddle.device.get_device().startswith("gpu"):
         raise UserError(
-            f"training.precision={precision} needs a GPU, and this training runs on {paddle.device.get_device()}: "
+            f"training.precision={precision} needs a GPU, but training runs on {paddle.device.get_device()}: "
             "set training.precision=float32"
         )
 
 
 def autocast(precision: Precision) -> AbstractContextManager[Any]:
-    """Within, operations that bear it compute in `precision`."""
+    """Return a context in which operations that support it compute in `precision`."""
     if precision == "float32":
         return nullcontext()
     cast: AbstractContextManager[Any] = paddle.amp.auto_cast(dtype=precision, level="O1")
@@ -40,9 +40,9 @@ def autocast(precision: Precision) -> AbstractContextManager[Any]:
 
 
 class LossScale:
-    """A factor of float16 losses: halved when a gradient overflows, whose step is left out; doubled after a while.
+    """Dynamic loss scale for float16: it halves when gradients overflow, and doubles after GROWS_AFTER good steps.
 
-    Powers of two, so that scaling changes exponents and no digits.
+    It is a power of two, so scaling changes only exponents.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class LossScale:
         self.good_steps = 0
 
     def unscale(self, gradients: Iterable[paddle.Tensor]) -> bool:
-        """Divide the gradients by the scale, in place; whether all of them are finite. Then the scale is adjusted."""
+        """Divide the gradients by the scale in place, adjust the scale, and return whether all are finite."""
         finite = paddle.to_tensor(True)
         with paddle.no_grad():
             for gradient in gradients:

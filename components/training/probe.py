@@ -1,9 +1,9 @@
-"""What a training needs, found by a few real steps of it: the first process of `cps plan`.
+"""Measure what a training needs by running a few real steps: the first process of `cps plan`.
 
     python3 -m components.training.probe FOLDER
 
-reads FOLDER/run.json, split.json and probe.json, and the dataset from the store. It leaves training.json and
-checkpoint.safetensors in the folder, and nothing in the store.
+reads FOLDER/run.json, split.json and probe.json, and the dataset from the store. It writes training.json and
+checkpoint.safetensors to the folder, and nothing to the store.
 """
 
 import json
@@ -31,13 +31,13 @@ from components.storage.transfer import Source
 from components.training.supervision.watchdog import Watchdog
 
 WARM_UP = 3
-"""Steps that are not timed: the first ones read files and fill caches."""
+"""Untimed first steps, which read files and fill caches."""
 _SAMPLE = 16
-"""Images whose size is looked at."""
+"""Number of images whose size is read."""
 
 
 class Unwritten(Store):
-    """Reads the store, and writes nothing to it: what is saved is counted, and a checkpoint is put into a folder."""
+    """A read-only store: it records the size of each upload, and writes the checkpoint to a folder."""
 
     def __init__(self, settings: StoreSettings, folder: Path) -> None:
         super().__init__(settings)
@@ -51,7 +51,7 @@ class Unwritten(Store):
 
 
 class StepClock(Watchdog):
-    """Notes when each step has ended, and ends nothing."""
+    """A watchdog that records when each step ends and never times out."""
 
     def __init__(self) -> None:
         super().__init__(0, Path(os.devnull))
@@ -62,7 +62,7 @@ class StepClock(Watchdog):
 
 
 def probe_training(folder: Path, steps: int) -> dict[str, Any]:
-    """Make WARM_UP + `steps` + 1 steps; the last, after which all is saved, is not timed either."""
+    """Run WARM_UP + `steps` + 1 steps. The last is not timed either: everything is saved after it."""
     began = time.monotonic()
     record = RunRecord.model_validate_json((folder / "run.json").read_bytes())
     split = Split.model_validate_json((folder / "split.json").read_bytes())
@@ -102,12 +102,12 @@ def probe_training(folder: Path, steps: int) -> dict[str, Any]:
 
 
 def decoded_bytes(reader: DatasetReader, split: Split) -> int:
-    """Of all training images and labels, decoded, from the size of some: 3 bytes a pixel, 4 with its label."""
-    labeled, known = [sample.image for sample in split.labeled], reader.manifest.train_labels()
+    """Estimate the size of all decoded training images and labels from a sample: 3 bytes a pixel, 4 with a label."""
+    labeled, known = [item.image for item in split.labeled], reader.manifest.train_labels()
     names = [*labeled, *split.unlabeled]
-    some = names[:: max(1, len(names) // _SAMPLE)]
-    pixels = statistics.mean(reader.image(name).size // 3 for name in some)
-    # The hidden labels are looked at too, to audit the pseudo labels.
+    sample = names[:: max(1, len(names) // _SAMPLE)]
+    pixels = statistics.mean(reader.image(name).size // 3 for name in sample)
+    # Hidden labels are decoded too: the audit compares pseudo labels with them.
     return round(sum(pixels * (4 if name in known else 3) for name in names))
 
 

@@ -1,8 +1,8 @@
-"""How good the pseudo labels are, where the unlabelled images do have labels that the split hides.
+"""Audit of pseudo labels, for unlabelled images whose labels exist but are hidden by the split.
 
-The labels that a step makes anyway are compared with the hidden ones, which go through the same warp and the same
-CutMix. Nothing of it reaches a loss: it is looked at after the pseudo labels are made, and draws no random number that
-a training draws. It costs a label's warp and two counts of the crop's pixels, in AUDITED_STEPS steps of an epoch.
+The audit compares a step's pseudo labels with the hidden labels, after the same warp and CutMix. It has no influence on
+training: it runs after the pseudo labels are made and uses its own random generators. It costs one label warp per image
+and two confusion matrices of the crop, in at most AUDITED_STEPS steps per epoch.
 """
 
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ from components.training.group import Group
 from components.training.schedule import Plan
 
 AUDITED_STEPS = 50
-"""Of an epoch at most, evenly spaced."""
-PAIRS = ("labeled", "pixels", "agreed", "common")
+"""Maximum per epoch, evenly spaced."""
+COUNTS = ("labeled", "pixels", "agreed", "common")
 
 
 class Audit:
-    """Counts over an epoch, and the figures of those that are over."""
+    """Counts of the current epoch, and the results of finished epochs."""
 
     def __init__(
         self, images: SharedImages, manifest: Manifest, split: Split, recipe: Recipe, seed: int, share: Share
@@ -43,12 +43,12 @@ class Audit:
         self._unlabeled = split.unlabeled
         known = manifest.train_labels()
         self._labels = {name: known[name] for name in split.unlabeled if name in known}
-        self._counts = self._nothing()
+        self._counts = self._zeros()
         self.epochs: list[dict[str, Any]] = []
 
     @property
     def possible(self) -> bool:
-        """Whether any unlabelled image that is learned from has a hidden label."""
+        """Whether the training uses an unlabelled image that has a hidden label."""
         return self._recipe.cps.weight > 0 and bool(self._labels)
 
     @staticmethod
@@ -56,32 +56,32 @@ class Audit:
         return step % plan.steps_per_epoch % -(-plan.steps_per_epoch // AUDITED_STEPS) == 0
 
     def observe(self, step: int, batch: Batch, pseudo: Sequence[dict[str, paddle.Tensor]]) -> None:
-        """Take in the pseudo labels of a step's micro-batches: (B, H, W) each, of the left and the right network."""
+        """Count a step's pseudo labels: one dict per micro-batch, with (B, H, W) labels for left and right."""
         left, right = (np.concatenate([part[name].numpy() for part in pseudo]) for name in ("left", "right"))
         truth = self._truth(step, batch)
-        there = [labels != self._ignore_index for labels in (left, right)]
+        labeled = [labels != self._ignore_index for labels in (left, right)]
         known, classes = truth != self._ignore_index, len(self._names)
-        for labels, given in zip((left, right), there, strict=True):
-            both = known & given
+        for labels, has_label in zip((left, right), labeled, strict=True):
+            both = known & has_label
             self._counts["matrix"] += confusion_matrix(truth[both], labels[both], classes, self._ignore_index)
             self._counts["labeled"] += both.sum()
             self._counts["pixels"] += known.sum()
-        common = there[0] & there[1]
+        common = labeled[0] & labeled[1]
         self._counts["agreed"] += (left == right)[common].sum()
         self._counts["common"] += common.sum()
 
     def close_epoch(self, epoch: int, group: Group) -> dict[str, Any]:
-        """The epoch's figures over all processes; counting begins anew. Every process must call it."""
-        counts = self._over(group)
-        self._counts = self._nothing()
+        """Return the epoch's results over all processes and reset the counts. Every process must call it."""
+        counts = self._total(group)
+        self._counts = self._zeros()
         matrix = counts["matrix"]
-        labeled, pixels, agreed, common = (float(counts[name]) for name in PAIRS)
+        labeled, pixels, agreed, common = (float(counts[name]) for name in COUNTS)
         found = {
             "epoch": epoch,
             "accuracy": _figure(pixel_accuracy(matrix)),
             "agreement": _figure(agreed / common if common else float("nan")),
             "labeled_share": _figure(labeled / pixels if pixels else float("nan")),
-            # The truth is in the rows: a column is all that was taken for a class.
+            # Rows are the truth, so a column holds all pixels predicted as a class.
             "precision": [_figure(value) for value in class_accuracy(matrix.T)],
             "recall": [_figure(value) for value in class_accuracy(matrix)],
         }
@@ -89,37 +89,37 @@ class Audit:
         return found
 
     def metrics(self, found: dict[str, Any]) -> dict[str, float]:
-        """For MLflow, by name."""
+        """Return an epoch's results as MLflow metrics."""
         values = {f"pseudo/{name}": found[name] for name in ("accuracy", "agreement", "labeled_share")}
         for kind in ("precision", "recall"):
             values |= {f"pseudo/{kind}/{name}": value for name, value in zip(self._names, found[kind], strict=True)}
         return {name: value for name, value in values.items() if value is not None}
 
     def record(self) -> dict[str, Any]:
-        """For the store: every epoch that is over."""
+        """Return the results of all finished epochs, for the store."""
         return {"classes": self._names, "images": len(self._labels), "epochs": self.epochs}
 
     def state(self, group: Group) -> dict[str, Any]:
-        """For the recovery, as JSON: the counts of all processes together. Every process must call it."""
-        counts = {name: np.asarray(value).tolist() for name, value in self._over(group).items()}
+        """Return the state for a recovery: counts summed over processes. Every process must call it."""
+        counts = {name: np.asarray(value).tolist() for name, value in self._total(group).items()}
         return {"counts": counts, "epochs": list(self.epochs)}
 
     def load_state(self, state: dict[str, Any], *, leads: bool) -> None:
-        """The inverse; one process goes on with the counts of all."""
+        """Restore what `state` returned; the leading process takes over the counts of all."""
         self.epochs = list(state["epochs"])
         if leads:
             self._counts = {name: np.array(value, np.int64) for name, value in state["counts"].items()}
 
     def _truth(self, step: int, batch: Batch) -> NDArray[np.uint8]:
-        """(B, H, W) the hidden labels of the mixed images; void where there is none."""
+        """Return the hidden labels of the mixed images, (B, H, W); void where an image has none."""
         assert batch.mask is not None
         size = self._recipe.training.batch_size
         slots = self._share.slots(size)
         pairs = unlabeled_pairs(len(self._unlabeled), self._seed, step, size)
         streams = (Stream.UNLABELED_IMAGE_A, Stream.UNLABELED_IMAGE_B)
         first, second = (
-            np.stack([self._warped(self._unlabeled[pairs[slot][side]], stream, step * size + slot) for slot in slots])
-            for side, stream in enumerate(streams)
+            np.stack([self._warped(self._unlabeled[pairs[slot][place]], stream, step * size + slot) for slot in slots])
+            for place, stream in enumerate(streams)
         )
         return np.where(batch.mask, second, first)
 
@@ -130,15 +130,15 @@ class Audit:
             return np.full(self._recipe.augmentation.crop, self._ignore_index, np.uint8)
         rng = generator(self._seed, stream, position)
         warped = warp_label(hidden, self._recipe.augmentation, self._ignore_index, rng)
-        # A training must not fail by what is wrong in a label that it may not see.
+        # Errors in a hidden label must not make the training fail.
         warped[warped >= len(self._names)] = self._ignore_index
         return warped
 
-    def _nothing(self) -> dict[str, NDArray[np.int64]]:
+    def _zeros(self) -> dict[str, NDArray[np.int64]]:
         classes = len(self._names)
-        return {"matrix": np.zeros((classes, classes), np.int64), **{name: np.zeros((), np.int64) for name in PAIRS}}
+        return {"matrix": np.zeros((classes, classes), np.int64), **{name: np.zeros((), np.int64) for name in COUNTS}}
 
-    def _over(self, group: Group) -> dict[str, NDArray[np.int64]]:
+    def _total(self, group: Group) -> dict[str, NDArray[np.int64]]:
         flat = np.concatenate([value.ravel() for value in self._counts.values()])
         if not group.alone:
             flat = np.rint(np.array(group.means(flat.tolist())) * group.processes).astype(np.int64)

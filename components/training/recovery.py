@@ -1,8 +1,8 @@
-"""The complete training state in the store: a training that was killed goes on from the newest.
+"""Recoveries: the complete training state in the store. A killed training resumes from the newest one.
 
-Two objects, the slots, are written in turn, so while one is written, or found damaged, the other is whole. A recovery
-gets its slot when its upload begins, the one that the newest stored recovery is not in: of those that wait, some are
-replaced and never stored.
+Two objects, the slots, are written alternately: while one is being written, or turns out to be damaged, the other is
+intact. A recovery gets its slot when its upload starts, because some waiting recoveries are replaced and never stored:
+it takes the slot that does not hold the newest stored recovery.
 """
 
 import json
@@ -25,7 +25,7 @@ FORMAT = "cps-recovery/1"
 
 @dataclass(frozen=True)
 class Recovery:
-    """`step` is the next one to make; `notes` is whatever else the loop keeps, as JSON values."""
+    """Training state: `step` is the next step to run; `notes` is the loop's other state, as JSON values."""
 
     step: int
     arrays: dict[str, NDArray[Any]]
@@ -44,20 +44,20 @@ def pack_recovery(recovery: Recovery, run_key: str) -> bytes:
 
 
 def rank_prefix(rank: int) -> str:
-    """Begins the names of arrays that are those of one process, where processes differ."""
+    """Return the name prefix of arrays that belong to one process."""
     return f"rank{rank}."
 
 
 def arrays_of_rank(recovery: Recovery, rank: int, processes: int) -> dict[str, NDArray[Any]]:
-    """The state that a process goes on with: its own; the mean of all where there are now more or fewer of them."""
+    """Return the state for a process to resume from: its own, or the mean if the number of processes changed."""
     saved = int(recovery.notes.get("processes", 1))
-    owners = [_of_rank(recovery.arrays, number) for number in range(saved)]
+    by_rank = [_of_rank(recovery.arrays, number) for number in range(saved)]
     common = {name: array for name, array in recovery.arrays.items() if not name.startswith("rank")}
-    return {**common, **(owners[rank] if saved == processes else mean_arrays(owners))}
+    return {**common, **(by_rank[rank] if saved == processes else mean_arrays(by_rank))}
 
 
 def mean_arrays(parts: Sequence[Mapping[str, NDArray[np.float32]]]) -> dict[str, NDArray[np.float32]]:
-    """The mean of arrays of the same name."""
+    """Return the mean of the arrays with the same name."""
     return {name: np.mean([part[name] for part in parts], axis=0, dtype=np.float32) for name in parts[0]}
 
 
@@ -71,12 +71,12 @@ def recovery_key(run_key: str, slot: int) -> str:
 
 
 def unplaced_key(run_key: str) -> str:
-    """Names a recovery that has no slot yet: one that waits in memory or on local disk."""
+    """Return the key of a recovery without a slot: one that waits in memory or on local disk."""
     return keys.run(run_key, "recovery.safetensors")
 
 
 def newest_recovery(store: Store, run_key: str) -> Recovery | None:
-    """The newest state that is whole, and whose checkpoints are in the store; the other is left aside, and named."""
+    """Return the newest intact recovery whose checkpoints are all in the store; report the ones that are ignored."""
     found = []
     for slot in (0, 1):
         key = recovery_key(run_key, slot)
@@ -85,13 +85,13 @@ def newest_recovery(store: Store, run_key: str) -> Recovery | None:
         try:
             found.append(parse_recovery(store.get_bytes(key), run_key, store.uri(key), slot))
         except WorkFailed as error:
-            progress.say("train", f"a damaged recovery is left aside: {error}")
+            progress.say("train", f"ignoring a damaged recovery: {error}")
     stored = {item.key for item in store.list(keys.run(run_key, "checkpoints/"))}
     for recovery in sorted(found, key=lambda recovery: recovery.step, reverse=True):
         missing = [entry["key"] for entry in recovery.notes["checkpoints"] if entry["key"] not in stored]
         if not missing:
             return recovery
-        progress.say("train", f"the recovery of step {recovery.step} is left aside: {missing[0]} was never stored")
+        progress.say("train", f"ignoring the recovery of step {recovery.step}: {missing[0]} was never stored")
     return None
 
 
@@ -101,7 +101,7 @@ def remove_recovery(store: Store, run_key: str) -> None:
 
 
 def parse_recovery(data: bytes, run_key: str, origin: str, slot: int = 0) -> Recovery:
-    """The recovery in `data`, which `origin` names. Raises WorkFailed where it is damaged or of another run."""
+    """Parse a recovery. Raises WorkFailed, which names `origin`, if it is damaged or belongs to another run."""
     try:
         header = int.from_bytes(data[:8], "little")
         meta = json.loads(data[8 : 8 + header])["__metadata__"]

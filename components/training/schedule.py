@@ -1,4 +1,4 @@
-"""How long a training is, when it saves, and how learning rate and CPS weight change: functions of the step alone."""
+"""Training schedule: length, checkpoints, learning rate and CPS weight, all functions of the step alone."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from components.recipes import Recipe
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps are counted from 0, epochs from 1."""
+    """Length of a training and epochs to save. Steps count from 0, epochs from 1."""
 
     epochs: int
     steps_per_epoch: int
@@ -21,16 +21,16 @@ class Plan:
         return self.epochs * self.steps_per_epoch
 
     def epoch_ended(self, step: int) -> int | None:
-        """The epoch that ends with this step, or None."""
-        epoch, left = divmod(step + 1, self.steps_per_epoch)
-        return epoch if left == 0 else None
+        """Return the epoch that ends with this step, or None."""
+        epoch, remainder = divmod(step + 1, self.steps_per_epoch)
+        return epoch if remainder == 0 else None
 
 
 def plan(recipe: Recipe, *, labeled: int, unlabeled: int, ratio: str) -> Plan:
-    """An epoch is one pass over the longer list.
+    """Plan a training. An epoch is one pass over the longer of the labelled and unlabelled lists.
 
-    The baseline with weight 0 reads no unlabelled image, and yet is planned with them: it makes as many steps as the
-    training it is compared with.
+    The supervised baseline (weight 0) reads no unlabelled images, but counts them here, so that it trains for as many
+    steps as the CPS run it is compared with.
     """
     batch = recipe.training.batch_size
     longer = max(labeled, unlabeled)
@@ -44,18 +44,19 @@ def plan(recipe: Recipe, *, labeled: int, unlabeled: int, ratio: str) -> Plan:
 def _epochs_for_ratio(recipe: Recipe, ratio: str, steps_per_epoch: int, *, longer_total: int) -> int:
     table = recipe.training.epochs_by_ratio
     if not table:
-        raise UserError(f"recipe {recipe.name!r} says no number of epochs; set training.epochs")
+        raise UserError(f"recipe {recipe.name!r} sets no number of epochs: set training.epochs")
     if ratio in table:
         return table[ratio]
+    # As many steps as at the nearest ratio in the table.
     wanted = Fraction(ratio)
-    near = min(table, key=lambda known: abs(Fraction(known) - wanted))
-    share = max(Fraction(near), 1 - Fraction(near))
-    near_steps = table[near] * max(1, int(longer_total * share) // recipe.training.batch_size)
-    return max(1, round(near_steps / steps_per_epoch))
+    nearest = min(table, key=lambda known: abs(Fraction(known) - wanted))
+    share = max(Fraction(nearest), 1 - Fraction(nearest))
+    steps = table[nearest] * max(1, int(longer_total * share) // recipe.training.batch_size)
+    return max(1, round(steps / steps_per_epoch))
 
 
 def _checkpoint_epochs(recipe: Recipe, epochs: int) -> tuple[int, ...]:
-    # A training that stops early may do so anywhere, and should have checkpoints then.
+    # With early stopping, training may end at any epoch and should have checkpoints by then.
     span = 1.0 if recipe.training.patience else recipe.training.checkpoint_span
     first = max(1, math.ceil(epochs * (1 - span) + 1e-9))
     count = min(recipe.training.checkpoints, epochs - first + 1)
@@ -66,14 +67,14 @@ def _checkpoint_epochs(recipe: Recipe, epochs: int) -> tuple[int, ...]:
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Poly decay per step, scaled with the total batch."""
+    """Return the learning rate of a step: polynomial decay, scaled linearly with the total batch size."""
     settings = recipe.optimization
     scaled = settings.learning_rate * recipe.training.batch_size / settings.reference_batch
     return float(scaled * (1 - step / steps) ** settings.poly_power)
 
 
 def cps_weight(recipe: Recipe, step: int, steps: int) -> float:
-    """The weight of the cross pseudo losses: constant, or rising as exp(-5 (1 - t)^2) first."""
+    """Return the weight of the cross losses: constant, after an optional ramp-up exp(-5 (1 - t)^2)."""
     ramp = recipe.cps.ramp_up * steps
     if step >= ramp:
         return recipe.cps.weight

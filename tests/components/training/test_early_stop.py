@@ -68,8 +68,8 @@ def test_it_stops_when_patience_is_over_and_says_why(capfd):
     said = capfd.readouterr().err.splitlines()
     assert said[1] == "[train] epoch 2: mIoU 30.0 % on 3 held-out images"
     assert said[-1] == (
-        "[train] epoch 6: mIoU 20.0 % on 3 held-out images: stopped early, since epoch 4 was the best with 35.0 % and "
-        "training.patience is 2"
+        "[train] epoch 6: mIoU 20.0 % on 3 held-out images: stopping early, because epoch 4 was the best with 35.0 % "
+        "and training.patience is 2"
     )
 
 

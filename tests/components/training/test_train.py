@@ -144,7 +144,7 @@ def test_killed_stopped_and_damaged_runs_end_bit_equal(store, run_key, environme
     store.put_bytes(newest.key, store.get_bytes(newest.key)[:1000])
     code, text = finish(start(run_key, environment))
     assert code == 0, text
-    assert "a damaged recovery is left aside" in text
+    assert "ignoring a damaged recovery" in text
     assert digests(store, run_key) == undisturbed
     assert store.stat(recovery_key(run_key, 0)) is None, "a complete run needs no recovery"
 
