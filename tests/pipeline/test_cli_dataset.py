@@ -71,7 +71,7 @@ def test_what_is_fatal_ends_with_1_and_one_line(photos: Path, tmp_path: Path) ->
     assert [item["image"] for item in report["findings"][0]["items"]] == ["3.png", "5.png"]
     page, error = ended.stderr.splitlines()
     assert page == str(tmp_path / "report.html")
-    assert error.startswith("cps: error: dataset photos cannot be trained on: fatal: files that cannot be read: ")
+    assert error.startswith("cps: error: dataset photos cannot be trained on: fatal: unreadable files: ")
     assert error.endswith("(and 1 more)")
 
 
@@ -100,7 +100,7 @@ def test_it_says_how_the_folder_was_read_and_which_pools_were_left_out(photos: P
     ]
     assert "1/4      4 labelled, 12 unlabelled" in lines
     assert "1/2      8 labelled, 8 unlabelled by its own list" in lines
-    assert "further unlabelled pools: train_extra_3000 (1 image)" in page.read_text()
+    assert "additional unlabelled pools: train_extra_3000 (1 image)" in page.read_text()
     taken = json.loads(check(photos, "--pools", "train_extra_3000", "--json").stdout)
     assert (taken["layout"], taken["pools"], taken["images"]["unlabeled"]) == ("cityscapes-cps", {}, 1)
     assert taken["source"] == str(photos)

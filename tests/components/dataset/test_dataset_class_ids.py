@@ -87,13 +87,13 @@ def test_two_values_of_two_classes_are_these_in_order(
 def test_255_stays_void_where_the_classes_say_so(folder: Path, store: Store) -> None:
     write_dataset(folder, write=scaled(255))
     write_classes(folder, "background", "lane", ignore_index=255)
-    assert "no label shows class 1 (lane)" in refusal(folder, store)
+    assert "no label contains class 1 (lane)" in refusal(folder, store)
 
 
 def test_0_and_255_of_more_classes_are_refused(folder: Path, store: Store) -> None:
     write_dataset(folder, write=scaled(255))
     write_classes(folder, *NAMES[:3])
-    assert "no label shows class 1 (cat)" in refusal(folder, store)
+    assert "no label contains class 1 (cat)" in refusal(folder, store)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -144,7 +144,7 @@ def test_a_value_without_a_meaning_is_refused_and_the_advice_leads_on(folder: Pa
     write_classes(folder, "ground", "cat")
     text = refusal(folder, store)
     assert "has ids outside the 2 classes: 2" in text
-    assert 'as its "values" in classes.json, or to void in "ignore_values"' in text
+    assert 'map others to a class with "values" in classes.json, or to void with "ignore_values"' in text
     write_classes(folder, "ground", "cat", ignore_values=[2])
     assert stored_pixels(folder, store) == pixels_of(3)
 
@@ -245,7 +245,7 @@ def test_transparent_labels_are_refused(folder: Path, store: Store) -> None:
 def test_a_class_that_no_label_shows_is_refused(folder: Path, store: Store) -> None:
     write_dataset(folder, classes=2)
     write_classes(folder, *NAMES[:3])
-    assert "no label shows class 2 (dog): correct the labels, or take the class out" in refusal(folder, store)
+    assert "no label contains class 2 (dog): correct the labels or remove the class" in refusal(folder, store)
     write_classes(folder, *NAMES[:2])
     assert stored_pixels(folder, store) == [*pixels_of(2), 0]
 
@@ -378,4 +378,4 @@ def test_labels_of_several_pages_are_refused(folder: Path, store: Store) -> None
 def test_an_ignore_index_that_hides_a_class_is_named(folder: Path, store: Store) -> None:
     write_dataset(folder, write=scaled(255))
     write_classes(folder, "background", "lane", ignore_index=255)
-    assert "where their 255 is this class and not void, give it to the class as its" in refusal(folder, store)
+    assert "if 255 means this class and not void, add it to the class's" in refusal(folder, store)

@@ -161,7 +161,7 @@ def test_class_ids_out_of_range_are_refused(make_dataset: MakeDataset) -> None:
     folder = make_dataset()
     Image.fromarray(np.full((8, 12), 3, np.uint8)).save(folder / "labels/train/00.png")
     with pytest.raises(
-        UserError, match=r"labels/train/00\.png has ids outside the 3 classes: 3; ids are 0 to 2"
+        UserError, match=r"labels/train/00\.png has ids outside the 3 classes: 3; valid ids are 0 to 2"
     ) as error:
         prepared(folder)
     assert "\n" not in str(error.value)
