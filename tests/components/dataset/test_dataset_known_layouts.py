@@ -120,7 +120,7 @@ def test_a_label_id_without_a_meaning_is_named(cityscapes: Path, tmp_path: Path)
     label(path, [7, 34, 200])
     with pytest.raises(UserError) as error:
         with_class_ids(read_layout(cityscapes), tmp_path / "mapped")
-    assert str(error.value) == f"label {path} has 34, 200, which are no label ids of Cityscapes"
+    assert str(error.value) == f"label {path} has 34, 200, which are not Cityscapes label ids: download the label again"
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(UserError, match=r"cannot be read \(.+\): replace it"):
         with_class_ids(read_layout(cityscapes), tmp_path / "again")
@@ -136,8 +136,8 @@ def test_a_check_names_every_label_that_cannot_be_mapped(cityscapes: Path, tmp_p
         page = render_check(report)
     fatal = [(finding.kind, [item.text for item in finding.items]) for finding in report.findings[:2]]
     assert fatal == [
-        ("unreadable", [f"label {aachen} cannot be read (not a picture): replace it"]),
-        ("ids", [f"label {bremen} has 34, 200, which are no label ids of Cityscapes"]),
+        ("unreadable", [f"label {aachen} cannot be read (not an image): replace it"]),
+        ("ids", [f"label {bremen} has 34, 200, which are not Cityscapes label ids: download the label again"]),
     ]
     assert report.verdict == "fatal"
     assert report.images == {"labeled": 2, "unlabeled": 0, "val": 1, "test": 1}
@@ -157,7 +157,9 @@ def test_what_is_wrong_in_an_archive_is_named_by_the_archive(
     archive = tmp_path / "cityscapes.tar"
     bremen = "gtFine/train/bremen/bremen_000000_000019_gtFine_labelIds.png"
     label(cityscapes / bremen, [7, 34, 200])
-    assert said() == f"label {archive}/{bremen} has 34, 200, which are no label ids of Cityscapes"
+    assert (
+        said() == f"label {archive}/{bremen} has 34, 200, which are not Cityscapes label ids: download the label again"
+    )
     label(cityscapes / bremen, [7])
     photograph = "leftImg8bit/train/bremen/bremen_000000_000019_leftImg8bit.png"
     (cityscapes / photograph).write_bytes(b"no picture at all")
@@ -342,7 +344,7 @@ def test_folders_that_lack_something_are_told_what(tmp_path: Path) -> None:
     assert refusal(tmp_path) == f"dataset {tmp_path} declares no classes: add classes.json or classes.yaml to it"
     (tmp_path / "classes.yaml").write_text("classes: nonsense\n")
     assert refusal(tmp_path) == (
-        f"{tmp_path}/classes.yaml: classes 'nonsense' are not known; there are cityscapes, voc, camvid"
+        f"{tmp_path}/classes.yaml: unknown class set 'nonsense'; available: cityscapes, voc, camvid"
     )
     (tmp_path / "classes.yaml").write_text("classes: voc\n")
     assert refusal(tmp_path) == "too few labelled images to hold one out for validation: at least two are needed"
@@ -395,7 +397,7 @@ def test_camvid_as_downloaded_is_mapped_to_11_classes(original_camvid: Path, sto
 def test_a_colour_that_camvid_has_not_is_named(original_camvid: Path, tmp_path: Path) -> None:
     path = original_camvid / "LabeledApproved_full/0006R0_f00930_L.png"
     Image.new("RGB", (8, 4), (1, 2, 3)).save(path)
-    with pytest.raises(UserError, match=r"0006R0_f00930_L.png has the colour \(1, 2, 3\), which no class has"):
+    with pytest.raises(UserError, match=r"0006R0_f00930_L.png has the colour \(1, 2, 3\), which belongs to no class"):
         with_class_ids(read_layout(original_camvid), tmp_path / "mapped")
 
 

@@ -159,10 +159,10 @@ def test_classes_may_be_yaml_without_colours(make_dataset: MakeDataset) -> None:
     [
         (
             [{"id": 2, "name": "a"}, {"id": 2, "name": "b"}],
-            "class id 2 is there twice; give each class an id of its own",
+            "class id 2 is used twice; give each class its own id",
         ),
-        ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "colour": [0, 0, 9]}], "'colour' is not a key that is read; "),
-        ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "values": [0]}], "value 0 stands for 'a' and for 'b'"),
+        ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "colour": [0, 0, 9]}], "unknown key 'colour'; write 'color'"),
+        ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "values": [0]}], "value 0 is assigned to both 'a' and 'b'"),
         ([{"id": 0, "name": "a"}], "classes: list should have at least 2 items"),
         ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "color": [1, 2, 300]}], "classes.1.color.2: input should be"),
     ],
@@ -179,4 +179,6 @@ def test_an_ignore_index_that_is_a_class_is_refused(make_dataset: MakeDataset) -
     folder = make_dataset()
     classes = [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}]
     (folder / "classes.json").write_text(json.dumps({"classes": classes, "ignore_index": 1}))
-    assert refusal(folder) == f"{folder}/classes.json: ignore_index 1 is also a class id; 255 is usual"
+    assert (
+        refusal(folder) == f"{folder}/classes.json: ignore_index 1 is also a class id; use another value, such as 255"
+    )

@@ -230,7 +230,7 @@ def test_voc_folders_with_classes_of_ones_own(tmp_path: Path) -> None:
     for part, names in pairs.items():
         (sets / f"{part}.txt").write_text("".join(f"{Path(image).stem}\n" for image, _ in names))
     [text] = fatal(tmp_path)
-    assert "show 3 of PASCAL VOC's 21 classes: add class_names.txt with the names of your own, a line each" in text
+    assert "contain only 3 of PASCAL VOC's 21 classes: list your own classes in class_names.txt, one per line" in text
     (tmp_path / "class_names.txt").write_text("_background_\nweed\ncrop\n")
     layout = read_layout(tmp_path)
     assert [entry.name for entry in layout.lists.classes] == ["_background_", "weed", "crop"]
@@ -303,10 +303,10 @@ def test_files_of_classes_that_differ_are_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path, classes=3)
     (tmp_path / "labels.txt").write_text("background\ncat\ndog\n")
     (tmp_path / "classes.txt").write_text("background\ncat\nhorse\n")
-    assert refusal(tmp_path).endswith("name other classes: remove one, or add classes.json")
+    assert refusal(tmp_path).endswith("declare different classes: remove one, or add classes.json")
     (tmp_path / "classes.txt").write_text("0 background\n1 cat\n2 dog\n300 horse\n")
     assert refusal(tmp_path) == (
-        f"{tmp_path}/classes.txt:4: '300 horse' is not the name of a class with a value or a colour of 0 to 255"
+        f"{tmp_path}/classes.txt:4: '300 horse' is not a valid class: write a name with a value or colour of 0 to 255"
     )
 
 
@@ -316,7 +316,7 @@ def test_a_name_that_says_void_is_void(tmp_path: Path) -> None:
     layout = read_layout(tmp_path)
     assert [entry.name for entry in layout.lists.classes] == ["cat", "dog"]
     assert layout.declared.colors[0, 0, 0] == layout.lists.ignore_index
-    assert layout.notes == ("classes from class_dict.csv", "'Void' is void, by its name")
+    assert layout.notes == ("classes from class_dict.csv", "'Void' is treated as void because of its name")
 
 
 @pytest.mark.parametrize("ending", ["csv", "json", "yaml"])

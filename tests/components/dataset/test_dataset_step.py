@@ -41,7 +41,10 @@ def test_parameters_are_parsed() -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"labeled_ratio": "0.1"}, "labelled ratio '0.1' is not a/b with 0 < a <= b: write for example 1/8"),
+        (
+            {"labeled_ratio": "0.1"},
+            "labelled ratio '0.1' is not a fraction a/b with 0 < a <= b: write, for example, 1/8",
+        ),
         (
             {"source": "/none/at/all"},
             "dataset '/none/at/all' does not exist: give a folder, an archive, a URL or `scenes`",
@@ -141,7 +144,7 @@ def test_the_same_submission_finds_the_same_run(make_dataset: MakeDataset, store
 @pytest.mark.usefixtures("store_environment")
 def test_what_leaves_nothing_to_train_on_is_refused_while_preparing(make_dataset: MakeDataset) -> None:
     folder = make_dataset(train=3)
-    with pytest.raises(UserError, match=r"^ratio 1/8 leaves no labelled image of the 3 in dataset tiny"):
+    with pytest.raises(UserError, match=r"^ratio 1/8 selects none of the 3 labelled images in dataset tiny"):
         prepared(folder, "1/8")
     with pytest.raises(UserError) as error:
         prepared(folder, "1/1")
