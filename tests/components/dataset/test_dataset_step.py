@@ -60,11 +60,11 @@ def test_parameters_are_parsed() -> None:
         ),
         (
             {"source": "scenes:trian=3"},
-            "dataset 'scenes:trian=3': unknown setting 'trian'; there are train, val, width, height, seed",
+            "dataset 'scenes:trian=3': unknown setting 'trian'; available: train, val, width, height, seed",
         ),
         (
             {"source": "scenes:train=x"},
-            "dataset 'scenes:train=x': train should be a whole number from 2 to 100000, not 'x'",
+            "dataset 'scenes:train=x': train must be a whole number from 2 to 100000, not 'x'",
         ),
         ({"sha256": "abc"}, "sha256 'abc' is not 64 hexadecimal digits: copy the whole of it, or leave it empty"),
         ({"seed": -1}, "seed -1 is not a whole number from 0 to 2147483647"),
