@@ -1,11 +1,11 @@
-"""Which extra of this package brings a module that is not installed, and the command that installs it."""
+"""Map a missing module to the extra of this package that provides it, and to the command that installs it."""
 
 import json
 
 from components.errors import UserError
 
 PACKAGE = "cps-pipeline"
-# Every module outside the plain installation that is imported here; a test holds this to pyproject.toml.
+# Every imported module that the base installation lacks. A test compares this with pyproject.toml.
 EXTRAS = {
     **dict.fromkeys(("kfp", "kfp_server_api"), "pipeline"),
     **dict.fromkeys(("mlflow",), "tracking"),
@@ -13,7 +13,7 @@ EXTRAS = {
     **dict.fromkeys(("cv2", "onnx", "onnxruntime", "openvino", "paddle", "paddle2onnx"), "train"),
     **dict.fromkeys(("safetensors", "scipy"), "train"),
 }
-# Its own requirements name an OpenCV that does not run here; everything else it needs is in the extra `train`.
+# Installed without its dependencies, because it pins an OpenCV that does not work here; `train` has the others.
 PADDLESEG = "paddleseg==2.8.0"
 
 
@@ -28,14 +28,14 @@ def missing_package(error: ModuleNotFoundError) -> UserError | None:
 
 
 def not_installed(what: str, extra: str) -> UserError:
-    """Return the error that names the extra bringing `what`."""
+    """Return the error that names the extra which provides `what`."""
     one, everything = (f"pip install '{_requirement(name)}'" for name in (extra, "all"))
     return UserError(f"{what} is not installed: {one} (or, for everything on one machine: {everything})")
 
 
 def _requirement(extra: str) -> str:
-    """This package with an extra, from where it was installed: an index may have another package of its name."""
-    from importlib.metadata import PackageNotFoundError, distribution  # 60 ms that a good start need not wait for
+    """Return this package with an extra, at the URL it was installed from: an index may have a namesake."""
+    from importlib.metadata import PackageNotFoundError, distribution  # takes 60 ms, so import it only on failure
 
     name = f"{PACKAGE}[{extra}]"
     try:

@@ -9,24 +9,24 @@ _RATIO = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
 
 def parse_ratio(text: str) -> Fraction:
-    """`"1/8"` as an exact fraction in (0, 1].
+    """Parse a ratio such as `"1/8"` into an exact fraction in (0, 1].
 
     Raises:
-        UserError: for anything that is not a/b of whole numbers with 0 < a <= b.
+        UserError: the text is not a/b with integers 0 < a <= b.
     """
     match = _RATIO.fullmatch(text.strip())
     if match:
         numerator, denominator = int(match[1]), int(match[2])
         if 0 < numerator <= denominator:
             return Fraction(numerator, denominator)
-    raise UserError(f"labelled ratio {text!r} is not a/b with 0 < a <= b: write for example 1/8")
+    raise UserError(f"labelled ratio {text!r} is not a fraction a/b with 0 < a <= b: write, for example, 1/8")
 
 
 def ratio_text(ratio: Fraction) -> str:
-    """`Fraction(1, 8)` as `"1/8"`, reduced; 1 is `"1/1"`."""
+    """Return a fraction as text, reduced: `"1/8"`, and `"1/1"` for 1."""
     return f"{ratio.numerator}/{ratio.denominator}"
 
 
 def labels_text(ratio: str) -> str:
-    """For people: "1/8 of the labels", "all labels"."""
+    """Return, for example, "1/8 of the labels" or "all labels"."""
     return "all labels" if parse_ratio(ratio) == 1 else f"{ratio} of the labels"

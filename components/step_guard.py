@@ -1,12 +1,12 @@
-"""What surrounds the one call that a pipeline step makes: how its end, good or bad, reaches a person.
+"""Run the body of a pipeline step, and report its result or its error.
 
     with step_guard("train") as step:
         index = train(run_key, processes)
         step.result({"checkpoints": len(index["checkpoints"])})
 
-The user's mistake ends the process with code 2 and one line; a failure of the work with 1 and one line; anything
-else is a fault of this program: 1, and the traceback goes to the log. SIGTERM ends it with 143 after every
-`finally` and context manager has run, so that a lease is given back.
+User errors end the process with exit code 2 and one line, failures of the work with 1 and one line. Any other exception
+is an internal error: exit code 1, with the traceback in the log. SIGTERM ends the process with 143 after all `finally`
+blocks and context managers have run, so that leases are released.
 """
 
 import ctypes
@@ -28,10 +28,10 @@ from components.errors import UserError, WorkFailed, one_line
 from components.extras import missing_package
 
 STOPPING_VARIABLE = "CPS_STOPPING"
-"""Set in the environment of steps that start after the whole job was told to stop: only the exit handler runs."""
+"""Environment variable, set for steps that start after the job was told to stop: only the exit handler runs."""
 
 PARENT_VARIABLE = "CPS_PARENT"
-"""In the environment of a process that must not outlive the one that started it."""
+"""Environment variable with the parent's process id, for a process that must not outlive its parent."""
 
 DONE, FAILED, USERS_MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -41,43 +41,43 @@ _SHOWN = (str, int, float, bool)
 
 
 class Artifact(Protocol):
-    """The part of kfp.dsl.Artifact that is used here."""
+    """The part of kfp.dsl.Artifact that we use."""
 
     path: str
     metadata: dict[str, Any]
 
 
 class StepRun:
-    """The step that runs now: where it leaves what the caller of the pipeline wants to know."""
+    """The current step; writes its artifacts and its result."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._began = time.monotonic()
 
     def write(self, artifact: Artifact, text: str) -> None:
-        """Give a KFP artifact its content."""
+        """Write the content of a KFP artifact."""
         path = Path(artifact.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
     def describe(self, artifact: Artifact, values: Mapping[str, Any]) -> None:
-        """Make a KFP artifact a small JSON file that names objects of the store; its metadata shows the same."""
+        """Write a KFP artifact as a small JSON file that names objects in the store; its metadata has these values."""
         self.write(artifact, json.dumps(values, indent=1, sort_keys=True) + "\n")
         artifact.metadata.update({key: value for key, value in values.items() if isinstance(value, _SHOWN)})
 
     def result(self, values: Mapping[str, Any]) -> None:
-        """Say that the step is done, with JSON-able values for the caller and the seconds it took."""
+        """Report that the step is done, with JSON-serialisable values for the caller and the seconds it took."""
         progress.result(self.name, {**values, "seconds": round(time.monotonic() - self._began, 2)})
 
 
 def stopping() -> bool:
-    """Whether the job that this step belongs to was told to stop."""
+    """Return whether the job of this step was told to stop."""
     return bool(os.environ.get(STOPPING_VARIABLE))
 
 
 @contextmanager
 def step_guard(name: str, *, even_when_stopping: bool = False) -> Iterator[StepRun]:
-    """Run a step's body; end the process with the right code and one line where it raises."""
+    """Run a step's body. If it raises, print one line and end the process with the matching exit code."""
     if stopping() and not even_when_stopping:
         sys.exit(TERMINATED)
     _exit_on_sigterm()
@@ -94,27 +94,27 @@ def step_guard(name: str, *, even_when_stopping: bool = False) -> Iterator[StepR
         if missing:
             _fail(name, one_line(missing), USERS_MISTAKE)
         traceback.print_exc(file=sys.stderr)
-        text = f"a fault of this program: {type(error).__name__}: {one_line(error)}; the traceback is in the log"
+        text = f"internal error: {type(error).__name__}: {one_line(error)}; the traceback is in the log"
         _fail(name, text, FAILED)
 
 
 def on_parents_death(number: int) -> None:
-    """Have the kernel send this process a signal when its parent dies. Linux only; elsewhere nothing happens."""
+    """Have the kernel send signal `number` to this process when its parent dies. Does nothing except on Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def die_with_parent() -> None:
-    """Tie this process to its parent, which has left its process id in CPS_PARENT: it is killed with it, at once."""
+    """Kill this process as soon as the parent dies, whose process id is in CPS_PARENT."""
     on_parents_death(signal.SIGKILL)
     if os.getppid() != int(os.environ[PARENT_VARIABLE]):
-        os.kill(os.getpid(), signal.SIGKILL)  # it died before the kernel knew
+        os.kill(os.getpid(), signal.SIGKILL)  # the parent died before prctl took effect
 
 
 def _fail(name: str, text: str, code: int) -> None:
     progress.failure(name, text, code)
     if os.environ.get(progress.EVENTS_VARIABLE):
-        # The event went to the file that `cps` follows; the log of the step should say it too.
+        # The event went to the file that `cps` follows; put the error into the step's log as well.
         print(f"[{name}] error: {text}", file=sys.stderr, flush=True)
     sys.exit(code)
 

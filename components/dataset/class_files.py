@@ -1,8 +1,8 @@
-"""Classes as labelling tools and other trainers write them down: names, and the value or the colour of each.
+"""Read class files of labelling tools and other trainers: names, and the value or colour of each class.
 
-A file is known by its name (classes.txt, labelmap.txt, class_dict.csv, data.yaml …) and read by what its lines look
-like: `road`, `0 road`, `128 64 128 road`, `0,road,128,64,128`, `road:128,64,128::`, `road,#804080`; with a header or
-without.
+A class file is recognised by its name (classes.txt, labelmap.txt, class_dict.csv, data.yaml …). Its format follows from
+its lines, with or without a header: `road`, `0 road`, `128 64 128 road`, `0,road,128,64,128`, `road:128,64,128::`,
+`road,#804080`.
 """
 
 import csv
@@ -37,7 +37,7 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True)
 class Entry:
-    """A class, or what is void. `value` and `color` are those of its pixels in label files, where they are known."""
+    """A class or void, with the value and colour of its pixels in label files, if known."""
 
     name: str
     value: int | None = None
@@ -49,18 +49,18 @@ class Entry:
 
 
 def is_class_file(name: str) -> bool:
-    """Whether a file of this name says the classes, as a tool would call it."""
+    """Return whether a tool would use this file name for a list of classes."""
     path = Path(name)
     return name.lower() in _YAML or bool(path.suffix.lower() in _SUFFIXES and _STEMS.fullmatch(path.stem))
 
 
 def read_entries(path: Path, text: str) -> list[Entry]:
-    """The classes that a tool's file says; none where it says none.
+    """Return the classes in a tool's file; empty if it contains none.
 
-    Raises UserError that names the line which is no class.
+    Raises UserError with the number of a line that is not a class.
     """
     if path.name.lower() in _YAML:
-        return _of_yaml(path, text)
+        return _read_yaml(path, text)
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     header = _fields(lines[0][1]) if lines else []
     if len(header) > 1 and all(map(_HEADER.fullmatch, header)) and len(lines) > 1:
@@ -68,15 +68,15 @@ def read_entries(path: Path, text: str) -> list[Entry]:
     lines = [(number, line) for number, line in lines if not line.startswith("#")]
     entries = [_entry(path, number, line) for number, line in lines]
     if any(entry.value is None and entry.color is None for entry in entries):
-        # Names alone, one of which may begin with a number: the line is the name, and its place the value. labelme's
-        # __ignore__ stands for -1, which is 255 in a file of bytes, and takes no place.
+        # The lines are bare names, which may begin with a number; a name's position is its value. labelme's __ignore__
+        # means -1, which becomes 255 in 8-bit files, and takes no position.
         names = [line for _, line in lines if line != "__ignore__"]
         return [Entry(name, value=value) for value, name in enumerate(names)]
     return entries
 
 
 def _entry(path: Path, number: int, line: str) -> Entry:
-    """A line's name, and its value or colour where it has numbers."""
+    """Parse a line into a name and the value or colour that its numbers give."""
     fields = _fields(line)
     if len(fields) == len(line.split()) and not fields[0].isdigit() and sum(map(str.isdigit, fields)) < 3:
         return Entry(line)  # `level 2` is a name
@@ -92,12 +92,14 @@ def _entry(path: Path, number: int, line: str) -> Entry:
         color = numbers[-3], numbers[-2], numbers[-1]
         numbers = numbers[:-3]
     if not words or len(numbers) > 1 or any(value > 255 for value in (*numbers, *(color or ()))):
-        raise UserError(f"{path}:{number}: {line!r} is not the name of a class with a value or a colour of 0 to 255")
+        raise UserError(
+            f"{path}:{number}: {line!r} is not a valid class: write a name with a value or colour of 0 to 255"
+        )
     return Entry(" ".join(words), numbers[0] if numbers else None, color)
 
 
 def _fields(line: str) -> list[str]:
-    """The parts of a line, as its separator says; spaces part numbers from a name."""
+    """Split a line at its separator, and numbers at spaces."""
     separator = next((each for each in (":", ";", ",", "\t") if each in line), None)
     if separator is None:
         return line.split()
@@ -109,9 +111,9 @@ def _fields(line: str) -> list[str]:
     return [part for field in fields for part in (field.split() if _NUMBERS.fullmatch(field) else [field])]
 
 
-def _of_yaml(path: Path, text: str) -> list[Entry]:
+def _read_yaml(path: Path, text: str) -> list[Entry]:
     try:
-        value = yaml.load(text, Loader=yaml.BaseLoader)  # as text: `off` is a name
+        value = yaml.load(text, Loader=yaml.BaseLoader)  # keep everything as text, so that `off` is a name
     except yaml.YAMLError as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     names: Any = value.get("names") if isinstance(value, dict) else None

@@ -1,4 +1,4 @@
-"""A dataset's classes: from its classes.json or classes.yaml, or the well-known ones of its layout."""
+"""A dataset's classes: read from a class file, or those of a well-known dataset."""
 
 import difflib
 import json
@@ -42,13 +42,13 @@ CITYSCAPES = tuple(
         ("bicycle", (119, 11, 32)),
     )
 )
-"""Cityscapes' 19 evaluated classes with its own colours, by train id."""
+"""Cityscapes' 19 evaluated classes with their official colours, by train id."""
 
 CITYSCAPES_TRAIN_IDS = {
     label: train
     for train, label in enumerate((7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33))
 }
-"""The train id of each of Cityscapes' label ids that is evaluated; the others, up to 33, are void."""
+"""The train id of each evaluated Cityscapes label id; the other label ids up to 33 are void."""
 
 CAMVID = tuple(
     Class(name=name, color=color)
@@ -66,7 +66,7 @@ CAMVID = tuple(
         ("bicyclist", (0, 128, 192)),
     )
 )
-"""CamVid's 11 classes as SegNet's lists number them; 11 is void there."""
+"""CamVid's 11 classes in SegNet's numbering, where 11 is void."""
 
 _VOC_NAMES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -97,27 +97,27 @@ class _ClassesFile(BaseModel):
 
 @dataclass(frozen=True)
 class Declared:
-    """What a dataset says of its classes, and of what in its label files stands for each.
+    """A dataset's classes, and the label values and colours of each.
 
-    An id is a place in `classes`. Void is `ignore_index`.
+    A class id is an index into `classes`; void is `ignore_index`.
     """
 
     classes: tuple[Class, ...]
     ignore_index: int
     values: Mapping[int, int]
-    """The id, or the ignore index, that each value of a label file stands for."""
+    """The class id, or the ignore index, of each label value."""
     colors: Mapping[RGB, int] = field(default_factory=dict)
-    """The same for colours; empty where the dataset does not say them."""
+    """The class id, or the ignore index, of each label colour; empty if the dataset declares no colours."""
     ignores_255: bool = False
-    """The dataset itself says that 255 is void, which otherwise is a convention."""
+    """Whether the dataset explicitly declares 255 as void, rather than by convention."""
     is_known: bool = False
-    """The classes are those of a well-known dataset, and not this one's own word."""
+    """Whether these are the classes of a well-known dataset rather than declared by this one."""
     files: tuple[str, ...] = ()
-    """Which files say it, from the dataset's folder."""
+    """The class files, relative to the dataset's folder."""
     notes: tuple[str, ...] = ()
 
     def meanings(self) -> dict[str, Any]:
-        """All that decides how labels are read, as JSON."""
+        """Return everything that determines how labels are read, for JSON."""
         colors = sorted([*color, number] for color, number in self.colors.items())
         return {
             "values": sorted(self.values.items()),
@@ -128,7 +128,7 @@ class Declared:
 
 
 def known_classes(name: str, ignore_index: int | None = None) -> Declared:
-    """The classes of a well-known dataset, one of KNOWN."""
+    """Return the classes of the well-known dataset `name`, a key of KNOWN."""
     classes, usual = KNOWN[name]
     ignored = usual if ignore_index is None else ignore_index
     return Declared(
@@ -142,16 +142,16 @@ def known_classes(name: str, ignore_index: int | None = None) -> Declared:
 
 
 def read_classes(folder: Path) -> Declared | None:
-    """What the dataset in `folder` says of its classes; None where no file says it.
+    """Read the class file of the dataset in `folder`; return None if there is none.
 
-    classes.json and classes.yaml are our own; files of labelling tools are read where there is neither.
+    Our own classes.json or classes.yaml takes precedence over the files of labelling tools.
 
     Raises:
         UserError: the file is malformed, or contradicts itself.
     """
     path = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if path is None:
-        return _of_a_tool(folder)
+        return _read_tool_files(folder)
     try:
         text = read_text(path)
         value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
@@ -171,7 +171,7 @@ def read_classes(folder: Path) -> Declared | None:
 
 def _known(path: Path, named: _KnownFile) -> Declared:
     if named.classes not in KNOWN:
-        raise UserError(f"{path}: classes {named.classes!r} are not known; there are {', '.join(KNOWN)}")
+        raise UserError(f"{path}: unknown class set {named.classes!r}; available: {', '.join(KNOWN)}")
     return replace(known_classes(named.classes, named.ignore_index), files=(path.name,))
 
 
@@ -179,14 +179,14 @@ _EXAMPLE = '{"classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, …
 
 
 def _with_ids(path: Path, value: Any) -> Any:
-    """The file's content in our form: names alone, by id or by name, get their ids and hex colours their numbers.
+    """Convert a file's content to our format: give bare names their ids, and hex colours their numbers.
 
-    Raises UserError for unknown keys that look like known ones.
+    Raises UserError for an unknown key that resembles a known one.
     """
     if isinstance(value, list):
         value = {"classes": value}
     elif isinstance(value, dict) and isinstance(value.get("categories"), list) and "classes" not in value:
-        value = {"classes": value["categories"]}  # as COCO calls them
+        value = {"classes": value["categories"]}  # COCO's name for classes
     elif isinstance(value, dict) and "classes" not in value and value:
         if all(str(key).isdigit() and isinstance(name, str) for key, name in value.items()):
             value = {"classes": [{"id": int(key), "name": name} for key, name in value.items()]}
@@ -213,20 +213,20 @@ def _check_keys(path: Path, given: Mapping[Any, Any], model: type[BaseModel]) ->
         near = difflib.get_close_matches(str(key).lower(), model.model_fields, 1, 0.85)
         near = near or [name for name in model.model_fields if str(key).startswith("ignore") and "ignore" in name]
         if near:
-            raise UserError(f"{path}: {key!r} is not a key that is read; write {' or '.join(map(repr, near))}")
+            raise UserError(f"{path}: unknown key {key!r}; write {' or '.join(map(repr, near))}")
 
 
 def _declared(path: Path, listed: _ClassesFile) -> Declared:
     lines = sorted(listed.classes, key=lambda line: line.id)
     ids = [line.id for line in lines]
-    twice = next((number for number in ids if ids.count(number) > 1), None)
-    if twice is not None:
-        raise UserError(f"{path}: class id {twice} is there twice; give each class an id of its own")
-    # Shifted by one: the first of the colours is black.
+    repeated = next((number for number in ids if ids.count(number) > 1), None)
+    if repeated is not None:
+        raise UserError(f"{path}: class id {repeated} is used twice; give each class its own id")
+    # Shift by one, because the first colour is black.
     classes = tuple(Class(name=line.name, color=line.color or _voc_color(line.id + 1)) for line in lines)
     ignored = listed.ignore_index
     if ignored is not None and ignored in ids:
-        raise UserError(f"{path}: ignore_index {ignored} is also a class id; 255 is usual")
+        raise UserError(f"{path}: ignore_index {ignored} is also a class id; use another value, such as 255")
     ignore_index = ignored if ignored is not None and ignored >= len(classes) else 255
     found = _Meanings(path, classes)
     for number, line in enumerate(lines):
@@ -241,7 +241,7 @@ def _declared(path: Path, listed: _ClassesFile) -> Declared:
         found.values.setdefault(255, ignore_index)
     notes: tuple[str, ...] = ()
     if ids != list(range(len(ids))):
-        notes = (f"class ids {_span(ids)} of the labels are 0 to {len(ids) - 1} here, in their order",)
+        notes = (f"class ids {_span(ids)} are renumbered 0 to {len(ids) - 1}, in order",)
     return Declared(
         classes,
         ignore_index,
@@ -254,7 +254,7 @@ def _declared(path: Path, listed: _ClassesFile) -> Declared:
 
 
 class _Meanings:
-    """What each value and colour stands for; raises UserError where one stands for two."""
+    """Collect the class id of each value and colour. Raises UserError if one has two class ids."""
 
     def __init__(self, path: Path, classes: Sequence[Class]) -> None:
         self.path, self.names = path, [entry.name for entry in classes]
@@ -270,7 +270,7 @@ class _Meanings:
         if before != meaning:
             what = f"value {value}" if isinstance(value, int) else f"colour {list(value)}"
             raise UserError(
-                f"{self.path}: {what} stands for {self._name(before)} and for {self._name(meaning)}; take one out"
+                f"{self.path}: {what} is assigned to both {self._name(before)} and {self._name(meaning)}; remove one"
             )
 
     def _name(self, meaning: int) -> str:
@@ -282,8 +282,8 @@ def _span(ids: Sequence[int]) -> str:
     return f"{ids[0]} to {ids[-1]}" if list(ids) == whole else ", ".join(map(str, ids))
 
 
-def _of_a_tool(folder: Path) -> Declared | None:
-    """The classes as a labelling tool or another trainer wrote them, in the dataset's folder or one in it."""
+def _read_tool_files(folder: Path) -> Declared | None:
+    """Read the class files of labelling tools and other trainers in the dataset's folder or its subfolders."""
     by_name: dict[str, list[Path]] = {}
     for place in (folder, *subfolders(folder)):
         for path in sorted(place.iterdir()):
@@ -294,20 +294,22 @@ def _of_a_tool(folder: Path) -> Declared | None:
         texts = {path: read_text(path) for path in paths}
         if len({text.strip() for text in texts.values()}) > 1:
             one, other, *_ = (path.relative_to(folder).as_posix() for path in paths)
-            raise UserError(f"{folder}: {one} and {other} differ: the classes must be the same in all parts")
+            raise UserError(
+                f"{folder}: {one} and {other} differ, but all parts must have the same classes: correct one"
+            )
         found[name] = read_entries(paths[0], texts[paths[0]])
     names = sorted((name for name, entries in found.items() if entries), key=lambda name: _rank(found[name]))
     if not names:
         return None
-    said = {tuple(entry.name for entry in found[name] if not entry.is_void) for name in names}
-    if len(said) > 1:
-        raise UserError(f"{folder}: {names[0]} and {names[1]} name other classes: remove one, or add {FILES[0]}")
+    declared = {tuple(entry.name for entry in found[name] if not entry.is_void) for name in names}
+    if len(declared) > 1:
+        raise UserError(f"{folder}: {names[0]} and {names[1]} declare different classes: remove one, or add {FILES[0]}")
     files = tuple(path.relative_to(folder).as_posix() for path in by_name[names[0]])
     return _from_entries(folder, files, found[names[0]])
 
 
 def _rank(entries: Sequence[Entry]) -> int:
-    """Of several files, the one that says most counts: colours, then values, then names."""
+    """Return the sort key of a class file: files with colours come first, because they say most."""
     return 0 if any(entry.color for entry in entries) else 1
 
 
@@ -315,24 +317,26 @@ def _from_entries(folder: Path, files: tuple[str, ...], entries: Sequence[Entry]
     named = [entry for entry in entries if not entry.is_void]
     path = folder / files[0]
     if not 2 <= len(named) <= 255:
-        raise UserError(f"{path} names {len(named)} of 2 to 255 classes: name them all, the background too")
+        raise UserError(
+            f"{path} names {len(named)} classes, but 2 to 255 are required: name all classes, including the background"
+        )
     classes = tuple(
         Class(name=entry.name, color=entry.color or _voc_color(number + 1)) for number, entry in enumerate(named)
     )
     found = _Meanings(path, classes)
     for row, entry in enumerate(entries):
         meaning = 255 if entry.is_void else named.index(entry)
-        # Colours alone: grey labels, if there are any, have the rows' numbers.
+        # A file with colours only may come with grey labels, whose values are then the row numbers.
         found.add(row if entry.value is None else entry.value, meaning)
         found.add(entry.color, meaning)
     found.values.setdefault(255, 255)
     void = [entry.name for entry in entries if entry.is_void and (entry.value is not None or entry.color)]
-    notes = (f"classes from {files[0]}", *(f"{name!r} is void, by its name" for name in void))
+    notes = (f"classes from {files[0]}", *(f"{name!r} is treated as void because of its name" for name in void))
     return Declared(classes, 255, found.values, found.colors, files=files, notes=notes)
 
 
 def _voc_color(value: int) -> tuple[int, int, int]:
-    """PASCAL VOC's colour map, which keeps neighbouring ids apart."""
+    """Return a colour of PASCAL VOC's colour map, which makes consecutive ids easy to tell apart."""
     red = green = blue = 0
     for bit in range(7, -1, -1):
         red |= (value & 1) << bit
@@ -343,7 +347,7 @@ def _voc_color(value: int) -> tuple[int, int, int]:
 
 
 VOC = tuple(Class(name=name, color=_voc_color(number)) for number, name in enumerate(_VOC_NAMES))
-"""PASCAL VOC's 21 classes, background among them."""
+"""PASCAL VOC's 21 classes, including background."""
 
 KNOWN = {"cityscapes": (CITYSCAPES, 255), "voc": (VOC, 255), "camvid": (CAMVID, 11)}
-"""Classes and ignore index of well-known datasets: `classes: cityscapes` in a classes file names them."""
+"""Classes and ignore index of well-known datasets, which `classes: cityscapes` in a class file refers to."""

@@ -1,4 +1,4 @@
-"""What a label file holds, before anything is made of it: values, indices into a palette, or colours."""
+"""Summarise the raw content of a label file: values, palette indices, or colours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,37 +12,37 @@ from components.dataset.class_files import RGB
 from components.dataset.stored.upright import raw_mode
 
 MAX_COLORS = 1024
-"""A mask has one colour a class; a picture of more is a photograph, or lost its edges to smoothing."""
+"""A mask has one colour per class; an image with more is a photograph, or a mask with smoothed edges."""
 
 _SCALE = {"L;2": 85, "L;4": 17}
-"""By what Pillow multiplies grey samples of fewer than 8 bits."""
+"""Pillow's scale factor for grey samples with fewer than 8 bits."""
 _LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "PPM", "GIF", "TGA", "DIB", "PCX"})
 
 
 @dataclass(frozen=True)
 class LabelPixels:
-    """A summary of a label file; `counts`, `palette` and `colors` as far as `kind` has them."""
+    """A summary of a label file; `kind` determines which of `counts`, `palette` and `colors` are filled."""
 
     kind: Literal["values", "palette", "colors", "unknown"]
     mode: str
-    """Pillow's name for how pixels are stored."""
+    """Pillow's pixel mode."""
     lossy: str = ""
-    """The format, where it does not keep values as they are."""
+    """The file format if it is lossy, else empty."""
     transparent: bool = False
     painted: bool = False
-    """Another label of the dataset has colours, so this one does not hold values."""
+    """Whether other labels of the dataset are coloured, so that this one does not hold values either."""
     counts: Mapping[int, int] = field(default_factory=dict)
-    """Pixels by value, or by index; a value as it is stored, whatever the number of bits."""
+    """Pixel count of each value or index, as stored, whatever the bit depth."""
     palette: Mapping[int, RGB] = field(default_factory=dict)
-    """The colour of each index that occurs."""
+    """The colour of each palette index in use."""
     colors: Mapping[RGB, int] | None = field(default_factory=dict)
-    """Pixels by colour; None where there are more than MAX_COLORS."""
+    """Pixel count of each colour; None if there are more than MAX_COLORS."""
     plain: bool = False
-    """Pixels are read as they are stored by whoever takes them for bytes: 8-bit grey or palette."""
+    """Whether the stored bytes are the pixel values: 8-bit grey or palette."""
 
     @property
     def is_grey(self) -> bool:
-        """A colour picture whose three channels are equal: values that were saved as colours."""
+        """Whether this is a colour image with three equal channels, that is, values saved as colours."""
         return self.kind == "colors" and bool(self.colors) and all(r == g == b for r, g, b in self.colors or ())
 
 
@@ -50,8 +50,8 @@ def label_pixels(picture: Image.Image, data: bytes) -> LabelPixels:
     """Summarise a label.
 
     Args:
-        picture: not loaded yet, since Pillow then forgets how many bits a pixel had.
-        data: the file.
+        picture: not loaded yet, because loading makes Pillow forget the bit depth.
+        data: the file's bytes.
     """
     lossy = "" if is_lossless(picture, data) else str(picture.format)
     scale = _SCALE.get(raw_mode(picture), 1)
@@ -77,7 +77,7 @@ def label_pixels(picture: Image.Image, data: bytes) -> LabelPixels:
 
 
 def stored_values(picture: Image.Image) -> NDArray[np.integer[Any]] | None:
-    """(H, W) samples of a grey picture as they are stored: 0 to 3 for one of 2 bits. None for other pictures."""
+    """Return the (H, W) samples of a grey image as stored, such as 0 to 3 for 2 bits; None for other images."""
     scale = _SCALE.get(raw_mode(picture), 1)
     if picture.mode == "1":
         return np.asarray(picture).astype(np.uint8)
@@ -98,7 +98,7 @@ def _nonzero(histogram: list[int]) -> dict[int, int]:
 
 
 def is_lossless(picture: Image.Image, data: bytes) -> bool:
-    """Whether a file keeps values as they were."""
+    """Return whether the file's format preserves pixel values."""
     if picture.format == "WEBP":
         return b"VP8L" in data[:4096]
     if picture.format == "TIFF":

@@ -1,4 +1,4 @@
-"""What a stored dataset is: its lists, its classes, and where each file lies in its shards."""
+"""The manifest of a stored dataset: its lists, its classes, and the place of each file in the shards."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from components.errors import WorkFailed
 
 
 class Sample(Frozen):
-    """An image and its label, by their names in the dataset."""
+    """The names of an image and of its label, if it has one."""
 
     image: str
     label: str | None = None
@@ -23,7 +23,7 @@ class FileEntry(Frozen):
     shard: int
     """Index into the manifest's shards."""
     offset: int
-    """Of the file's first byte in its shard."""
+    """Position of the file's first byte in its shard."""
 
 
 class ShardEntry(Frozen):
@@ -33,33 +33,33 @@ class ShardEntry(Frozen):
 
 
 class RatioLists(Frozen):
-    """A dataset's own split for one ratio."""
+    """The dataset's own split for one ratio."""
 
     labeled: tuple[Sample, ...]
     unlabeled: tuple[str, ...]
 
 
 class Lists(Frozen):
-    """A dataset's own word on its classes (an id is a place in the tuple) and on who is in which part."""
+    """The dataset's classes (a class id is an index into the tuple) and the images in each part."""
 
     classes: tuple[Class, ...]
     ignore_index: int = 255
     train: tuple[Sample, ...]
-    """Every one of them has a label; a split hides most."""
+    """Every one has a label, most of which a split hides."""
     val: tuple[Sample, ...]
     test: tuple[Sample, ...] = ()
     unlabeled: tuple[str, ...] = ()
-    """Images that never had a label, on top of what a split takes from train."""
+    """Images that never had a label; a split adds images from train."""
     ratio_lists: dict[str, RatioLists] = Field(default_factory=dict)
-    """By ratio, as "1/8"."""
+    """The dataset's own splits by ratio, as "1/8"."""
 
     def train_labels(self) -> dict[str, str]:
-        """Of every training image that has a label, in whichever list, the label; a split hides most of them."""
+        """Return the label of every training image that has one in any list, including those that a split hides."""
         samples = [*self.train, *(sample for own in self.ratio_lists.values() for sample in own.labeled)]
         return {sample.image: sample.label for sample in samples if sample.label is not None}
 
     def file_names(self) -> list[str]:
-        """Every file that a list names, once, sorted."""
+        """Return the sorted names of all files in the lists."""
         samples = [*self.train, *self.val, *self.test]
         images = list(self.unlabeled)
         for lists in self.ratio_lists.values():
@@ -79,7 +79,7 @@ class Manifest(Lists):
 
 
 def parse_manifest(value: Any, uri: str) -> Manifest:
-    """A manifest as read from the store at `uri`; WorkFailed where it is not one that this version writes."""
+    """Validate a manifest that was read from `uri`. Raises WorkFailed if this version cannot read it."""
     try:
         return Manifest.model_validate(value)
     except ValidationError as error:
@@ -89,10 +89,10 @@ def parse_manifest(value: Any, uri: str) -> Manifest:
 
 
 def content_digest(hashes: Mapping[str, str], lists: Lists) -> str:
-    """The dataset's digest: sha256 over the sorted (name, sha256) of its files, its lists among them.
+    """Return the dataset's digest: sha256 of the sorted (name, sha256) pairs of its files and its lists.
 
-    Lists and classes count as one more file, in a canonical form, because the same images under other lists
-    or with other classes are another dataset.
+    Lists and classes count as one more file, in canonical form, because the same images with other lists or classes are
+    a different dataset.
     """
     listed = canonical_json(lists.model_dump(mode="json", include=set(Lists.model_fields)))
     entries = [*hashes.items(), ("", hashlib.sha256(listed).hexdigest())]

@@ -1,7 +1,7 @@
-"""From where a dataset comes from to a dataset in the store, once.
+"""Turn a dataset's source into a dataset in the store, once.
 
-A source that was prepared before is known by a small object beside the datasets: generated scenes by their
-settings, archives by their sha256. Folders have no such name, so their files are hashed anew every time.
+Each prepared source leaves a small object in the store, so that it is not prepared again: keyed by settings for
+generated scenes, by sha256 for archives. Folders have no digest, so their files are hashed every time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,35 +46,34 @@ from components.storage import keys
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-if TYPE_CHECKING:
-    from components.storage.client import Store
-
 _READING_VERSION = 4
-"""Raised by hand when the same files are read into another dataset than before."""
+"""Increment this when the same files would now give a different dataset."""
 
 
 def prepare(
     dataset: str, sha256: str, store: "Store", work_dir: Path, *, pools: str = "", cache_dir: Path | None = None
 ) -> Manifest:
-    """Store the dataset that `dataset` names, and return its manifest.
+    """Store a dataset and return its manifest. A dataset that was prepared before is not stored again.
 
     Args:
         dataset: `scenes` or `scenes:train=160,width=256`; `stored:DIGEST`; a folder; a .tar, .tar.gz, .tgz, .tar.zst
-            or .zip as a path, http(s):// URL or s3:// URI; or several of the last four, as
-            `components.dataset.sources.address` says.
-        sha256: of the archives, in hex; empty where they are not known.
-        work_dir: for what is unpacked or generated, which is removed again.
-        pools: names of the dataset's further unlabelled pools that are taken too, separated by commas.
-        cache_dir: for downloads, so that one that was cut is gone on with later; `work_dir` when not given.
+                or .zip as a path, http(s):// URL or s3:// URI; or several folders, archives and URLs, as described in
+                `components.dataset.sources.address`.
+        sha256: digests of the archives, in hex; empty if unknown.
+        work_dir: for temporary files, such as unpacked archives.
+        pools: names of additional unlabelled pools to include, separated by commas.
+        cache_dir: for downloads, so that interrupted ones can resume; defaults to `work_dir`.
 
     Raises:
-        UserError: a source is not there, is not what it should be, or its data is wrong.
+        UserError: a source does not exist, has the wrong digest or format, or contains faulty data.
     """
     sources = parse_sources(dataset, sha256)
     wanted = pool_names(pools)
     for source in sources:
         if source.sha256 and not is_url(source.text) and Path(source.text).is_dir():
-            raise UserError(f"sha256 was given for the folder {source.text}: it goes with archives only")
+            raise UserError(
+                f"sha256 was given for folder {source.text}, but only archives have one: leave it out, or write -"
+            )
     if sources[0].text.startswith(STORED):
         return _stored(sources[0].text.removeprefix(STORED), wanted, store)
     if is_scenes(sources[0].text):
@@ -82,44 +81,48 @@ def prepare(
     if len(sources) == 1 and not is_url(dataset) and Path(sources[0].text).is_dir():
         layout = with_pools(read_layout(Path(sources[0].text).resolve()), wanted)
         return _prepare_folder(layout, store, work_dir)
-    return _Parts(sources, wanted, store, work_dir, cache_dir or work_dir).prepare()
+    return _Sources(sources, wanted, store, work_dir, cache_dir or work_dir).prepare()
 
 
 def _stored(digest: str, pools: Sequence[str], store: "Store") -> Manifest:
     if pools:
-        raise UserError(f"pools {', '.join(pools)}: a stored dataset is taken with the pools it was stored with")
+        raise UserError(
+            f"pools {', '.join(pools)} cannot be added to a stored dataset: prepare it again from its source"
+        )
     manifest = stored_manifest(store, digest)
     if manifest is None:
-        raise UserError(f"there is no dataset {store.uri(keys.dataset_manifest(digest))}: prepare it from its source")
-    progress.say(STEP, f"{manifest.name}: in the store, {digest[:12]}")
+        raise UserError(
+            f"dataset {store.uri(keys.dataset_manifest(digest))} does not exist: prepare it from its source"
+        )
+    progress.say(STEP, f"{manifest.name}: found in the store, digest {digest[:12]}")
     return manifest
 
 
 def _prepare_scenes(settings: SceneSettings, pools: Sequence[str], store: "Store", work_dir: Path) -> Manifest:
     described = [f"{name}={value}" for name, value in sorted(asdict(settings).items())]
     source = digest_lines(["scenes", str(GENERATOR_VERSION), *described])
-    known = _known(source, store)
+    known = _find_prepared(source, store)
     if known is not None and not pools:
         return known
     with scratch_folder(work_dir) as folder:
         with writing(folder):
             generate_scenes(folder, settings)
         layout = with_pools(generated_layout(folder), pools)
-        return _remember(source, _store(layout, folder, store), store, "scenes", described)
+        return _record(source, _store(layout, folder, store), store, "scenes", described)
 
 
 def _prepare_folder(layout: Layout, store: "Store", work_dir: Path) -> Manifest:
-    """Store a folder's dataset. Files that were stored before are known by their digests, without decoding a label."""
+    """Store a folder's dataset. If its files' digests show that it was stored before, no label is decoded."""
     _describe(layout)
     refuse_unused(layout)
     hashes = hash_files(layout)
     described = [content_digest(hashes, layout.lists), canonical_json(layout.declared.meanings()).decode(), layout.kind]
     source = digest_lines(["folder", str(_READING_VERSION), *described])
-    known = _known(source, store)
+    known = _find_prepared(source, store)
     if known is not None:
         return known
     with scratch_folder(work_dir) as scratch:
-        return _remember(source, _store_read(layout, scratch, store, hashes), store, "folder", described[:1])
+        return _record(source, _store_read(layout, scratch, store, hashes), store, "folder", described[:1])
 
 
 def _store(layout: Layout, scratch: Path, store: "Store") -> Manifest:
@@ -129,7 +132,7 @@ def _store(layout: Layout, scratch: Path, store: "Store") -> Manifest:
 
 
 def _store_read(layout: Layout, scratch: Path, store: "Store", hashes: Mapping[str, str] | None = None) -> Manifest:
-    """Read the labels and store the dataset; `hashes` are those of the layout's files, where they are known."""
+    """Read the labels and store the dataset; `hashes` are the sha256 of the layout's files, if known."""
     read = with_class_ids(layout, scratch / "class-ids")
     for note in read.notes[len(layout.notes) :]:
         progress.say(STEP, f"{layout.name}: {note}")
@@ -147,11 +150,11 @@ def _describe(layout: Layout) -> None:
     for note in (*layout.notes, *account_lines(layout.account)):
         progress.say(STEP, f"{layout.name}: {note}")
     if layout.pools:
-        progress.say(STEP, f"{layout.name}: further unlabelled pools, not taken: {pools_text(layout.pool_sizes)}")
+        progress.say(STEP, f"{layout.name}: additional unlabelled pools, not used: {pools_text(layout.pool_sizes)}")
 
 
-class _Parts:
-    """One archive or several sources, unpacked into one folder in their order."""
+class _Sources:
+    """One or more sources that are unpacked into one folder, in order."""
 
     def __init__(
         self, sources: Sequence[Source], pools: Sequence[str], store: "Store", work_dir: Path, cache_dir: Path
@@ -161,14 +164,14 @@ class _Parts:
         self.credentials = credentials_for(source.text for source in sources)
 
     def prepare(self) -> Manifest:
-        known = self._known_by(source.sha256 for source in self.sources)
+        known = self._find_by_digests(source.sha256 for source in self.sources)
         if known is not None and all(is_url(source.text) for source in self.sources):
             return known
         with ExitStack() as stack:
             urls = (source.text for source in self.sources if is_url(source.text))
             kept = folders_for(urls, self.downloads, stack)
-            # Who waited for another process finds the work done.
-            known = self._known_by(source.sha256 for source in self.sources) if kept else None
+            # While we waited for the lock, another process may have prepared the dataset.
+            known = self._find_by_digests(source.sha256 for source in self.sources) if kept else None
             manifest = known or self._prepare(kept)
             for folder in kept.values():
                 empty(folder)
@@ -178,7 +181,7 @@ class _Parts:
         with scratch_folder(self.work_dir) as scratch:
             fetched = [self._fetch(source, kept.get(source.text, scratch)) for source in self.sources]
             digests = [digest for _, digest in fetched]
-            known = self._known_by(digests)
+            known = self._find_by_digests(digests)
             if known is not None:
                 return known
             unpacked = scratch / "unpacked"
@@ -188,34 +191,34 @@ class _Parts:
             manifest = _store(layout_of(unpacked, self.sources, self.pools), scratch, self.store)
             if not all(digests):
                 return manifest
-            return _remember(self._pointer(digests), manifest, self.store, "archive", digests)
+            return _record(self._pointer(digests), manifest, self.store, "archive", digests)
 
     def _fetch(self, source: Source, folder: Path) -> tuple[Path, str]:
-        """Its path here, and its sha256, which a folder has not."""
+        """Return a source's local path and its sha256, which is empty for a folder."""
         if not is_url(source.text) and Path(source.text).is_dir():
             return Path(source.text), ""
         return fetch_source(source, folder, self.store, STEP, self.credentials)
 
-    def _known_by(self, digests: Iterable[str]) -> Manifest | None:
+    def _find_by_digests(self, digests: Iterable[str]) -> Manifest | None:
         listed = list(digests)
-        return _known(self._pointer(listed), self.store) if all(listed) else None
+        return _find_prepared(self._pointer(listed), self.store) if all(listed) else None
 
     def _pointer(self, digests: Sequence[str]) -> str:
         pools = ["pools", *self.pools] if self.pools else []
         return digest_lines(["archive", str(_READING_VERSION), *digests, *pools])
 
 
-def _known(source: str, store: "Store") -> Manifest | None:
+def _find_prepared(source: str, store: "Store") -> Manifest | None:
     key = keys.dataset_source(source)
     if store.stat(key) is None:
         return None
     manifest = stored_manifest(store, str(store.get_json(key)["digest"]))
     if manifest is not None:
-        progress.say(STEP, f"{manifest.name}: prepared before, {manifest.digest[:12]}")
+        progress.say(STEP, f"{manifest.name}: prepared before, digest {manifest.digest[:12]}")
     return manifest
 
 
-def _remember(source: str, manifest: Manifest, store: "Store", kind: str, described: list[str]) -> Manifest:
+def _record(source: str, manifest: Manifest, store: "Store", kind: str, described: list[str]) -> Manifest:
     value: dict[str, Any] = {"digest": manifest.digest, "kind": kind, "source": described}
     store.put_json(keys.dataset_source(source), value)
     return manifest
@@ -225,17 +228,17 @@ def _remember(source: str, manifest: Manifest, store: "Store", kind: str, descri
 def opened_layout(
     dataset: str, sha256: str, store: "Store | None", scratch: Path, downloads: Path, pools: str = ""
 ) -> Iterator[Layout]:
-    """The dataset as it would be stored, without storing it. What is downloaded stays, for a run that follows.
+    """Yield the dataset as it would be stored, without storing it. Downloads are kept for a later run.
 
-    Labels that cannot be mapped to class ids are in the layout's `refused`, for a check to name them all.
+    Labels that cannot be converted to class ids are in the layout's `refused`, so that a check can list them all.
 
     Args:
         dataset, sha256, pools: as in `prepare`.
-        store: for s3:// alone.
-        scratch: takes what is unpacked or generated; the caller removes it.
+        store: needed for s3:// sources only.
+        scratch: folder for temporary files, which the caller removes.
 
     Raises:
-        UserError: a source is not there, or not what it should be.
+        UserError: a source does not exist, or has the wrong digest or format.
     """
     sources, wanted = parse_sources(dataset, sha256), pool_names(pools)
     with ExitStack() as stack:
@@ -259,22 +262,22 @@ def opened_layout(
 
 
 def generated_layout(folder: Path) -> Layout:
-    """The layout of generated scenes, whose few labels need not show every class."""
+    """Return the layout of generated scenes, whose few labels need not contain every class."""
     layout = read_layout(folder, "scenes")
     return replace(layout, declared=replace(layout.declared, is_known=True))
 
 
 def layout_of(unpacked: Path, sources: Sequence[Source], pools: Sequence[str] = ()) -> Layout:
-    """How the unpacked sources lie. The dataset is called as its first one, unless the layout has a name of its own.
+    """Return the layout of the unpacked sources, named after the first source or a well-known layout.
 
-    Raises UserError that names the sources, where it would name `unpacked`.
+    Raises UserError with the sources in place of `unpacked`.
     """
     name, origin = source_name(sources[0].text), " + ".join(redacted(source.text) for source in sources)
     try:
         layout = with_pools(read_layout(unpacked, archive_stem(name) or name), pools)
     except UserError as error:
         raise UserError(str(error).replace(str(unpacked), origin)) from None
-    # None of several parts has the name of a well-known dataset.
+    # The archives of a well-known dataset are named after their content, not after the dataset.
     called = layout.kind if len(sources) > 1 and layout.kind in KNOWN else layout.name
     return replace(layout, name=called, origin=origin)
 
@@ -288,7 +291,7 @@ def add_part(source: Source, path: Path, unpacked: Path) -> None:
     replaced = unpack(path, unpacked, STEP)
     if replaced:
         more = f" and {len(replaced) - 1} more" if len(replaced) > 1 else ""
-        progress.say(STEP, f"{source_name(source.text)}: {replaced[0]}{more} replaced what an earlier part had there")
+        progress.say(STEP, f"{source_name(source.text)}: overwrote {replaced[0]}{more} from an earlier source")
 
 
 def _link_all(folder: Path, unpacked: Path) -> None:

@@ -1,8 +1,8 @@
-"""The order in which training images keep their labels: whoever comes first is labelled at the smaller ratio.
+"""Rank training images: the first ones are labelled even at the smallest ratio.
 
-Images, or groups of them, are ranked by the sha256 of `"<seed>:<name>"`. Stratified, the fewest images (or groups)
-that together show every class come first. A split takes a prefix of the order, so that splits of all ratios are
-nested whatever the settings.
+Images, or groups of them, are ranked by the sha256 of `"<seed>:<name>"`. With stratification, the smallest set of
+images (or groups) that contains every class comes first. A split takes a prefix of the ranking, so the splits of all
+ratios are nested, whatever the settings.
 """
 
 import hashlib
@@ -15,24 +15,24 @@ from components.errors import UserError
 from components.recipes.model import AUTO
 
 ClassSet = int
-"""A bit for each class id."""
+"""A bit mask with one bit for each class id."""
 
 _AUTO = (
-    # Cityscapes: aachen_000012_000019_leftImg8bit.png, city, sequence, frame.
+    # Cityscapes: aachen_000012_000019_leftImg8bit.png is city, sequence, frame.
     re.compile(r"(?:^|/)([a-zA-Z-]+_[0-9]{6})_[0-9]{6}(?:_[^/]*)?\.[^./]+$"),
-    # CamVid: 0001TP_006690.jpg, Seq05VD_f00030.png, the film and its frame.
+    # CamVid: 0001TP_006690.jpg and Seq05VD_f00030.png are video and frame.
     re.compile(r"(?:^|/)([0-9]{4}[A-Z0-9]{2}|Seq[0-9]{2}VD)_f?[0-9]+(?:_[^/]*)?\.[^./]+$"),
 )
-_MOST_WORK = 10_000_000
-"""Looks at a class in a set while the smallest cover is searched, about a second. Counted, not timed, so that every
-machine comes to the same answer; where they do not suffice, it is the best cover found so far."""
-_MOST_COMPARED = 3_000
-"""Sets among which those that another one makes superfluous are sought."""
+_SEARCH_BUDGET = 10_000_000
+"""Search budget for the smallest cover, in tests of one class in one set; about a second. Counting instead of timing
+gives the same answer on every machine: if the budget runs out, the best cover found so far."""
+_MAX_PRUNED = 3_000
+"""With more distinct sets than this, dominated sets are not pruned."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images that are labelled together: one, or those of a sequence."""
+    """Images that are labelled together: a single image or a sequence."""
 
     name: str
     samples: tuple[Sample, ...]
@@ -50,14 +50,14 @@ def ranked_groups(
     group_by: str = "",
     classes: Mapping[str, Sequence[int]] | None = None,
 ) -> list[Group]:
-    """All samples in the documented order.
+    """Return all samples as ranked groups.
 
     Args:
-        group_by: as the recipe's setting `split.group_by`.
-        classes: the class ids in each label, by the label's name; given, the order is stratified.
+        group_by: the recipe's setting `split.group_by`.
+        classes: the class ids in each label, by the label's name; if given, the ranking is stratified.
 
     Raises:
-        UserError: an image's name has no part that `group_by` describes.
+        UserError: `group_by` does not match an image's name.
     """
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -68,10 +68,10 @@ def ranked_groups(
 
 
 def group_name(image: str, group_by: str) -> str:
-    """What an image is labelled together with: its own name where `group_by` is empty.
+    """Return the name of an image's group; without `group_by`, the image's own name.
 
     Raises:
-        UserError: the name has no such part.
+        UserError: `group_by` does not match the name.
     """
     if not group_by:
         return image
@@ -83,14 +83,14 @@ def group_name(image: str, group_by: str) -> str:
             return "/".join(part or "" for part in parts)
     if group_by == AUTO:
         raise UserError(
-            f"split.group_by 'auto' knows the names of Cityscapes and CamVid, and {image!r} is neither: "
-            "give a regular expression for the sequence in a name"
+            f"split.group_by 'auto' recognises file names of Cityscapes and CamVid only, not {image!r}: "
+            "use a regular expression that matches the sequence in the name"
         )
-    raise UserError(f"split.group_by {group_by!r} finds nothing in the name {image!r}: correct the expression")
+    raise UserError(f"split.group_by {group_by!r} does not match the name {image!r}: correct the expression")
 
 
 def prefix_length(sizes: Sequence[int], wanted: int) -> int:
-    """How many groups come nearest to `wanted` images, one at least; of two as near, the more. Grows with `wanted`."""
+    """Return how many groups come closest to `wanted` images: at least 1, the larger of a tie, never fewer for more."""
     best, total = 0, 0
     distance = None
     for count, size in enumerate(sizes, start=1):
@@ -114,28 +114,28 @@ def _cover_first(ranked: list[Group]) -> list[Group]:
 
 
 def smallest_cover(sets: Sequence[ClassSet], costs: Sequence[int]) -> list[int]:
-    """Indices of sets that together hold every class that any holds, at the smallest total cost.
+    """Return the indices of sets that together contain every class in any set, at the smallest total cost.
 
-    Classes are few and images many, so that the exact answer is found by branching on the rarest class; see
-    _MOST_WORK for the exception. Of equal covers the one found first, so the answer depends on the input alone.
-    The set that adds the most classes is first, so that a part of the cover misses few.
+    There are few classes and many images, so branching on the rarest class finds the exact answer, within
+    _SEARCH_BUDGET. Among equal covers the first one found wins, so the answer depends on the input alone. The set that
+    adds the most classes comes first, so that even a part of the cover misses few.
     """
     every = 0
     for classes in sets:
         every |= classes
     candidates = _undominated(sets, costs)
     best = _greedy(every, candidates, sets, costs)
-    budget = [_MOST_WORK]
+    budget = [_SEARCH_BUDGET]
     for found in _better_covers(every, candidates, sets, costs, sum(costs[i] for i in best), budget):
         best = found
     return _greedy(every, sorted(best), sets, [1] * len(costs))
 
 
 def _undominated(sets: Sequence[ClassSet], costs: Sequence[int]) -> list[int]:
-    """Without those for which another holds as many classes at no higher cost; of equals the first stays."""
+    """Drop sets whose classes another set contains at no higher cost; among equals, keep the first."""
     order = sorted(range(len(sets)), key=lambda i: (-sets[i].bit_count(), costs[i], i))
     distinct = {sets[index]: index for index in reversed(order)}
-    if len(distinct) > _MOST_COMPARED:
+    if len(distinct) > _MAX_PRUNED:
         return sorted(distinct.values())
     kept: list[int] = []
     for index in order:
@@ -162,7 +162,7 @@ def _better_covers(
     bound: int,
     budget: list[int],
 ) -> Iterator[list[int]]:
-    """Covers of `missing`, each cheaper than `bound` and than the one before."""
+    """Yield covers of `missing`, each cheaper than `bound` and than the previous one."""
     if not missing:
         if bound > 0:
             yield []

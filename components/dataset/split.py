@@ -1,9 +1,9 @@
-"""Which training images keep their labels at a ratio.
+"""Choose the training images that keep their labels at a ratio.
 
-The dataset's own lists are used where it brings them for the ratio. Otherwise the training images are ranked
-by the sha256 of `"<seed>:<image>"` and the first n * ratio (halves round up) keep their labels. The ranking
-does not depend on the ratio, so the 1/16 set lies inside the 1/8 set; nor on machine or library.
-The recipe's `split` settings change the ranking: `ranking.py` says how.
+If the dataset has its own lists for the ratio, they are used. Otherwise the training images are ranked by the sha256 of
+`"<seed>:<image>"`, and the first n * ratio (halves round up) keep their labels. The ranking depends neither on the
+ratio, so the 1/16 set is part of the 1/8 set, nor on the machine or library versions. The recipe's `split` settings
+change the ranking, as described in `ranking.py`.
 """
 
 import hashlib
@@ -24,16 +24,16 @@ from components.recipes.model import Split as SplitSettings
 
 class Split(Frozen):
     labeled_ratio: str
-    """As "1/8", reduced."""
+    """A reduced fraction such as "1/8"."""
     seed: int
     origin: Literal["lists", "seeded"]
-    """`lists`: the dataset's own; the seed then changes nothing about who is labelled."""
+    """`lists`: the dataset's own lists, which do not depend on the seed."""
     labeled: tuple[Sample, ...]
     unlabeled: tuple[str, ...]
     val: tuple[Sample, ...]
     test: tuple[Sample, ...]
     fingerprint: str
-    """sha256 over dataset digest, ratio, seed and the lists."""
+    """sha256 of dataset digest, ratio, seed and the lists."""
 
     @model_validator(mode="before")
     @classmethod
@@ -50,14 +50,14 @@ def split_labels(
 ) -> Split:
     """Split the dataset's training images into labelled and unlabelled ones.
 
-    Unlabelled are the rest of the training images and the images that never had a label.
+    The unlabelled images are the remaining training images and those that never had a label.
 
     Args:
-        settings: how images are ranked; without effect on the dataset's own lists.
-        classes: the class ids in each label, by the label's name; needed where `settings.stratify`.
+        settings: how images are ranked; ignored for the dataset's own lists.
+        classes: the class ids in each label, by the label's name; required if `settings.stratify` is set.
 
     Raises:
-        UserError: the ratio is malformed, or leaves no labelled image, or no whole group comes near it.
+        UserError: the ratio is malformed or selects no image, or the groups are too large for it.
     """
     fraction = parse_ratio(ratio) if isinstance(ratio, str) else ratio
     text = ratio_text(fraction)
@@ -101,9 +101,9 @@ def _ranked(
         count = sum(sizes[: prefix_length(sizes, wanted)])
         if not wanted <= 2 * count <= 4 * wanted:
             raise UserError(
-                f"split.group_by {settings.group_by!r} makes {len(groups)} groups of {min(sizes)} to {max(sizes)} "
-                f"images in dataset {manifest.name}, and ratio {ratio_text(ratio)} wants {wanted}: "
-                f"{count} would be the nearest; give an expression that makes smaller groups"
+                f"split.group_by {settings.group_by!r} forms {len(groups)} groups of {min(sizes)} to {max(sizes)} "
+                f"images in dataset {manifest.name}, but ratio {ratio_text(ratio)} needs {wanted} and the closest "
+                f"choice has {count}: use an expression that forms smaller groups"
             )
     return tuple(ranked[:count]), tuple(sample.image for sample in ranked[count:])
 
@@ -113,11 +113,11 @@ def _none_left(manifest: Manifest, ratio: str, own: bool) -> str:
         return f"dataset {manifest.name}: its own labelled list for ratio {ratio} is empty; fill or delete it"
     count = len(manifest.train)
     if not count:
-        return f"dataset {manifest.name}: no training image has a label; give some in train.txt as `image label`"
+        return f"dataset {manifest.name}: no training image has a label; add `image label` lines to train.txt"
     # The smallest 1/n that still rounds up to one image: count / n >= 1/2.
     return (
-        f"ratio {ratio} leaves no labelled image of the {count} in dataset {manifest.name}: "
-        f"the smallest that leaves one is 1/{2 * count}"
+        f"ratio {ratio} selects none of the {count} labelled images in dataset {manifest.name}: "
+        f"the smallest ratio that selects one is 1/{2 * count}"
     )
 
 

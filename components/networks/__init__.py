@@ -1,1 +1,1 @@
-"""Network structures, pretrained backbones, and weights in and out of files."""
+"""Network structures, pretrained backbones, and reading and writing weights."""

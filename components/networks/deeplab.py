@@ -1,4 +1,4 @@
-"""DeepLabV3+ on our ResNets: the structure of the method's Cityscapes experiments."""
+"""DeepLabV3+ with a ResNet backbone, as in the CPS paper's Cityscapes experiments."""
 
 import paddle
 from paddle import nn
@@ -8,7 +8,7 @@ EXPANSION = 4
 
 
 class DeepLab(nn.Layer):
-    """paddleseg's DeepLabV3+ over an output stride of 16, with the head initialised as the reference has it."""
+    """paddleseg's DeepLabV3+ at output stride 16, with the head initialised as in the reference implementation."""
 
     BACKBONE = "network.backbone"
 
@@ -40,7 +40,7 @@ def _initialise(head: nn.Layer) -> None:
 
 
 def _norm(channels: int) -> nn.BatchNorm2D:
-    # Paddle's momentum is the share that is kept: 0.9 here is what other frameworks call 0.1.
+    # Paddle's momentum is the share of the running value that is kept: 0.9 corresponds to PyTorch's 0.1.
     return nn.BatchNorm2D(channels, momentum=0.9, epsilon=1e-5)
 
 
@@ -50,6 +50,8 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int
 
 
 class Bottleneck(nn.Layer):
+    """ResNet's residual block of 1x1, 3x3 and 1x1 convolutions."""
+
     def __init__(self, inputs: int, width: int, stride: int, dilation: int) -> None:
         super().__init__()
         outputs = width * EXPANSION
@@ -68,7 +70,7 @@ class Bottleneck(nn.Layer):
 
 
 class ResNet(nn.Layer):
-    """(N, 3, H, W) -> four feature maps, at strides 4, 8, 16 and 16."""
+    """ResNet backbone: (N, 3, H, W) images to four feature maps at strides 4, 8, 16 and 16."""
 
     feat_channels = (256, 512, 1024, 2048)
 

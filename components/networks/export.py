@@ -1,7 +1,7 @@
-"""A network structure as an ONNX graph without weights: any checkpoint of the structure fills it.
+"""Export a network structure as an ONNX graph without weights, which any checkpoint of the structure can fill.
 
-The graph is made once for a structure, a class count and a window size. Its initialisers have the structured names
-that weights files use, and no data.
+The graph is exported once for each structure, class count and window size. Its initialisers carry the structured names
+that weights files use, but no data.
 """
 
 import contextlib
@@ -21,28 +21,30 @@ OPSET = 17
 
 
 class _Traced(nn.Layer):
-    """Calls a network as it is: Paddle's translation of Python control flow fails on some of it, and needs none here,
-    since the window's size is fixed."""
+    """Hides a network from Paddle's translation of Python control flow, which fails on some networks.
+
+    No translation is needed, because the window size is fixed.
+    """
 
     def __init__(self, network: nn.Layer) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, windows: paddle.Tensor) -> paddle.Tensor:
-        return _as_it_is(self.network, windows)
+        return _call_untranslated(self.network, windows)
 
 
 @paddle.jit.not_to_static  # type: ignore[untyped-decorator]
-def _as_it_is(network: nn.Layer, windows: paddle.Tensor) -> paddle.Tensor:
+def _call_untranslated(network: nn.Layer, windows: paddle.Tensor) -> paddle.Tensor:
     return network(windows)
 
 
 def export(structure: str, num_classes: int, size: tuple[int, int]) -> tuple[bytes, nn.Layer]:
-    """The graph of (N, 3, *size) windows to (N, num_classes, *size) logits, and the network that it was made from.
+    """Export a network from (N, 3, *size) windows to (N, num_classes, *size) logits; return the graph and the network.
 
     Raises:
-        UserError: there is no such structure.
-        Exception: whatever Paddle or paddle2onnx raise for a network that they cannot export.
+        UserError: the structure is unknown.
+        Exception: any error of Paddle or paddle2onnx for a network that they cannot export.
     """
     import paddle2onnx
 
@@ -50,14 +52,14 @@ def export(structure: str, num_classes: int, size: tuple[int, int]) -> tuple[byt
     network.eval()
     with tempfile.TemporaryDirectory() as folder, _stdout_on_stderr():
         program, parameters = save_program(network, size, Path(folder))
-        # Without a file to write, paddle2onnx runs no optimiser of its own, which would install packages.
+        # Given no output file, paddle2onnx skips its own optimiser, which would install packages.
         data = paddle2onnx.export(str(program), str(parameters), None, opset_version=OPSET)
     names = {tensor.name: name for name, tensor in network.state_dict().items()}
     return without_weights(data, names, output=LOGITS), network
 
 
 def save_program(network: nn.Layer, size: tuple[int, int], folder: Path) -> tuple[Path, Path]:
-    """A network in its evaluation mode as Paddle's program, for windows (N, 3, *size), and its parameters."""
+    """Save a network in evaluation mode, for (N, 3, *size) windows; return the paths of program and parameters."""
     windows = paddle.static.InputSpec([None, 3, *size], "float32", WINDOWS)
     paddle.jit.save(_Traced(network), str(folder / "network"), [windows])
     return folder / "network.json", folder / "network.pdiparams"
@@ -65,7 +67,7 @@ def save_program(network: nn.Layer, size: tuple[int, int], folder: Path) -> tupl
 
 @contextlib.contextmanager
 def _stdout_on_stderr() -> Iterator[Any]:
-    """paddle2onnx's C++ prints to stdout, which is for what scripts read."""
+    """Redirect stdout to stderr, because paddle2onnx's C++ code prints to stdout, which scripts parse."""
     kept = os.dup(1)
     try:
         os.dup2(2, 1)

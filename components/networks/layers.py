@@ -1,4 +1,4 @@
-"""The few layers that our own structures share."""
+"""Layers that our own structures share."""
 
 from functools import lru_cache
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from paddle import nn
 
 BATCH_NORMALISATION = (nn.layer.norm._BatchNormBase, nn.BatchNorm)  # noqa: SLF001 - it has no public base
-"""Paddle's two kinds; the second is older, and paddleseg's MobileNetV3 and others are built of it."""
+"""Both batch normalisation base classes of Paddle; paddleseg's MobileNetV3 and others use the older second one."""
 
 
 class ConvBNReLU(nn.Sequential):
-    """Convolution, batch normalisation, ReLU; padded so that stride 1 keeps the size."""
+    """Convolution, batch normalisation and ReLU, padded so that stride 1 preserves the size."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
         super().__init__(
@@ -23,7 +23,7 @@ class ConvBNReLU(nn.Sequential):
 
 
 class FPNDecoder(nn.Layer):
-    """Feature maps from fine to coarse, summed from the coarsest down, to class logits at the finest size."""
+    """Feature pyramid decoder: adds up feature maps from coarse to fine and computes class logits from the result."""
 
     def __init__(self, channels: list[int], width: int, num_classes: int) -> None:
         super().__init__()
@@ -39,10 +39,10 @@ class FPNDecoder(nn.Layer):
 
 
 class OwnDropout(nn.Layer):
-    """Dropout that draws from a generator of its own.
+    """Dropout with its own random generator.
 
-    Paddle's draws from one generator of the whole process, so that networks in threads of their own would take each
-    other's numbers, now in one order and now in another.
+    Paddle's dropout uses one generator for the whole process, so networks in separate threads would draw from it in an
+    unpredictable order.
     """
 
     def __init__(self, p: float) -> None:
@@ -58,7 +58,7 @@ class OwnDropout(nn.Layer):
 
 
 def own_dropouts(network: nn.Layer) -> list[OwnDropout]:
-    """The network's dropout layers, each replaced by one that draws by itself."""
+    """Replace the network's dropout layers with ones that have their own generator, and return these."""
     found = []
     for layer in network.sublayers(include_self=True):
         for name, child in list(layer.named_children()):
@@ -69,9 +69,9 @@ def own_dropouts(network: nn.Layer) -> list[OwnDropout]:
 
 
 def upsample(tensor: paddle.Tensor, size: tuple[int, int] | list[int]) -> paddle.Tensor:
-    """Bilinear interpolation of (N, C, h, w) to `size` (H, W), pixel centres at half integers.
+    """Resize (N, C, h, w) to `size` (H, W) by bilinear interpolation with pixel centres at half integers.
 
-    As two matrix products: the same numbers as `interpolate`, whose kernel takes several times as long on a CPU.
+    Two matrix products give the same result as `interpolate`, whose CPU kernel is several times slower.
     """
     rows = interpolation_matrix(tensor.shape[2], size[0])
     columns = interpolation_matrix(tensor.shape[3], size[1])
@@ -79,13 +79,13 @@ def upsample(tensor: paddle.Tensor, size: tuple[int, int] | list[int]) -> paddle
 
 
 def interpolation_matrix(inputs: int, outputs: int) -> paddle.Tensor:
-    """(outputs, inputs): each row weighs the two neighbours of an output's place among the inputs."""
-    # A tensor that is made while a network is traced belongs to that trace, so only eager ones are kept.
-    return _kept(inputs, outputs) if paddle.in_dynamic_mode() else paddle.to_tensor(_weights(inputs, outputs))
+    """Return an (outputs, inputs) matrix whose rows hold the weights of each output's two neighbouring inputs."""
+    # A tensor that is created while tracing belongs to that trace, so only eager ones are cached.
+    return _cached_matrix(inputs, outputs) if paddle.in_dynamic_mode() else paddle.to_tensor(_weights(inputs, outputs))
 
 
 @lru_cache(maxsize=64)
-def _kept(inputs: int, outputs: int) -> paddle.Tensor:
+def _cached_matrix(inputs: int, outputs: int) -> paddle.Tensor:
     return paddle.to_tensor(_weights(inputs, outputs))
 
 

@@ -1,7 +1,7 @@
-"""ONNX graphs without weights, and how checkpoints fill them. Needs no Paddle.
+"""Strip the weights from ONNX graphs and fill the graphs with those of checkpoints. Needs no Paddle.
 
-Two networks of one structure become one graph. Where they hold the same tensors, as those that share a frozen stem
-do, they run through the same nodes.
+Two networks of one structure are merged into one graph. Where their tensors are equal, as in a shared frozen stem, they
+share the same nodes.
 """
 
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ State = Mapping[str, Array]
 
 
 def without_weights(data: bytes, names: Mapping[str, str], output: str) -> bytes:
-    """An exported model with its parameters' values taken out.
+    """Return an exported model without the values of its parameters.
 
     Args:
-        names: the exporter's name of each parameter, and the one it has in weights files.
-        output: what the graph's only output is called from now on.
+        names: maps the exporter's parameter names to those in weights files.
+        output: new name of the graph's only output.
     """
     model = onnx.load_from_string(data)
     graph = model.graph
@@ -37,10 +37,10 @@ def without_weights(data: bytes, names: Mapping[str, str], output: str) -> bytes
             continue
         value = node.attribute[0].t
         graph.initializer.append(TensorProto(name=name, dims=value.dims, data_type=value.data_type))
-    was = graph.output[0].name
+    old_output = graph.output[0].name
     for node in kept:
         node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [output if name == was else name for name in node.output]
+        node.output[:] = [output if name == old_output else name for name in node.output]
     del graph.node[:]
     graph.node.extend(kept)
     graph.output[0].name = output
@@ -49,15 +49,15 @@ def without_weights(data: bytes, names: Mapping[str, str], output: str) -> bytes
 
 
 def fill(skeleton: bytes, states: Mapping[str, State], *, origin: str) -> ModelProto:
-    """The networks of `states`, by branch, as one model with an output for each, named by its branch.
+    """Return one model for the networks in `states`, with one output per branch, named after it.
 
-    Raises UserError that names `origin` where a tensor is missing or of another shape.
+    Raises UserError, which names `origin`, if a tensor is missing or has the wrong shape.
     """
     return fill_each(dict.fromkeys(states, skeleton), states, origin=origin)
 
 
 def fill_each(skeletons: Mapping[str, bytes], states: Mapping[str, State], *, origin: str) -> ModelProto:
-    """`fill` for networks that may differ in structure: a skeleton for each, all for windows of one size."""
+    """Like `fill`, for networks of different structures: one skeleton each, all for the same window size."""
     merged = _Merged()
     for branch, state in states.items():
         exported = onnx.load_from_string(skeletons[branch])
@@ -67,7 +67,7 @@ def fill_each(skeletons: Mapping[str, bytes], states: Mapping[str, State], *, or
 
 
 class _Merged:
-    """Grows a graph network by network; what would compute the same again is left out."""
+    """Merges graphs one after the other, reusing nodes that would compute the same result."""
 
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
@@ -82,7 +82,7 @@ class _Merged:
             names[tensor.name] = self._initializer(branch, tensor, state, origin)
         for node in graph.node:
             self._node(node, branch, names)
-        # Two branches may end in the same node, but each output needs a name of its own.
+        # Two branches may end in the same node, but each output needs its own name.
         self.nodes.append(helper.make_node("Identity", [names[LOGITS]], [branch]))
         logits = type(graph.output[0])()
         logits.CopyFrom(graph.output[0])
@@ -95,7 +95,7 @@ class _Merged:
             raise UserError(f"{origin}: no tensor {wanted.name!r}; the weights belong to another structure")
         if array.shape != tuple(wanted.dims):
             raise UserError(
-                f"{origin}: tensor {wanted.name!r} has shape {array.shape}, the network needs {tuple(wanted.dims)}"
+                f"{origin}: tensor {wanted.name!r} has shape {array.shape}, but the network needs {tuple(wanted.dims)}"
             )
         known = self._arrays.setdefault(wanted.name, [])
         for name, other in known:

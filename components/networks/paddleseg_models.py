@@ -1,4 +1,4 @@
-"""paddleseg's own networks, by the name under which it lists them: `paddleseg:PPLiteSeg`, `paddleseg:BiSeNetV2`, …"""
+"""Networks of paddleseg by their registered names: `paddleseg:PPLiteSeg`, `paddleseg:BiSeNetV2`, …"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from paddle import nn
 from components.errors import UserError, nearest
 from components.recipes.model import PADDLESEG_MODELS
 
-# A network that takes a backbone gets this one, and what else it needs besides a class count.
+# The backbone, and further arguments besides the class count, of each network that needs them.
 BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "ANN": ("ResNet50_vd", {}),
     "BiseNetV1": ("ResNet18_vd", {}),
@@ -39,11 +39,11 @@ BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "UPerNet": ("ResNet50_vd", {"backbone_indices": (0, 1, 2, 3)}),
 }
 TRIAL = (2, 3, 64, 64)
-"""Images that a network which is not in PADDLESEG_MODELS must take before it is used."""
+"""Shape (N, 3, H, W) of the test batch for networks outside PADDLESEG_MODELS."""
 
 
 class Foreign(nn.Layer):
-    """paddleseg networks give a list, with auxiliary logits while training: only the main ones are used."""
+    """A paddleseg network. It returns a list, with auxiliary logits during training; we use only the main logits."""
 
     BACKBONE = "network.backbone"
 
@@ -56,10 +56,13 @@ class Foreign(nn.Layer):
 
 
 def build_paddleseg(name: str, num_classes: int) -> nn.Layer:
-    """Raises UserError for a name that paddleseg has no network for, or one that cannot train here, as a pair.
+    """Build a paddleseg network.
 
-    A name outside PADDLESEG_MODELS is tried first, with a second one of its kind: parameters with names of their own,
-    as MobileNetV2's backbones have, exist once in a process.
+    Networks outside PADDLESEG_MODELS are tested first, as a pair: parameters with fixed names, as in MobileNetV2
+    backbones, can exist only once per process.
+
+    Raises:
+        UserError: paddleseg has no such network, or it cannot be trained here as a pair.
     """
     import paddleseg.models  # noqa: F401 - fills the list of models
     from paddleseg.cvlibs.manager import MODELS
@@ -67,11 +70,11 @@ def build_paddleseg(name: str, num_classes: int) -> nn.Layer:
     networks: dict[str, Callable[..., nn.Layer]] = MODELS.components_dict
     if name not in networks:
         raise UserError(
-            f"paddleseg has no network {name!r}{nearest(name, networks)}; tested are: {', '.join(PADDLESEG_MODELS)}"
+            f"paddleseg has no network {name!r}{nearest(name, networks)}; tested: {', '.join(PADDLESEG_MODELS)}"
         )
     network = _build(networks[name], name, num_classes)
     if name not in PADDLESEG_MODELS:
-        _try(_build(networks[name], name, num_classes), name, num_classes)
+        _test_network(_build(networks[name], name, num_classes), name, num_classes)
     return network
 
 
@@ -83,17 +86,19 @@ def _build(make: Callable[..., nn.Layer], name: str, num_classes: int) -> nn.Lay
         if backbone:
             settings = {**settings, "backbone": getattr(backbones, backbone)()}
         return Foreign(make(num_classes=num_classes, **settings))
-    except Exception as error:  # whatever a foreign constructor raises
+    except Exception as error:  # a third-party constructor may raise anything
         raise UserError(f"paddleseg's {name} cannot be built from a class count alone: {_line(error)}") from None
 
 
-def _try(network: nn.Layer, name: str, num_classes: int) -> None:
+def _test_network(network: nn.Layer, name: str, num_classes: int) -> None:
     try:
         logits = network(paddle.zeros(TRIAL))
-    except Exception as error:  # whatever a foreign network raises
+    except Exception as error:  # a third-party network may raise anything
         raise UserError(f"paddleseg's {name} does not run with this Paddle: {_line(error)}") from None
     if list(logits.shape) != [TRIAL[0], num_classes, *TRIAL[2:]]:
-        raise UserError(f"paddleseg's {name} gives {list(logits.shape)} for {list(TRIAL)}, and not logits of that size")
+        raise UserError(
+            f"paddleseg's {name} returns shape {list(logits.shape)} for {list(TRIAL)}, not logits of that size"
+        )
 
 
 def _line(error: Exception) -> str:

@@ -1,8 +1,8 @@
-"""Read Paddle's .pdparams files, which are pickles, without running what is in them.
+"""Read Paddle's .pdparams files, which are pickles, without executing their content.
 
-A pickle names functions and has them called: opening a foreign one with `pickle.load` runs whatever its author wanted.
-Here the few names that arrays need stand for classes of this module, any other name is an error, and arrays are made
-from plain bytes at the end. Not even numpy is reached from the file.
+A pickle names functions to be called, so `pickle.load` on an untrusted file runs arbitrary code. Here, the few names
+that arrays need map to classes of this module, any other name is an error, and arrays are built from plain bytes at the
+end. The file cannot even reach numpy.
 """
 
 import pickle
@@ -15,7 +15,7 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# numpy's codes for what weights are made of: floats, integers, booleans.
+# numpy's type codes of weights: floats, integers and booleans.
 NUMERIC = {
     f"{kind}{size}" for kind, sizes in {"f": "248", "i": "1248", "u": "1248", "b": "1"}.items() for size in sizes
 }
@@ -23,45 +23,45 @@ BYTE_ORDERS = {"<": "<", ">": ">", "|": "|", "=": "="}
 
 
 class UnsafePickle(Exception):
-    """The file is not a dictionary of numeric arrays, or wants more than to be read."""
+    """The file is not a dictionary of numeric arrays, or tries to call other code."""
 
 
 def read_pdparams(path: Path) -> dict[str, Array]:
-    """Every array of the file by its name, in the file's order; what is no array (Paddle's own notes) is left out.
+    """Return the file's arrays by name, in the file's order, without Paddle's other entries.
 
-    Raises Refused, pickle.UnpicklingError, and what a damaged pickle makes `pickle` raise.
+    Raises UnsafePickle, pickle.UnpicklingError, and any error that `pickle` raises for a damaged file.
     """
     with path.open("rb") as file:
         content = _Reader(file, encoding="latin1").load()
     if not isinstance(content, dict):
-        raise UnsafePickle(f"it holds a {type(content).__name__}, and not tensors by name")
+        raise UnsafePickle(f"it contains a {type(content).__name__}, not tensors by name")
     return dict(_arrays(content))
 
 
 def _arrays(content: dict[Any, Any]) -> Iterator[tuple[str, Array]]:
     for name, value in content.items():
         if isinstance(value, tuple) and len(value) == 2:
-            value = value[1]  # a tensor is saved as its own name and its array
+            value = value[1]  # a tensor is saved as a pair of its name and its array
         if isinstance(value, _Array):
             yield str(name), value.array()
 
 
 class _Dtype:
-    """Stands for numpy.dtype in the file."""
+    """Replaces numpy.dtype while unpickling."""
 
     def __init__(self, code: str, *_: object) -> None:
         if code not in NUMERIC:
-            raise UnsafePickle(f"it holds an array of type {code!r}, and not of numbers")
+            raise UnsafePickle(f"it contains an array of type {code!r}, which is not numeric")
         self.code, self.order = code, "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         if state[1] not in BYTE_ORDERS:
-            raise UnsafePickle(f"it holds an array of byte order {state[1]!r}")
+            raise UnsafePickle(f"it contains an array of unknown byte order {state[1]!r}")
         self.order = BYTE_ORDERS[state[1]]
 
 
 class _Array:
-    """Stands for numpy.ndarray in the file."""
+    """Replaces numpy.ndarray while unpickling."""
 
     def __init__(self, *_: object) -> None:
         self.state: tuple[Any, ...] = ()
@@ -73,19 +73,19 @@ class _Array:
         try:
             _, shape, dtype, by_columns, data = self.state
             if not isinstance(dtype, _Dtype):
-                raise UnsafePickle("it holds an array without a type")
+                raise UnsafePickle("it contains an array without a type")
             flat = np.frombuffer(_as_bytes(data), dtype=np.dtype(dtype.order + dtype.code))
             return flat.reshape(shape, order="F" if by_columns else "C")
         except (TypeError, ValueError) as error:
-            raise UnsafePickle(f"it holds an array that is not whole ({error})") from None
+            raise UnsafePickle(f"it contains an incomplete array ({error})") from None
 
 
 def _as_bytes(data: object) -> bytes:
-    """The oldest protocols write bytes as text of as many letters."""
+    """Return an array's data as bytes; the oldest pickle protocols store bytes as text."""
     if isinstance(data, str):
         return data.encode("latin1")
     if not isinstance(data, bytes | bytearray):
-        raise UnsafePickle(f"it holds an array of {type(data).__name__}")
+        raise UnsafePickle(f"it contains an array of {type(data).__name__}")
     return bytes(data)
 
 
@@ -97,7 +97,7 @@ def _encode(text: str, _encoding: str = "latin1") -> bytes:
     return _as_bytes(text)
 
 
-# By the names under which numpy 1 and 2 pickle arrays, and Paddle its tensors.
+# The only names that a file may use: those of arrays in numpy 1 and 2, and of Paddle's tensors.
 KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
@@ -115,4 +115,4 @@ class _Reader(pickle.Unpickler):
         try:
             return KNOWN[module, name]
         except KeyError:
-            raise UnsafePickle(f"it wants {module}.{name} to be run") from None
+            raise UnsafePickle(f"it tries to call {module}.{name}") from None

@@ -1,4 +1,4 @@
-"""Pretrained backbone weights from a file into a network, saying what fitted."""
+"""Load pretrained backbone weights from a file into a network, and report which tensors matched."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from paddle import nn
 from components.errors import UserError
 from components.networks.pdparams import read_pdparams
 
-LEAST_MATCH = 0.9
-"""A file that fills less of the backbone than this is the wrong file."""
+MIN_MATCH = 0.9
+"""A file that matches a smaller share of the backbone's tensors is refused."""
 SHOWN = 4
-"""Names of tensors in a line of the log."""
+"""Maximum number of tensor names in a log line."""
 
 Arrays = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
 
 
 @dataclass(frozen=True)
 class Match:
-    """How many of the backbone's tensors the file filled, and what stayed as it was on either side."""
+    """How many of the backbone's tensors the file filled, and the unmatched tensors on both sides."""
 
     filled: int
     wanted: int
@@ -41,9 +41,9 @@ class Match:
 def load_backbone(network: nn.Layer, path: Path) -> Match:
     """Fill the network's backbone from an .npz, .safetensors or .pdparams file.
 
-    Tensors are matched by name, PyTorch's names for running statistics included. A file with foreign names is matched
-    by order where every shape agrees, since exporters rename tensors and keep their order; it may go on after the
-    backbone, with a classifier. Raises UserError when under 90% fit.
+    Tensors are matched by name, including PyTorch's names for running statistics. If the names differ but all shapes
+    agree in order, tensors are matched by order, because exporters rename tensors but keep their order; the file may
+    contain more after the backbone, such as a classifier. Raises UserError if less than 90 % match.
     """
     prefix = getattr(network, "BACKBONE", None)
     if prefix is None:
@@ -53,11 +53,11 @@ def load_backbone(network: nn.Layer, path: Path) -> Match:
     wanted = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(prefix + ".")}
     arrays = read_arrays(path)
     pairs = _by_name(wanted, arrays, prefix)
-    if len(pairs) < LEAST_MATCH * len(wanted):
+    if len(pairs) < MIN_MATCH * len(wanted):
         pairs = _by_order(wanted, arrays) or pairs
-    if len(pairs) < LEAST_MATCH * len(wanted):
+    if len(pairs) < MIN_MATCH * len(wanted):
         raise UserError(
-            f"{path} fits {len(pairs)} of {len(wanted)} tensors of {type(network).__name__}'s backbone"
+            f"{path} matches {len(pairs)} of {len(wanted)} tensors of {type(network).__name__}'s backbone"
             f"{_first_misfit(wanted, arrays, prefix)}; it belongs to another network"
         )
     for name, source in pairs.items():
@@ -72,7 +72,7 @@ def load_backbone(network: nn.Layer, path: Path) -> Match:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
-    """Every array of an .npz, .safetensors or .pdparams file, in the file's order. Nothing in it is executed."""
+    """Return the arrays of an .npz, .safetensors or .pdparams file, in order, without executing any of its content."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
@@ -83,7 +83,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
             return dict(load_file(path))
         if path.suffix == ".pdparams":
             return read_pdparams(path)
-    except Exception as error:  # numpy, zipfile, safetensors and pickle each raise their own kinds for a damaged file
+    except Exception as error:  # numpy, zipfile, safetensors and pickle raise different errors for damaged files
         raise UserError(f"pretrained weights {path} cannot be read: {' '.join(str(error).split())}") from None
     raise UserError(f"pretrained weights {path} must be an .npz, .safetensors or .pdparams file")
 
@@ -94,7 +94,7 @@ def _by_name(wanted: Mapping[str, paddle.Tensor], arrays: Arrays, prefix: str) -
 
 
 def _named(wanted: Mapping[str, paddle.Tensor], arrays: Arrays, prefix: str) -> list[tuple[str, str]]:
-    """Our tensors' names with the file's, which may leave out the backbone's place in the network."""
+    """Return pairs of our names and the file's, which may lack the prefix of the backbone."""
     theirs = {_paddle_name(source): source for source in arrays}
     return [
         (name, theirs[candidate])
@@ -105,21 +105,21 @@ def _named(wanted: Mapping[str, paddle.Tensor], arrays: Arrays, prefix: str) -> 
 
 
 def _first_misfit(wanted: Mapping[str, paddle.Tensor], arrays: Arrays, prefix: str) -> str:
-    """Where names fit and shapes do not, the first of them says best what is wrong."""
+    """Return the first tensor whose name matches but whose shape does not, which best explains the mismatch."""
     for name, source in _named(wanted, arrays, prefix):
         shape, needed = arrays[source].shape, tuple(wanted[name].shape)
         if shape != needed:
-            return f" ({source!r} has shape {shape}, the network needs {needed})"
+            return f" ({source!r} has shape {shape}, but the network needs {needed})"
     return ""
 
 
 def _paddle_name(name: str) -> str:
-    """PyTorch's `running_mean` and `running_var` are `_mean` and `_variance` here."""
+    """Translate PyTorch's `running_mean` and `running_var` to Paddle's `_mean` and `_variance`."""
     return name.replace(".running_mean", "._mean").replace(".running_var", "._variance")
 
 
 def _by_order(wanted: Mapping[str, paddle.Tensor], arrays: Arrays) -> dict[str, str]:
-    # A single number is PyTorch's count of batches, which has no counterpart here.
+    # Skip scalars: PyTorch's count of batches has no counterpart in Paddle.
     pairs = dict(zip(wanted, (name for name, array in arrays.items() if array.ndim), strict=False))
     fits = len(pairs) == len(wanted) and all(
         arrays[source].shape == tuple(wanted[name].shape) for name, source in pairs.items()

@@ -1,4 +1,4 @@
-"""What Paddle needs to know of the processor, set before it is imported. The user's own settings win."""
+"""Configure Paddle for the processor before it is imported. The user's own settings take precedence."""
 
 import os
 import sys
@@ -9,20 +9,21 @@ THREADS_VARIABLE = "OMP_NUM_THREADS"
 
 
 def prepare(*, networks: int = 1, processes: int = 1) -> dict[str, str]:
-    """Set the environment for fast arithmetic on this machine; returns what was set, for the log.
+    """Set environment variables for fast arithmetic on this machine, and return those that were set, for the log.
 
-    `networks` is how many run at once in threads of their own, `processes` how many share this machine's cores.
-    Raises RuntimeError when paddle is imported already, since then the settings would have no effect.
+    `networks` is the number of networks that run at once, each in its own thread; `processes` is the number of
+    processes that share the machine's cores. Raises RuntimeError if paddle is already imported, because the settings
+    would have no effect.
     """
     if "paddle" in sys.modules:
         raise RuntimeError("processor.prepare() must be called before paddle is imported")
     wanted = {THREADS_VARIABLE: str(thread_count(networks, processes))}
     if _is_amd():
-        # The wheel's MKL takes its slow generic path on AMD processors unless it is told otherwise (2x a whole step).
+        # On AMD processors, the wheel's MKL uses a slow generic path by default, which doubles the time of a step.
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"
     chosen = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(chosen)
-    # Paddle's C++ start-up notes say nothing a user can act on.
+    # Users cannot act on the start-up messages of Paddle's C++ code.
     os.environ.setdefault("GLOG_minloglevel", "2")
     for message in ("No ccache found", "When training, we now always track global mean and variance"):
         warnings.filterwarnings("ignore", message=message)
@@ -30,15 +31,15 @@ def prepare(*, networks: int = 1, processes: int = 1) -> dict[str, str]:
 
 
 def thread_count(networks: int, processes: int) -> int:
-    """Threads that an operation gets where the user has not said: together they use every core once."""
+    """Return the default number of threads per operation, so that all threads together use each core once."""
     return max(1, usable_cores() // (networks * processes))
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores this process may use, which in a container can be fewer than the machine has.
+    """Return the number of cores this process may use, which can be fewer than the machine has.
 
-    A container with a limit sees every core and is stopped when it has used up its share of time: more threads than
-    the limit make it slower.
+    A container with a CPU limit sees all cores but is throttled once it has used its share, so more threads than the
+    limit make it slower.
     """
     allowed = len(os.sched_getaffinity(0))
     try:

@@ -7,7 +7,7 @@ from components.networks.layers import ConvBNReLU, FPNDecoder
 
 
 class SmallFPN(nn.Layer):
-    """Four plain stages and an FPN decoder: 0.3 million parameters, learns from scratch."""
+    """Three stages of plain convolutions and an FPN decoder: 0.3 million parameters, trained from scratch."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -30,10 +30,10 @@ class SmallFPN(nn.Layer):
 
 
 class MobileNetV2FPN(nn.Layer):
-    """ImageNet's MobileNetV2 without its classifier, and an FPN decoder over strides 4 to 32: 1.9 million parameters.
+    """MobileNetV2 without its classifier, and an FPN decoder over strides 4 to 32: 1.9 million parameters.
 
-    The backbone's parameters are named as `paddle.vision.models.mobilenet_v2` names them, so its weights fit.
-    `stem` and `after_stem` are its two halves: two networks that share a frozen stem run it once.
+    The backbone's parameters have the names of `paddle.vision.models.mobilenet_v2`, so its ImageNet weights fit.
+    `stem` and `after_stem` are its two halves: two networks with a shared frozen stem run it only once.
     """
 
     BACKBONE = "features"
@@ -45,7 +45,7 @@ class MobileNetV2FPN(nn.Layer):
         self.decoder = FPNDecoder([24, 32, 96, 320], 64, num_classes)
 
     def stem(self, images: paddle.Tensor) -> list[paddle.Tensor]:
-        """(N, 3, H, W) -> [stride 4 with 24 channels, stride 8 with 32 channels]."""
+        """Map (N, 3, H, W) images to feature maps at stride 4 (24 channels) and stride 8 (32 channels)."""
         fine = self._run(images, 0, 4)
         return [fine, self._run(fine, 4, self.STEM_STAGES)]
 

@@ -1,4 +1,4 @@
-"""Networks by name. Every one takes (N, 3, H, W) normalised RGB and gives (N, classes, H, W) logits."""
+"""Build networks by name. Each maps (N, 3, H, W) normalised RGB to (N, classes, H, W) logits."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ BUILDERS: dict[str, Callable[[int], nn.Layer]] = {
 
 
 def build(structure: str, num_classes: int, seed: int | None = None) -> nn.Layer:
-    """The network `structure`, freshly initialised; with a seed its weights are the same every time.
+    """Return a newly initialised network; with a seed, its weights are reproducible.
 
     Raises UserError for an unknown name.
     """
@@ -30,7 +30,7 @@ def build(structure: str, num_classes: int, seed: int | None = None) -> nn.Layer
         return build_paddleseg(structure.removeprefix(FOREIGN), num_classes)
     if structure not in BUILDERS:
         raise UserError(
-            f"unknown network structure {structure!r}{nearest(structure, STRUCTURES)}; there are: "
+            f"unknown network structure {structure!r}{nearest(structure, STRUCTURES)}; available: "
             f"{', '.join(STRUCTURES)}, and paddleseg's models as {FOREIGN}NAME: {', '.join(PADDLESEG_MODELS)}"
         )
     return BUILDERS[structure](num_classes)

@@ -1,10 +1,10 @@
-"""Trained weights in files: safetensors that say themselves what network they belong to.
+"""Read and write trained weights: safetensors files that describe the networks they belong to.
 
-A checkpoint holds both networks once each, with the prefixes `left.` and `right.`. A best single network has no
-prefix. The metadata is enough to rebuild and use the network: structure (`right_structure` where the right network
-has another one), classes, normalisation, crop and stride.
+A checkpoint holds both networks, with the prefixes `left.` and `right.`; the file of a single best network has no
+prefix. The metadata is enough to rebuild and use the networks: structure (and `right_structure` if the right network
+has a different one), classes, normalisation, crop and stride.
 
-Paddle is imported only where a network of it is built: engines that run without it read the arrays.
+Paddle is imported only to build a network, because engines without Paddle read the arrays as well.
 """
 
 import hashlib
@@ -33,19 +33,19 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Networks:
-    """Networks by branch name (`left`, `right`, or `only`), in evaluation mode, and what the file says of them."""
+    """Networks in evaluation mode, by branch name (`left`, `right`, or `only`), and the file's metadata."""
 
     layers: "dict[str, nn.Layer]"
     meta: dict[str, str]
 
 
 def state_arrays(network: "nn.Layer") -> dict[str, Array]:
-    """Parameters and running statistics by structured name, copied to the host."""
+    """Return parameters and running statistics by structured name, copied to the host."""
     return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
 
 
 def pack(branches: Mapping[str, Mapping[str, Array]], meta: Mapping[str, str]) -> bytes:
-    """A checkpoint's bytes: `branches` maps left and right to their arrays."""
+    """Return a checkpoint as bytes; `branches` maps left and right to their arrays."""
     arrays = {
         f"{branch}.{name}": np.ascontiguousarray(array)
         for branch, state in branches.items()
@@ -55,18 +55,18 @@ def pack(branches: Mapping[str, Mapping[str, Array]], meta: Mapping[str, str]) -
 
 
 def canonical(data: bytes) -> bytes:
-    """A safetensors file with its header's keys in order, so that equal weights are equal files.
+    """Return a safetensors file with sorted header keys, so that equal weights give equal files.
 
     The library writes metadata in the random order of a hash table.
     """
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8:start]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    header += b" " * (-len(header) % 8)  # the format aligns what follows to 8 bytes
+    header += b" " * (-len(header) % 8)  # the format aligns the data to 8 bytes
     return len(header).to_bytes(8, "little") + header + data[start:]
 
 
 def content_sha256(data: bytes) -> str:
-    """sha256 over a file's tensors with their names, types and shapes, and not over what else it says of itself."""
+    """Return the sha256 of a file's tensors, including names, types and shapes but not the metadata."""
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
     header.pop("__metadata__", None)
@@ -76,29 +76,29 @@ def content_sha256(data: bytes) -> str:
 
 
 def extract_branch(path: Path, branch: str) -> bytes:
-    """One branch of a checkpoint as a file of its own."""
+    """Return one branch of a checkpoint as the bytes of a separate weights file."""
     arrays, meta = read_file(path)
     state = {name.removeprefix(f"{branch}."): array for name, array in arrays.items() if name.startswith(f"{branch}.")}
     if not state:
-        raise WorkFailed(f"{path} holds no network {branch!r}")
+        raise WorkFailed(f"{path} contains no network {branch!r}")
     own = {**meta, "structure": structure_of(meta, branch), "branches": "only", "variant": branch}
     own.pop(RIGHT_STRUCTURE, None)
     return canonical(save(state, own))
 
 
 def structure_of(meta: Mapping[str, str], branch: str) -> str:
-    """The structure of a file's network `left`, `right` or `only`."""
+    """Return the structure of a file's network `left`, `right` or `only`."""
     return meta.get(RIGHT_STRUCTURE, meta["structure"]) if branch == "right" else meta["structure"]
 
 
 def whole_pair(path: Path, variant: str) -> bytes:
-    """A checkpoint as it is, marked with how its two networks are to be used together."""
+    """Return a checkpoint's bytes with `variant` in the metadata, which says how to combine its two networks."""
     arrays, meta = read_file(path)
     return canonical(save(arrays, {**meta, "variant": variant}))
 
 
 def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """Arrays and metadata. Raises UserError for what is not one of our files."""
+    """Return arrays and metadata of a weights file. Raises UserError for any other file."""
     try:
         with safe_open(path, framework="numpy") as file:
             meta = dict(file.metadata() or {})
@@ -108,7 +108,7 @@ def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"weights {path} cannot be read: {error}") from None
     if meta.get("format") != FORMAT:
-        raise UserError(f"weights {path} are not a checkpoint of this system (no {FORMAT!r} in the metadata)")
+        raise UserError(f"weights {path} are not a checkpoint of this project (the metadata lacks {FORMAT!r})")
     missing = [key for key in REQUIRED if key not in meta]
     if missing:
         raise UserError(f"weights {path} lack metadata: {', '.join(missing)}")
@@ -116,12 +116,12 @@ def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
 
 
 def prefixes(meta: Mapping[str, str]) -> dict[str, str]:
-    """By branch (`left` and `right`, or `only`), what its tensors' names begin with."""
+    """Return the prefix of tensor names for each branch: `left` and `right`, or `only`."""
     return {"only": ""} if meta.get("branches") == "only" else {branch: f"{branch}." for branch in BRANCHES}
 
 
 def read_networks(path: Path) -> Networks:
-    """Build what the file holds and load it. Raises UserError where file and structure do not fit."""
+    """Build a file's networks and load their weights. Raises UserError if the weights do not fit the structure."""
     from components.networks.structures import build
 
     arrays, meta = read_file(path)
@@ -135,14 +135,15 @@ def read_networks(path: Path) -> Networks:
 
 
 def load_state(network: "nn.Layer", arrays: Mapping[str, Array], prefix: str, *, origin: str) -> None:
-    """Fill every parameter and running statistic from `arrays` under `prefix`; `origin` is named in errors."""
+    """Fill every parameter and running statistic from `arrays` under `prefix`; errors name `origin`."""
     for name, tensor in network.state_dict().items():
         array = arrays.get(prefix + name)
         if array is None:
             raise UserError(f"{origin}: no tensor {prefix + name!r}; the weights belong to another structure")
         if array.shape != tuple(tensor.shape):
             raise UserError(
-                f"{origin}: tensor {prefix + name!r} has shape {array.shape}, the network needs {tuple(tensor.shape)}"
+                f"{origin}: tensor {prefix + name!r} has shape {array.shape}, "
+                f"but the network needs {tuple(tensor.shape)}"
             )
         tensor.set_value(array)
 
@@ -162,6 +163,7 @@ def checkpoint_meta(
     epoch: int,
     step: int,
 ) -> dict[str, str]:
+    """Return the metadata of a checkpoint; `crop` and `stride` are height and width in pixels."""
     return {
         **({RIGHT_STRUCTURE: right_structure} if right_structure not in ("", structure) else {}),
         "structure": structure,

@@ -1,4 +1,4 @@
-"""Named settings: YAML files beside this module, read into the frozen model of `model.py`."""
+"""Named training settings: YAML files in this folder, validated by the frozen models in `model.py`."""
 
 from components.recipes.loader import load_recipe, recipe_names
 from components.recipes.model import Recipe

@@ -1,4 +1,4 @@
-"""Read a recipe by name, apply overrides, and say in one line what is wrong with them."""
+"""Read a recipe, apply overrides, and report mistakes in one line."""
 
 import difflib
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ FOLDER = Path(__file__).parent
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with the project, by name."""
+    """Return the names of the recipes that come with the project."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe `name` (or a path ending in .yaml) with `overrides`, e.g. {"optimization.learning_rate": 0.01}.
+    """Return a recipe, by name or .yaml path, with overrides such as {"optimization.learning_rate": 0.01}.
 
-    Raises UserError for an unknown name, an unknown setting (naming the nearest), or a value that does not fit.
+    Raises UserError for an unknown name, an unknown setting (suggesting the closest one), or an invalid value.
     """
     path = _path(name)
     try:
@@ -31,7 +31,7 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
         reason = " ".join(str(error).split())
         raise UserError(f"recipe {str(path)!r} cannot be read: {reason}") from None
     if not isinstance(values, dict):
-        raise UserError(f"recipe {str(path)!r} is not a mapping of settings")
+        raise UserError(f"recipe {str(path)!r} must be a mapping of settings")
     values.setdefault("name", path.stem)
     values.setdefault("summary", "")
     for setting, value in (overrides or {}).items():
@@ -40,7 +40,7 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
 
 
 def parse_recipe(values: Mapping[str, Any], origin: str) -> Recipe:
-    """Settings, as stored in a run's record, back into a Recipe; `origin` begins the error's line."""
+    """Validate settings, for example from a run's record, as a Recipe; errors begin with `origin`."""
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -55,11 +55,11 @@ def _path(name: str) -> Path:
         return path
     if name in recipe_names():
         return FOLDER / f"{name}.yaml"
-    raise UserError(f"unknown recipe {name!r}{nearest(name, recipe_names())}; there are: {', '.join(recipe_names())}")
+    raise UserError(f"unknown recipe {name!r}{nearest(name, recipe_names())}; available: {', '.join(recipe_names())}")
 
 
 def setting_names(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
-    """Every setting by its dotted name, e.g. optimization.learning_rate."""
+    """Return the dotted names of all settings, such as optimization.learning_rate."""
     names: list[str] = []
     for name, field in model.model_fields.items():
         inner = field.annotation
@@ -77,10 +77,10 @@ def _override(values: dict[str, Any], setting: str, value: Any) -> None:
         hint = nearest(setting, valid) or _full_name(setting, short)
         raise UserError(f"unknown setting {setting!r}{hint} (`cps recipes show` lists them)")
     *groups, last = setting.split(".")
-    place = values
+    parent = values
     for group in groups:
-        place = place.setdefault(group, {})
-    place[last] = value
+        parent = parent.setdefault(group, {})
+    parent[last] = value
 
 
 def _full_name(setting: str, short: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
-"""The settings of one training, frozen and validated when they are read.
+"""The settings of a training run, frozen and validated when they are read.
 
-A recipe says everything that changes the weights: two runs of one recipe on one split and seed are the same run.
-What does not change them (number of processes, addresses, where files lie) is not in it.
+A recipe contains everything that affects the weights: the same recipe, split and seed are the same run. Anything else,
+such as the number of processes, addresses and paths, is not part of it.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Size = tuple[Positive, Positive]
-"""Height, width in pixels."""
+"""Height and width in pixels."""
 
 
 class Settings(BaseModel):
@@ -21,17 +21,18 @@ class Settings(BaseModel):
 
 
 AUTO = "auto"
-"""A value of `split.group_by`."""
+"""The value of `split.group_by` that recognises the names of well-known datasets."""
 
 
 class Split(Settings):
-    """Whose labels are used, where the dataset brings no list of its own for the ratio."""
+    """How to choose the labelled images if the dataset has no list of its own for the ratio."""
 
     stratify: bool = False
-    """Rank first the fewest images that show every class, so that none is missing where the ratio allows it."""
+    """Rank the smallest set of images that contains every class first, so that no class is missing if possible."""
     group_by: str = ""
-    """Keep images of one sequence together: all labelled or none. A regular expression that is searched in an image's
-    name, whose groups (else the whole match) name the sequence; `auto` knows Cityscapes' and CamVid's names."""
+    """Keep the images of a sequence together, all labelled or all unlabelled. A regular expression, searched in an
+    image's name; its groups, or else the whole match, name the sequence. `auto` recognises Cityscapes' and CamVid's
+    names."""
 
     @model_validator(mode="after")
     def _is_expression(self) -> "Split":
@@ -43,9 +44,9 @@ class Split(Settings):
 
 
 STRUCTURES = ("small-fpn", "mobilenetv2-fpn", "deeplabv3p-resnet50", "deeplabv3p-resnet101")
-"""Our own networks; `components.networks.structures` builds them."""
+"""Our own networks, which `components.networks.structures` builds."""
 FOREIGN = "paddleseg:"
-"""Before the name of one of paddleseg's networks."""
+"""Prefix for the name of a paddleseg network."""
 # fmt: off
 PADDLESEG_MODELS = (
     "ANN", "AttentionUNet", "BiSeNetV2", "BiseNetV1", "CCNet", "DANet", "DDRNet_23", "DMNet", "DNLNet", "DeepLabV3",
@@ -55,7 +56,7 @@ PADDLESEG_MODELS = (
     "UNetPlusPlus", "UPerNet",
 )
 # fmt: on
-"""Of paddleseg 2.8.0, those that were found to train in pairs on Paddle 3.3.1; others may, and are tried first."""
+"""Networks of paddleseg 2.8.0 that train in pairs on Paddle 3.3.1. Others are tested before use."""
 
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -69,22 +70,22 @@ class Network(Settings):
     scratch."""
     pretrained_sha256: str = ""
     right_structure: str = ""
-    """The right network's, where it has another one than the left; empty gives both `structure`."""
+    """The right network's structure, if it differs; if empty, both networks use `structure`."""
     right_pretrained: str = ""
-    """Backbone weights for `right_structure`; `pretrained` is then for the left network alone."""
+    """Backbone weights for `right_structure`; `pretrained` then applies to the left network only."""
     right_pretrained_sha256: str = ""
     freeze_stem: bool = False
-    """Keep the backbone's first stages as they were pretrained (BatchNorm in evaluation mode too). Both networks then
-    share them, so they run once for both."""
+    """Freeze the backbone's first stages, with BatchNorm in evaluation mode. Both networks then share these stages and
+    run them only once."""
 
     @property
     def structures(self) -> dict[str, str]:
-        """By network: left, right."""
+        """The structure of each network, left and right."""
         return {"left": self.structure, "right": self.right_structure or self.structure}
 
     @property
     def backbones(self) -> list[tuple[str, str, tuple[str, ...]]]:
-        """Files of pretrained weights: where from, sha256, and for which networks."""
+        """Source, sha256 and target networks of each file with pretrained weights."""
         differ = len(set(self.structures.values())) > 1
         found: list[tuple[str, str, tuple[str, ...]]] = [
             (self.pretrained, self.pretrained_sha256, ("left",) if differ else ("left", "right")),
@@ -97,7 +98,7 @@ class Network(Settings):
         for structure in self.structures.values():
             if structure not in STRUCTURES and not structure.startswith(FOREIGN):
                 near = difflib.get_close_matches(structure, STRUCTURES, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(STRUCTURES)}, {FOREIGN}NAME"
+                hint = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(STRUCTURES)}, {FOREIGN}NAME"
                 raise ValueError(f"unknown network structure {structure!r}; {hint}")
         return self
 
@@ -105,28 +106,28 @@ class Network(Settings):
     def _fits_together(self) -> "Network":
         differ = len(set(self.structures.values())) > 1
         if differ and self.freeze_stem:
-            raise ValueError("freeze_stem shares the first stages, so both networks need one structure")
+            raise ValueError("freeze_stem shares the first stages, so both networks need the same structure")
         if self.right_pretrained and not differ:
-            raise ValueError("right_pretrained is for a right_structure of its own; pretrained serves both networks")
+            raise ValueError("right_pretrained needs a different right_structure; pretrained applies to both networks")
         return self
 
 
 class Augmentation(Settings):
-    """What is done to a training image before it is cropped; drawn anew for every image in every step."""
+    """Random changes to a training image before it is cropped, drawn anew for every image in every step."""
 
     crop: Size
     scales: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.5, 2.0)
-    """An image is resized by a factor drawn from this range, then cropped; what the crop lacks is padded as void."""
+    """An image is resized by a random factor from this range, then cropped; missing pixels are padded as void."""
     scale_step: Annotated[float, Field(ge=0)] = 0.0
-    """Factors are multiples of this step from the lower end; 0 draws from the whole range."""
+    """Spacing of the factors, starting at the lower end; 0 draws from the continuous range."""
     flip: Share = 0.5
     brightness: Share = 0.4
     contrast: Share = 0.4
     saturation: Share = 0.4
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Turned by at most this share of the colour circle, either way."""
+    """Hues are rotated by at most this share of the colour circle in either direction."""
     distort: Share = 0.5
-    """The chance of each of brightness, contrast, saturation and hue to be changed."""
+    """Probability of changing each of brightness, contrast, saturation and hue."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -140,76 +141,78 @@ class Augmentation(Settings):
 class SupervisedLoss(Settings):
     kind: Literal["cross_entropy", "ohem"] = "cross_entropy"
     ohem_threshold: Share = 0.7
-    """Pixels whose true class has at most this probability are always kept."""
+    """Pixels whose true class has at most this predicted probability are always kept."""
     ohem_min_kept: Positive = 50_000
-    """Hard pixels kept per image at least, for an 800 x 800 crop; scaled with the crop's area."""
+    """Minimum number of hard pixels kept per image, for an 800 x 800 crop; scales with the crop's area."""
     class_weights: Literal["none", "root_median_frequency"] = "none"
     """`root_median_frequency`: (median share of pixels / a class's share) ** 0.5, over the labelled images. The cross
-    pseudo losses are never weighted."""
+    pseudo supervision losses are never weighted."""
 
 
 class CrossPseudoSupervision(Settings):
     weight: Annotated[float, Field(ge=0)] = 1.5
-    """Of the two cross pseudo losses against the two supervised ones. 0 trains the supervised baseline: no unlabelled
-    image is read."""
+    """Weight of the two cross pseudo supervision losses relative to the two supervised ones. 0 trains the supervised
+    baseline, which reads no unlabelled image."""
     ramp_up: Share = 0.0
-    """The share of all steps over which the weight rises from 0 (a half Gaussian, as in Laine and Aila 2017)."""
+    """Share of all steps over which the weight rises from 0 (half a Gaussian, as in Laine and Aila 2017)."""
     confidence: Share = 0.0
-    """Pseudo labels of a lower probability are void; 0 keeps them all, as in the paper."""
+    """Pseudo labels with a lower probability become void; 0 keeps all, as in the paper."""
     cutmix_boxes: Annotated[int, Field(ge=0)] = 3
-    """Boxes cut from one unlabelled image and pasted onto another; 0 trains on the images as they are."""
+    """Number of boxes cut from one unlabelled image and pasted onto another; 0 disables CutMix."""
     cutmix_area: tuple[Share, Share] = (0.25, 0.5)
-    """The share of the image that the boxes cover together, before one is inverted into the other."""
+    """Share of the image that all boxes cover together, before they are inverted into each other."""
     strong_augmentation: Share = 0.0
-    """The share of the mixed images whose colours are changed strongly, and which are blurred, before a network learns
-    from them, as in ST++ and UniMatch. Pseudo labels come from the images without."""
+    """Share of the mixed images that get strong colour changes and blur before a network learns from them, as in ST++
+    and UniMatch. Pseudo labels come from the unchanged images."""
     teacher: Literal["network", "average"] = "network"
-    """What makes the pseudo labels: the network as it is, or (`average`) the average of its weights that
-    `optimization.ema` keeps, as Mean Teacher does."""
+    """Source of the pseudo labels: the current network, or (`average`) the moving average of its weights that
+    `optimization.ema` maintains, as in Mean Teacher."""
 
 
 class Optimization(Settings):
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Annotated[float, Field(gt=0)] = 0.02
-    """At `reference_batch`; scales with the batch."""
+    """Learning rate for a batch of `reference_batch`; scales linearly with the batch size."""
     reference_batch: Positive = 8
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """None on biases and normalisation."""
+    """Does not apply to biases and normalisation."""
     poly_power: Annotated[float, Field(gt=0)] = 0.9
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of an exponential moving average of the weights, which then is what checkpoints hold; 0 is off."""
+    """Decay of the exponential moving average of the weights that checkpoints then contain; 0 disables it."""
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
-    """Each network's gradients, of all processes together, are scaled to at most this norm; 0 is off."""
+    """Maximum norm of each network's gradients, over all processes; 0 disables clipping."""
 
 
 class Training(Settings):
     epochs: Annotated[int, Field(ge=0)] = 0
-    """Passes over the longer list. 0: `epochs_by_ratio`, and for a ratio it lacks as many steps as its nearest."""
+    """Passes over the longer list. 0 uses `epochs_by_ratio`; other ratios get the steps of the closest one in it."""
     epochs_by_ratio: dict[str, Positive] = {}
     batch_size: Positive = 8
-    """Labelled images a step, over all processes; each of the two unlabelled streams has as many."""
+    """Labelled images per step, over all processes; each of the two unlabelled streams has the same number."""
     accumulate: Positive = 1
-    """Micro-batches that a step's batch is cut into, to need less memory. The losses are those of the whole batch; but
-    batch normalisation sees a micro-batch at a time, and OHEM picks and averages its pixels in each."""
+    """Number of micro-batches per step, to save memory. The losses are those of the whole batch, but batch
+    normalisation sees one micro-batch at a time, and OHEM selects and averages pixels within each."""
     precision: Precision = "float32"
-    """Of the forward passes, on a GPU; weights stay float32. float16 scales its losses."""
+    """Precision of the forward passes on a GPU. Weights stay float32, and float16 uses loss scaling."""
     checkpoints: Positive = 5
-    """How many are saved: evenly spaced over the last `checkpoint_span` of the epochs, the last epoch always."""
+    """Number of saved checkpoints, evenly spaced over the last `checkpoint_span` of the epochs, including the last."""
     checkpoint_span: Annotated[float, Field(gt=0, le=1)] = 1.0
     patience: Annotated[int, Field(ge=0)] = 0
-    """Stop after so many epochs without a better mIoU on the held-out images; 0 trains to the end. The learning rate is
-    planned for all epochs, and checkpoints are spread over all of them; the last epoch is saved wherever it is."""
+    """Stop after this many epochs without a better mIoU on the held-out images; 0 trains to the end. The learning rate
+    schedule and the checkpoints are planned for all epochs; the epoch at which training stops is saved too."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The share of the labelled images that is held out for `patience`, drawn by the seed. Nothing is learned from
-    them: with few labels that costs more than it saves."""
+    """Share of the labelled images held out for `patience`, chosen by the seed. Training does not use them: with few
+    labels that costs more than it saves."""
     recovery_steps: Positive = 50
-    """The complete training state is saved every so many steps."""
+    """Number of steps between saves of the complete training state."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Training":
         if self.batch_size % self.accumulate:
-            raise ValueError(f"a batch_size of {self.batch_size} cannot be cut into accumulate={self.accumulate} parts")
+            raise ValueError(
+                f"a batch_size of {self.batch_size} cannot be split into accumulate={self.accumulate} equal parts"
+            )
         if (self.patience > 0) != (self.holdout > 0):
             raise ValueError("patience and holdout go together: set both to stop early, or neither")
         return self
@@ -219,20 +222,19 @@ class Evaluation(Settings):
     crop: Size
     stride: Size
     batch: Positive = 4
-    """Windows that go through a network at once; it changes the time, and not the result."""
+    """Number of windows per forward pass; affects the time but not the result."""
     scales: Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], Field(min_length=1)] = (1.0,)
-    """Every image is scored resized by each of these factors, and the probabilities are averaged: slower by their
-    number."""
+    """Every image is predicted at each of these scales, and the probabilities are averaged; the time multiplies."""
     flip: bool = False
-    """Besides, every scale mirrored left to right: twice as slow."""
+    """Also predict each scale mirrored left to right, which takes twice as long."""
     bf16: bool = False
-    """Let networks compute in bfloat16 on processors that have it: faster, and a few pixels in a thousand differ.
-    Elsewhere they compute in float32 as always."""
+    """Use bfloat16 on processors that support it: faster, but a few pixels in a thousand differ. Other processors use
+    float32."""
 
     @model_validator(mode="after")
     def _covers(self) -> "Evaluation":
         if self.stride[0] > self.crop[0] or self.stride[1] > self.crop[1]:
-            raise ValueError(f"stride {self.stride} is larger than crop {self.crop}: pixels would be left out")
+            raise ValueError(f"stride {self.stride} is larger than crop {self.crop}: windows would leave gaps")
         return self
 
 
@@ -240,7 +242,7 @@ class Recipe(Settings):
     name: str
     summary: str
     reproduces: str = ""
-    """The key of the run that this one repeats, apart from it; `cps reproduce` sets it, and no weight depends on it."""
+    """Key of the run that this one repeats; `cps reproduce` sets it, and it does not affect the weights."""
     split: Split = Split()
     network: Network
     augmentation: Augmentation
@@ -253,5 +255,7 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _has_teacher(self) -> "Recipe":
         if self.cps.teacher == "average" and self.optimization.ema == 0:
-            raise ValueError("cps.teacher=average needs an average of the weights: set optimization.ema, e.g. to 0.99")
+            raise ValueError(
+                "cps.teacher=average needs a moving average of the weights: set optimization.ema, for example to 0.99"
+            )
         return self

@@ -1,4 +1,4 @@
-"""Sky, skyline, ground, fences and buildings of a street scene, cast ray by ray for all pixels at once."""
+"""Cast rays for all pixels at once to draw sky, skyline, ground, fences and buildings."""
 
 import numpy as np
 
@@ -24,10 +24,10 @@ from components.scenes.model import (
 
 
 def cast_background(rng: np.random.Generator, camera: Camera, street: Street, light: Light) -> tuple[Array, Label]:
-    """Everything that does not stand in the street by itself: colour (H, W, 3), from 0 to about 2, and label."""
+    """Draw everything except free-standing objects; return colour (H, W, 3) from 0 to about 2, and label (H, W)."""
     rows = np.arange(camera.height, dtype=np.float32)[:, None] + 0.5
     columns = np.arange(camera.width, dtype=np.float32)[None, :] + 0.5
-    # A ray through a pixel is (u, -v, 1): per metre ahead it goes u to the right and v down.
+    # The ray through a pixel is (u, -v, 1): for each metre ahead, it goes u to the right and v down.
     u = np.broadcast_to((columns - camera.center) / camera.focal, (camera.height, camera.width))
     v = np.broadcast_to((rows - camera.horizon) / camera.focal, (camera.height, camera.width))
     color, label = _sky(rng, u, v, light), np.full(u.shape, SKY, dtype=np.uint8)
@@ -44,13 +44,13 @@ def hazed(color: Array, depth: Array, light: Light) -> Array:
 
 
 def haze_share(depth: Array | np.float32, light: Light) -> Array:
-    """How much of what is seen at a depth in metres is haze; rational, for powers round differently elsewhere."""
+    """Return the share of haze at a depth in metres. Rational, because powers round differently by platform."""
     share = depth / (depth + np.float32(light.visibility))
     return np.asarray(share * share, dtype=np.float32)
 
 
 def shaded(street: Street, light: Light, x: Array, y: Array, z: Array) -> Mask:
-    """Whether a point lies in the shadow of the buildings on the sun's side."""
+    """Return whether points are in the shadow of the buildings on the sun's side."""
     sun_x, sun_y, sun_z = light.sun
     row = street.rows[sun_x > 0]
     steps = np.maximum((np.float32(row.x) - x) / np.float32(sun_x or 1e-3), 0)
@@ -60,7 +60,7 @@ def shaded(street: Street, light: Light, x: Array, y: Array, z: Array) -> Mask:
 def _sky(rng: np.random.Generator, u: Array, v: Array, light: Light) -> Array:
     up = np.clip(-v * 1.6, 0, 1)
     color = mix(light.haze, light.zenith, up * (2 - up))
-    # Clouds lie in a plane overhead, so they get smaller towards the horizon.
+    # Clouds are in a plane overhead, so they get smaller towards the horizon.
     reach = 1 / (np.maximum(-v, 0) + np.float32(0.10))
     shift = rng.uniform(0, 512, 4).astype(np.float32)
     thick = noise(u * reach * 13 + shift[0], reach * 13 + shift[1])
@@ -71,7 +71,7 @@ def _sky(rng: np.random.Generator, u: Array, v: Array, light: Light) -> Array:
 
 
 def _skyline(rng: np.random.Generator, camera: Camera, v: Array, light: Light, color: Array, label: Label) -> None:
-    """What closes the street far away: buildings and, before them, trees."""
+    """Draw the far end of the street: buildings with trees in front."""
     columns = np.arange(camera.width, dtype=np.float32) * np.float32(256 / camera.width)
     far = light.haze * 0.55
     for kind, base, step, tone in (
@@ -116,7 +116,7 @@ def _ground(
             surface[mask] = paint(rng, street, x[mask], z[mask], near[mask])
     sunny = np.where(shaded(street, light, x, np.zeros_like(x), z), np.float32(0), np.float32(light.sun[1]))
     surface *= light.ambient + light.sunlight * sunny[..., None]
-    # The foot of a kerb and of a wall is darker, for less of the sky shines there.
+    # Ambient occlusion: the foot of a kerb or wall sees less of the sky.
     surface *= (1 - 0.35 * np.clip(1 - np.abs(outside - 0.02) * 6, 0, 1) * (~joined))[..., None]
     color[first:] = hazed(surface, z, light)
     label[first:] = kind
@@ -128,7 +128,7 @@ def _asphalt(rng: np.random.Generator, street: Street, x: Array, z: Array, near:
     grain = noise(x * 60 + shift[0], z * 60 + shift[1]) * near * np.float32(0.35)
     stains = noise(x * 7 + shift[2], z * 2.2 + shift[3]) * np.float32(0.22)
     value = 1 + grain + stains
-    for _ in range(3):  # mended places
+    for _ in range(3):  # road repairs
         left, start = rng.uniform(-street.half_width, street.half_width), rng.uniform(3, 40)
         wide, long = rng.uniform(0.6, 2.5), rng.uniform(1, 9)
         value = np.where((np.abs(x - left) < wide / 2) & (np.abs(z - start) < long / 2), value * 0.78, value)
@@ -192,7 +192,7 @@ def _buildings(
     color: Array,
     label: Label,
 ) -> None:
-    """The facades along the street; and where there is a gap or a lower house, the next house's side wall."""
+    """Draw the facades along the street, and the side walls that are visible through gaps and above lower houses."""
     u, v = ray
     columns = np.flatnonzero(side * u[0] > 1e-3)
     u, v = u[:, columns], v[:, columns]
@@ -204,7 +204,7 @@ def _buildings(
     hit = todo & (y < row.heights[place])
     front = np.zeros_like(hit)
     for _ in range(3):
-        # Over a low house or through a gap a ray reaches the wall of the one behind, which faces us.
+        # Above a low house or through a gap, a ray reaches the next house's side wall, which faces the camera.
         behind = np.minimum(place + 1, len(row.heights) - 1)
         edge = row.edges[behind]
         height_there = np.float32(camera.y) - v * edge
@@ -219,7 +219,7 @@ def _buildings(
     pick = (rows_hit, columns_hit)
     place, y, depth, along, front = place[pick], y[pick], depth[pick], along[pick], front[pick]
     x = np.where(front, np.float32(row.x) + side * along, np.float32(row.x))
-    # How many metres of wall a pixel covers: windows finer than that are left to their mean.
+    # Metres of wall that a pixel covers. Windows smaller than that fade to their mean colour.
     span = np.where(front, depth / camera.focal, depth * depth / np.float32(camera.focal * abs(row.x - camera.x)))
     surface = _facade(rng, row, place, along, y, span, front, light)
     surface *= _wall_light(street, light, side, x, y, depth, front)[..., None] * light.sunlight + light.ambient
@@ -229,11 +229,11 @@ def _buildings(
 
 
 def _wall_light(street: Street, light: Light, side: int, x: Array, y: Array, z: Array, front: Mask) -> Array:
-    """How much of the sun a wall gets, 0 to 1: by its direction, and what stands between."""
+    """Return how much sun a wall gets, 0 to 1, depending on its direction and on shadows."""
     facing = max(0.0, -side * light.sun[0])
     toward_us = max(0.0, -light.sun[2])
     lit = np.where(front, np.float32(toward_us), np.float32(facing))
-    # Shadows start a hand's breadth before the wall, or it would shade itself.
+    # Start shadow rays slightly in front of the wall, or it would shade itself.
     return np.where(shaded(street, light, x - np.float32(0.2 * side), y, z - np.float32(0.2)), np.float32(0), lit)
 
 
@@ -265,7 +265,7 @@ def _facade(
     streaks = noise(along * 9 + shift[1], y * 4) * 0.2
     wall = row.wall[place] * (1 + bricks + streaks - 0.25 * np.clip(1 - y, 0, 1))[..., None]
     wall = mix(wall, row.trim[place], 0.8 * detail * (frame | (y > eaves - 0.4) | (shop & (in_up > 0.76))))
-    # Glass mirrors the sky in some windows, shows a curtain in others; at dusk some are lit.
+    # Some windows reflect the sky, others show a curtain; at dusk, some are lit.
     glass = row.glass[place] * (0.7 + 0.5 * np.clip(1 - in_up, 0, 1))[..., None] + light.zenith * 0.12
     glass = mix(glass, light.haze * 0.8, np.clip(number * 3 - 0.6, 0, 0.8))
     if light.sun[1] < 0.4 or light.sunlight[0] < 0.2:

@@ -1,4 +1,4 @@
-"""Cars: along the street, seen from behind or before, and across it, seen from the side."""
+"""Cars along the street, seen from behind or from the front, and across it, seen from the side."""
 
 import numpy as np
 
@@ -13,11 +13,11 @@ _PAINTS: tuple[Color, ...] = (
 _GLASS: Color = (0.13, 0.16, 0.19)
 _RUBBER: Color = (0.05, 0.05, 0.05)
 _INSET = 0.16
-"""Metres by which the roof is narrower on either side."""
+"""Metres by which the roof is narrower than the body, on each side."""
 
 
 class Body:
-    """Measures of one car in metres, and its paint."""
+    """A random car's dimensions in metres, and its paint."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         kind = int(rng.choice(3, p=[0.6, 0.28, 0.12]))  # saloon, high car, van
@@ -25,8 +25,8 @@ class Body:
         self.width = float(rng.uniform(1.66, 1.84)) + (kind == 2) * 0.15
         self.roof = (1.44, 1.66, 2.05)[kind] + float(rng.uniform(-0.05, 0.08))
         self.belt = 0.86 + 0.12 * kind
-        self.front = 1.25 - 0.3 * (kind == 2)  # length of the bonnet
-        self.back = (0.55, 0.12, 0.05)[kind]  # and of the boot
+        self.front = 1.25 - 0.3 * (kind == 2)  # bonnet length
+        self.back = (0.55, 0.12, 0.05)[kind]  # boot length
         shade = float(rng.uniform(0.75, 1.1))
         paint = _PAINTS[int(rng.integers(len(_PAINTS)))]
         self.paint: Color = (paint[0] * shade, paint[1] * shade, paint[2] * shade)
@@ -37,7 +37,7 @@ def toned(color: Color, factor: float) -> Color:
 
 
 def car_along(camera: Camera, body: Body, x: float, z: float, *, oncoming: bool) -> Sprite:
-    """A car whose near end is at z and whose middle is at x."""
+    """Draw a car along the street with its near end at z and its middle at x."""
     far = z + body.length
     left, right = x - body.width / 2, x + body.width / 2
     columns = [camera.column(edge, depth) for edge in (left, right) for depth in (z, far)]
@@ -76,15 +76,15 @@ def _flank(
     ends: tuple[float, float],
     cabin: tuple[float, float, float, float],
 ) -> None:
-    """The side that faces the camera: sheet metal, windows, wheels.
+    """Draw the side that faces the camera: sheet metal, windows, wheels.
 
     Args:
-        inward: the direction of the car's middle, -1 or 1.
-        cabin: z where the near window begins below, where the roof begins and ends, where the far window ends.
+        inward: direction towards the car's middle, -1 or 1.
+        cabin: z of the near window's lower edge, of both ends of the roof, and of the far window's lower edge.
     """
     (z, far), (screen, top, roof_end, rear) = ends, cabin
     paint, roof_x = toned(body.paint, 0.78), x + inward * _INSET
-    # What one sees below a car is dark, and belongs to it as much as the sheet metal above.
+    # The dark area below the car is part of the car.
     sprite.polygon([(x, 0.1, z), (x, 0.4, z), (x, 0.4, far), (x, 0.1, far)], _RUBBER)
     sprite.polygon([(x, 0.26, z), (x, body.belt, z), (x, body.belt, far), (x, 0.26, far)], paint)
     outline = [(x, body.belt, screen), (roof_x, body.roof, top), (roof_x, body.roof, roof_end), (x, body.belt, rear)]
@@ -116,7 +116,7 @@ def _end(sprite: Sprite, body: Body, left: float, right: float, z: float, *, onc
 
 
 def car_across(camera: Camera, body: Body, x: float, z: float, heading: int) -> Sprite:
-    """A car that crosses the street at z, its middle at x, driving to -1 or 1."""
+    """Draw a car that crosses the street at z with its middle at x, driving towards side -1 or 1."""
     half = body.length / 2
     sprite = Sprite(
         camera,
@@ -150,7 +150,7 @@ def car_across(camera: Camera, body: Body, x: float, z: float, heading: int) -> 
     return sprite
 
 
-# A circle by its twelve corners (ahead, up).
+# The twelve corners (ahead, up) of a circle.
 _CIRCLE = (
     (1.0, 0.0), (0.87, 0.5), (0.5, 0.87), (0.0, 1.0), (-0.5, 0.87), (-0.87, 0.5),
     (-1.0, 0.0), (-0.87, -0.5), (-0.5, -0.87), (0.0, -1.0), (0.5, -0.87), (0.87, -0.5),

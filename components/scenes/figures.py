@@ -1,4 +1,4 @@
-"""People, trees, lamp posts and signs: shapes that face the camera wherever they stand."""
+"""People, trees, lamp posts and signs: flat shapes that always face the camera."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,13 +24,15 @@ _BOARDS: tuple[tuple[str, Color, Color], ...] = (
 
 @dataclass(frozen=True)
 class Figure:
+    """An object that can be drawn as a sprite."""
+
     tall: float
-    """Metres from the ground to its top."""
+    """Height in metres."""
     draw: Callable[[], Sprite]
 
 
 def _standing(camera: Camera, x: float, z: float, half: float, y: tuple[float, float]) -> Sprite:
-    """A sprite for what reaches `half` metres to either side of x, from y[0] to y[1] above the ground."""
+    """Return a sprite that reaches `half` metres to either side of x, and from y[0] to y[1] above the ground."""
     return Sprite(
         camera,
         (camera.column(x - half, z), camera.row(y[1], z), camera.column(x + half, z), camera.row(y[0], z)),
@@ -78,7 +80,7 @@ def person(rng: np.random.Generator, camera: Camera, x: float, z: float) -> Figu
 
 
 def pole(rng: np.random.Generator, camera: Camera, x: float, z: float, arm: int, tall: float = 0.0) -> Figure:
-    """A lamp post whose arm points to -1 or 1, or with 0 a bare post of the height `tall`."""
+    """Return a lamp post with an arm towards side -1 or 1, or, for arm 0, a bare post of height `tall`."""
     height = tall or float(rng.uniform(4.5, 7.5))
     radius = float(rng.uniform(0.075, 0.12)) if arm else 0.045
     grey = float(rng.uniform(0.18, 0.62))
@@ -89,7 +91,7 @@ def pole(rng: np.random.Generator, camera: Camera, x: float, z: float, arm: int,
         sprite = _standing(camera, x, z, reach + 0.5 if arm else 0.3, (0, height + 0.15))
         if not sprite.visible:
             return sprite
-        # No thinner than a pixel, or it would be in no picture and in no label.
+        # Draw at least one pixel, or the post would vanish from image and label.
         half = max(radius, 0.55 * z / camera.focal)
         sprite.polygon(
             [(x - half, 0, z), (x - half * 0.8, height, z), (x + half * 0.8, height, z), (x + half, 0, z)], color
@@ -107,7 +109,7 @@ def pole(rng: np.random.Generator, camera: Camera, x: float, z: float, arm: int,
 
 
 def sign_board(rng: np.random.Generator, camera: Camera, x: float, z: float, height: float, size: float) -> Figure:
-    """A board whose middle is `height` above the ground and that reaches `size` from it."""
+    """Return a sign board with its centre at `height` above the ground and a radius of about `size`, in metres."""
     shape, rim, face = _BOARDS[int(rng.integers(len(_BOARDS)))]
 
     def draw() -> Sprite:
@@ -139,14 +141,14 @@ _CORNERS: dict[str, tuple[tuple[float, float], ...]] = {
 
 
 def tree(rng: np.random.Generator, camera: Camera, x: float, z: float, large: float, *, bush: bool) -> Figure:
-    """A crown of leaves on a trunk, or a bush that reaches to the ground."""
+    """Return a tree with trunk and crown, or a bush that reaches the ground."""
     half = float(rng.uniform(0.5, 0.9)) if bush else float(rng.uniform(1.5, 2.4)) * large
     tall = float(rng.uniform(0.8, 1.7)) if bush else float(rng.uniform(4.5, 7.5)) * large
     low = 0.0 if bush else float(rng.uniform(1.9, 2.6))
     autumn = rng.random() < 0.12
     base = np.array([0.44, 0.32, 0.10] if autumn else [0.20, 0.34, 0.12]) * rng.uniform(0.7, 1.25)
     base = base * rng.uniform(0.9, 1.1, 3)
-    # Leaves in clumps, the lower and inner ones first and darker.
+    # Draw the leaves in clumps, with the lower ones first and darker.
     count = 12 if bush else 28
     angle = rng.uniform(-1, 1, (count, 2))
     angle = angle / np.maximum(1, np.sqrt((angle * angle).sum(axis=1, keepdims=True)))

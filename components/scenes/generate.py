@@ -1,4 +1,4 @@
-"""Generated street scenes: a dataset that needs no download, in the layout of the reference's Cityscapes."""
+"""Generate street scenes: a dataset without a download, in the reference implementation's Cityscapes layout."""
 
 import json
 import shutil
@@ -19,18 +19,20 @@ from components.scenes.plan import plan_camera, plan_light, plan_street
 from components.threads import in_threads
 
 GENERATOR_VERSION = 1
-"""Raised by hand when the same settings give other pictures than before."""
+"""Increment this when the same settings would give different images."""
 RATIOS = (2, 4, 8, 16)
 _PREFIX = "scenes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneSettings:
+    """How many scenes to generate, and their size."""
+
     train: int = 160
-    """Images."""
+    """Number of training images."""
     val: int = 24
     width: int = 256
-    """Pixels, as is height."""
+    """Image width in pixels."""
     height: int = 128
     seed: int = 0
 
@@ -49,7 +51,10 @@ def is_scenes(source: str) -> bool:
 
 
 def parse_scenes(source: str) -> SceneSettings:
-    """`scenes` or `scenes:train=160,val=24,width=256,height=128,seed=0`, in any order; UserError for others."""
+    """Parse `scenes` or `scenes:train=160,val=24,width=256,height=128,seed=0`, in any order.
+
+    Raises UserError for an unknown or invalid setting.
+    """
     values: dict[str, int] = {}
     names = [field.name for field in fields(SceneSettings)]
     for part in source.removeprefix(_PREFIX).removeprefix(":").split(","):
@@ -57,16 +62,16 @@ def parse_scenes(source: str) -> SceneSettings:
             continue
         name, _, text = (piece.strip() for piece in part.partition("="))
         if name not in names:
-            raise UserError(f"dataset {source!r}: unknown setting {name!r}; there are {', '.join(names)}")
+            raise UserError(f"dataset {source!r}: unknown setting {name!r}; available: {', '.join(names)}")
         low, high = _LIMITS[name]
         if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
-            raise UserError(f"dataset {source!r}: {name} should be a whole number from {low} to {high}, not {text!r}")
+            raise UserError(f"dataset {source!r}: {name} must be a whole number from {low} to {high}, not {text!r}")
         values[name] = int(text)
     return SceneSettings(**values)
 
 
 def generate_scenes(folder: Path, settings: SceneSettings) -> None:
-    """Draw the scenes and write them with their lists and classes. The same settings give the same bytes."""
+    """Draw the scenes and write them with lists and classes. The same settings always give the same bytes."""
     counts = {"train": settings.train, "val": settings.val}
     for part in counts:
         (folder / "images" / part).mkdir(parents=True)
@@ -76,15 +81,15 @@ def generate_scenes(folder: Path, settings: SceneSettings) -> None:
 
 
 def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> None:
-    """Scenes as somebody's own photographs would lie there: images/ and labels/ by part, and classes.json.
+    """Draw scenes into a new folder, laid out like a user's own photographs: images/, labels/ and classes.json.
 
-    `unlabeled` more have no label. Raises UserError where `folder` is there already, or cannot be written.
+    Adds `unlabeled` images without a label. Raises UserError if `folder` already exists or cannot be written.
     """
     counts = {"train": settings.train, "val": settings.val, "unlabeled": unlabeled}
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise UserError(f"{folder} is there already: name a new folder") from None
+        raise UserError(f"{folder} already exists: choose a new folder") from None
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from None
     try:
@@ -93,9 +98,9 @@ def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> N
                 if (kind, part) != ("labels", "unlabeled"):
                     (folder / kind / part).mkdir(parents=True)
         _write_classes(folder)
-        _draw_all(folder, settings, counts, _own_names)
+        _draw_all(folder, settings, counts, _photograph_names)
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)  # it was made here, and half of it is of no use
+        shutil.rmtree(folder, ignore_errors=True)  # we created it, and half a dataset is useless
         if isinstance(error, OSError):
             raise UserError(f"{folder} cannot be written: {error.strerror}") from None
         raise
@@ -110,13 +115,13 @@ def _draw_all(
             progress.advance("prepare-dataset", done, len(scenes), "scenes drawn")
 
 
-def _own_names(part: str, index: int) -> tuple[str, str]:
+def _photograph_names(part: str, index: int) -> tuple[str, str]:
     name = f"{part}/street_{index:06d}"
     return f"images/{name}.jpg", f"labels/{name}.png" if part != "unlabeled" else ""
 
 
 def _draw(folder: Path, settings: SceneSettings, part: str, index: int, image_name: str, label_name: str) -> None:
-    # Every scene has a generator of its own, so it is the same whatever is drawn before it, or beside it.
+    # Each scene has its own generator, so it does not depend on the scenes drawn before it or in other threads.
     rng = np.random.default_rng((settings.seed, ("train", "val", "unlabeled").index(part), index))
     image, label = draw_street(rng, settings.width, settings.height)
     Image.fromarray(image).save(folder / image_name, quality=93, subsampling=0)
@@ -136,9 +141,9 @@ def _write_lists(folder: Path, settings: SceneSettings) -> None:
     (lists / "train.txt").write_text("".join(train))
     (lists / "val.txt").write_text("".join(_lines("val", settings.val)))
     for parts in RATIOS:
-        count = (2 * len(train) + parts) // (2 * parts)  # rounded, halves up
+        count = (2 * len(train) + parts) // (2 * parts)  # round halves up
         if count:
-            # Scenes are drawn independently of each other: the first are as good a sample as any.
+            # Scenes are independent of each other, so the first ones are a random sample.
             (subsets / f"train_aug_labeled_1-{parts}.txt").write_text("".join(train[:count]))
             (subsets / f"train_aug_unlabeled_1-{parts}.txt").write_text("".join(train[count:]))
     _write_classes(folder)
@@ -150,12 +155,12 @@ def _write_classes(folder: Path) -> None:
 
 
 def _lines(part: str, count: int) -> list[str]:
-    # As in the reference's lists: a slash first, a tab between.
+    # As in the reference's lists: names begin with a slash, and a tab separates them.
     return [f"/{image}\t/{label}\n" for image, label in (_names(part, index) for index in range(count))]
 
 
 def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A scene of its own for every generator state: image (H, W, 3) RGB and label (H, W) of class ids."""
+    """Draw one scene, determined by the generator's state; return image (H, W, 3) RGB and label (H, W) of class ids."""
     street = plan_street(rng)
     camera = plan_camera(rng, width, height, street)
     light = plan_light(rng)
@@ -165,10 +170,10 @@ def draw_street(rng: np.random.Generator, width: int, height: int) -> tuple[NDAr
 
 
 def _photograph(rng: np.random.Generator, color: Array, light: Light) -> NDArray[np.uint8]:
-    """What a sensor makes of it: exposure, a lens a little soft, noise that grows with the light."""
+    """Simulate a camera sensor: exposure, a slightly soft lens, and noise that grows with the light."""
     height, width = color.shape[:2]
     exposed = np.clip(color * light.exposure, 0, None)
-    exposed = exposed * 1.8 / (exposed + 0.8)  # highlights roll off as film's do
+    exposed = exposed * 1.8 / (exposed + 0.8)  # highlights roll off as on film
     picture = Image.fromarray((np.clip(exposed, 0, 1) * 255).astype(np.uint8))
     picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 0.6)) * min(width / 256, 1.5)))
     sensor = np.asarray(picture, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The things that a street scene is described with: camera, light, street, and noise for its surfaces."""
+"""The model of a street scene: camera, light, street, and noise for its surfaces."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +12,7 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Label = NDArray[np.uint8]
 Color = tuple[float, float, float]
-"""Red, green, blue, each 0 to 1, as the surface would look in full light."""
+"""Red, green and blue from 0 to 1, as the surface looks in full light."""
 
 CLASSES = tuple(
     Class(name=name, color=color)
@@ -33,17 +33,17 @@ CLASSES = tuple(
 ROAD, SIDEWALK, BUILDING, FENCE, POLE, SIGN, VEGETATION, TERRAIN, SKY, PERSON, CAR = range(len(CLASSES))
 
 HORIZON_DEPTH = 160.0
-"""Metres; what lies behind is the skyline."""
+"""Distance in metres beyond which only the skyline is drawn."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole looking along the street. World: x to the right of the road's middle, y up, z ahead, in metres."""
+    """A pinhole camera looking along the street. World axes in metres: x right of the road's middle, y up, z ahead."""
 
     width: int
     height: int
     focal: float
-    """Pixels, as are centre and horizon."""
+    """Focal length in pixels; centre and horizon are in pixels too."""
     center: float
     horizon: float
     x: float
@@ -58,28 +58,30 @@ class Camera:
 
 @dataclass(frozen=True)
 class Light:
+    """Sunlight, sky and haze."""
+
     sun: tuple[float, float, float]
-    """Towards the sun, of length about one; y is up."""
+    """Vector of length about 1 towards the sun; y is up."""
     sunlight: Array
     ambient: Array
     zenith: Array
     haze: Array
-    """The sky's colour at the horizon, which distance fades into."""
+    """The sky's colour at the horizon, into which distant objects fade."""
     visibility: float
-    """Metres at which half of a colour is haze."""
+    """Distance in metres that determines how fast objects fade into the haze."""
     clouds: float
     exposure: Array
 
 
 @dataclass(frozen=True)
 class Row:
-    """The buildings along one side of the street, in the order they come; entry i reaches from edges[i] to [i+1]."""
+    """The buildings along one side of the street, by distance; building i reaches from edges[i] to edges[i + 1]."""
 
     x: float
-    """Of the facades; negative on the left."""
+    """Position of the facades; negative on the left."""
     edges: Array
     heights: Array
-    """0 where there is a gap."""
+    """0 for a gap."""
     wall: Array
     trim: Array
     glass: Array
@@ -90,7 +92,7 @@ class Row:
     window_width: Array
     shop: Mask
     fence: tuple[float, float, float, float]
-    """x, first and last z, height; height 0 is none."""
+    """x, first and last z, and height; a height of 0 means no fence."""
     fence_color: Array
 
     def at(self, z: Array) -> NDArray[np.intp]:
@@ -99,24 +101,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Street:
+    """The cross-section of the street, its crossing, side road and buildings; lengths in metres."""
+
     half_width: float
     sidewalk: tuple[float, float]
-    """Widths on the left and on the right."""
+    """Widths on the left and the right."""
     verge: tuple[float, float]
     crossing: float
-    """Distance of a zebra crossing; 0 is none."""
+    """Distance of a zebra crossing; 0 means none."""
     side_road: tuple[float, float]
-    """First and last z of a road that joins from both sides; equal where there is none."""
+    """First and last z of a road that joins from both sides; equal if there is none."""
     rows: tuple[Row, Row]
 
     def edge(self, side: int) -> float:
-        """Where the sidewalk ends, on side -1 or 1; as a distance from the middle."""
+        """Return the distance from the road's middle to the sidewalk's outer edge, on side -1 or 1."""
         return self.half_width + self.sidewalk[side > 0]
 
 
 @lru_cache(maxsize=1)
 def _tile() -> Array:
-    """512 x 512 of noise between about -1 and 1 with detail at every scale; its edges meet."""
+    """Return a seamless (512, 512) tile of noise between about -1 and 1, with detail at every scale."""
     rng = np.random.default_rng(20210601)
     total = np.zeros((512, 512), dtype=np.float32)
     for cells in (8, 16, 32, 64, 128, 256):
@@ -132,11 +136,11 @@ def _tile() -> Array:
 
 
 def noise(a: Array, b: Array) -> Array:
-    """Noise at coordinates of any size; 1 is one step of the tile, so 64 is a blob and 2 is grain."""
+    """Return noise at any coordinates, in pixels of the tile: features of 64 are blobs, those of 2 are grain."""
     place = ((a.astype(np.int32) & 511) << 9) | (b.astype(np.int32) & 511)
     return np.take(_tile(), place)
 
 
 def mix(low: Array, high: Array, share: Array) -> Array:
-    """Colours (..., 3) blended by share (...)."""
+    """Blend colours (..., 3) by share (...)."""
     return low + (high - low) * share[..., None]

@@ -1,4 +1,4 @@
-"""What stands and moves in a street: cars, people, trees, lamp posts, signs, and the shadows they throw."""
+"""Place and draw the objects in a street: cars, people, trees, lamp posts, signs, and their shadows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,12 +29,14 @@ from components.scenes.sprites import Sprite
 
 @dataclass(frozen=True)
 class Thing:
+    """An object at a place in the street."""
+
     kind: int
     x: float
     z: float
-    """Its near end."""
+    """Position of the near end."""
     footprint: tuple[float, float]
-    """Metres across and along, for its shadow."""
+    """Width and length of the shadow on the ground, in metres."""
     tall: float
     rough: float
     draw: Callable[[], Sprite]
@@ -43,7 +45,7 @@ class Thing:
 def draw_objects(
     rng: np.random.Generator, camera: Camera, street: Street, light: Light, color: Array, label: Label
 ) -> None:
-    """Into colour (H, W, 3) and label (H, W), from far to near."""
+    """Draw random objects into colour (H, W, 3) and label (H, W), from far to near."""
     things = [thing for thing in _things(rng, camera, street) if thing.tall * camera.focal > thing.z * 4]
     things.sort(key=lambda thing: -thing.z)
     x, z = (np.array(places, np.float32) for places in zip(*((t.x, t.z) for t in things), strict=True))
@@ -156,7 +158,7 @@ def _trees(rng: np.random.Generator, camera: Camera, street: Street, side: int) 
 
 
 def _shadows(camera: Camera, light: Light, things: list[Thing], sunny: list[Thing], color: Array, label: Label) -> None:
-    """A soft dark foot under everything, and the shadow that what stands in sunshine throws on the ground."""
+    """Darken the ground below every object, and draw the shadows of those in the sun."""
     first = int(camera.horizon)
     size = (camera.width, camera.height - first)
     foot, thrown = Image.new("L", size), Image.new("L", size)
@@ -175,7 +177,7 @@ def _shadows(camera: Camera, light: Light, things: list[Thing], sunny: list[Thin
     ground = np.isin(label[first:], (ROAD, SIDEWALK, TERRAIN)).astype(np.float32)
     left = light.ambient / (light.ambient + light.sunlight * np.float32(light.sun[1]))
     area = color[first:]
-    # Where a building's shadow lies already, there is no sunshine left to take.
+    # Ground in a building's shadow gets no sun, so leave it unchanged.
     lit = np.clip(area.mean(axis=2, keepdims=True) / np.float32(0.2), 0, 1)
     area *= 1 - (1 - left) * (sharp * ground)[..., None] * lit
     area *= (1 - np.float32(0.7) * blurred * ground)[..., None]
@@ -192,7 +194,7 @@ def _on_ground(camera: Camera, points: list[tuple[float, float]], first: int) ->
 
 
 def _hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The convex hull, counter-clockwise."""
+    """Return the convex hull, counter-clockwise."""
     ordered = sorted(points)
     chains = []
     for run in (ordered, ordered[::-1]):

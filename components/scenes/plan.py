@@ -1,4 +1,4 @@
-"""Draw what a street scene consists of: its widths and buildings, the camera, the light."""
+"""Choose a random street: widths and buildings, camera and light."""
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def _plan_row(rng: np.random.Generator, x: float, side_road: tuple[float, float]
     wall = _WALLS[rng.integers(len(_WALLS), size=count)] * rng.uniform(0.75, 1.15, (count, 1)).astype(np.float32)
     trim = np.clip(wall * rng.choice([0.6, 0.75, 1.25, 1.4], size=(count, 1)), 0, 0.95).astype(np.float32)
     glass = rng.uniform(0.08, 0.3, (count, 1)).astype(np.float32) * np.array([0.8, 0.95, 1.1], np.float32)
-    # A front garden more often has a fence, and one without a building behind it always something.
+    # Front gardens often have a fence.
     fenced = rng.random() < (0.65 if verge else 0.2)
     first = float(rng.uniform(3, 25))
     inset = float(rng.uniform(0.1, 0.3)) if verge else -0.05
@@ -99,7 +99,7 @@ def plan_camera(rng: np.random.Generator, width: int, height: int, street: Stree
 
 
 def plan_light(rng: np.random.Generator) -> Light:
-    """A clear day, an overcast one, a low sun, or dusk."""
+    """Choose between a clear day, an overcast day, a low sun, and dusk."""
     kind = ("clear", "overcast", "low", "dusk")[int(rng.choice(4, p=[0.42, 0.28, 0.18, 0.12]))]
     across, up, along = float(rng.uniform(-1, 1)), float(rng.uniform(0.45, 1.1)), float(rng.uniform(-0.9, 0.7))
     if kind == "low":

@@ -1,4 +1,4 @@
-"""Draw something over a street scene, with soft edges in the picture and hard ones in the label."""
+"""Draw an object over a street scene, with soft edges in the image and hard edges in the label."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -7,18 +7,18 @@ from components.scenes.background import haze_share
 from components.scenes.model import Array, Camera, Color, Label, Light, noise
 
 Point = tuple[float, float, float]
-"""x, y, z in the world."""
+"""World coordinates x, y, z in metres."""
 
 OVERSAMPLING = 3
 
 
 class Sprite:
-    """A thing's part of the picture, drawn three times finer. A pixel is the thing's where it covers half of it."""
+    """An object, drawn at three times the resolution. Its label covers the pixels of which it covers at least half."""
 
     def __init__(self, camera: Camera, bounds: tuple[float, float, float, float]) -> None:
         """
         Args:
-            bounds: left, top, right, bottom of all that will be drawn, in pixels; it is cut to the picture.
+            bounds: left, top, right and bottom of the object in pixels; clipped to the image.
         """
         self.camera = camera
         self.left, self.top = max(0, int(bounds[0]) - 1), max(0, int(bounds[1]) - 1)
@@ -26,7 +26,7 @@ class Sprite:
         self.visible = self.right > self.left and self.bottom > self.top
         if self.visible:
             size = ((self.right - self.left) * OVERSAMPLING, (self.bottom - self.top) * OVERSAMPLING)
-            # Its fourth channel is what is covered.
+            # The alpha channel is the coverage.
             self._canvas = Image.new("RGBA", size)
             self._paint = ImageDraw.Draw(self._canvas)
 
@@ -34,11 +34,11 @@ class Sprite:
         self._paint.polygon([self._place(point) for point in points], fill=_ink(color))
 
     def box(self, x: tuple[float, float], y: tuple[float, float], z: float, color: Color) -> None:
-        """A rectangle that faces the camera."""
+        """Draw a rectangle that faces the camera."""
         self.polygon([(x[0], y[0], z), (x[1], y[0], z), (x[1], y[1], z), (x[0], y[1], z)], color)
 
     def disc(self, center: Point, radius: tuple[float, float], color: Color) -> None:
-        """An ellipse that faces the camera; its radii across and up in metres."""
+        """Draw an ellipse that faces the camera; `radius` is horizontal and vertical, in metres."""
         column, row = self._place(center)
         scale = self.camera.focal / center[2] * OVERSAMPLING
         across, up = radius[0] * scale, radius[1] * scale
@@ -46,15 +46,15 @@ class Sprite:
         self._paint.ellipse(bounds, fill=_ink(color))
 
     def paste(self, color: Array, label: Label, kind: int, light: Light, z: float, shine: Array, rough: float) -> None:
-        """Into the picture.
+        """Blend the object into the image and write its class into the label.
 
         Args:
-            shine: the light that falls on it, (3,).
-            rough: how much the surface's brightness varies, as a share.
+            shine: the light that falls on the object, (3,).
+            rough: relative variation of the surface's brightness.
         """
         canvas: Array = np.asarray(self._canvas.reduce(OVERSAMPLING), dtype=np.float32)
         cover = canvas[..., 3] / 255
-        # Reducing weighs colours by what they cover, so edges keep theirs.
+        # `reduce` weights colours by coverage, so edges keep their colour.
         painted = canvas[..., :3] / 255
         height, width = cover.shape
         across = np.arange(width, dtype=np.float32)[None, :] + self.left

@@ -1,4 +1,4 @@
-"""The page of `cps dataset check`, for a dataset with one of everything wrong."""
+"""Open the page of `cps dataset check` for a dataset with one instance of most problems."""
 
 import json
 import re

@@ -57,7 +57,7 @@ def events(path: Path) -> list[dict[str, Any]]:
     [
         ("mistake", 2, "[train] error: ratio '3/2' is no ratio"),
         ("failure", 1, "[train] error: the disk is full"),
-        ("fault", 1, "[train] error: a fault of this program: KeyError: 'key'; the traceback is in the log"),
+        ("fault", 1, "[train] error: internal error: KeyError: 'key'; the traceback is in the log"),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(tmp_path: Path, how: str, code: int, last_line: str) -> None:

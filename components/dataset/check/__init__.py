@@ -1,5 +1,5 @@
-"""What would break a training hours later, or make its figures wrong, found before anything is stored.
+"""Find dataset problems before anything is stored: those that would break training hours later, or distort its scores.
 
-Every file is read, hashed and decoded once, over all cores. What is found is fatal (the dataset is refused), a
-warning (it can be trained on, and one should know), or fine.
+Every file is read, hashed and decoded once, on all cores. The verdict is fatal (the dataset is refused), warning (it is
+usable, but the user should know), or fine.
 """

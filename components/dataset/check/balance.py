@@ -1,4 +1,4 @@
-"""Which classes the labels show: how often, and whether the labelled part of a ratio still shows each."""
+"""Measure how often each class occurs, and whether the labelled part at each ratio still contains every class."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,14 +15,14 @@ RATIOS = ("1/16", "1/8", "1/4", "1/2")
 
 
 def classes_by_label(labels: Mapping[str, FileFacts], classes: int) -> dict[str, list[int]]:
-    """The class ids that each label shows, void left out."""
+    """Return the class ids that occur in each label, without void."""
     return {
         name: np.flatnonzero(facts.ids[:classes]).tolist() for name, facts in labels.items() if facts.ids is not None
     }
 
 
 def class_balance(lists: Lists, labels: Mapping[str, FileFacts]) -> tuple[tuple[ClassBalance, ...], float]:
-    """Pixels and images of each class in train and val, and the share of train's pixels that are void."""
+    """Return the pixels and images of each class in train and val, and the void share (0 to 1) of train's pixels."""
     train, val = _id_counts(lists.train, labels), _id_counts(lists.val, labels)
     rows = tuple(
         ClassBalance(
@@ -50,11 +50,11 @@ def _id_counts(
 
 
 def balance_findings(rows: Sequence[ClassBalance]) -> list[Finding]:
-    """Classes that train or val never show; fatal where one of them shows none at all."""
-    unlearned = [row.name for row in rows if not row.train_pixels]
-    unmeasured = [row.name for row in rows if not row.val_pixels and row.train_pixels]
-    nothing = [
-        Item(f"no {part} label shows any class: there is nothing to {verb}")
+    """Report classes that are missing from train or val; fatal if either has no labelled pixel at all."""
+    missing_in_train = [row.name for row in rows if not row.train_pixels]
+    missing_in_val = [row.name for row in rows if not row.val_pixels and row.train_pixels]
+    all_void = [
+        Item(f"no {part} label contains any class: there is nothing to {verb}")
         for part, verb, pixels in (
             ("training", "learn", sum(row.train_pixels for row in rows)),
             ("val", "measure", sum(row.val_pixels for row in rows)),
@@ -62,16 +62,16 @@ def balance_findings(rows: Sequence[ClassBalance]) -> list[Finding]:
         if not pixels
     ]
     return [
-        Finding("nothing", "fatal", "Labels without any class", "Every pixel of all of them is void.", tuple(nothing)),
+        Finding("nothing", "fatal", "No labelled pixels", "Every pixel of these labels is void.", tuple(all_void)),
         Finding(
-            "absent-train", "warning", "Classes that no training label shows",
-            "They cannot be learned. Take them off the classes, or label some.",
-            tuple(Item(f"no training label shows {name}") for name in unlearned),
+            "absent-train", "warning", "Classes missing from the training labels",
+            "The networks cannot learn them. Remove them from the classes, or label some.",
+            tuple(Item(f"no training label contains {name}") for name in missing_in_train),
         ),
         Finding(
-            "absent-val", "warning", "Classes that no val label shows",
-            "They are trained, never measured, and left out of the mean.",
-            tuple(Item(f"no val label shows {name}") for name in unmeasured),
+            "absent-val", "warning", "Classes missing from the val labels",
+            "They are trained but never measured, and the mean excludes them.",
+            tuple(Item(f"no val label contains {name}") for name in missing_in_val),
         ),
     ]  # fmt: skip
 
@@ -79,7 +79,7 @@ def balance_findings(rows: Sequence[ClassBalance]) -> list[Finding]:
 def ratio_rows(
     lists: Lists, name: str, classes: Mapping[str, Sequence[int]], seed: int, settings: SplitSettings
 ) -> tuple[RatioRow, ...]:
-    """What a split gives at each usual ratio."""
+    """Return the size of the split at each common ratio, and the classes that its labels lack."""
     manifest = Manifest(**dict(lists), digest="", name=name, layout="", files={}, shards=())
     return tuple(_ratio_row(manifest, ratio, seed, settings, classes) for ratio in RATIOS)
 
@@ -96,20 +96,20 @@ def _ratio_row(
 
 
 def missing_classes(lists: Lists, labeled: Sequence[Sample], classes: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
-    """Names of the classes that some training label shows and none of `labeled` does."""
-    shown, there = (
+    """Return the names of classes that occur in the training labels but not in those of `labeled`."""
+    labeled_classes, all_classes = (
         {number for sample in samples for number in classes.get(sample.label or "", ())}
         for samples in (labeled, lists.train)
     )
-    return tuple(lists.classes[number].name for number in sorted(there - shown))
+    return tuple(lists.classes[number].name for number in sorted(all_classes - labeled_classes))
 
 
 def ratio_finding(rows: Sequence[RatioRow], seed: int) -> Finding:
     return Finding(
         "missing", "warning", "Classes missing from the labelled part",
-        "They cannot be learned at that ratio. Rank the images by --set split.stratify=true, or take another seed.",
+        "The networks cannot learn them at that ratio. Use --set split.stratify=true, or another seed.",
         tuple(
-            Item(f"at ratio {row.ratio} ({_origin(row, seed)}) no labelled image shows {', '.join(row.missing)}")
+            Item(f"at ratio {row.ratio} ({_origin(row, seed)}), no labelled image contains {', '.join(row.missing)}")
             for row in rows
             if row.missing
         ),

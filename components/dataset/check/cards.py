@@ -1,4 +1,4 @@
-"""Small pictures of what is wrong, for the page."""
+"""Draw thumbnails of faulty images and labels for the HTML page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from components.dataset.check.findings import Finding, Item
 from components.pages.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, paint, png
 
 WIDTH = 400
-"""Pixels of a picture on the page."""
+"""Maximum width of a thumbnail, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Card:
-    """An item with its pictures; none where they cannot be decoded."""
+    """An item with the thumbnails of those files that can be decoded."""
 
     text: str
     pictures: tuple[Picture, ...]
 
 
 def draw_finding(finding: Finding, folder: Path, classes: Sequence[Class], most: int) -> list[Card]:
-    """Cards of the finding's first items."""
+    """Return cards for the finding's first `most` items."""
     return [draw_item(item, folder, classes) for item in finding.items[:most]]
 
 
@@ -59,16 +59,16 @@ def _label(folder: Path, item: Item, classes: Sequence[Class]) -> Picture | None
     if picture is None:
         return None
     if picture.mode not in ID_MODES:
-        return Picture(data_uri(png(_small(picture))), f"Label {item.label}, as it is", f"label, mode {picture.mode}")
+        return Picture(data_uri(png(_small(picture))), f"Label {item.label}, as stored", f"label, mode {picture.mode}")
     ids = np.asarray(picture, np.uint8)
     small = paint(ids_thumbnail(ids, WIDTH), classes)
     if item.ids:
-        # A single wrong pixel must show however much the picture shrinks.
+        # A single wrong pixel must stay visible in the thumbnail.
         wrong = Image.fromarray(np.isin(ids, item.ids).astype(np.uint8) * 255)
         share = np.asarray(wrong.resize((small.shape[1], small.shape[0]), Image.Resampling.BOX).convert("L"))
         small[share > 0] = WRONG
-    caption = f"label {picture.width}x{picture.height}, painted"
-    return Picture(data_uri(png(small)), f"Label {item.label} painted by class", caption)
+    caption = f"label {picture.width}x{picture.height}, coloured by class"
+    return Picture(data_uri(png(small)), f"Label {item.label} coloured by class", caption)
 
 
 def _opened(path: Path) -> Image.Image | None:
@@ -76,7 +76,7 @@ def _opened(path: Path) -> Image.Image | None:
         with Image.open(path) as picture:
             picture.load()
             return ImageOps.exif_transpose(picture)
-    except Exception:  # what is shown is what is broken; a decoder may raise anything for it
+    except Exception:  # these files are the broken ones, and a decoder may raise anything
         return None
 
 

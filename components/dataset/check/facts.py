@@ -1,4 +1,4 @@
-"""One file, read once: its sha256, whether it decodes, and what the checks need to know of its pixels."""
+"""Read a file once: hash it, decode it, and keep what the checks need to know about its pixels."""
 
 import hashlib
 import io
@@ -16,37 +16,37 @@ from components.errors import UserError
 
 _POINTER = b"version https://git-lfs"
 ID_MODES = ("L", "P")
-"""PIL's names for 8-bit grey and for palette pictures, whose pixels are read as ids."""
+"""Pillow's modes for 8-bit grey and palette images, whose pixels are class ids."""
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """An image or a label. Where `problem` says why it cannot be decoded, the rest but the sha256 is empty."""
+    """Facts about an image or a label. If `problem` is set, decoding failed and only name and sha256 are valid."""
 
     name: str
     sha256: str
     size: tuple[int, int] = (0, 0)
-    """Width, height in pixels; of an image when it is upright."""
+    """Width and height in pixels; for an image, after its EXIF rotation."""
     mode: str = ""
-    """PIL's."""
+    """Pillow's pixel mode."""
     problem: str = ""
     turned: bool = False
-    """An image that its EXIF data turns or mirrors."""
-    looks: Hashes | None = None
+    """Whether EXIF data rotates or mirrors the image."""
+    image_hash: Hashes | None = None
     """An image's perceptual hash."""
     ids: NDArray[np.int64] | None = None
-    """(256,) pixels of each id, of a label whose pixels are ids."""
+    """(256,) pixel count of each id, for a label that stores ids."""
     pixels: LabelPixels | None = None
-    """What a label holds, before anything is made of it."""
+    """A label's raw values or colours."""
 
 
 def image_facts(folder: Path, name: str) -> FileFacts:
-    """Raises UserError where the file cannot be opened."""
+    """Read an image. Raises UserError if the file cannot be opened."""
     return _facts(folder, name, label=False)
 
 
 def label_facts(folder: Path, name: str) -> FileFacts:
-    """Raises UserError where the file cannot be opened."""
+    """Read a label. Raises UserError if the file cannot be opened."""
     return _facts(folder, name, label=True)
 
 
@@ -70,9 +70,11 @@ def _facts(folder: Path, name: str, *, label: bool) -> FileFacts:
             upright.load()
             if upright.mode == "F":
                 raise ValueError("its pixels are floating-point numbers")
-            return FileFacts(name, sha256, upright.size, upright.mode, turned=turned, looks=perceptual_hash(upright))
+            return FileFacts(
+                name, sha256, upright.size, upright.mode, turned=turned, image_hash=perceptual_hash(upright)
+            )
     except UnidentifiedImageError:
-        return FileFacts(name, sha256, problem=_no_picture(data))
+        return FileFacts(name, sha256, problem=_decoding_problem(data))
     except Exception as error:  # a decoder may raise anything for broken bytes
         return FileFacts(name, sha256, problem=" ".join(str(error).split()) or type(error).__name__)
 
@@ -86,9 +88,9 @@ def _label(name: str, sha256: str, picture: Image.Image, data: bytes) -> FileFac
     return FileFacts(name, sha256, picture.size, pixels.mode, ids=ids, pixels=pixels)
 
 
-def _no_picture(data: bytes) -> str:
+def _decoding_problem(data: bytes) -> str:
     if not data:
         return "empty"
     if data.startswith(_POINTER):
         return "a Git LFS pointer instead of the file; fetch it with `git lfs pull`"
-    return "not a picture"
+    return "not an image"

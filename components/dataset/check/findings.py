@@ -1,4 +1,4 @@
-"""What a check found, and the verdict over all of it."""
+"""The findings of a dataset check, and the resulting verdict."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ LEVELS: tuple[Level, ...] = ("fatal", "warning", "fine")
 
 @dataclass(frozen=True)
 class Item:
-    """One instance of a finding: a line of text, and the files that it is about."""
+    """One instance of a finding: a line of text, and the files it concerns."""
 
     text: str
     image: str = ""
@@ -21,21 +21,21 @@ class Item:
     other: str = ""
     """The other image of a pair."""
     ids: tuple[int, ...] = ()
-    """Of the label: those that are wrong."""
+    """The invalid ids in the label."""
 
 
 @dataclass(frozen=True)
 class Finding:
     kind: str
-    """For scripts: unreadable, size, mode, ids, …"""
+    """A stable code for scripts: unreadable, size, mode, ids, …"""
     level: Level
     title: str
     advice: str
-    """What it does to a training, and what to do."""
+    """How the problem affects training, and how to fix it."""
     items: tuple[Item, ...]
 
     def line(self) -> str:
-        """For a log."""
+        """Return the finding as one log line that quotes its first item."""
         more = f" (and {len(self.items) - 1:,} more)" if len(self.items) > 1 else ""
         return f"{self.level}: {self.title[0].lower()}{self.title[1:]}: {self.items[0].text}{more}"
 
@@ -52,15 +52,15 @@ class ClassBalance:
 
 @dataclass(frozen=True)
 class RatioRow:
-    """What a split would give."""
+    """The size of a split at one ratio."""
 
     ratio: str
     origin: str
-    """`lists`, `seeded`, or empty where `problem` says why there is none."""
+    """`lists` or `seeded`; empty if `problem` explains why there is no split."""
     labeled: int = 0
     unlabeled: int = 0
     missing: tuple[str, ...] = ()
-    """Classes that the training labels show, and the labelled part does not."""
+    """Classes that occur in the training labels but not in the labelled part."""
     problem: str = ""
 
 
@@ -72,36 +72,36 @@ class CheckReport:
     classes: tuple[Class, ...]
     ignore_index: int
     images: dict[str, int]
-    """Number of images by part: labeled, unlabeled, val, test."""
+    """Number of images in each part: labeled, unlabeled, val, test."""
     sizes: dict[str, int]
-    """Number of images by size, as "2048x1024"."""
+    """Number of images of each size, as "2048x1024"."""
     void_share: float
-    """Of the training labels' pixels."""
+    """Share of the training labels' pixels that are void, 0 to 1."""
     balance: tuple[ClassBalance, ...]
     ratios: tuple[RatioRow, ...]
     seed: int
     findings: tuple[Finding, ...]
-    """The fatal ones first."""
+    """Fatal findings come first."""
     files: int
     bytes: int
     seconds: float
     source: str = ""
-    """What the dataset was read from, as its user named it; the folder may be one that it was unpacked to."""
+    """The dataset's source as the user gave it; `folder` may be a temporary folder with the unpacked archive."""
     notes: tuple[str, ...] = ()
-    """What people should know of how the folder was read."""
+    """Remarks for the user on how the folder was interpreted."""
     account: tuple[Use, ...] = ()
-    """What every file of the dataset's folder is used for."""
+    """What every file in the dataset's folder is used for."""
     pools: dict[str, int] = field(default_factory=dict)
-    """Number of images by further unlabelled pool that was not taken, and so not looked at."""
+    """Number of images in each additional unlabelled pool, which was neither selected nor checked."""
     checks: tuple[str, ...] = field(default=())
-    """Titles of all that was looked for."""
+    """Titles of all checks that ran."""
 
     @property
     def verdict(self) -> Level:
         return verdict(self.findings)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; names are relative to the dataset's folder."""
+        """Return the report for JSON; file names are relative to the dataset's folder."""
         plain: dict[str, Any] = {
             name: getattr(self, name)
             for name in (
@@ -138,12 +138,12 @@ class CheckReport:
 
 
 def verdict(findings: Iterable[Finding]) -> Level:
-    """The worst level; `fine` where nothing was found."""
+    """Return the worst level; `fine` if there are no findings."""
     return min((finding.level for finding in findings), key=LEVELS.index, default="fine")
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Without the empty ones, the fatal ones first."""
+    """Drop findings without items and sort the others, fatal ones first."""
     return tuple(sorted((f for f in findings if f.items), key=lambda finding: LEVELS.index(finding.level)))
 
 

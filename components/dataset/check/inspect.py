@@ -1,4 +1,4 @@
-"""Decode every file once over all cores, and put the checks' findings together."""
+"""Decode every file once, on all cores, and collect the findings of all checks."""
 
 import hashlib
 import time
@@ -17,7 +17,7 @@ from components.dataset.check.balance import (
 from components.dataset.check.facts import FileFacts, image_facts, label_facts
 from components.dataset.check.findings import CheckReport, Finding, Item, in_order
 from components.dataset.check.layout import account_findings, unshown_classes
-from components.dataset.check.overlaps import all_samples, copies, look_alikes, overlaps, parts_of, shared_sequences
+from components.dataset.check.overlaps import all_samples, copies, near_duplicates, overlaps, parts_of, shared_sequences
 from components.dataset.check.pairs import KINDS, pair_findings, pair_problems, size_text
 from components.dataset.layouts import Layout
 from components.dataset.manifest import Sample
@@ -30,7 +30,7 @@ STEP = "prepare-dataset"
 
 @dataclass
 class Facts:
-    """All that was learned by decoding, by file name."""
+    """The facts about all images and labels by file name, and the problems of single files."""
 
     images: dict[str, FileFacts] = field(default_factory=dict)
     labels: dict[str, FileFacts] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Facts:
 
 
 def hash_files(layout: Layout) -> dict[str, str]:
-    """sha256 of every file that the lists name."""
+    """Return the sha256 of every file in the lists, by name."""
     names = layout.lists.file_names()
 
     def digest(name: str) -> str:
@@ -53,19 +53,19 @@ def hash_files(layout: Layout) -> dict[str, str]:
 
 
 def check_files(layout: Layout) -> dict[str, list[int]]:
-    """Check the dataset before it is stored; warnings are said in one line each.
+    """Check the dataset before it is stored, and print one line for each warning.
 
     Returns:
-        the class ids that each label shows, by the label's name.
+        the class ids that occur in each label, by the label's name.
 
     Raises:
-        UserError: names the file and what is wrong with it; of several, the first in the lists' order.
+        UserError: the first fatal problem, in the order of the lists; names the file.
     """
-    _refuse(overlaps(layout.lists))
-    facts = gather(layout, root=layout.root, stop_at_fatal=True, on_progress=_say_progress)
+    _raise_if_fatal(overlaps(layout.lists))
+    facts = decode_files(layout, root=layout.root, stop_at_fatal=True, on_progress=_report_progress)
     balance, _ = class_balance(layout.lists, facts.labels)
     findings = [*_file_findings(layout, facts), *(balance_findings(balance) if facts.labels else [])]
-    _refuse(findings)
+    _raise_if_fatal(findings)
     for finding in in_order(findings):
         if finding.level == "warning":
             progress.say(STEP, f"{layout.name}: {finding.line()}")
@@ -80,19 +80,19 @@ def inspect_dataset(
     source: str = "",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Everything that is wrong with the dataset, however much it is.
+    """Run all checks on the dataset and report every finding.
 
     Args:
-        seed, settings: of the splits whose classes are looked at.
-        source: what the dataset was read from, for the report; its folder when not given.
-        on_progress: gets the number of images that are checked, and of all, after each.
+        seed, settings: of the splits whose classes are checked.
+        source: where the dataset came from, for the report; defaults to its folder.
+        on_progress: called after each image with the number of checked images and the total.
 
     Raises:
-        UserError: a file cannot be opened at all.
+        UserError: a file cannot be opened.
     """
     began = time.perf_counter()
     lists = layout.lists
-    facts = gather(layout, on_progress=on_progress)
+    facts = decode_files(layout, on_progress=on_progress)
     balance, void_share = class_balance(lists, facts.labels)
     classes = classes_by_label(facts.labels, len(lists.classes))
     ratios = ratio_rows(lists, layout.name, classes, seed, settings)
@@ -126,14 +126,14 @@ def inspect_dataset(
     )
 
 
-def gather(
+def decode_files(
     layout: Layout,
     *,
     root: str = "",
     stop_at_fatal: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Facts:
-    """Decode every image and label, once.
+    """Decode every image and label once.
 
     Raises:
         UserError: a file cannot be opened; with `stop_at_fatal`, also the first fatal problem.
@@ -150,7 +150,7 @@ def gather(
         problems = pair_problems(image, label, classes=len(lists.classes), ignore_index=lists.ignore_index, root=root)
         if refused := layout.refused.get(sample.label or ""):
             kind, text = refused
-            # Without the label: painted as if its ids were classes it would show something else.
+            # Leave out the label: coloured by class, its raw values would be misleading.
             problems.append((kind, Item(text, image="" if image.problem else image.name)))
         fatal = [item for kind, item in problems if KINDS[kind][0] == "fatal"]
         if fatal and stop_at_fatal:
@@ -164,7 +164,7 @@ def gather(
     return facts
 
 
-def _say_progress(done: int, total: int) -> None:
+def _report_progress(done: int, total: int) -> None:
     if done % 200 == 0 or done == total:
         progress.advance(STEP, done, total, "images checked")
 
@@ -177,12 +177,12 @@ def _file_findings(layout: Layout, facts: Facts) -> list[Finding]:
         unshown_classes(layout, facts.labels),
         *overlaps(layout.lists),
         copies(parts, facts.images),
-        *look_alikes(parts, facts.images),
+        *near_duplicates(parts, facts.images),
         shared_sequences(parts),
     ]
 
 
-def _refuse(findings: Iterable[Finding]) -> None:
+def _raise_if_fatal(findings: Iterable[Finding]) -> None:
     for finding in findings:
         if finding.level == "fatal" and finding.items:
             raise UserError(finding.items[0].text)

@@ -1,27 +1,28 @@
-"""A check as one self-contained page, with pictures of what is wrong."""
+"""Render a check as one self-contained HTML page with thumbnails of the faulty files."""
 
 from pathlib import Path
 
 from components.dataset.check.cards import draw_finding
 from components.dataset.check.findings import CheckReport
+from components.dataset.check.perceptual import BITS, MAX_DISTANCE
 from components.dataset.layouts import account_lines, pools_text
 from components.pages.render import render
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 SHOWN = 6
-"""Items of a finding that are shown with their pictures."""
+"""Number of items per finding that are shown with thumbnails."""
 LISTED = 200
-"""Items of a finding that are named at all; the JSON has all."""
+"""Number of further items that are listed as text; only the JSON report has all."""
 
 HEADLINES = {
-    "fatal": ("Fatal", "this dataset cannot be trained on as it is"),
-    "warning": ("Warning", "it can be trained on, and one should know this"),
-    "fine": ("Fine", "nothing is wrong with it"),
+    "fatal": ("Fatal", "fix these problems before training"),
+    "warning": ("Warning", "training is possible, but check these points"),
+    "fine": ("Fine", "no problems found"),
 }
 
 
 def render_check(report: CheckReport) -> str:
-    """HTML; reads the few files again whose pictures are shown."""
+    """Return the page as HTML. Reads the files that it shows again."""
     folder = Path(report.folder)
     findings = [
         {
@@ -39,7 +40,7 @@ def render_check(report: CheckReport) -> str:
         report=report,
         headline=HEADLINES[report.verdict],
         findings=findings,
-        clean=[title for title in report.checks if title not in found],
+        passed=[title for title in report.checks if title not in found],
         pixels=pixels,
         largest=max((row.train_pixels for row in report.balance), default=0) or 1,
         balance=sorted(report.balance, key=lambda row: -row.train_pixels),
@@ -55,12 +56,15 @@ def _facts(report: CheckReport) -> list[tuple[str, str]]:
     return [
         ("source", report.source),
         ("layout", "; ".join((report.layout, *report.notes))),
-        ("files", "; ".join(account_lines(report.account))),
-        *([("not looked at", f"further unlabelled pools: {pools_text(report.pools)}")] if report.pools else []),
+        ("use of files", "; ".join(account_lines(report.account))),
+        *([("not checked", f"additional unlabelled pools: {pools_text(report.pools)}")] if report.pools else []),
         ("image sizes", ", ".join(sizes[:8] + more) or "none could be read"),
-        ("files", f"{report.files:,}, {report.bytes / 1e6:,.1f} MB"),
-        ("void id", f"{report.ignore_index}; {100 * report.void_share:.1f} % of the training labels' pixels"),
-        ("near duplicates", "perceptual hash of 256 bits (discrete cosine transform), at most 32 of which differ"),
+        ("checked files", f"{report.files:,}, {report.bytes / 1e6:,.1f} MB"),
+        ("void id", f"{report.ignore_index}; {100 * report.void_share:.1f} % of the training label pixels"),
+        (
+            "near duplicates",
+            f"at most {MAX_DISTANCE} of the {BITS} bits of a perceptual hash (discrete cosine transform) differ",
+        ),
         ("splits", f"seed {report.seed}, or the dataset's own lists"),
-        ("time", f"{report.seconds:.1f} s, {per_second:,.0f} images a second with their labels"),
+        ("time", f"{report.seconds:.1f} s, {per_second:,.0f} images per second, with their labels"),
     ]

@@ -1,4 +1,4 @@
-"""An image and its label: what is wrong with them on their own."""
+"""Check a single image and its label."""
 
 from components.dataset.check.facts import ID_MODES, FileFacts
 from components.dataset.check.findings import Finding, Item, Level
@@ -6,46 +6,46 @@ from components.dataset.check.findings import Finding, Item, Level
 # kind: (level, title, advice)
 KINDS: dict[str, tuple[Level, str, str]] = {
     "unreadable": (
-        "fatal", "Files that cannot be read",
-        "Training would stop at them. Fetch them again, or take them off the lists.",
+        "fatal", "Unreadable files",
+        "Training would fail on them. Download them again, or remove them from the lists.",
     ),
     "size": (
         "fatal", "Labels and images of different sizes",
-        "Pixels and classes would not belong together. Give both the same size; labels without interpolation.",
+        "Label pixels would not match image pixels. Give both the same size; resize labels without interpolation.",
     ),
     "lossy": (
-        "fatal", "Labels in a format that changes values",
-        "JPEG and its kind smooth edges, which makes pixels of other classes. Save labels as PNG.",
+        "fatal", "Labels in a lossy format",
+        "JPEG and similar formats blur edges, which creates pixels of other classes. Export labels as PNG.",
     ),
     "mode": (
         "fatal", "Labels that do not hold class ids",
-        'Write each pixel\'s id as 8-bit grey or palette PNG, or give each class its "color" in classes.json.',
+        'Save each pixel\'s id as 8-bit grey or palette PNG, or give each class its "color" in classes.json.',
     ),
     "palette": (
-        "fatal", "Labels whose palettes contradict",
-        'An index stands for one class in some labels and for another elsewhere. Give each class its "color" in '
-        "classes.json, or save ids as 8-bit grey.",
+        "fatal", "Labels with contradictory palettes",
+        'The same index means different classes in different labels. Give each class its "color" in classes.json, or '
+        "save ids as 8-bit grey.",
     ),
     "classes": (
-        "fatal", "Labels of other classes than the layout's",
-        "The dataset lies as PASCAL VOC does, and its classes were taken for granted. Name your own.",
+        "fatal", "Labels that do not fit PASCAL VOC's classes",
+        "The folders are those of PASCAL VOC, so its classes were assumed. Declare your own classes.",
     ),
     "ids": (
         "fatal", "Label ids outside the classes",
-        'Correct the labels, add the missing classes to classes.json, or give the values to a class as its "values" or '
-        'to void in "ignore_values". In the pictures these pixels are orange.',
+        'Correct the labels, add the missing classes to classes.json, map the values to a class with "values", or '
+        'to void with "ignore_values". The page paints these pixels orange.',
     ),
     "turned": (
-        "warning", "Labelled images that their EXIF data turns",
-        "Training and prediction turn them upright. See that their labels were drawn on the upright picture.",
+        "warning", "Labelled images rotated by their EXIF data",
+        "Training and prediction rotate them upright. Check that their labels match the upright image.",
     ),
     "void": (
-        "warning", "Labels that are void throughout",
-        "Nothing is learned from them, and they take a labelled image's place in the split.",
+        "warning", "Labels that are entirely void",
+        "Training learns nothing from them, yet each takes the place of a labelled image in the split.",
     ),
     "single": (
-        "warning", "Labels that hold a single class",
-        "Often a label that nobody finished, or an export that went wrong. Look at a few.",
+        "warning", "Labels with a single class",
+        "Often an unfinished label or a failed export. Look at a few.",
     ),
 }  # fmt: skip
 
@@ -53,10 +53,10 @@ KINDS: dict[str, tuple[Level, str, str]] = {
 def pair_problems(
     image: FileFacts, label: FileFacts | None, *, classes: int, ignore_index: int, root: str = ""
 ) -> list[tuple[str, Item]]:
-    """(kind, item) for everything that is wrong, the fatal ones first.
+    """Return (kind, item) for every problem, fatal ones first.
 
     Args:
-        root: what stands before the names in the text, such as the dataset's folder and a slash.
+        root: prefix of file names in the texts, such as the dataset's folder with a slash.
     """
     name = root + image.name
     problems: list[tuple[str, Item]] = []
@@ -71,18 +71,18 @@ def pair_problems(
         return [*problems, ("unreadable", Item(text, image=shown))]
     if label.mode not in ID_MODES:
         text = (
-            f"label {label_name} is a picture of mode {label.mode}, and should hold class ids: "
+            f"label {label_name} has pixel mode {label.mode}, but must hold class ids: "
             "save it as 8-bit grey or palette PNG"
         )
         problems.append(("mode", Item(text, image=shown, label=label.name)))
     if not image.problem and label.size != image.size:
         text = (
-            f"label {label_name} is {size_text(label.size)} and its image {name} is {size_text(image.size)}: "
+            f"label {label_name} is {size_text(label.size)}, but its image {name} is {size_text(image.size)}: "
             "give both the same size"
         )
         problems.append(("size", Item(text, image=shown, label=label.name)))
     if image.turned:
-        text = f"image {name} is {size_text(image.size)} when turned as its EXIF data says; its label must lie so, too"
+        text = f"image {name} is {size_text(image.size)} after its EXIF rotation; check that its label matches"
         problems.append(("turned", Item(text, image=shown, label=label.name)))
     return problems + _id_problems(label, label_name, shown, classes, ignore_index)
 
@@ -95,8 +95,8 @@ def _id_problems(label: FileFacts, name: str, image: str, classes: int, ignore_i
     if wrong:
         text = (
             f"label {name} has ids outside the {classes} classes: {_values(wrong)}; "
-            f"ids are 0 to {classes - 1}, and {ignore_index} for void; give others to a class as its "
-            '"values" in classes.json, or to void in "ignore_values"'
+            f"valid ids are 0 to {classes - 1}, and {ignore_index} for void; map others to a class with "
+            '"values" in classes.json, or to void with "ignore_values"'
         )
         return [("ids", Item(text, image=image, label=label.name, ids=wrong))]
     if present == [ignore_index]:
@@ -117,7 +117,7 @@ def size_text(size: tuple[int, int]) -> str:
 
 
 def _unreadable(what: str, name: str, reason: str) -> str:
-    return f"{what} {name} cannot be read ({reason}): replace it or take it off the lists"
+    return f"{what} {name} cannot be read ({reason}): replace it or remove it from the lists"
 
 
 def _values(values: tuple[int, ...]) -> str:

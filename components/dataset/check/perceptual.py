@@ -1,8 +1,8 @@
-"""Pictures that look alike: a perceptual hash, and the nearest among many by Hamming distance.
+"""Find near duplicates: a perceptual hash, and nearest-neighbour search by Hamming distance.
 
-256 bits of a discrete cosine transform (as pHash, which has 64). On CamVid, copies that were recompressed, halved,
-brightened or cropped by a hundredth differ in at most 22 bits, neighbouring frames of a film in about 20, frames of
-different films in at least 90. With 64 bits these ranges overlap.
+The hash has 256 bits of a discrete cosine transform (pHash, which it resembles, has 64). On CamVid, copies that were
+recompressed, halved in size, brightened, or cropped by 1 % differ in at most 22 bits, consecutive frames of a video in
+about 20, and frames of different videos in at least 90. With 64 bits, these ranges overlap.
 """
 
 from functools import cache
@@ -13,37 +13,37 @@ from numpy.typing import NDArray
 from PIL import Image
 
 BITS = 256
-ALIKE = 32
-"""Bits by which two pictures may differ and still be called near duplicates."""
+MAX_DISTANCE = 32
+"""Two images that differ in at most this many bits are near duplicates."""
 _SIDE = 16
 _SAMPLED = 4 * _SIDE
-_ENOUGH = 512
-"""Pixels of the shorter side, from which a cell of the 64 x 64 is the mean of at least 64."""
+_MIN_SIDE = 512
+"""Pixels of the shorter side that are enough for each cell of the 64 x 64 grid to average at least 64 pixels."""
 _PAIRS_AT_ONCE = 1 << 20
 
 Hashes = NDArray[np.uint64]
-"""(n, 4)."""
+"""(n, 4) uint64: one row per image."""
 
 
 def perceptual_hash(picture: Image.Image) -> Hashes:
-    """(4,) uint64: which of the 256 lowest frequencies of the grey picture are above their median.
+    """Return a (4,) uint64 hash: whether each of the 256 lowest frequencies of the grey image is above the median.
 
-    Pictures without any contrast have equal hashes.
+    Images without any contrast have equal hashes.
 
     Raises:
-        ValueError: pixels of this kind have no colours.
+        ValueError: Pillow cannot convert this pixel mode to RGB.
     """
     if picture.mode not in ("L", "RGB"):
         picture = picture.convert("RGB")
-    # Of a large picture every other pixel or fewer, then the mean over blocks: little beside its decoding.
-    skip = min(picture.size) // _ENOUGH
+    # Skip pixels of a large image before averaging blocks, so that hashing stays cheap compared with decoding.
+    skip = min(picture.size) // _MIN_SIDE
     if skip > 1:
         picture = picture.resize((picture.width // skip, picture.height // skip), Image.Resampling.NEAREST)
     width, height = picture.size
     blocks = picture.reduce((max(1, width // (4 * _SAMPLED)), max(1, height // (4 * _SAMPLED))))
     grey = blocks.convert("L").resize((_SAMPLED, _SAMPLED), Image.Resampling.BOX)
     cosines = _cosines()
-    # Rounded, so that a flat picture gives zeros and no noise.
+    # Round, so that a flat image gives zeros instead of noise.
     frequencies = (cosines @ np.asarray(grey, np.float64) @ cosines.T).round(3).ravel()
     bits = frequencies > np.median(frequencies[1:])
     bits[0] = False  # the mean brightness
@@ -51,9 +51,9 @@ def perceptual_hash(picture: Image.Image) -> Hashes:
 
 
 def nearest(hashes: Hashes, among: Hashes) -> tuple[NDArray[np.intp], NDArray[np.uint16]]:
-    """For each of `hashes` the index of its nearest in `among`, which is not empty, and their distance in bits.
+    """Return, for each of `hashes`, the index of its nearest neighbour in `among` and their distance in bits.
 
-    Compares all pairs, some hundred million a second and core, in memory for a million.
+    `among` must not be empty. Compares all pairs, about a hundred million per second and core, in batches of a million.
     """
     index = np.zeros(len(hashes), np.intp)
     distance = np.zeros(len(hashes), np.uint16)

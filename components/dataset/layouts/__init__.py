@@ -1,20 +1,20 @@
-"""Recognise how a dataset lies in its folder, and read its lists.
+"""Recognise a dataset's layout and read its lists of samples.
 
-    lists           train.txt, val.txt and, where there are, test.txt and unlabeled.txt, beside classes.yaml or .json
+    lists           train.txt, val.txt and optionally test.txt and unlabeled.txt, next to classes.yaml or classes.json
     cityscapes-cps  config_new/{train,val,test}.txt, config_new/subset_train/train_aug_[un]labeled_1-8.txt …,
-                    as the reference implementation of Cross Pseudo Supervision has them;
-                    config_new/coarse_split/train_extra_3000.txt … are further unlabelled pools
-    voc             JPEGImages, SegmentationClass, ImageSets/Segmentation and, where there is, SegmentationClassAug
+                    as in the reference implementation of Cross Pseudo Supervision;
+                    config_new/coarse_split/train_extra_3000.txt … are additional unlabelled pools
+    voc             JPEGImages, SegmentationClass, ImageSets/Segmentation and optionally SegmentationClassAug
     cityscapes      leftImg8bit and gtFine with *_labelIds.png or *_labelTrainIds.png, as downloaded
-    camvid          701_StillsRaw_full and LabeledApproved_full, colour masks, as downloaded; or, as SegNet has it,
+    camvid          701_StillsRaw_full and LabeledApproved_full with colour masks, as downloaded; or SegNet's version:
                     train.txt, val.txt, test.txt with train/, trainannot/ …
-    folders         images/ and labels/ side by side, with train/ and val/ in them or without; or train/, train_labels/;
-                    or labels beside their images, as x_mask.png; under many spellings
+    folders         images/ and labels/ side by side, with or without train/ and val/ inside; or train/, train_labels/;
+                    or labels next to their images, as x_mask.png; many spellings are accepted
 
-Lists and VOC may bring their own split for a ratio: 1_16/labeled.txt and, where not all others are meant,
-1_16/unlabeled.txt, beside the lists or in splits/.
+`lists` and `voc` may include their own split for a ratio: 1_16/labeled.txt and optionally 1_16/unlabeled.txt, next to
+the lists or in splits/. Without unlabeled.txt, all other training images are unlabelled.
 
-A line of a list is `image label`, or `image` alone where there is no label. Names are relative to the folder.
+Each line of a list is `image label`, or just `image` if the image has no label. Names are relative to the folder.
 """
 
 import re
@@ -41,45 +41,45 @@ __all__ = [
 ]
 
 _DEPTH = 4
-"""Levels of folders that are looked into, the one given among them: VOC comes as VOCdevkit/VOC2012."""
+"""How many folder levels to search, counting the given one: VOC unpacks to VOCdevkit/VOC2012."""
 
 Reader = Callable[[Path, Path, str], Layout]
 
 _LAYOUTS: tuple[tuple[Callable[[Path], bool], Reader], ...] = (
-    (cityscapes_cps.is_there, cityscapes_cps.read),
-    (lists.is_camvid, lists.read_camvid),
-    (lists.is_described, lists.read),
-    (voc.is_there, voc.read),
-    (cityscapes.is_there, cityscapes.read),
-    (camvid.is_there, camvid.read),
-    (lists.is_there, lists.read),
-    (folders.is_there, folders.read),
+    (cityscapes_cps.matches, cityscapes_cps.read),
+    (lists.matches_camvid, lists.read_camvid),
+    (lists.matches_with_classes, lists.read),
+    (voc.matches, voc.read),
+    (cityscapes.matches, cityscapes.read),
+    (camvid.matches, camvid.read),
+    (lists.matches, lists.read),
+    (folders.matches, folders.read),
 )
 
 
 def read_layout(folder: Path, name: str = "") -> Layout:
-    """Read the dataset in `folder`, or in the one folder inside it that has one, as archives often do.
+    """Read the dataset in `folder`, or in a subfolder, since archives often wrap their content in one.
 
     Args:
-        name: of the dataset; the folder's when not given.
+            name: dataset name; defaults to the folder's.
 
-    Raises:
-        UserError: no known layout, several, or a list that is missing, malformed, or names a missing file.
+        Raises:
+            UserError: no recognised layout, or several; a list is missing, malformed, or names a missing file.
     """
     root, read = _find(folder)
     return with_account(replace(read(root, folder, _slug(name or root.name)), top=folder))
 
 
 def pool_names(text: str) -> list[str]:
-    """The names of pools as a parameter has them, separated by commas; each once."""
+    """Return the sorted, unique pool names in a comma-separated parameter."""
     return sorted(set(text.replace(",", " ").split()))
 
 
 def with_pools(layout: Layout, names: Sequence[str]) -> Layout:
-    """The layout with the images of these pools among its unlabelled ones; its pools are then the others.
+    """Return the layout with the named pools added to its unlabelled images and removed from `pools`.
 
     Raises:
-        UserError: there is no such pool, or an image of it is missing.
+        UserError: a pool does not exist, or one of its images is missing.
     """
     if not names:
         return layout
@@ -87,8 +87,8 @@ def with_pools(layout: Layout, names: Sequence[str]) -> Layout:
     for name in names:
         pool = layout.pools.get(name)
         if pool is None:
-            there = f"there are {', '.join(layout.pools)}" if layout.pools else "it has none"
-            raise UserError(f"dataset {layout.name} has no unlabelled pool {name!r}: {there}")
+            available = f"available pools: {', '.join(layout.pools)}" if layout.pools else "the dataset has no pools"
+            raise UserError(f"dataset {layout.name} has no unlabelled pool {name!r}; {available}")
         for image in pool:
             if not (layout.folder / image).is_file():
                 raise UserError(f"pool {name} of dataset {layout.name}: {image} does not exist in {layout.folder}")
@@ -103,20 +103,21 @@ def with_pools(layout: Layout, names: Sequence[str]) -> Layout:
 def _find(folder: Path) -> tuple[Path, Reader]:
     level = [folder]
     for _ in range(_DEPTH):
-        found = [(path, read) for path in level for is_there, read in _LAYOUTS if is_there(path)]
-        # Of several layouts that one folder has, the first counts; several folders are two datasets.
+        found = [(path, read) for path in level for matches, read in _LAYOUTS if matches(path)]
+        # One folder may match several layouts; the first wins. Several folders are separate datasets.
         roots = list(dict.fromkeys(path for path, _ in found))
         if len(roots) > 1:
             raise UserError(
-                f"{folder} has several datasets, {' and '.join(str(root.relative_to(folder)) for root in roots)}: "
-                "give the folder of one of them"
+                f"{folder} contains several datasets, {' and '.join(str(root.relative_to(folder)) for root in roots)}: "
+                "pass the folder of one of them"
             )
         if found:
             return found[0]
         level = [inside for path in level for inside in subfolders(path)]
     raise UserError(
-        f"{folder} is no dataset that is known: add train.txt and val.txt (a line is `image label`), or folders "
-        "images/ and labels/; Cityscapes, Cityscapes for CPS (config_new/), PASCAL VOC and CamVid are taken as they are"
+        f"{folder} is not a recognised dataset layout: add train.txt and val.txt (one `image label` pair per line), or "
+        "folders images/ and labels/; Cityscapes, Cityscapes for CPS (config_new/), PASCAL VOC and CamVid are read as "
+        "downloaded"
     )
 
 

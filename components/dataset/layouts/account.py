@@ -1,7 +1,7 @@
-"""Account for every file below a dataset's folder: used as what, or not used and why.
+"""Account for every file in a dataset's folder: what it is used for, or why it is not used.
 
-Files that a dataset consists of (images, labels, lists) and that nothing uses are worth a warning. Where their folder
-or list is named like a part, they are refused: somebody's validation images were to be kept apart, and were not read.
+An unused image, label or list is worth a warning. If its folder or list is named like a part of the dataset, it is an
+error: somebody set these validation images aside on purpose, and silently dropping them would change the result.
 """
 
 import os
@@ -23,12 +23,12 @@ from components.errors import UserError
 _STRUCTURED = (".json", ".jsonl", ".yaml", ".yml")
 _TEXTS = (*LIST_SUFFIXES, *_STRUCTURED, "")
 _TOKEN = re.compile(r"[^\s\"'\[\]{},:]+")
-"""A word of a structured text: a name, a key or a value."""
+"""A word in a structured text: a name, a key or a value."""
 _COLUMN = re.compile(r"is_?(val|valid|validation|train|test)|split|fold|subset|partition")
 _RATIO = re.compile(r"[0-9]{1,9}[_-][0-9]{1,9}")
 _LIST_BYTES = 20 << 20
-"""Of the largest text that may be a list."""
-_READ_AS_LISTS = "it says the parts of images; write them as train.txt and val.txt, a line is `image label`"
+"""Larger text files are not considered lists."""
+_READ_AS_LISTS = "it assigns images to parts; convert it to train.txt and val.txt with one `image label` pair per line"
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".zst", ".7z", ".rar"})
 _ANNOTATIONS = frozenset({".json", ".xml", ".npy", ".npz", ".mat"})
 _UNREAD = frozenset(CONVERT) | {".jp2", ".tga"}
@@ -36,7 +36,7 @@ _UNREAD = frozenset(CONVERT) | {".jp2", ".tga"}
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a file is, and how its folder is named in the account."""
+    """The purpose of a file; `place` is the folder to report it under, if not its own."""
 
     what: str
     state: Literal["used", "explained", "unused", "refused"]
@@ -45,23 +45,23 @@ class _Kind:
 
 
 def with_account(layout: Layout) -> Layout:
-    """The layout with the account of every file below the folder that was given."""
+    """Return the layout with `account` filled in for every file below the folder that the user gave."""
     return replace(layout, account=tuple(_account(layout, layout.top or layout.folder)))
 
 
 def unused(layout: Layout, state: str) -> list[Use]:
-    """What is not used: the `unused`, worth a warning, or the `refused`, which must not be dropped."""
+    """Return the account's entries in `state`: `unused` (worth a warning) or `refused` (an error)."""
     return [use for use in layout.account if use.state == state]
 
 
 def refuse_unused(layout: Layout) -> None:
-    """Raise UserError for files that are named like a part of the dataset and are not used."""
+    """Raise UserError if files named like a part of the dataset are not used."""
     for use in unused(layout, "refused"):
         raise UserError(f"dataset {layout.origin or layout.folder}: {use.text()}")
 
 
 def account_lines(account: Sequence[Use]) -> list[str]:
-    """The account in a few lines: what is used by kind, then what is not and why; the unused are findings."""
+    """Return the account as one or two lines of text: the used files, then those that are safe to ignore and why."""
     used, explained = (_grouped(account, state) for state in ("used", "explained"))
     lines = [f"used: {', '.join(_line(what, uses) for (what, _), uses in sorted(used.items(), key=_order))}"]
     if explained:
@@ -85,7 +85,7 @@ def _order(group: tuple[tuple[str, str], list[Use]]) -> tuple[int, str]:
 
 
 def _line(what: str, uses: Sequence[Use]) -> str:
-    """`2,975 train images (leftImg8bit/train/)`"""
+    """Return, for example, `2,975 train images (leftImg8bit/train/)`."""
     number = sum(use.files for use in uses)
     places = [use.place for use in uses]
     place = places[0] if len(places) == 1 else os.path.commonpath([os.path.dirname(each) or "." for each in places])
@@ -111,11 +111,11 @@ def _account(layout: Layout, top: Path) -> Iterator[Use]:
             place = kind.place if kind.place == found[0] else f"{kind.place}/"
         yield Use(place, len(found), kind.what, kind.state, PurePosixPath(found[0]).name, kind.why)
     for link in loops:
-        yield Use(link, 1, "link", "explained", why="to a folder that it lies in, which has no end")
+        yield Use(link, 1, "link", "explained", why="points to a folder that contains it")
 
 
 class _Names:
-    """What the layout's lists make of each name."""
+    """Classify file names by how the layout's lists use them."""
 
     def __init__(self, layout: Layout, top: Path, prefix: str) -> None:
         self.layout, self.top, self.prefix = layout, top, prefix
@@ -147,7 +147,7 @@ class _Names:
         self.uses.setdefault(self.prefix + name, use)
 
     def find_used_folders(self, files: Iterable[str]) -> None:
-        """Note every folder that some used picture lies below."""
+        """Record every folder that contains a used image, at any depth."""
         for name in files:
             if name in self.uses or name in self.pools:
                 self.folders.update(PurePosixPath(name).parents)
@@ -157,7 +157,7 @@ class _Names:
         if name in self.uses:
             return _Kind(self.uses[name], "used")
         if name in self.pools:
-            return _Kind("images", "explained", f"unlabelled pool {self.pools[name]}, taken with --pools")
+            return _Kind("images", "explained", f"unlabelled pool {self.pools[name]} (add it with --pools)")
         own = name.removeprefix(self.prefix)
         if own in self.layout.read:
             return _Kind("lists", "used")
@@ -174,7 +174,7 @@ class _Names:
         if is_picture(path.name):
             return self._unused_picture(path)
         if path.name in FILES or is_class_file(path.name):
-            return _Kind("classes", "explained", f"not needed beside {self._classes()}")
+            return _Kind("classes", "explained", f"{self._classes()} takes precedence")
         if path.suffix.lower() in _TEXTS and (kind := self._unread_list(path)):
             return kind
         if path.suffix.lower() in _UNREAD:
@@ -182,15 +182,15 @@ class _Names:
                 f"{path.suffix[1:].upper()} files", "unused", CONVERT.get(path.suffix.lower(), "convert them to PNG")
             )
         if path.suffix.lower() in _ARCHIVES:
-            return _Kind("archives", "unused", "unpack them, or give them as sources beside the folder")
+            return _Kind("archives", "unused", "unpack them, or pass them as additional sources")
         if path.suffix.lower() in _ANNOTATIONS:
-            return _Kind(f"{path.suffix[1:].upper()} files", "explained", "labels are read from pictures alone")
+            return _Kind(f"{path.suffix[1:].upper()} files", "explained", "labels are read from image files only")
         return _Kind("other files", "explained")
 
     def _unused_picture(self, path: PurePosixPath) -> _Kind:
         roles = [role for part in path.parts[:-1] if (role := role_of(part))]
         if is_other(path) or (roles and roles[-1] == "other"):
-            return _Kind("pictures", "explained", "instances, or pictures for people")
+            return _Kind("pictures", "explained", "instance masks or visualisations")
         what = "labels" if roles and roles[-1] == "label" else "images"
         dropped = [
             folder for folder in path.parents if is_named_like_a_part(folder.name) and folder not in self.folders
@@ -198,15 +198,15 @@ class _Names:
         if dropped:
             return _Kind(what, "refused", self._folder_advice(dropped[-1]), str(dropped[-1]))
         if what == "labels":
-            return _Kind(what, "unused", "no image that is used has such a name")
+            return _Kind(what, "unused", "no used image has a matching name")
         if self.layout.kind == "folders":
-            return _Kind(what, "unused", "they are in no part; move them to a folder train, val, test or unlabeled")
-        return _Kind(what, "unused", "no list names them; unlabeled.txt may list those without labels")
+            return _Kind(what, "unused", "they belong to no part; move them to a train, val, test or unlabeled folder")
+        return _Kind(what, "unused", "no list names them; add them to a list, such as unlabeled.txt")
 
     def _unread_list(self, path: PurePosixPath) -> _Kind | None:
-        """A text that says which images are in which part, and that nothing reads; None for other texts.
+        """Classify a text file that assigns images to parts but is not read; return None for other texts.
 
-        A list of images that are all used in the part it is named after says nothing new.
+        A list whose images are all used in the part it is named after adds nothing, and is not reported.
         """
         try:
             text = read_text(self.top / path) if (self.top / path).stat().st_size <= _LIST_BYTES else ""
@@ -215,22 +215,22 @@ class _Names:
         structured = path.suffix.lower() in _STRUCTURED
         lines = _TOKEN.findall(text) if structured else [line.strip() for line in text.splitlines() if line.strip()]
         used = [use for line in lines if (use := self._use_of(line, whole=structured))]
-        said = parts_in(path.stem)
-        if said and used and not all(self._is_of(use, said) for use in used):
+        named = parts_in(path.stem)
+        if named and used and not all(self._is_of(use, named) for use in used):
             return _Kind("list", "refused", self._list_advice(), str(path))
-        if len(used) > 1 and (structured or path.suffix.lower() in LIST_SUFFIXES) and _says_parts(lines):
+        if len(used) > 1 and (structured or path.suffix.lower() in LIST_SUFFIXES) and _assigns_parts(lines):
             return _Kind("list", "refused", _READ_AS_LISTS, str(path))
         if _RATIO.fullmatch(path.parent.name) and path.stem.lower() in ("labeled", "unlabeled"):
-            return _Kind("list", "refused", "lists of ratios go with train.txt and val.txt; add these", str(path))
+            return _Kind("list", "refused", "ratio lists need train.txt and val.txt; add these", str(path))
         if structured or path.suffix.lower() not in LIST_SUFFIXES or len(used) == len(lines):
             return None
-        if said and (used or any(map(_names_picture, lines)) or all(len(line.split()) == 1 for line in lines)):
+        if named and (used or any(map(_names_picture, lines)) or all(len(line.split()) == 1 for line in lines)):
             return _Kind("list", "refused", self._list_advice(), str(path))
         listed = all(_names_picture(line) or self._use_of(line) for line in lines)
         return _Kind("list", "unused", self._list_advice(), str(path)) if listed else None
 
     def _use_of(self, line: str, *, whole: bool = False) -> set[str]:
-        """What the image that a line names is used as; of a stem alone, what any image of it is."""
+        """Return the uses of the image that a line names; for a bare stem, the uses of every image with that stem."""
         names = [line] if whole else [line, *re.split(r"[\t,;| ]+", line)]
         return next((use for name in names if (use := self._used_as(name.strip().strip("\"'")))), set())
 
@@ -247,21 +247,21 @@ class _Names:
         away = "or move it out of the dataset"
         if self.layout.kind == "folders":
             return f"rename {folder.name} to train, val, test or unlabeled, {away}"
-        return f"name its images in a list of their part, such as unlabeled.txt, {away}"
+        return f"add its images to a list, such as unlabeled.txt, {away}"
 
     def _list_advice(self) -> str:
         listed = ", ".join(self.layout.read)
         if listed:
-            return f"the dataset is read by {listed}; remove the list, or merge it into one of these"
-        return "the dataset is read by its folders; move the lists of all parts beside them as train.txt and val.txt"
+            return f"the dataset is read from {listed}; remove this list, or merge it into one of those"
+        return "the dataset is read from its folders; move the lists of all parts next to them as train.txt and val.txt"
 
     def _classes(self) -> str:
         files = self.layout.declared.files
         return files[0] if files else "the layout's own classes"
 
 
-def _says_parts(lines: Sequence[str]) -> bool:
-    """Whether lines or words are of images and of parts, as `000.jpg,train` or a column `is_valid` says."""
+def _assigns_parts(lines: Sequence[str]) -> bool:
+    """Return whether lines or words assign images to parts, as in `000.jpg,train` or a column `is_valid`."""
     fields = [field.strip("\"' ").lower() for line in lines for field in re.split(r"[\t,;| ]+", line)]
     parts = {part for field in fields if field.isalpha() and (part := part_of(field))}
     return len(parts) > 1 or any(map(_COLUMN.fullmatch, fields))

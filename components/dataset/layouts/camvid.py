@@ -1,7 +1,8 @@
-"""CamVid as its makers give it: 701_StillsRaw_full/<frame>.png and LabeledApproved_full/<frame>_L.png, colour masks.
+"""CamVid as its authors distribute it: 701_StillsRaw_full/<frame>.png and LabeledApproved_full/<frame>_L.png.
 
-It comes without lists. They are those of SegNet (Badrinarayanan et al., 2017), which the field compares on: 367, 101
-and 233 frames; its 11 classes join the makers' 31, and what has no class is void.
+The masks are coloured, and there are no lists. We use SegNet's split (Badrinarayanan et al., 2017), the one that papers
+compare on: 367 training, 101 validation and 233 test frames. SegNet merges the original 31 classes into 11; everything
+else is void.
 """
 
 import re
@@ -17,9 +18,9 @@ _IMAGES, _LABELS = "701_StillsRaw_full", "LabeledApproved_full"
 VOID = 11
 _FRAME = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?([0-9]+)\.png")
 _VAL = range(7959, 8160)
-"""Of film 0016E5."""
+"""Frames of video 0016E5."""
 _TEST_FROM = 8550
-"""Of film 0001TP; Seq05VD is for testing as a whole."""
+"""First test frame of video 0001TP; all of Seq05VD is for testing."""
 
 _COLORS = {
     "sky": ((128, 128, 128),),
@@ -34,7 +35,7 @@ _COLORS = {
     "pedestrian": ((64, 64, 0), (192, 128, 64), (64, 0, 192), (64, 128, 64)),
     "bicyclist": ((0, 128, 192), (192, 0, 192)),
 }
-"""The makers' colours of each class: buildings are also archways, bridges, tunnels and walls, and so on."""
+"""The original colours merged into each class; `building`, for example, includes archways, bridges and tunnels."""
 
 CAMVID_COLORS = {
     (0, 0, 0): VOID,
@@ -42,7 +43,7 @@ CAMVID_COLORS = {
 }
 
 
-def is_there(root: Path) -> bool:
+def matches(root: Path) -> bool:
     return (root / _IMAGES).is_dir() and (root / _LABELS).is_dir()
 
 
@@ -63,7 +64,7 @@ def read(root: Path, _top: Path, name: str) -> Layout:
         val=tuple(parts["val"]),
         test=tuple(parts["test"]),
     )
-    notes = ("colour masks, mapped to the 11 classes; the parts are SegNet's",)
+    notes = ("colour masks, mapped to 11 classes; train, val and test as in SegNet",)
     declared, explained = known_classes("camvid"), (("*", "not needed"),)
     return Layout(root, name, "camvid", lists, declared, explained=explained, label_colors=CAMVID_COLORS, notes=notes)
 
@@ -71,8 +72,8 @@ def read(root: Path, _top: Path, name: str) -> Layout:
 def _part(root: Path, image: str) -> str:
     match = _FRAME.fullmatch(Path(image).name)
     if match is None:
-        raise UserError(f"dataset {root}: {image} is no frame of CamVid's four films: take it out")
-    film, frame = match[1], int(match[2])
-    if film == "Seq05VD" or (film == "0001TP" and frame >= _TEST_FROM):
+        raise UserError(f"dataset {root}: {image} is not a frame of CamVid's four videos: remove it")
+    video, frame = match[1], int(match[2])
+    if video == "Seq05VD" or (video == "0001TP" and frame >= _TEST_FROM):
         return "test"
-    return "val" if film == "0016E5" and frame in _VAL else "train"
+    return "val" if video == "0016E5" and frame in _VAL else "train"

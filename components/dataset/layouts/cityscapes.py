@@ -1,4 +1,4 @@
-"""Cityscapes as its makers give it: leftImg8bit/<part>/<city>/… and gtFine/<part>/<city>/…"""
+"""Cityscapes as downloaded: leftImg8bit/<part>/<city>/… and gtFine/<part>/<city>/…"""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _IMAGES, _LABELS = "leftImg8bit", "gtFine"
 TRAIN_IDS, LABEL_IDS = "_labelTrainIds.png", "_labelIds.png"
 
 
-def is_there(root: Path) -> bool:
+def matches(root: Path) -> bool:
     return (root / _IMAGES).is_dir() and (root / _LABELS).is_dir()
 
 
@@ -33,7 +33,7 @@ def read(root: Path, _top: Path, name: str) -> Layout:
         ignore_index=declared.ignore_index,
         train=tuple(sample for sample in train if sample.label),
         val=tuple(val),
-        # Their labels are void: the truth of the test images is not given away.
+        # Cityscapes withholds the ground truth of its test images; their label files are all void.
         test=tuple(Sample(image=image) for image in parts["test"]),
         unlabeled=tuple(sample.image for sample in train if not sample.label),
     )
@@ -55,7 +55,7 @@ def read(root: Path, _top: Path, name: str) -> Layout:
 
 
 def _ending(root: Path, images: list[str]) -> str:
-    """Which of the two kinds of labels is taken: train ids where every image has them."""
+    """Return the suffix of the label files to read: train ids if every image has them, else label ids."""
     return TRAIN_IDS if all((root / _label(image, TRAIN_IDS)).is_file() for image in images) else LABEL_IDS
 
 

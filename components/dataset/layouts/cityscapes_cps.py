@@ -1,4 +1,4 @@
-"""Cityscapes as the reference implementation of Cross Pseudo Supervision has it, with its own splits."""
+"""Cityscapes with the lists and splits of the reference implementation of Cross Pseudo Supervision."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _CONFIG = "config_new"
 _LABELED = re.compile(r"train_aug_labeled_([0-9]+)-([0-9]+)\.txt")
 
 
-def is_there(root: Path) -> bool:
+def matches(root: Path) -> bool:
     return (root / _CONFIG).is_dir()
 
 
@@ -25,7 +25,7 @@ def read(root: Path, _top: Path, name: str) -> Layout:
     if (root / _CONFIG / "train.txt").is_file():
         train = all_labeled(root, f"{_CONFIG}/train.txt")
     elif ratio_lists:
-        # Without a complete list, the images known to have a label are those of the largest ratio.
+        # Without a complete list, only the images of the largest ratio are known to have a label.
         train = max((lists.labeled for lists in ratio_lists.values()), key=len)
     else:
         raise UserError(f"dataset {root} has no {_CONFIG}/train.txt and no lists in {_CONFIG}/subset_train")
@@ -37,19 +37,19 @@ def read(root: Path, _top: Path, name: str) -> Layout:
         test=_test(root),
         ratio_lists=ratio_lists,
     )
-    explained = ((f"{_CONFIG}/*", "the reference's lists"), ("*", f"not in the lists of {_CONFIG}/"))
+    explained = ((f"{_CONFIG}/*", "lists of the reference implementation"), ("*", f"not in the lists of {_CONFIG}/"))
     return Layout(root, name, "cityscapes-cps", lists, declared, explained=explained, pools=dict(_pools(root)))
 
 
 def _test(root: Path) -> tuple[Sample, ...]:
-    """Without labels: Cityscapes keeps the truth of its test images to itself, and what is listed is void."""
+    """Return the test images without labels: Cityscapes withholds their ground truth, and the files are all void."""
     if not (root / _CONFIG / "test.txt").is_file():
         return ()
     return read_list(root, f"{_CONFIG}/test.txt", labels=False)
 
 
 def _pools(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-    # The lists come with every copy of the dataset, their images with few: nobody misses them until they are asked for.
+    # Every copy of the dataset includes these lists, but few include the images: check for them only on request.
     for path in sorted((root / _CONFIG / "coarse_split").glob("*.txt")):
         lines = list_lines(root, f"{_CONFIG}/coarse_split/{path.name}")
         yield path.stem, tuple(dict.fromkeys(str(inside(first_name(line), where)) for where, line in lines))

@@ -1,4 +1,4 @@
-"""Which files lie in a dataset's folder, and the text of those that are text."""
+"""List the files in a dataset's folder, and read its text files."""
 
 import codecs
 import os
@@ -16,11 +16,11 @@ CONVERT = {
     **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf"), "develop the raw photographs to JPEG"),
     **dict.fromkeys(
         (".mp4", ".mov", ".avi", ".mkv", ".webm"),
-        "extract frames from the films, for example with `ffmpeg -i FILM -vf fps=1 images/%05d.jpg`",
+        "extract frames from the videos, for example with `ffmpeg -i FILM -vf fps=1 images/%05d.jpg`",
     ),
-    ".gif": "convert the pictures to PNG",
+    ".gif": "convert the images to PNG",
 }
-"""Photographs that are not read, by their ending, and what to do."""
+"""What to do about image and video formats that we cannot read, by file extension."""
 
 
 def is_picture(name: str) -> bool:
@@ -28,20 +28,20 @@ def is_picture(name: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether an operating system or a tool left it for itself, as a Mac leaves ._name.png beside name.png."""
+    """Return whether an operating system or a tool created the file for its own use, as macOS creates ._name.png."""
     return name.startswith((".", "__", "@ea", "$RECYCLE", "#recycle")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 
 def files_below(root: Path, folder: str = "", *, hidden: bool = False, loops: list[str] | None = None) -> Iterator[str]:
-    """Yield the names, from the root, of all files below one of its folders, in the order of their names.
+    """Yield the sorted names, relative to `root`, of all files below one of its folders.
 
-    Links to folders are followed, except one to a folder that contains the link; these are added to `loops`.
+    Symbolic links to folders are followed, except a link to a folder that contains it; those are added to `loops`.
     """
     yield from _walk(root / folder, root, (), hidden=hidden, loops=loops)
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders directly in a folder, in the order of their names, without hidden ones."""
+    """Return the sorted direct subfolders, without hidden ones."""
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
     except OSError as error:
@@ -65,19 +65,19 @@ def _walk(folder: Path, root: Path, above: tuple[str, ...], *, hidden: bool, loo
             continue
         if entry.is_dir():
             yield from _walk(folder / entry.name, root, (*above, real), hidden=hidden, loops=loops)
-        elif entry.is_file() or entry.is_symlink():  # a link to nothing is missed when it is opened
+        elif entry.is_file() or entry.is_symlink():  # a dangling link is reported when it is opened
             yield (folder / entry.name).relative_to(root).as_posix()
 
 
 def pictures(root: Path, folder: str) -> tuple[str, ...]:
-    """The names, from the root, of all pictures below one of its folders; sorted, none where there is no folder."""
+    """Return the sorted names, relative to `root`, of all images below `folder`; empty if it does not exist."""
     return tuple(sorted(name for name in files_below(root, folder) if is_picture(name)))
 
 
 def read_text(path: Path) -> str:
-    """Text as Windows and Unix write it: UTF-8, or UTF-16 where a byte order mark says so.
+    """Return a file's text: UTF-16 if it has that byte order mark, else UTF-8 with or without one.
 
-    Raises UserError where it is neither, OSError where the file cannot be read.
+    Raises UserError if the text is neither, OSError if the file cannot be read.
     """
     data = path.read_bytes()
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8")

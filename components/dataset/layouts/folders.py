@@ -1,12 +1,12 @@
-"""Images and labels that folders and names tell apart, and that belong together by their names.
+"""Datasets without lists: folder and file names tell images, labels and parts apart, and pair images with labels.
 
 images/train/…, images/val/…    labels/train/…, labels/val/…      also test/ and unlabeled/
-images/…                        labels/…                          a tenth is held out as val
+images/…                        labels/…                          a tenth is held out for val
 train/images/…, train/labels/…  val/images/…, val/labels/…
 train/…, val/…                  train_labels/…, val_labels/…      or trainannot/, train_masks/ …
 train/x.jpg, train/x_mask.png   valid/…
 
-`components.dataset.layouts.names` has the spellings. Sub-folders may lie below these, the same for images and labels.
+`components.dataset.layouts.names` defines the accepted spellings. Images and labels may have matching subfolders.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from components.dataset.classes import FILES, read_classes
 from components.dataset.layouts.files import CONVERT, files_below, is_picture, subfolders
-from components.dataset.layouts.model import Layout
+from components.dataset.layouts.model import Layout, counted
 from components.dataset.layouts.names import (
     PARTS,
     Part,
@@ -36,44 +36,44 @@ from components.errors import UserError
 
 _ANNOTATIONS = frozenset({".json", ".xml", ".txt", ".npy", ".mat"})
 _HELD_OUT = 10
-"""One in so many images is for validation where the dataset does not say which."""
+"""One in this many images is held out if the dataset has no validation images."""
 Key = tuple[str, str]
-"""A folder's name without what says role and part, and a stem."""
+"""A folder name without the words for role and part, and a file stem."""
 
 
 @dataclass
 class Pairs:
-    """What was found, by name; a label may have no image, and an image none."""
+    """Images and labels by name. Not every image has a label, and labels without an image are not in here."""
 
     images: dict[str, Part | None] = field(default_factory=dict)
-    """Every image and its part; None where no folder says one."""
+    """The part of each image; None if no folder determines it."""
     labels: dict[str, str] = field(default_factory=dict)
-    """The label of each image that has one."""
+    """The label of each labelled image."""
     label_folders: bool = False
-    """Some folder is named after labels."""
+    """Whether any folder is named after labels."""
 
 
-def is_there(root: Path) -> bool:
-    return _is_flat(root) or any(_says_part(path) for path in subfolders(root))
+def matches(root: Path) -> bool:
+    return _is_flat(root) or any(_is_part_folder(path) for path in subfolders(root))
 
 
 def read(root: Path, _top: Path, name: str) -> Layout:
     declared = read_classes(root)
     if declared is None:
-        raise UserError(f"dataset {root} does not say its classes: add {FILES[0]} or {FILES[1]} to it")
+        raise UserError(f"dataset {root} declares no classes: add {FILES[0]} or {FILES[1]} to it")
     pairs = find_pairs(root)
     if not pairs.images:
         raise UserError(f"dataset {root} has no images{_unread(root)}")
     notes: list[str] = []
     if not any(pairs.images.values()) and (by_name := parts_by_name(pairs.images)):
         pairs.images.update(by_name)
-        notes.append("parts are those that the names of the images begin with")
-    parts = in_parts(pairs)
+        notes.append("parts are taken from the image names")
+    parts = group_by_part(pairs)
     _check_train(root, parts, pairs)
     if not parts["val"] and (all(pairs.images.values()) or not any(pairs.images.values())):
         _check_unnamed(root, parts["train"])
-        parts |= held_out(parts["train"])
-        notes.append(f"no val folder: {len(parts['val'])} images are held out for it, by their names")
+        parts |= hold_out_val(parts["train"])
+        notes.append(f"no val folder: held out {counted(len(parts['val']), 'images')}, chosen by a hash of their names")
     _check_val(root, parts, pairs)
     lists = Lists(
         classes=declared.classes,
@@ -86,15 +86,15 @@ def read(root: Path, _top: Path, name: str) -> Layout:
             *(sample.image for sample in parts["unlabeled"]),
         ),
     )
-    hidden = {PurePosixPath(sample.label).parent for sample in parts["unlabeled"] if sample.label}
-    explained = tuple((f"{folder}/*", "labels of images that are taken without") for folder in sorted(hidden))
+    withheld = {PurePosixPath(sample.label).parent for sample in parts["unlabeled"] if sample.label}
+    explained = tuple((f"{folder}/*", "labels of images that are used as unlabelled") for folder in sorted(withheld))
     return Layout(root, name, "folders", lists, declared, explained=explained, notes=(*declared.notes, *notes))
 
 
 def find_pairs(root: Path) -> Pairs:
-    """Every image below the root, its part and its label.
+    """Return every image below the root with its part and its label.
 
-    Raises UserError where two images have one label, or an image has two.
+    Raises UserError if two images match one label, or two labels match one image.
     """
     files = [PurePosixPath(name) for name in files_below(root) if is_picture(name)]
     places = {folder: _place(folder) for folder in {path.parent for path in files}}
@@ -115,8 +115,8 @@ def find_pairs(root: Path) -> Pairs:
     return pairs
 
 
-def in_parts(pairs: Pairs) -> dict[Part, tuple[Sample, ...]]:
-    """Samples by part, in the order of their names. Without any part all are `train`."""
+def group_by_part(pairs: Pairs) -> dict[Part, tuple[Sample, ...]]:
+    """Return the samples of each part, sorted by image name. If no image has a part, all belong to `train`."""
     has_parts = any(pairs.images.values())
     found: dict[Part, list[Sample]] = {part: [] for part in PARTS}
     for image, part in sorted(pairs.images.items()):
@@ -127,49 +127,57 @@ def in_parts(pairs: Pairs) -> dict[Part, tuple[Sample, ...]]:
 
 
 def _check_train(root: Path, parts: dict[Part, tuple[Sample, ...]], pairs: Pairs) -> None:
-    """Raise UserError where there is nothing to train on."""
+    """Raise UserError if there is nothing to train on."""
     if not parts["train"]:
-        raise UserError(f"dataset {root} has no training images{_unread(root)}: there are {_counts(parts)}")
+        raise UserError(f"dataset {root} has no training images{_unread(root)}; found {_counts(parts)}")
     if not any(sample.label for sample in parts["train"]):
         image, hint = parts["train"][0].image, _hint(root, pairs)
-        raise UserError(f"dataset {root}: no training image has a label of its name; {image} has none{hint}")
+        raise UserError(
+            f"dataset {root}: no training image has a label with a matching name, for example {image}{hint}"
+        )
 
 
 def _check_unnamed(root: Path, samples: tuple[Sample, ...]) -> None:
-    """Raise UserError where the names of some images say val or test in a way that is not read."""
-    said: dict[frozenset[Part], str] = {}
+    """Raise UserError if some image names contain val or test in a way that we do not interpret."""
+    examples: dict[frozenset[Part], str] = {}
     for sample in samples:
         path = PurePosixPath(sample.image)
         names = (*(name for name in path.parts[:-1] if part_of(name) is None), path.stem)
-        said.setdefault(frozenset(part for name in names for part in parts_in(name)), sample.image)
-    image = next((image for parts, image in said.items() if parts & {"val", "test"}), "")
-    if image and len(said) > 1:
+        examples.setdefault(frozenset(part for name in names for part in parts_in(name)), sample.image)
+    image = next((image for parts, image in examples.items() if parts & {"val", "test"}), "")
+    if image and len(examples) > 1:
         raise UserError(
-            f"dataset {root}: {image} is named like another part than the rest, and no folder or list says the parts: "
-            "put images into folders train and val, or write train.txt and val.txt"
+            f"dataset {root}: the name of {image} suggests another part than the rest, but no folder or list assigns "
+            "parts: move the images into folders train and val, or write train.txt and val.txt"
         )
 
 
 def _check_val(root: Path, parts: dict[Part, tuple[Sample, ...]], pairs: Pairs) -> None:
-    """Raise UserError where there is nothing to measure by."""
+    """Raise UserError if there is nothing to validate on, or a validation image has no label."""
     if not parts["val"]:
-        other = next((f"; {image} is in no part" for image, part in pairs.images.items() if part is None), "")
+        other = next((f"; {image} belongs to no part" for image, part in pairs.images.items() if part is None), "")
         raise UserError(
-            f"dataset {root} has no validation images beside {_counts(parts)}{other}: "
-            "add a folder val with images and labels, or rename one"
+            f"dataset {root} has no validation images (found {_counts(parts)}{other}): "
+            "add a folder val with images and labels, or rename an existing folder to val"
         )
     bare = next((sample.image for sample in parts["val"] if sample.label is None), None)
     if bare:
-        raise UserError(f"dataset {root}: {bare} has no label, and every validation image needs one")
+        raise UserError(f"dataset {root}: {bare} has no label; every validation image needs one")
 
 
-def held_out(samples: tuple[Sample, ...]) -> dict[Part, tuple[Sample, ...]]:
-    """The tenth of the labelled images whose names have the smallest sha256: the same on every machine."""
+def hold_out_val(samples: tuple[Sample, ...]) -> dict[Part, tuple[Sample, ...]]:
+    """Split samples into `train` and `val`: the tenth of the labelled images whose names have the smallest sha256.
+
+    The choice depends on names alone, so it is the same on every machine. Images without a label stay in `train`.
+
+    Raises:
+        UserError: fewer than two images have a label.
+    """
     labeled = [sample.image for sample in samples if sample.label]
     ranked = sorted(labeled, key=lambda image: hashlib.sha256(image.encode()).digest())
     val = frozenset(ranked[: math.ceil(len(ranked) / _HELD_OUT)]) if len(ranked) > 1 else frozenset[str]()
     if not val:
-        raise UserError("the images are too few to hold some out for validation: at least two need a label")
+        raise UserError("too few labelled images to hold one out for validation: at least two are needed")
     return {
         "train": tuple(sample for sample in samples if sample.image not in val),
         "val": tuple(sample for sample in samples if sample.image in val),
@@ -177,7 +185,7 @@ def held_out(samples: tuple[Sample, ...]) -> dict[Part, tuple[Sample, ...]]:
 
 
 def parts_by_name(images: Iterable[str]) -> dict[str, Part]:
-    """The parts that the names of all images begin or end with, as train_000.jpg and 000_val.jpg; else none."""
+    """Return each image's part if every name begins or ends with one, as train_000.jpg or 000_val.jpg; else {}."""
     found: dict[str, Part] = {}
     for image in images:
         stem = PurePosixPath(image).stem
@@ -189,17 +197,17 @@ def parts_by_name(images: Iterable[str]) -> dict[str, Part]:
 
 
 def _is_flat(root: Path) -> bool:
-    """Whether images and labels lie in this folder, or in folders of it."""
+    """Return whether this folder, or its subfolders, hold images and labels."""
     inside = [(role_of(path.name), path) for path in subfolders(root) if part_of(path.name) is None]
     roles = {role for role, _ in inside}
     if "label" in roles and ("image" in roles or any(is_picture(path.name) for path in root.iterdir())):
         return True
-    described = any((root / name).is_file() for name in FILES)  # or a folder photos/ would be no dataset of its own
+    described = any((root / name).is_file() for name in FILES)  # else any folder with photos/ inside would match
     return _has_both(root) or (described and any(_has_both(path) for role, path in inside if role == "image"))
 
 
-def _says_part(folder: Path) -> bool:
-    """Whether a folder is one part of a dataset: `train` with labels in it or beside it, or `train_labels`."""
+def _is_part_folder(folder: Path) -> bool:
+    """Return whether a folder is one part of a dataset: `train` with labels inside or next to it, or `train_labels`."""
     if part_of(folder.name) is None:
         return False
     inside = {role_of(path.name) for path in subfolders(folder)}
@@ -208,21 +216,21 @@ def _says_part(folder: Path) -> bool:
 
 
 def _has_both(folder: Path) -> bool:
-    """Whether a folder itself has an image and its label, as x.jpg and x_mask.png."""
+    """Return whether a folder directly holds an image and its label, as x.jpg and x_mask.png."""
     paths = [PurePosixPath(path.name) for path in folder.iterdir() if is_picture(path.name) and path.is_file()]
     stems = {stem for path in paths for stem in image_stems(path)}
     return bool(_png_labels(paths)) or any(stem in stems for path in paths for stem in label_stems(path)[1:])
 
 
 def _png_labels(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
-    """The .png files that lie beside a .jpg of the same stem, which then is the photograph."""
+    """Return the .png files next to a .jpg of the same stem: the .jpg is the photograph, the .png its label."""
     listed = set(paths)
     photographs = {path.with_suffix("") for path in listed if path.suffix.lower() in (".jpg", ".jpeg", ".jfif")}
     return {path for path in listed if path.suffix.lower() == ".png" and path.with_suffix("") in photographs}
 
 
 def _place(folder: PurePosixPath) -> tuple[Role | None, Part | None, str]:
-    """The role and the part that the innermost folder that says one gives, and what else the names say."""
+    """Return the role and part from the innermost folder that determines them, and the rest of the names."""
     role: Role | None = None
     part: Part | None = None
     rest = []
@@ -236,7 +244,7 @@ def _place(folder: PurePosixPath) -> tuple[Role | None, Part | None, str]:
 def _roles(
     files: Iterable[PurePosixPath], places: dict[PurePosixPath, tuple[Role | None, Part | None, str]]
 ) -> dict[PurePosixPath, Role]:
-    """What each picture is. Its name counts where the folder says nothing else, and its image is beside it."""
+    """Return the role of each file. If the folder does not determine it, a label is named after an image next to it."""
     listed = list(files)
     stems = {(path.parent, stem) for path in listed for stem in image_stems(path)}
     found: dict[PurePosixPath, Role] = {}
@@ -244,7 +252,7 @@ def _roles(
     for path in listed:
         role, part, _ = places[path.parent]
         if role is None and has_folders and part not in ("test", "unlabeled"):
-            found[path] = "other"  # beside the folders of images: depth maps, predictions, a legend
+            found[path] = "other"  # next to the image folders: depth maps, predictions, a legend
         elif role == "other" or is_other(path):
             found[path] = "other"
         elif role == "label":
@@ -265,40 +273,40 @@ def _pair(
     by_key: dict[tuple[Part | None, Key], list[PurePosixPath]],
     pairs: Pairs,
 ) -> None:
-    """Give a label its image: the one of its name in its part, or in any where only one of the two is in a part."""
+    """Pair a label with the image of the same name in its part, or in any part if only one of the two has a part."""
     for stem in label_stems(label):
         parts: tuple[Part | None, ...] = (part, None) if part is not None else (None, *PARTS)
         found = list(dict.fromkeys(image for each in parts for image in by_key.get((each, (rest, stem)), ())))
         if len(found) > 1:
-            raise UserError(f"dataset {root}: {found[0]} and {found[1]} have one label, {label}; keep one of them")
+            raise UserError(f"dataset {root}: {found[0]} and {found[1]} both match {label}; keep one image")
         if found:
             image = str(found[0])
             other = pairs.labels.setdefault(image, str(label))
             if other != str(label):
-                raise UserError(f"dataset {root}: {other} and {label} are labels of one image; remove one")
+                raise UserError(f"dataset {root}: {other} and {label} both match {image}; remove one label")
             pairs.images[image] = pairs.images[image] or part
             return
 
 
 def _unread(root: Path) -> str:
-    """Why there may seem to be no photographs, and what to do."""
+    """Return why no image was found and what to do, if there are images in formats that we cannot read."""
     found = [name for name in files_below(root) if PurePosixPath(name).suffix.lower() in CONVERT]
     if not found:
         return ""
     ending = PurePosixPath(found[0]).suffix
-    return f" that can be read ({found[0]} is {ending[1:].upper()}): {CONVERT[ending.lower()]}"
+    return f" in a supported format ({found[0]} is {ending[1:].upper()}): {CONVERT[ending.lower()]}"
 
 
 def _hint(root: Path, pairs: Pairs) -> str:
-    """Why no label may be found: annotations that are no pictures, or a folder of another name."""
+    """Return the likely reason why no label was found: annotations that are not images, or a folder's name."""
     stems = {PurePosixPath(image).stem for image in pairs.images}
     for name in files_below(root):
         path = PurePosixPath(name)
         if path.suffix.lower() in _ANNOTATIONS and (
             path.stem in stems or "coco" in path.stem or "instances" in path.stem
         ):
-            return f"; {name} is an annotation that is no picture: export masks as PNG from the tool that wrote it"
-    return "" if pairs.label_folders else "; labels lie in a folder labels/ or masks/, or are named like x_mask.png"
+            return f"; {name} is an annotation file, not an image: export masks as PNG from the tool that wrote it"
+    return "" if pairs.label_folders else "; put labels into a folder labels/ or masks/, or name them like x_mask.png"
 
 
 def _counts(parts: dict[Part, tuple[Sample, ...]]) -> str:

@@ -1,7 +1,7 @@
-"""Lists of `image label` lines: our own plain layout, those of other trainers, and CamVid as SegNet has it.
+"""Lists of `image label` lines: our own layout, those of other trainers, and SegNet's version of CamVid.
 
-A list is called by its part: train.txt, val_list.txt, validation.txt, unlabelled.csv. It lies beside the images' and
-labels' folders, or in lists/ or splits/. Tabs, commas, | or spaces separate the two names of a line.
+A list is named after its part: train.txt, val_list.txt, validation.txt, unlabelled.csv. It is in the dataset's folder,
+or in lists/ or splits/. A tab, comma, semicolon, | or space separates the two names on a line.
 """
 
 import posixpath
@@ -16,7 +16,7 @@ from components.dataset.layouts.files import read_text
 from components.dataset.layouts.folders import Pairs, find_pairs
 from components.dataset.layouts.model import Layout
 from components.dataset.layouts.names import PARTS, Part, part_of
-from components.dataset.layouts.ratio_lists import own_ratio_lists, ratio_list_files
+from components.dataset.layouts.ratio_lists import ratio_list_files, read_ratio_lists
 from components.dataset.manifest import Lists, Sample
 from components.errors import UserError
 
@@ -33,16 +33,16 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 Existing = Callable[[Path, str, str], str]
 
 
-def is_there(root: Path) -> bool:
+def matches(root: Path) -> bool:
     return bool({"train", "val"} & find_lists(root).keys())
 
 
-def is_described(root: Path) -> bool:
-    """Lists with their classes: somebody's own word, which counts more than a well-known layout beside it."""
+def matches_with_classes(root: Path) -> bool:
+    """Return whether lists and classes are both in the folder: a declaration overrides a well-known layout."""
     return bool({"train", "val"} & _lists_in(root, "").keys()) and any((root / name).is_file() for name in FILES)
 
 
-def is_camvid(root: Path) -> bool:
+def matches_camvid(root: Path) -> bool:
     train, val = (root / f"{part}.txt" for part in ("train", "val"))
     return (train.is_file() or val.is_file()) and all((root / f"{part}annot").is_dir() for part in ("train", "val"))
 
@@ -51,11 +51,11 @@ def read(root: Path, _top: Path, name: str) -> Layout:
     found = find_lists(root)
     declared = read_classes(root)
     if declared is None:
-        beside = found.get("train") or found["val"]
-        raise UserError(f"dataset {root} does not say its classes: add {FILES[0]} or {FILES[1]} beside {beside}")
+        listed = found.get("train") or found["val"]
+        raise UserError(f"dataset {root} declares no classes: add {FILES[0]} or {FILES[1]} next to {listed}")
     for part in ("train", "val"):
         if part not in found:
-            raise UserError(f"dataset {root} has no {part}.txt: add it, a line is `image label`")
+            raise UserError(f"dataset {root} has no {part}.txt: add it with one `image label` pair per line")
     return _read(root, name, "lists", found, declared, _Finder(root))
 
 
@@ -66,7 +66,7 @@ def read_camvid(root: Path, _top: Path, name: str) -> Layout:
 
 
 def find_lists(root: Path) -> dict[Part, str]:
-    """The lists of a dataset by part, as names from its folder. Raises UserError where a part has two."""
+    """Return each part's list, by its name relative to the folder. Raises UserError if a part has two."""
     for place in _PLACES:
         if found := _lists_in(root, place):
             return found
@@ -95,8 +95,8 @@ def _read(root: Path, name: str, kind: str, found: dict[Part, str], declared: De
     if not any(sample.label for sample in (*train, *val)):
         train, val = finder.paired(train), finder.paired(val)
     _check_labeled(root / found.get("val", "val.txt"), val)
-    train, val = _once(root, train), _once(root, val)
-    _once(root, (*train, *val))
+    train, val = _deduplicated(root, train), _deduplicated(root, val)
+    _deduplicated(root, (*train, *val))
     labeled = [sample for sample in train if sample.label is not None]
     unlabeled = [sample.image for sample in (*train, *parts.get("unlabeled", ())) if sample.label is None]
     lists = Lists(
@@ -106,7 +106,7 @@ def _read(root: Path, name: str, kind: str, found: dict[Part, str], declared: De
         val=val,
         test=parts.get("test", ()),
         unlabeled=tuple(dict.fromkeys(unlabeled)),
-        ratio_lists=own_ratio_lists(
+        ratio_lists=read_ratio_lists(
             root,
             _RATIO_PLACES,
             labeled,
@@ -115,7 +115,7 @@ def _read(root: Path, name: str, kind: str, found: dict[Part, str], declared: De
         ),
     )
     if not labeled:
-        raise UserError(f"dataset {root}: no image of {found['train']} has a label; write `image label` on a line")
+        raise UserError(f"dataset {root}: no image in {found['train']} has a label; write `image label` on each line")
     return Layout(
         root,
         name,
@@ -128,7 +128,7 @@ def _read(root: Path, name: str, kind: str, found: dict[Part, str], declared: De
 
 
 class _Finder:
-    """Files that lists name: below the dataset's folder, by names as people and scripts write them."""
+    """Resolve the names in lists, as people and scripts write them, to files below the dataset's folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -139,18 +139,18 @@ class _Finder:
         self._found: Pairs | None = None
 
     def __call__(self, root: Path, name: str, where: str) -> str:
-        """The name below the root. Raises UserError where there is no such file, or it lies elsewhere."""
+        """Return a file's name relative to the root. Raises UserError if it does not exist or is outside the root."""
         return self.found(name) or self.stem(name) or existing(root, name, where)
 
     @property
-    def there(self) -> tuple[Callable[[str], object], ...]:
-        """For `line_names`: a name from here counts before the end of one from elsewhere."""
+    def lookups(self) -> tuple[Callable[[str], object], ...]:
+        """Lookups for `line_names`, in order: complete names before the ends of absolute names from another machine."""
         return partial(self.found, whole=True), self.found
 
     def found(self, name: str, *, whole: bool = False) -> str | None:
-        """The name of an existing file below the root, or None.
+        """Return the name of an existing file relative to the root, or None.
 
-        An absolute name may be that of another machine: its end counts, unless `whole` asks for all of it.
+        An absolute name may come from another machine, so its end may match a file here, unless `whole` is set.
         """
         for spelled in self._spellings(name):
             parts = PurePosixPath(self._below(spelled).lstrip("/")).parts
@@ -167,7 +167,7 @@ class _Finder:
         return None
 
     def _spellings(self, name: str) -> Iterator[str]:
-        """A name as it is, and as it may be meant: with other slashes, in Unicode's forms, from the list's folder."""
+        """Yield variants of a name: as written, with / for \\, in Unicode's forms, relative to the list's folder."""
         forward = name.replace("\\", "/")
         beside = posixpath.normpath(posixpath.join(self._list_folder, forward))
         yield from dict.fromkeys((name, forward, *(unicodedata.normalize(form, forward) for form in ("NFC", "NFD"))))
@@ -175,18 +175,18 @@ class _Finder:
             yield beside
 
     def samples(self, name: str, *, labels: bool) -> tuple[Sample, ...]:
-        """The images of a list, with their labels."""
+        """Read the samples of a list."""
         self._list_folder = posixpath.dirname(name)
         return read_list(self.root, name, labels=labels, find=self)
 
     def paired(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
-        """The same images with the labels of their names, for lists that name no label at all."""
+        """Return the images with labels of matching names, for lists that name no labels at all."""
         labels = self._pairs.labels
         self._paired = self._paired or any(sample.image in labels for sample in samples)
         return tuple(Sample(image=sample.image, label=labels.get(sample.image)) for sample in samples)
 
     def stem(self, name: str) -> str | None:
-        """The image of a name that is a stem alone; None unless exactly one image has it."""
+        """Return the image with this stem; None if the name has a suffix, or not exactly one image matches."""
         if _SUFFIX.search(name):
             return None
         if self._by_stem is None:
@@ -201,14 +201,14 @@ class _Finder:
         found = []
         if self._elsewhere:
             found.append(
-                f"lists name files from elsewhere, such as {self._elsewhere}: found here by the end of the name"
+                f"the lists' paths, such as {self._elsewhere}, do not exist here: matched by the end of the path"
             )
         if self._paired:
-            found.append("lists name images alone; labels are those of the same names")
+            found.append("the lists name images only; labels are matched by file name")
         return tuple(found)
 
     def _below(self, name: str) -> str:
-        """The name from the dataset's folder, where it is an absolute one below it."""
+        """Return an absolute name below the dataset's folder relative to it; other names unchanged."""
         roots = (f"{self.root}/", f"{self.root.resolve()}/")
         return next((name.removeprefix(root) for root in roots if name.startswith(root)), name)
 
@@ -220,8 +220,8 @@ class _Finder:
 
 
 def existing(root: Path, name: str, where: str) -> str:
-    """The name of a file below the root. UserError where there is none, or it lies elsewhere."""
-    # The reference's lists begin names with a slash and mean the dataset's folder.
+    """Return a file's name relative to the root. Raises UserError if it does not exist or is outside the root."""
+    # In the lists of the reference implementation, a leading slash means the dataset's folder.
     relative = inside(name, where)
     if not (root / relative).is_file():
         raise UserError(f"{where}: {name} does not exist in {root}; correct the line or add the file")
@@ -231,7 +231,7 @@ def existing(root: Path, name: str, where: str) -> str:
 def inside(name: str, where: str) -> PurePosixPath:
     relative = PurePosixPath(name.lstrip("/"))
     if ".." in relative.parts or not relative.parts:
-        raise UserError(f"{where}: {name!r} leads out of the dataset's folder; names are relative to it")
+        raise UserError(f"{where}: {name!r} points outside the dataset's folder; write a path relative to it")
     return relative
 
 
@@ -241,8 +241,8 @@ def all_labeled(root: Path, name: str, *, find: Existing = existing) -> tuple[Sa
     return samples
 
 
-def _once(root: Path, samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """The samples without repeated lines. Raises UserError for an image with two labels, or a label of two images."""
+def _deduplicated(root: Path, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Drop repeated samples. Raises UserError if an image has two labels, or a label two images."""
     labels: dict[str, str] = {}
     images: dict[str, str] = {}
     for sample in samples:
@@ -250,11 +250,13 @@ def _once(root: Path, samples: Sequence[Sample]) -> tuple[Sample, ...]:
             continue
         if labels.setdefault(sample.image, sample.label) != sample.label:
             raise UserError(
-                f"dataset {root}: lists give {sample.image} two labels, {labels[sample.image]} and {sample.label}"
+                f"dataset {root}: the lists pair {sample.image} with two labels, {labels[sample.image]} and "
+                f"{sample.label}; keep one"
             )
         if images.setdefault(sample.label, sample.image) != sample.image:
             raise UserError(
-                f"dataset {root}: lists give {images[sample.label]} and {sample.image} one label, {sample.label}"
+                f"dataset {root}: the lists pair {sample.label} with two images, {images[sample.label]} and "
+                f"{sample.image}; keep one"
             )
     return tuple(dict.fromkeys(samples))
 
@@ -264,7 +266,7 @@ def _check_labeled(path: Path, samples: Sequence[Sample]) -> None:
         if sample.label is None:
             raise UserError(f"{path}: {sample.image} has no label; write `image label` on every line")
     if not samples:
-        raise UserError(f"{path} is empty: write a line of `image label` for each image")
+        raise UserError(f"{path} is empty: write one `image label` pair per line")
 
 
 def read_list(root: Path, name: str, *, labels: bool = True, find: Existing = existing) -> tuple[Sample, ...]:
@@ -273,19 +275,19 @@ def read_list(root: Path, name: str, *, labels: bool = True, find: Existing = ex
     if lines and all(_HEADER.fullmatch(field) for field in next(_splits(lines[0][1]))):
         del lines[0]
     for where, line in lines:
-        fields = line_names(line, where, *(find.there if isinstance(find, _Finder) else ()))
+        fields = line_names(line, where, *(find.lookups if isinstance(find, _Finder) else ()))
         names = [find(root, each, where) for each in (fields if labels else fields[:1])]
         samples.append(Sample(image=names[0], label=names[1] if len(names) == 2 else None))
     return tuple(samples)
 
 
 def list_lines(root: Path, name: str) -> list[tuple[str, str]]:
-    """Where each line is, and what it says; comments, which begin with #, left out."""
+    """Return (location, text) for each line, without blank lines and comments, which begin with #."""
     path = root / name
     try:
         lines = read_text(path).splitlines()
     except FileNotFoundError:
-        raise UserError(f"dataset {root} has no {name}: add it, a line is `image label`") from None
+        raise UserError(f"dataset {root} has no {name}: add it with one `image label` pair per line") from None
     except OSError as error:
         raise UserError(f"list {path} cannot be read: {error.strerror}") from None
     return [
@@ -296,38 +298,39 @@ def list_lines(root: Path, name: str) -> list[tuple[str, str]]:
 
 
 def first_name(line: str) -> str:
-    """The first of a line's names."""
+    """Return the first name on a line."""
     return next(_splits(line))[0]
 
 
-def line_names(line: str, where: str, *there: Callable[[str], object]) -> list[str]:
-    """The one or two names of a line: parted so that the files are there, where that can be done in one way.
+def line_names(line: str, where: str, *lookups: Callable[[str], object]) -> list[str]:
+    """Return the one or two names on a line, split so that the files exist if that is possible.
 
     Args:
-        there: says of a name whether there is such a file; a later one counts where an earlier one finds none.
+        lookups: functions that return something truthy if a file exists; a later one is used if the earlier find none.
 
     Raises:
-        UserError: it can be done in two ways, or the line has more names.
+        UserError: several ways of splitting the line name existing files, or the line has more than two names.
     """
     splits = [list(names) for names in dict.fromkeys(map(tuple, _splits(line)))]
-    for number, is_there in enumerate(there):
-        # A line of two names may end as some file does: as one name, all of it must be there.
+    for number, exists in enumerate(lookups):
+        # A line may be one name with spaces. Only the first lookup may accept that, because a lookup by the end of
+        # the path would also match a line of two names.
         tried = [[line], *(names for names in splits if names != [line])] if number == 0 else splits
-        working = [names for names in tried if all(map(is_there, names))]
+        working = [names for names in tried if all(map(exists, names))]
         if len(working) > 1:
-            raise UserError(f"{where}: {line!r} can be read as two pairs of files; separate the two names by a tab")
+            raise UserError(f"{where}: {line!r} matches several pairs of files; separate the two names with a tab")
         if working:
             return working[0]
     if len(splits[0]) > 2:
         raise UserError(
-            f"{where}: {len(splits[0])} names on a line; write `image label` or `image`, with a tab between them "
-            "where a name has spaces"
+            f"{where}: {len(splits[0])} names on one line; write `image label` or `image`, and separate the two names "
+            "with a tab if one contains spaces"
         )
     return splits[0]
 
 
 def _splits(line: str) -> Iterator[list[str]]:
-    """The ways to part a line, the likeliest first; two names each from the second on."""
+    """Yield ways to split a line into names, likeliest first; all after the first give two names."""
     separator = next((each for each in _SEPARATORS if each in line), None)
     if separator is not None:
         yield [field.strip().strip("\"'") for field in line.split(separator) if field.strip()]

@@ -1,4 +1,4 @@
-"""A dataset that was found in a folder."""
+"""The layout of a dataset in a folder, and what each of its files is used for."""
 
 import re
 from collections.abc import Mapping
@@ -16,76 +16,76 @@ if TYPE_CHECKING:
 
 
 def counted(number: int, what: str) -> str:
-    """`1 train image`, `2 train images`"""
+    """Return `1 train image` or `2 train images`."""
     return f"{number:,} {what if number != 1 else _PLURAL.sub('', what, 1)}"
 
 
 @dataclass(frozen=True)
 class Use:
-    """What files of one folder are used for, or why they are not."""
+    """What the files in one folder are used for, or why they are not used."""
 
     place: str
-    """The folder, or the one file, from the dataset's folder."""
+    """The folder, or the single file, relative to the dataset's folder."""
     files: int
     what: str
     """`train images`, `val labels`, `images`, `list`, `classes`, `other files` …"""
     state: Literal["used", "explained", "unused", "refused"]
-    """Unused is worth a warning; refused is fatal; explained is neither."""
+    """`unused` is worth a warning and `refused` is fatal; `explained` is neither."""
     first: str = ""
-    """The first file, by name."""
+    """Name of the first file."""
     why: str = ""
-    """Why it is not used, and what to do."""
+    """Why the files are not used, and what to do."""
 
     def text(self) -> str:
-        """For people: `images/extra/: 12 images (000.jpg first) are not used: …`"""
-        more = f" ({self.first} first) are" if self.files > 1 else " is"
+        """Return, for example, `images/extra/: 12 images (first: 000.jpg) are not used: …`."""
+        more = f" (first: {self.first}) are" if self.files > 1 else " is"
         return f"{self.place}: {counted(self.files, self.what)}{more} not used: {self.why}"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Every file its lists name is there."""
+    """A recognised dataset. Every file that its lists name exists."""
 
     folder: Path
     name: str
     kind: str
     lists: Lists
     declared: Declared
-    """The classes, and what in a label file stands for each."""
+    """The classes, and the label values or colours of each."""
     read: tuple[str, ...] = ()
-    """The lists that were read, from the folder."""
+    """The lists that were read, relative to `folder`."""
     explained: tuple[tuple[str, str], ...] = ()
-    """Files that such a dataset has and that are not needed, as a pattern of their names and why."""
+    """Files that belong to this layout but are not needed, as (file name pattern, reason)."""
     top: Path | None = None
-    """The folder that was given, where the dataset may lie deeper."""
+    """The folder that the user gave; the dataset may be in a subfolder."""
     account: tuple[Use, ...] = ()
-    """What every file below the dataset's folder is used for."""
+    """What every file below `top` is used for."""
     pools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Further images without labels, by the name of their pool. Taken on demand, and looked for only then."""
+    """Additional unlabelled images by pool name. Used, and checked for existence, only on request."""
     label_ids: Mapping[int, int] | None = None
-    """Where labels hold the ids of a well-known dataset: what each means."""
+    """Class ids by label value, for well-known datasets that number their labels differently."""
     label_colors: Mapping[tuple[int, int, int], int] | None = None
-    """Where labels are a well-known dataset's colour masks: what each colour means."""
+    """Class ids by colour, for well-known datasets with colour masks."""
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Labels whose class ids cannot be read, and that lie there as they were: a kind of the check, and why."""
+    """Labels that cannot be converted to class ids and were left as they are, with the finding's kind and text."""
     label_facts: Mapping[str, "FileFacts"] = field(default_factory=dict)
-    """What was learned of labels when they were read, by name: a check need not decode them again."""
+    """Facts about labels that are already decoded, by name, so that a check need not decode them again."""
     notes: tuple[str, ...] = ()
-    """What people should know of how the folder was read."""
+    """Remarks for the user on how the folder was interpreted."""
     origin: str = ""
-    """What people call its folder, where that is a temporary one: the archive that was unpacked there."""
+    """The name to show for a temporary folder: the archive that was unpacked there."""
 
     @property
     def root(self) -> str:
-        """What stands before its files' names in messages."""
+        """Return the prefix of file names in messages."""
         return f"{self.origin or self.folder}/"
 
     @property
     def pool_sizes(self) -> dict[str, int]:
-        """Number of images by pool."""
+        """Return the number of images in each pool."""
         return {name: len(images) for name, images in self.pools.items()}
 
 
 def pools_text(sizes: Mapping[str, int]) -> str:
-    """For people: `train_extra_3000 (3,000 images), train_extra_6000 (6,000 images)`."""
+    """Return, for example, `train_extra_3000 (3,000 images), train_extra_6000 (6,000 images)`."""
     return ", ".join(f"{name} ({number:,} image{'' if number == 1 else 's'})" for name, number in sizes.items())

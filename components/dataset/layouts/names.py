@@ -1,4 +1,4 @@
-"""What the names of folders and files say: images or labels, and of which part.
+"""Derive from folder and file names whether they hold images or labels, and of which part.
 
 Datasets spell the same things differently: `val`, `Valid` or `validation_images`; `masks`, `ann_dir` or
 `SegmentationClass`; `x_mask.png`, `mask_x.png` or `x.jpg.png` for the label of `x.jpg`.
@@ -41,10 +41,10 @@ _OTHER_WORDS = _words(
     "visualisations viz vis overlay overlays preview previews thumb thumbs thumbnail thumbnails "
     "segmentationclassvisualization segmentationclassnpy"
 )
-"""Folders of what is neither a photograph nor a label of classes."""
+"""Folders that hold neither photographs nor semantic labels."""
 _FILLERS = _words("dir folder set split data dataset png jpg semantic class classes ids list lists txt files")
 
-# Longer endings first: of x_gtFine_labelIds the stem is x.
+# Longer endings come first, so that the stem of x_gtFine_labelIds is x.
 _LABEL_ENDINGS = (
     "gtfine_labeltrainids|gtfine_labelids|labeltrainids|labelids|trainids|ground_truth|groundtruth|segmentation|"
     "annotations|annotation|annot|labels|label|masks|mask|seg|gt|l"
@@ -60,41 +60,41 @@ _PICTURE_SUFFIX = re.compile(r"\.(?:png|jpe?g|jpe|jfif|bmp|tiff?|webp)$", re.IGN
 
 
 def words(name: str) -> list[str]:
-    """The lower-case words of a folder's name, split at what is no letter: `train_images-2` is train, images."""
+    """Split a name into lower-case words at every non-letter: `train_images-2` gives train and images."""
     return [word for word in re.split(r"[^a-z]+", name.lower()) if word]
 
 
 def part_of(name: str) -> Part | None:
-    """The part that a folder or a list is named after, as in `Valid`, `train_images`, `trainannot`; else None."""
-    found = {_PART_WORDS[word] for word in _spoken(name) if word in _PART_WORDS}
-    known = all(word in _PART_WORDS or _is_role(word) or word in _FILLERS for word in _spoken(name))
+    """Return the part that a folder or list is named after, as in `Valid`, `train_images`, `trainannot`; else None."""
+    found = {_PART_WORDS[word] for word in _split_compounds(name) if word in _PART_WORDS}
+    known = all(word in _PART_WORDS or _is_role(word) or word in _FILLERS for word in _split_compounds(name))
     if found == {"train", "unlabeled"}:
         return "unlabeled" if known else None
     return found.pop() if len(found) == 1 and known else None
 
 
 def is_named_like_a_part(name: str) -> bool:
-    """Whether some word of the name is a part's, as in `val_hard`: a folder that must not be dropped in silence."""
-    return any(word in _PART_WORDS for word in _spoken(name))
+    """Return whether any word names a part, as in `val_hard`: such a folder must not be ignored silently."""
+    return any(word in _PART_WORDS for word in _split_compounds(name))
 
 
 def parts_in(name: str) -> set[Part]:
-    """The parts that some word of a name says: train and val for trainval."""
-    return {_PART_WORDS[word] for word in _spoken(name) if word in _PART_WORDS}
+    """Return every part that a word of the name refers to: train and val for trainval."""
+    return {_PART_WORDS[word] for word in _split_compounds(name) if word in _PART_WORDS}
 
 
 def role_of(name: str) -> Role | None:
-    """What a folder of this name has in it; None where the name does not say."""
-    spoken = [*_spoken(name), "".join(words(name)), name.lower()]
-    if any(word in _OTHER_WORDS for word in spoken):
+    """Return what a folder of this name holds; None if the name does not tell."""
+    variants = [*_split_compounds(name), "".join(words(name)), name.lower()]
+    if any(word in _OTHER_WORDS for word in variants):
         return "other"
-    if any(word in _LABEL_WORDS for word in spoken):
+    if any(word in _LABEL_WORDS for word in variants):
         return "label"
-    return "image" if any(word in _IMAGE_WORDS for word in spoken) else None
+    return "image" if any(word in _IMAGE_WORDS for word in variants) else None
 
 
 def residue(name: str) -> str:
-    """What a folder's name says beyond role and part: `2` of imgs2; all of a name that says neither."""
+    """Return what remains of a name without role and part: `2` for imgs2; the whole name if it has neither."""
     if role_of(name) is None and part_of(name) is None:
         return name
     match = re.search(r"[0-9]+$", name)
@@ -102,8 +102,8 @@ def residue(name: str) -> str:
 
 
 def label_stems(path: PurePosixPath) -> list[str]:
-    """The stems that the image of a label may have, the likeliest first: `x` for x_mask.png, mask_x.png, x.jpg.png."""
-    stem = unicodedata.normalize("NFC", path.stem)  # a Mac writes accents apart from their letters
+    """Return the possible stems of a label's image, likeliest first: `x` for x_mask.png, mask_x.png, x.jpg.png."""
+    stem = unicodedata.normalize("NFC", path.stem)  # macOS decomposes accented letters
     found = [stem]
     for text in (stem, _PICTURE_SUFFIX.sub("", stem)):
         found.append(text)
@@ -114,14 +114,14 @@ def label_stems(path: PurePosixPath) -> list[str]:
 
 
 def image_stems(path: PurePosixPath) -> list[str]:
-    """The stems by which labels may name an image: its own, and that without `_image`, `_leftImg8bit` …"""
+    """Return the stems that labels may use for an image: its own, and that without `_image`, `_leftImg8bit` …"""
     stem = unicodedata.normalize("NFC", path.stem)
     match = _IMAGE_ENDING.fullmatch(stem)
     return [stem, match["stem"]] if match else [stem]
 
 
 def is_other(path: PurePosixPath) -> bool:
-    """Whether a file's name says that it holds instances, or colours for people to look at."""
+    """Return whether a file name marks an instance mask or a coloured visualisation."""
     return path.stem.lower().endswith(_OTHER_ENDINGS)
 
 
@@ -129,8 +129,8 @@ def _is_role(word: str) -> bool:
     return word in _IMAGE_WORDS or word in _LABEL_WORDS
 
 
-def _spoken(name: str) -> list[str]:
-    """The words of a name; one that joins two that are known, as trainannot and trainval do, as these two."""
+def _split_compounds(name: str) -> list[str]:
+    """Return the words of a name, with compounds of two known words split, such as trainannot and trainval."""
     found: list[str] = []
     for word in words(name):
         halves = ((word[:place], word[place:]) for place in range(2, len(word) - 1))

@@ -1,4 +1,4 @@
-"""A dataset's own splits by ratio, as semi-supervised methods hand them on: 1_16/labeled.txt and 1_16/unlabeled.txt."""
+"""A dataset's own splits for a ratio, as published with papers: 1_16/labeled.txt and 1_16/unlabeled.txt."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,22 +14,22 @@ ReadList = Callable[[str], tuple[Sample, ...]]
 
 
 def ratio_list_files(root: Path, places: Sequence[str]) -> tuple[str, ...]:
-    """The names of the lists that `own_ratio_lists` reads."""
+    """Return the names of the lists that `read_ratio_lists` reads, relative to `root`."""
     found = (path for place in places for path in (root / place).glob("*/*labeled.txt"))
     return tuple(path.relative_to(root).as_posix() for path in found if _RATIO.fullmatch(path.parent.name))
 
 
-def own_ratio_lists(
+def read_ratio_lists(
     root: Path, places: Sequence[str], train: Sequence[Sample], labeled: ReadList, images: ReadList
 ) -> dict[str, RatioLists]:
-    """By ratio, as "1/16". Without unlabeled.txt the rest of `train` is unlabelled.
+    """Return the splits by ratio, as "1/16". Without unlabeled.txt, the rest of `train` is unlabelled.
 
     Args:
-        places: folders below the root that may have 1_16/ in them; "" is the root.
-        labeled, images: read a list by its name below the root; `images` leaves the labels out.
+        places: folders below the root that may contain 1_16/; "" is the root itself.
+        labeled, images: functions that read a list by its name below the root; `images` leaves out the labels.
 
     Raises:
-        UserError: a list is wrong, or two are for one ratio.
+        UserError: a list is malformed, or two lists are for the same ratio.
     """
     found: dict[str, RatioLists] = {}
     for path in sorted(path for place in places for path in (root / place).glob("*/labeled.txt")):
@@ -38,7 +38,7 @@ def own_ratio_lists(
             continue
         ratio = ratio_text(parse_ratio(f"{match[1]}/{match[2]}"))
         if ratio in found:
-            raise UserError(f"dataset {root} has two lists for ratio {ratio}, one of them {path}: take one out")
+            raise UserError(f"dataset {root} has two lists for ratio {ratio}, one of them {path}: remove one")
         name = path.relative_to(root).parent
         own = labeled(f"{name}/labeled.txt")
         if (path.parent / "unlabeled.txt").is_file():

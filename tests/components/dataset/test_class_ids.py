@@ -1,4 +1,4 @@
-"""What label files hold becomes class ids, or is refused in one line that says how to put it right."""
+"""Label files become class ids, or are refused with one line that says how to fix them."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ NAMES = ("background", "cat", "dog", "bird", "cow", "horse")
 
 
 def stored_pixels(folder: Path, store: Store) -> list[int]:
-    """Pixels of each class in the labels that training reads, void last."""
+    """Return the pixels of each class in the stored labels, void last."""
     manifest = prepare(str(folder), "", store, folder.parent / "work")
     with DatasetReader(store, manifest.digest, folder.parent / "cache") as reader:
         labels = [reader.label(sample.label) for sample in (*manifest.train, *manifest.val) if sample.label]
@@ -81,19 +81,19 @@ def test_two_values_of_two_classes_are_these_in_order(
     write_dataset(folder, write=scaled(high))
     write_classes(folder, "background", "lane")
     assert stored_pixels(folder, store) == [*pixels_of(2), 0]
-    assert f"labels hold 0 and {high} alone: {high} is read as class 1 (lane)" in capsys.readouterr().err
+    assert f"labels contain only 0 and {high}: {high} is read as class 1 (lane)" in capsys.readouterr().err
 
 
 def test_255_stays_void_where_the_classes_say_so(folder: Path, store: Store) -> None:
     write_dataset(folder, write=scaled(255))
     write_classes(folder, "background", "lane", ignore_index=255)
-    assert "no label shows class 1 (lane)" in refusal(folder, store)
+    assert "no label contains class 1 (lane)" in refusal(folder, store)
 
 
 def test_0_and_255_of_more_classes_are_refused(folder: Path, store: Store) -> None:
     write_dataset(folder, write=scaled(255))
     write_classes(folder, *NAMES[:3])
-    assert "no label shows class 1 (cat)" in refusal(folder, store)
+    assert "no label contains class 1 (cat)" in refusal(folder, store)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -144,7 +144,7 @@ def test_a_value_without_a_meaning_is_refused_and_the_advice_leads_on(folder: Pa
     write_classes(folder, "ground", "cat")
     text = refusal(folder, store)
     assert "has ids outside the 2 classes: 2" in text
-    assert 'as its "values" in classes.json, or to void in "ignore_values"' in text
+    assert 'map others to a class with "values" in classes.json, or to void with "ignore_values"' in text
     write_classes(folder, "ground", "cat", ignore_values=[2])
     assert stored_pixels(folder, store) == pixels_of(3)
 
@@ -161,7 +161,7 @@ def test_a_colour_of_no_class_is_named_and_may_be_void(folder: Path, store: Stor
     write_dataset(folder, classes=3, write=painted)
     write_classes(folder, *NAMES[:2], paint=PAINT[:2])
     text = refusal(folder, store)
-    assert 'has the colour (0, 0, 142), which no class has: give it to a class as its "color"' in text
+    assert 'has the colour (0, 0, 142), which belongs to no class: assign it to a class with "color"' in text
     write_classes(folder, *NAMES[:2], paint=PAINT[:2], ignore_values=[[0, 0, 142]])
     assert stored_pixels(folder, store) == pixels_of(3)
 
@@ -172,7 +172,7 @@ def test_smoothed_edges_are_refused(folder: Path, store: Store) -> None:
     label = folder / "labels/train/00.png"
     noise = np.random.default_rng(0).integers(0, 256, (16 * 24, 3), dtype=np.uint8)
     Image.fromarray(np.tile(noise, (4, 1)).reshape(64, 24, 3)).resize((240, 160), Image.Resampling.BILINEAR).save(label)
-    assert "labels/train/00.png has more than 1,024 colours, and a mask has one for each class" in refusal(
+    assert "labels/train/00.png has more than 1,024 colours, but a mask has one for each class" in refusal(
         folder, store
     )
 
@@ -215,7 +215,7 @@ def test_a_palette_that_differs_by_file_is_read_by_its_colours(folder: Path, sto
     assert stored_pixels(folder, store) == [*pixels_of(3), 0]
     write_classes(folder, *NAMES[:3])
     text = refusal(folder.parent / "photos", store, stored=4)
-    assert "labels/train/01.png has (0, 0, 0) at index 2 of its palette, and label labels/train/00.png has" in text
+    assert "labels/train/01.png has (0, 0, 0) at palette index 2, but label labels/train/00.png has" in text
 
 
 def test_a_palette_of_other_colours_goes_by_its_indices(folder: Path, store: Store) -> None:
@@ -229,7 +229,7 @@ def test_a_palette_that_is_half_the_classes_is_refused(folder: Path, store: Stor
     write_dataset(folder, classes=3, write=lambda path, ids: with_palette(path, ids, colors))
     write_classes(folder, *NAMES[:3], paint=PAINT)
     text = refusal(folder, store)
-    assert "has the colour (0, 0, 142) of 'dog' at index 0 of its palette, and (9, 9, 200), which no class has" in text
+    assert "has the colour (0, 0, 142) of 'dog' at palette index 0, but also (9, 9, 200), which belongs to no" in text
 
 
 def test_transparent_labels_are_refused(folder: Path, store: Store) -> None:
@@ -239,26 +239,26 @@ def test_transparent_labels_are_refused(folder: Path, store: Store) -> None:
 
     write_dataset(folder, classes=3, write=write)
     write_classes(folder, *NAMES[:3], paint=PAINT)
-    assert "has transparent pixels, whose class it does not say" in refusal(folder, store)
+    assert "has transparent pixels, whose class is undefined" in refusal(folder, store)
 
 
 def test_a_class_that_no_label_shows_is_refused(folder: Path, store: Store) -> None:
     write_dataset(folder, classes=2)
     write_classes(folder, *NAMES[:3])
-    assert "no label shows class 2 (dog): correct the labels, or take the class out" in refusal(folder, store)
+    assert "no label contains class 2 (dog): correct the labels or remove the class" in refusal(folder, store)
     write_classes(folder, *NAMES[:2])
     assert stored_pixels(folder, store) == [*pixels_of(2), 0]
 
 
 def test_a_dataset_that_was_stored_misread_is_read_again(folder: Path, store: Store) -> None:
-    """An earlier version took 255 for void, and stored it under the digest of these very files."""
+    """An earlier version read 255 as void, and stored the result under the digest of these files."""
     write_dataset(folder, write=scaled(255))
     write_classes(folder, "background", "lane")
     right = prepare(str(folder), "", store, folder.parent / "work")
     again = prepare(str(folder), "", store, folder.parent / "work")
     assert again == right
     assert right.train[0].label == "labels/train/00_trainIds.png"
-    # Other classes are another reading of the same files.
+    # The same files with other classes are another dataset.
     write_classes(folder, "lane", "background")
     assert prepare(str(folder), "", store, folder.parent / "work").digest != right.digest
 
@@ -302,7 +302,7 @@ def test_files_that_are_not_there_yet_are_named(folder: Path, store: Store, cont
 
 
 def test_a_run_reads_what_a_photograph_is_worth(folder: Path, store: Store) -> None:
-    """Reading twice, the second time known by the files' digests, gives the same dataset without decoding a label."""
+    """Changing one photograph gives another dataset with the same labels."""
     write_dataset(folder, classes=3, write=painted)
     write_classes(folder, *NAMES[:3], paint=PAINT)
     first = prepare(str(folder), "", store, folder.parent / "work")
@@ -322,8 +322,8 @@ def test_255_for_1_in_some_labels_only_is_refused(folder: Path, store: Store) ->
     write_dataset(folder, write=lambda path, ids: grey(path, ids * np.uint8(255 if path.stem == "01" else 1)))
     write_classes(folder, "background", "lane")
     text = refusal(folder, store)
-    assert "labels/train/01.png has 0 and 255, and label" in text
-    assert 'say in classes.json whether 255 is void ("ignore_index": 255) or class 1 ("values": [1, 255])' in text
+    assert "labels/train/01.png has 0 and 255, but label" in text
+    assert 'declare in classes.json whether 255 is void ("ignore_index": 255) or class 1 ("values": [1, 255])' in text
     lines = [{"id": 0, "name": "background"}, {"id": 1, "name": "lane", "values": [1, 255]}]
     (folder / "classes.json").write_text(json.dumps({"classes": lines}))
     assert stored_pixels(folder, store) == [*pixels_of(2), 0]
@@ -347,7 +347,7 @@ def test_a_palette_of_greys_in_another_order_is_refused(folder: Path, store: Sto
     greys = np.array([[255] * 3, [0] * 3], np.uint8)
     write_dataset(folder, write=lambda path, ids: with_palette(path, ids, greys))
     write_classes(folder, "background", "lane")
-    assert "has a palette of greys in another order than its indices" in refusal(folder, store)
+    assert "has a grey palette in another order than its indices" in refusal(folder, store)
 
 
 def test_a_black_mask_among_painted_ones_is_painted(folder: Path, store: Store) -> None:
@@ -355,7 +355,7 @@ def test_a_black_mask_among_painted_ones_is_painted(folder: Path, store: Store) 
     write_dataset(folder, write=lambda path, ids: painted(path, ids, paint))
     painted(folder / "labels/train/03.png", np.zeros((16, 24), np.uint8))
     write_classes(folder, "background", "lane", paint=paint)
-    assert "labels/train/03.png has the colour (0, 0, 0), which no class has" in refusal(folder, store)
+    assert "labels/train/03.png has the colour (0, 0, 0), which belongs to no class" in refusal(folder, store)
 
 
 def test_grey_labels_beside_a_table_of_colours_go_by_its_rows(folder: Path, store: Store) -> None:
@@ -372,10 +372,10 @@ def test_labels_of_several_pages_are_refused(folder: Path, store: Store) -> None
 
     write_dataset(folder, label="labels/{part}/{name}.tif", write=write)
     write_classes(folder, "background", "lane")
-    assert "is a picture of mode L with several pages" in refusal(folder, store)
+    assert "has pixel mode L with several pages, but must hold class ids" in refusal(folder, store)
 
 
 def test_an_ignore_index_that_hides_a_class_is_named(folder: Path, store: Store) -> None:
     write_dataset(folder, write=scaled(255))
     write_classes(folder, "background", "lane", ignore_index=255)
-    assert "where their 255 is this class and not void, give it to the class as its" in refusal(folder, store)
+    assert "if 255 means this class and not void, add it to the class's" in refusal(folder, store)

@@ -133,8 +133,8 @@ def test_groups_that_are_too_large_for_a_ratio_are_refused() -> None:
     with pytest.raises(UserError) as error:
         split_labels(manifest(images, "four"), "1/16", 0, Split(group_by="film[0-9]"))
     assert str(error.value) == (
-        "split.group_by 'film[0-9]' makes 4 groups of 50 to 50 images in dataset four, and ratio 1/16 wants 13: "
-        "50 would be the nearest; give an expression that makes smaller groups"
+        "split.group_by 'film[0-9]' forms 4 groups of 50 to 50 images in dataset four, but ratio 1/16 needs 13 and the "
+        "closest choice has 50: use an expression that forms smaller groups"
     )
 
 
@@ -154,10 +154,10 @@ def test_a_group_is_named_by_the_image(image: str, group_by: str, name: str) -> 
     assert group_name(image, group_by) == name
 
 
-def test_names_without_a_group_and_expressions_that_are_none_are_the_users_to_mend() -> None:
-    with pytest.raises(UserError, match=r"^split\.group_by 'x\[0-9\]' finds nothing in the name 'a\.png'"):
+def test_names_that_do_not_match_and_invalid_expressions_are_user_errors() -> None:
+    with pytest.raises(UserError, match=r"^split\.group_by 'x\[0-9\]' does not match the name 'a\.png'"):
         group_name("a.png", "x[0-9]")
-    with pytest.raises(UserError, match=r"^split\.group_by 'auto' knows the names of Cityscapes and CamVid"):
+    with pytest.raises(UserError, match=r"^split\.group_by 'auto' recognises file names of Cityscapes and CamVid only"):
         group_name("a.png", "auto")
     with pytest.raises(UserError, match=r"setting 'split': group_by '\(' is not a regular expression"):
         load_recipe("demo", {"split.group_by": "("})

@@ -42,7 +42,7 @@ def test_a_ratio_is_read_exactly(text: str, value: Fraction) -> None:
 def test_what_is_no_ratio_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UserError) as error:
         parse_ratio(text)
-    assert str(error.value) == f"labelled ratio {text!r} is not a/b with 0 < a <= b: write for example 1/8"
+    assert str(error.value) == f"labelled ratio {text!r} is not a fraction a/b with 0 < a <= b: write, for example, 1/8"
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
@@ -90,7 +90,7 @@ def test_a_ratio_that_leaves_none_names_the_smallest_that_does() -> None:
     with pytest.raises(UserError) as error:
         split_labels(manifest(3), "1/8", 0)
     assert str(error.value) == (
-        "ratio 1/8 leaves no labelled image of the 3 in dataset tiny: the smallest that leaves one is 1/6"
+        "ratio 1/8 selects none of the 3 labelled images in dataset tiny: the smallest ratio that selects one is 1/6"
     )
     assert len(split_labels(manifest(3), "1/6", 0).labeled) == 1
 
@@ -98,7 +98,7 @@ def test_a_ratio_that_leaves_none_names_the_smallest_that_does() -> None:
 def test_a_dataset_without_labels_says_so() -> None:
     with pytest.raises(UserError) as error:
         split_labels(manifest(0, unlabeled=("a.png",)), "1/2", 0)
-    assert str(error.value) == ("dataset tiny: no training image has a label; give some in train.txt as `image label`")
+    assert str(error.value) == ("dataset tiny: no training image has a label; add `image label` lines to train.txt")
 
 
 def test_own_lists_win_for_their_ratio_only() -> None:

@@ -116,7 +116,7 @@ def test_seed_decides_the_weights():
     assert (one[name].numpy() != other[name].numpy()).any()
 
 
-@pytest.mark.parametrize(("wrong", "hint"), [("smal-fpn", "did you mean 'small-fpn'"), ("x", "there are: small-fpn")])
+@pytest.mark.parametrize(("wrong", "hint"), [("smal-fpn", "did you mean 'small-fpn'"), ("x", "available: small-fpn")])
 def test_unknown_structure(wrong, hint):
     with pytest.raises(UserError, match=hint):
         build(wrong, 3)

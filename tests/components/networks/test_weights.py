@@ -113,7 +113,7 @@ def test_truncated_and_foreign_files_are_refused(checkpoint, tmp_path):
         read_networks(checkpoint)
     foreign = tmp_path / "foreign.safetensors"
     save_file({"a": np.zeros(3, np.float32)}, foreign)
-    with pytest.raises(UserError, match="are not a checkpoint of this system"):
+    with pytest.raises(UserError, match="are not a checkpoint of this project"):
         read_networks(foreign)
     with pytest.raises(UserError, match="do not exist"):
         read_networks(tmp_path / "nowhere.safetensors")
@@ -124,7 +124,7 @@ def test_weights_of_another_class_count_are_refused(checkpoint, tmp_path):
     path = tmp_path / "other.safetensors"
     save_file(arrays, path, {**meta, "num_classes": "5"})
     with pytest.raises(
-        UserError, match=r"left.decoder.classify.weight' has shape \(2, 48, 1, 1\), the network needs \(5"
+        UserError, match=r"left.decoder.classify.weight' has shape \(2, 48, 1, 1\), but the network needs \(5"
     ):
         read_networks(path)
 
@@ -154,7 +154,7 @@ def test_backbone_by_name_with_torch_statistics(tmp_path):
 
 def test_backbone_of_another_network_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros((3, 3), np.float32))
-    with pytest.raises(UserError, match="fits 0 of 255 tensors of MobileNetV2FPN's backbone"):
+    with pytest.raises(UserError, match="matches 0 of 255 tensors of MobileNetV2FPN's backbone"):
         load_backbone(build("mobilenetv2-fpn", 3), tmp_path / "other.npz")
     with pytest.raises(UserError, match="SmallFPN has no backbone"):
         load_backbone(build("small-fpn", 3), tmp_path / "other.npz")
@@ -171,7 +171,9 @@ def test_a_match_under_nine_tenths_is_an_error_and_names_the_first_misfit(tmp_pa
         return load_backbone(build("mobilenetv2-fpn", 3, 2), tmp_path / "a.safetensors").filled
 
     assert load(25) == 230  # 90.2 % of 255
-    with pytest.raises(UserError, match=r"fits 229 of 255 .* \('features.0.0.weight' has shape \(7, 7\), the network"):
+    with pytest.raises(
+        UserError, match=r"matches 229 of 255 .* \('features.0.0.weight' has shape \(7, 7\), but the network"
+    ):
         load(26)
 
 

@@ -1,4 +1,4 @@
-"""Recipes read, overridden, and refused in one line that names the nearest setting."""
+"""Recipes are read and overridden; mistakes are refused in one line that suggests the closest setting."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_overrides_change_what_they_name():
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("dmo", {}, "unknown recipe 'dmo'; did you mean 'demo'?; there are: camvid"),
+        ("dmo", {}, "unknown recipe 'dmo'; did you mean 'demo'?; available: camvid"),
         ("demo", {"training.epoch": 3}, "unknown setting 'training.epoch'; did you mean 'training.epochs'?"),
         ("demo", {"learning_rate": 3}, "did you mean 'optimization.learning_rate'?"),
         (
@@ -42,9 +42,9 @@ def test_overrides_change_what_they_name():
         ),
         ("demo", {"evaluation.stride": [999, 1]}, "larger than crop"),
         ("camvid-mobilenetv2", {"network.right_structure": "small-fpn"}, "freeze_stem shares the first stages"),
-        ("demo", {"network.right_structure": "resnet"}, "unknown network structure 'resnet'; there are: small-fpn"),
-        ("demo", {"network.right_pretrained": "a.npz"}, "right_pretrained is for a right_structure of its own"),
-        ("demo", {"training.accumulate": 3}, "a batch_size of 8 cannot be cut into accumulate=3 parts"),
+        ("demo", {"network.right_structure": "resnet"}, "unknown network structure 'resnet'; available: small-fpn"),
+        ("demo", {"network.right_pretrained": "a.npz"}, "right_pretrained needs a different right_structure"),
+        ("demo", {"training.accumulate": 3}, "a batch_size of 8 cannot be split into accumulate=3 equal parts"),
         (
             "demo",
             {"training.precision": "float8"},
@@ -55,7 +55,7 @@ def test_overrides_change_what_they_name():
         (
             "demo",
             {"cps.teacher": "average", "optimization.ema": 0},
-            "cps.teacher=average needs an average of the weights: set optimization.ema",
+            "cps.teacher=average needs a moving average of the weights: set optimization.ema",
         ),
         ("demo", {"training.patience": 3}, "patience and holdout go together: set both to stop early, or neither"),
         ("nowhere.yaml", {}, "recipe file 'nowhere.yaml' does not exist"),

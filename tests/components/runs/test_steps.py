@@ -55,7 +55,10 @@ def test_parameters_are_parsed() -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"labeled_ratio": "0.1"}, "labelled ratio '0.1' is not a/b with 0 < a <= b: write for example 1/8"),
+        (
+            {"labeled_ratio": "0.1"},
+            "labelled ratio '0.1' is not a fraction a/b with 0 < a <= b: write, for example, 1/8",
+        ),
         (
             {"dataset": "/none/at/all"},
             "dataset '/none/at/all' does not exist: give a folder, an archive, a URL or `scenes`",
@@ -71,11 +74,11 @@ def test_parameters_are_parsed() -> None:
         ),
         (
             {"dataset": "scenes:trian=3"},
-            "dataset 'scenes:trian=3': unknown setting 'trian'; there are train, val, width, height, seed",
+            "dataset 'scenes:trian=3': unknown setting 'trian'; available: train, val, width, height, seed",
         ),
         (
             {"dataset": "scenes:train=x"},
-            "dataset 'scenes:train=x': train should be a whole number from 2 to 100000, not 'x'",
+            "dataset 'scenes:train=x': train must be a whole number from 2 to 100000, not 'x'",
         ),
         (
             {"dataset_sha256": "abc"},
@@ -182,7 +185,7 @@ def test_a_run_of_version_0_1_is_found_under_its_key(make_dataset: MakeDataset, 
 @pytest.mark.usefixtures("store_environment")
 def test_what_leaves_nothing_to_train_on_is_refused_while_preparing(make_dataset: MakeDataset) -> None:
     folder = make_dataset(train=3)
-    with pytest.raises(UserError, match=r"^ratio 1/8 leaves no labelled image of the 3 in dataset tiny"):
+    with pytest.raises(UserError, match=r"^ratio 1/8 selects none of the 3 labelled images in dataset tiny"):
         prepared(folder, "1/8")
     with pytest.raises(UserError) as error:
         prepared(folder, "1/1")
@@ -202,7 +205,7 @@ def test_class_ids_out_of_range_are_refused(make_dataset: MakeDataset) -> None:
     folder = make_dataset()
     Image.fromarray(np.full((8, 12), 3, np.uint8)).save(folder / "labels/train/00.png")
     with pytest.raises(
-        UserError, match=r"labels/train/00\.png has ids outside the 3 classes: 3; ids are 0 to 2"
+        UserError, match=r"labels/train/00\.png has ids outside the 3 classes: 3; valid ids are 0 to 2"
     ) as error:
         prepared(folder)
     assert "\n" not in str(error.value)

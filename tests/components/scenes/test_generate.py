@@ -21,7 +21,7 @@ def test_settings_are_read_in_any_order() -> None:
 
 @pytest.mark.parametrize("source", ["scenes:train", "scenes:width=10", "scenes:val=-1", "scenes:seed=1.5"])
 def test_wrong_settings_are_refused(source: str) -> None:
-    with pytest.raises(UserError, match=f"^dataset '{source}': .* should be a whole number from "):
+    with pytest.raises(UserError, match=f"^dataset '{source}': .* must be a whole number from "):
         parse_scenes(source)
 
 
@@ -59,7 +59,7 @@ def test_photographs_lie_as_ones_own_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("there", "is there already: name a new folder"), ("file/below", "cannot be written: Not a ")]
+    ("name", "said"), [("there", "already exists: choose a new folder"), ("file/below", "cannot be written: Not a ")]
 )
 def test_photographs_replace_nothing(name: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()

@@ -72,7 +72,7 @@ def test_what_is_fatal_ends_with_1_and_one_line(photos: Path, tmp_path: Path) ->
     assert [item["image"] for item in report["findings"][0]["items"]] == ["3.png", "5.png"]
     page, error = ended.stderr.splitlines()
     assert page == str(tmp_path / "report.html")
-    assert error.startswith("cps: error: dataset photos cannot be trained on: fatal: files that cannot be read: ")
+    assert error.startswith("cps: error: dataset photos cannot be trained on: fatal: unreadable files: ")
     assert error.endswith("(and 1 more)")
 
 
@@ -95,13 +95,13 @@ def test_it_says_how_the_folder_was_read_and_which_pools_were_left_out(photos: P
     assert lines[1:5] == [
         "layout   cityscapes-cps, 2 classes",
         "         used: 16 train images, 16 train labels, 2 val images, 2 val labels, classes (classes.json)",
-        "         not used: 5 files (config_new): the reference's lists; 1 image (extra.png): unlabelled pool "
-        "train_extra_3000, taken with --pools",
+        "         not used: 5 files (config_new): lists of the reference implementation; 1 image (extra.png): "
+        "unlabelled pool train_extra_3000 (add it with --pools)",
         "         not looked at without --pools: train_extra_3000 (1 image)",
     ]
     assert "1/4      4 labelled, 12 unlabelled" in lines
     assert "1/2      8 labelled, 8 unlabelled by its own list" in lines
-    assert "further unlabelled pools: train_extra_3000 (1 image)" in page.read_text()
+    assert "additional unlabelled pools: train_extra_3000 (1 image)" in page.read_text()
     taken = json.loads(check(photos, "--pools", "train_extra_3000", "--json").stdout)
     assert (taken["layout"], taken["pools"], taken["images"]["unlabeled"]) == ("cityscapes-cps", {}, 1)
     assert taken["source"] == str(photos)
@@ -140,7 +140,7 @@ def test_several_parts_and_an_address_are_checked_as_a_run_takes_them(photos: Pa
     ("arguments", "named"),
     [
         (["nowhere"], "'nowhere' does not exist"),
-        (["another"], "is no dataset that is known"),
+        (["another"], "is not a recognised dataset layout"),
         (["photos/classes.json"], "is not an archive"),
         (["photos", "--group-by", "("], "is not a regular expression"),
         (["photos", "--seed", "-1"], "--seed"),
@@ -149,7 +149,7 @@ def test_several_parts_and_an_address_are_checked_as_a_run_takes_them(photos: Pa
             ["photos", "-o", "photos/0.png/out/page.html"],
             "photos/0.png/out/page.html cannot be written: Not a directory",
         ),
-        (["photos", "--pools", "more"], "has no unlabelled pool 'more': it has none"),
+        (["photos", "--pools", "more"], "has no unlabelled pool 'more'; the dataset has no pools"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -12,7 +12,7 @@ from tests.pipeline.small_runs import cps
 
 GROUPS = {"split.group_by": "street_000000|street_00000(?=[1-7])"}
 """One image and seven: shares of 1/8 and of 7/8 exist."""
-REASON = f"split.group_by {GROUPS['split.group_by']!r} makes 2 groups of 1 to 7 images"
+REASON = f"split.group_by {GROUPS['split.group_by']!r} forms 2 groups of 1 to 7 images"
 
 
 @pytest.fixture

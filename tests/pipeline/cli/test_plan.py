@@ -106,7 +106,7 @@ def test_a_probe_that_dies_or_fails_is_told_from_a_mistake(store, run_key, tmp_p
 def test_bad_input_is_one_line_and_exit_code_2(store_environment, tmp_path, refusing_tracker):
     for options, named in (
         (["--memory", "lots"], "--memory 'lots' must be an amount"),
-        (["--dataset", "stored:" + "0" * 64], "there is no dataset"),
+        (["--dataset", "stored:" + "0" * 64], "does not exist: prepare it from its source"),
         (["--dataset", "s3://bucket/data.tar"], "a plan reads no s3:// source"),
         (["--ratio", "2"], "labelled ratio '2'"),
     ):

@@ -72,7 +72,7 @@ def test_results_and_messages_arrive_and_paths_are_left_as_they_are(compiled: Pa
         pytest.param(
             "fault",
             1,
-            "[act] a fault of this program: ZeroDivisionError: division by zero; the traceback is in the log",
+            "[act] internal error: ZeroDivisionError: division by zero; the traceback is in the log",
             marks=pytest.mark.slow,
         ),
         pytest.param(

@@ -1,4 +1,4 @@
-"""What `inspect_dataset` finds in a dataset that has one thing wrong, and the verdict."""
+"""Check the findings and the verdict of `inspect_dataset` for datasets with a single fault."""
 
 import json
 from collections.abc import Callable
@@ -77,11 +77,11 @@ def test_labels_that_do_not_fit_are_fatal_with_their_values(make_dataset: MakeDa
     kinds = found(report)
     assert kinds["ids"].items[0].ids == (7, 200)
     assert kinds["ids"].items[0].text == (
-        "label labels/train/00.png has ids outside the 3 classes: 7, 200; ids are 0 to 2, and 255 for void; give "
-        'others to a class as its "values" in classes.json, or to void in "ignore_values"'
+        "label labels/train/00.png has ids outside the 3 classes: 7, 200; valid ids are 0 to 2, and 255 for void; map "
+        'others to a class with "values" in classes.json, or to void with "ignore_values"'
     )
     assert kinds["mode"].items[0].label == "labels/train/01.png"
-    assert kinds["size"].items[0].text.startswith("label labels/train/02.png is 6x4 and its image")
+    assert kinds["size"].items[0].text.startswith("label labels/train/02.png is 6x4, but its image")
     assert kinds["single"].items[0].label == "labels/train/02.png"
 
 
@@ -94,8 +94,8 @@ def test_void_labels_are_a_warning_and_fatal_when_all_are(make_dataset: MakeData
     assert found(report)["void"].items[0].text == "label labels/train/00.png is void (255) in every pixel"
     for path in (folder / "labels/train").iterdir():
         void.save(path)
-    assert found(inspect(folder))["nothing"].items[0].text.startswith("no training label shows any class")
-    with pytest.raises(UserError, match=r"^no training label shows any class: there is nothing to learn$"):
+    assert found(inspect(folder))["nothing"].items[0].text.startswith("no training label contains any class")
+    with pytest.raises(UserError, match=r"^no training label contains any class: there is nothing to learn$"):
         check_files(read_layout(folder))
 
 
@@ -106,7 +106,9 @@ def test_a_label_in_val_that_is_trained_on_is_fatal(make_dataset: MakeDataset) -
     assert (report.verdict, list(found(report))[:1]) == ("fatal", ["leak"])
     with pytest.raises(UserError) as error:
         check_files(read_layout(folder))
-    assert str(error.value) == ("images/val/00.png is both a labelled training image and in val: take it off one list")
+    assert str(error.value) == (
+        "images/val/00.png is both a labelled training image and in val: remove it from one list"
+    )
 
 
 def test_parts_are_compared_by_all_lists() -> None:
@@ -193,7 +195,7 @@ def test_classes_that_the_labelled_part_lacks_are_named_by_ratio(make_dataset: M
     Image.fromarray(label).save(folder / str(rare))
     report = inspect(folder)
     assert [row.missing for row in report.ratios] == [("car",)] * 4
-    assert found(report)["missing"].items[0].text == "at ratio 1/16 (seed 0) no labelled image shows car"
+    assert found(report)["missing"].items[0].text == "at ratio 1/16 (seed 0), no labelled image contains car"
     stratified = inspect(folder, settings=Split(stratify=True))
     assert [row.missing for row in stratified.ratios] == [()] * 4
     assert "missing" not in found(stratified)

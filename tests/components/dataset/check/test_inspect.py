@@ -40,8 +40,8 @@ def test_label_ids_outside_the_classes_are_named(make_dataset: MakeDataset) -> N
     ids[2, 3], ids[4, 5], ids[0, 0] = 3, 200, 255
     Image.fromarray(ids).save(label)
     assert refusal(folder) == (
-        f"label {label} has ids outside the 3 classes: 3, 200; ids are 0 to 2, and 255 for void; give others to a "
-        'class as its "values" in classes.json, or to void in "ignore_values"'
+        f"label {label} has ids outside the 3 classes: 3, 200; valid ids are 0 to 2, and 255 for void; map others to a "
+        'class with "values" in classes.json, or to void with "ignore_values"'
     )
 
 
@@ -56,7 +56,7 @@ def test_a_label_of_another_size_is_named(make_dataset: MakeDataset) -> None:
     label = folder / "labels/val/01.png"
     Image.fromarray(np.zeros((8, 11), np.uint8)).save(label)
     assert refusal(folder) == (
-        f"label {label} is 11x8 and its image {folder}/images/val/01.png is 12x8: give both the same size"
+        f"label {label} is 11x8, but its image {folder}/images/val/01.png is 12x8: give both the same size"
     )
 
 
@@ -68,7 +68,7 @@ def test_an_unreadable_image_is_named(make_dataset: MakeDataset, kind: str) -> N
     image.write_bytes({"cut short": whole[: len(whole) // 2], "no picture": b"GIF? no", "empty": b""}[kind])
     text = refusal(folder)
     assert text.startswith(f"image {image} cannot be read (")
-    assert text.endswith("): replace it or take it off the lists")
+    assert text.endswith("): replace it or remove it from the lists")
 
 
 def test_a_colour_mask_is_not_taken_for_ids(make_dataset: MakeDataset) -> None:
@@ -76,7 +76,7 @@ def test_a_colour_mask_is_not_taken_for_ids(make_dataset: MakeDataset) -> None:
     label = folder / "labels/train/00.png"
     Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save(label)
     assert refusal(folder) == (
-        f"label {label} is a picture of mode RGB, and should hold class ids: save it as 8-bit grey or palette PNG"
+        f"label {label} has pixel mode RGB, but must hold class ids: save it as 8-bit grey or palette PNG"
     )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from components.dataset.check.perceptual import ALIKE, BITS, nearest, perceptual_hash
+from components.dataset.check.perceptual import BITS, MAX_DISTANCE, nearest, perceptual_hash
 from components.scenes.generate import SceneSettings, generate_scenes
 
 
@@ -38,15 +38,15 @@ def test_copies_are_alike_and_other_pictures_are_not(scenes: list[Image.Image]) 
             picture.convert("L"),
             picture.quantize(64),
         ):
-            assert distance(picture, copy) <= ALIKE
+            assert distance(picture, copy) <= MAX_DISTANCE
     others = [distance(a, b) for number, a in enumerate(scenes[:8]) for b in scenes[:number]]
-    assert min(others) > ALIKE
+    assert min(others) > MAX_DISTANCE
 
 
 def test_pictures_without_contrast_have_one_hash() -> None:
     flat = [Image.new("RGB", size, color) for size, color in (((9, 7), "black"), ((300, 200), "white"))]
     assert distance(*flat) == 0
-    assert distance(flat[0], Image.effect_noise((64, 64), 80)) > ALIKE
+    assert distance(flat[0], Image.effect_noise((64, 64), 80)) > MAX_DISTANCE
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))

@@ -1,4 +1,4 @@
-"""Datasets as they are downloaded: Cityscapes, PASCAL VOC, CamVid, folders side by side."""
+"""Read datasets as downloaded: Cityscapes, PASCAL VOC, CamVid, and image and label folders side by side."""
 
 import hashlib
 import io
@@ -51,7 +51,7 @@ def refusal(folder: Path) -> str:
 
 @pytest.fixture
 def cityscapes(tmp_path: Path) -> Path:
-    """The downloaded form: two training cities, one for validation, one for the test, one of train_extra."""
+    """Return Cityscapes as downloaded: two training cities, and one each for validation, test and train_extra."""
     root = tmp_path / "cityscapes"
     for part, city in (("train", "aachen"), ("train", "bremen"), ("val", "munster"), ("test", "berlin")):
         stem = f"{part}/{city}/{city}_000000_000019"
@@ -79,7 +79,7 @@ def test_cityscapes_label_ids_are_mapped_when_it_is_stored(cityscapes: Path, sto
     ids = np.asarray(Image.open(io.BytesIO(stored)))
     assert ids.ravel()[:6].tolist() == [255, 0, 1, 13, 18, 255]
     assert not [name for name in manifest.files if "labelIds" in name or "license" in name]
-    # Nothing was written where the dataset lies, nor left where the labels were mapped.
+    # The dataset's folder was not touched, and the scratch folder was removed.
     assert not list(cityscapes.rglob("*TrainIds*"))
     assert list((tmp_path / "work").iterdir()) == []
     assert prepare(str(cityscapes), "", store, tmp_path / "work").digest == manifest.digest
@@ -96,7 +96,7 @@ def test_cityscapes_train_ids_are_taken_as_they_are(cityscapes: Path, tmp_path: 
     layout = read_layout(cityscapes)
     assert layout.notes == ("labels are train ids",)
     assert with_class_ids(layout, tmp_path / "mapped").folder == layout.folder
-    # One without is enough to take the others, which are whole.
+    # A single missing train-id label makes us read the label ids, which are complete.
     next(iter((cityscapes / "gtFine/val").rglob("*TrainIds*"))).unlink()
     assert read_layout(cityscapes).lists.train[0].label == (
         "gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png"
@@ -120,7 +120,7 @@ def test_a_label_id_without_a_meaning_is_named(cityscapes: Path, tmp_path: Path)
     label(path, [7, 34, 200])
     with pytest.raises(UserError) as error:
         with_class_ids(read_layout(cityscapes), tmp_path / "mapped")
-    assert str(error.value) == f"label {path} has 34, 200, which are no label ids of Cityscapes"
+    assert str(error.value) == f"label {path} has 34, 200, which are not Cityscapes label ids: download the label again"
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(UserError, match=r"cannot be read \(.+\): replace it"):
         with_class_ids(read_layout(cityscapes), tmp_path / "again")
@@ -136,8 +136,8 @@ def test_a_check_names_every_label_that_cannot_be_mapped(cityscapes: Path, tmp_p
         page = render_check(report)
     fatal = [(finding.kind, [item.text for item in finding.items]) for finding in report.findings[:2]]
     assert fatal == [
-        ("unreadable", [f"label {aachen} cannot be read (not a picture): replace it"]),
-        ("ids", [f"label {bremen} has 34, 200, which are no label ids of Cityscapes"]),
+        ("unreadable", [f"label {aachen} cannot be read (not an image): replace it"]),
+        ("ids", [f"label {bremen} has 34, 200, which are not Cityscapes label ids: download the label again"]),
     ]
     assert report.verdict == "fatal"
     assert report.images == {"labeled": 2, "unlabeled": 0, "val": 1, "test": 1}
@@ -157,15 +157,17 @@ def test_what_is_wrong_in_an_archive_is_named_by_the_archive(
     archive = tmp_path / "cityscapes.tar"
     bremen = "gtFine/train/bremen/bremen_000000_000019_gtFine_labelIds.png"
     label(cityscapes / bremen, [7, 34, 200])
-    assert said() == f"label {archive}/{bremen} has 34, 200, which are no label ids of Cityscapes"
+    assert (
+        said() == f"label {archive}/{bremen} has 34, 200, which are not Cityscapes label ids: download the label again"
+    )
     label(cityscapes / bremen, [7])
     photograph = "leftImg8bit/train/bremen/bremen_000000_000019_leftImg8bit.png"
     (cityscapes / photograph).write_bytes(b"no picture at all")
     assert said() == (
-        f"image {archive}/{photograph} cannot be read (not a picture): replace it or take it off the lists"
+        f"image {archive}/{photograph} cannot be read (not an image): replace it or remove it from the lists"
     )
     (cityscapes / "gtFine").rename(cityscapes / "labels-of-another-name")
-    assert said().startswith(f"dataset {archive} does not say its classes")
+    assert said().startswith(f"dataset {archive} declares no classes")
     assert str(tmp_path / "work") not in capsys.readouterr().err
 
 
@@ -177,7 +179,7 @@ def test_a_pool_is_taken_on_demand(cityscapes: Path, store: Store, tmp_path: Pat
     taken = prepare(str(cityscapes), "", store, tmp_path / "work", pools="train_extra")
     assert taken.unlabeled == (extra,)
     assert taken.digest != without.digest
-    with pytest.raises(UserError, match=r"has no unlabelled pool 'extra': there are train_extra$"):
+    with pytest.raises(UserError, match=r"has no unlabelled pool 'extra'; available pools: train_extra$"):
         with_pools(layout, ["extra"])
 
 
@@ -192,7 +194,7 @@ def test_the_references_coarse_lists_are_pools(tmp_path: Path) -> None:
         (root / "config_new/coarse_split").mkdir(parents=True, exist_ok=True)
         (root / f"config_new/{part}.txt").write_text("".join(lines))
     for count in (3, 6):
-        # As in the reference, the larger lists have the smaller ones in them, and an image may be of train.
+        # As in the reference, larger lists include the smaller ones, and may repeat a training image.
         lines = [
             "/images/train/0.png\n",
             *(f"/images/extra/{number}.png\t/coarse/{number}.png\n" for number in range(count)),
@@ -211,7 +213,7 @@ def test_the_references_coarse_lists_are_pools(tmp_path: Path) -> None:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """VOCdevkit/VOC2012 with three training and one validation image, and one without a label."""
+    """Return a folder with VOCdevkit/VOC2012: three training images, one for validation, one without a label."""
     root = tmp_path / "download" / "VOCdevkit" / "VOC2012"
     for number in range(5):
         image(root / f"JPEGImages/2007_{number:06d}.jpg")
@@ -268,7 +270,7 @@ def test_two_datasets_in_one_folder_are_named(voc: Path) -> None:
     for name in ("JPEGImages", "SegmentationClass", "ImageSets"):
         (voc / "VOCdevkit/VOC2012" / name).mkdir()
     assert refusal(voc) == (
-        f"{voc} has several datasets, VOCdevkit/VOC2007 and VOCdevkit/VOC2012: give the folder of one of them"
+        f"{voc} contains several datasets, VOCdevkit/VOC2007 and VOCdevkit/VOC2012: pass the folder of one of them"
     )
 
 
@@ -284,7 +286,7 @@ def test_camvid_as_segnet_has_it(tmp_path: Path) -> None:
     assert layout.lists.train == (Sample(image="train/0001TP.png", label="trainannot/0001TP.png"),)
     (root / "trainannot/0001TP.png").unlink()
     assert "train.txt:1: /SegNet/CamVid/trainannot/0001TP.png does not exist in" in refusal(tmp_path)
-    # Without lists they are folders side by side, whose classes have to be said.
+    # Without lists it is read as folders side by side, which must declare their classes.
     label(root / "trainannot/0001TP.png", [0])
     for part in ("train", "val", "test"):
         (root / f"{part}.txt").unlink()
@@ -331,29 +333,27 @@ def test_two_folders_hold_some_out(tmp_path: Path) -> None:
     layout = read_layout(tmp_path)
     assert [sample.image for sample in layout.lists.val] == ["images/06.jpg", "images/15.jpg"]
     assert (len(layout.lists.train), layout.lists.unlabeled) == (18, ("images/20.jpg",))
-    assert layout.notes == ("no val folder: 2 images are held out for it, by their names",)
+    assert layout.notes == ("no val folder: held out 2 images, chosen by a hash of their names",)
     [left] = unused(layout, "unused")
-    assert left.text() == "labels/99.png: 1 label is not used: no image that is used has such a name"
+    assert left.text() == "labels/99.png: 1 label is not used: no used image has a matching name"
 
 
 def test_folders_that_lack_something_are_told_what(tmp_path: Path) -> None:
     image(tmp_path / "images/train/0.png")
     label(tmp_path / "labels/train/0.png", [0])
-    assert refusal(tmp_path) == f"dataset {tmp_path} does not say its classes: add classes.json or classes.yaml to it"
+    assert refusal(tmp_path) == f"dataset {tmp_path} declares no classes: add classes.json or classes.yaml to it"
     (tmp_path / "classes.yaml").write_text("classes: nonsense\n")
     assert refusal(tmp_path) == (
-        f"{tmp_path}/classes.yaml: classes 'nonsense' are not known; there are cityscapes, voc, camvid"
+        f"{tmp_path}/classes.yaml: unknown class set 'nonsense'; available: cityscapes, voc, camvid"
     )
     (tmp_path / "classes.yaml").write_text("classes: voc\n")
-    assert refusal(tmp_path) == ("the images are too few to hold some out for validation: at least two need a label")
+    assert refusal(tmp_path) == "too few labelled images to hold one out for validation: at least two are needed"
     image(tmp_path / "images/val/0.png")
-    assert refusal(tmp_path) == (
-        f"dataset {tmp_path}: images/val/0.png has no label, and every validation image needs one"
-    )
+    assert refusal(tmp_path) == (f"dataset {tmp_path}: images/val/0.png has no label; every validation image needs one")
     label(tmp_path / "labels/val/0.png", [0])
     label(tmp_path / "labels/val/0.bmp", [0])
     assert refusal(tmp_path) == (
-        f"dataset {tmp_path}: labels/val/0.bmp and labels/val/0.png are labels of one image; remove one"
+        f"dataset {tmp_path}: labels/val/0.bmp and labels/val/0.png both match images/val/0.png; remove one label"
     )
 
 
@@ -368,7 +368,7 @@ def test_lists_with_classes_count_more_than_a_known_layout(cityscapes: Path) -> 
 
 @pytest.fixture
 def original_camvid(tmp_path: Path) -> Path:
-    """As downloaded: two training frames, and one or two for validation and test."""
+    """Return CamVid as downloaded, with six frames from all four videos."""
     root = tmp_path / "CamVid"
     frames = ["0001TP_006690", "0001TP_008550", "0006R0_f00930", "0016E5_07959", "0016E5_08190", "Seq05VD_f00000"]
     for number, frame in enumerate(frames):
@@ -397,7 +397,7 @@ def test_camvid_as_downloaded_is_mapped_to_11_classes(original_camvid: Path, sto
 def test_a_colour_that_camvid_has_not_is_named(original_camvid: Path, tmp_path: Path) -> None:
     path = original_camvid / "LabeledApproved_full/0006R0_f00930_L.png"
     Image.new("RGB", (8, 4), (1, 2, 3)).save(path)
-    with pytest.raises(UserError, match=r"0006R0_f00930_L.png has the colour \(1, 2, 3\), which no class has"):
+    with pytest.raises(UserError, match=r"0006R0_f00930_L.png has the colour \(1, 2, 3\), which belongs to no class"):
         with_class_ids(read_layout(original_camvid), tmp_path / "mapped")
 
 

@@ -20,7 +20,7 @@ def refusal(folder: Path) -> str:
 
 
 def as_cityscapes(folder: Path) -> Path:
-    """The plain dataset's lists in the reference's places and manner."""
+    """Move the dataset's lists to the reference implementation's places and format."""
     subsets = folder / "config_new" / "subset_train"
     subsets.mkdir(parents=True)
     for part in ("train", "val"):
@@ -85,22 +85,23 @@ def test_names_with_spaces_are_parted_where_both_files_are_there(make_dataset: M
     assert read_layout(folder).lists.train[0].image == "images/train/a b.png"
     (folder / "train.txt").write_text("images/train/a c.png labels/train/00.png\n")
     assert refusal(folder) == (
-        f"{folder}/train.txt:1: 3 names on a line; write `image label` or `image`, with a tab between them where a "
-        "name has spaces"
+        f"{folder}/train.txt:1: 3 names on one line; write `image label` or `image`, and separate the two names with a "
+        "tab if one contains spaces"
     )
 
 
 def test_a_folder_without_lists_is_told_what_to_add(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
-        f"{tmp_path} is no dataset that is known: add train.txt and val.txt (a line is `image label`), or folders "
-        "images/ and labels/; Cityscapes, Cityscapes for CPS (config_new/), PASCAL VOC and CamVid are taken as they are"
+        f"{tmp_path} is not a recognised dataset layout: add train.txt and val.txt (one `image label` pair per line), "
+        "or folders images/ and labels/; Cityscapes, Cityscapes for CPS (config_new/), PASCAL VOC and CamVid are read "
+        "as downloaded"
     )
 
 
 def test_a_missing_list_is_named(make_dataset: MakeDataset) -> None:
     folder = make_dataset()
     (folder / "val.txt").unlink()
-    assert refusal(folder) == f"dataset {folder} has no val.txt: add it, a line is `image label`"
+    assert refusal(folder) == f"dataset {folder} has no val.txt: add it with one `image label` pair per line"
 
 
 def test_a_missing_file_is_named_with_its_line(make_dataset: MakeDataset) -> None:
@@ -124,7 +125,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(make_dataset: MakeDatase
     (folder.parent / "secret.png").write_bytes(b"")
     (folder / "train.txt").write_text(f"{name} labels/train/00.png\n")
     assert refusal(folder) == (
-        f"{folder}/train.txt:1: {name!r} leads out of the dataset's folder; names are relative to it"
+        f"{folder}/train.txt:1: {name!r} points outside the dataset's folder; write a path relative to it"
     )
 
 
@@ -133,14 +134,14 @@ def test_val_images_need_labels(make_dataset: MakeDataset) -> None:
     (folder / "val.txt").write_text("images/val/00.png\n")
     assert refusal(folder) == f"{folder}/val.txt: images/val/00.png has no label; write `image label` on every line"
     (folder / "val.txt").write_text("\n")
-    assert refusal(folder) == f"{folder}/val.txt is empty: write a line of `image label` for each image"
+    assert refusal(folder) == f"{folder}/val.txt is empty: write one `image label` pair per line"
 
 
 def test_plain_lists_need_classes(make_dataset: MakeDataset) -> None:
     folder = make_dataset()
     (folder / "classes.json").unlink()
     assert refusal(folder) == (
-        f"dataset {folder} does not say its classes: add classes.json or classes.yaml beside train.txt"
+        f"dataset {folder} declares no classes: add classes.json or classes.yaml next to train.txt"
     )
 
 
@@ -158,10 +159,10 @@ def test_classes_may_be_yaml_without_colours(make_dataset: MakeDataset) -> None:
     [
         (
             [{"id": 2, "name": "a"}, {"id": 2, "name": "b"}],
-            "class id 2 is there twice; give each class an id of its own",
+            "class id 2 is used twice; give each class its own id",
         ),
-        ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "colour": [0, 0, 9]}], "'colour' is not a key that is read; "),
-        ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "values": [0]}], "value 0 stands for 'a' and for 'b'"),
+        ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "colour": [0, 0, 9]}], "unknown key 'colour'; write 'color'"),
+        ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "values": [0]}], "value 0 is assigned to both 'a' and 'b'"),
         ([{"id": 0, "name": "a"}], "classes: list should have at least 2 items"),
         ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "color": [1, 2, 300]}], "classes.1.color.2: input should be"),
     ],
@@ -178,4 +179,6 @@ def test_an_ignore_index_that_is_a_class_is_refused(make_dataset: MakeDataset) -
     folder = make_dataset()
     classes = [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}]
     (folder / "classes.json").write_text(json.dumps({"classes": classes, "ignore_index": 1}))
-    assert refusal(folder) == f"{folder}/classes.json: ignore_index 1 is also a class id; 255 is usual"
+    assert (
+        refusal(folder) == f"{folder}/classes.json: ignore_index 1 is also a class id; use another value, such as 255"
+    )

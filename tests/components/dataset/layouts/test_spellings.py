@@ -1,4 +1,4 @@
-"""Folders, names, lists and files of classes as tools and people spell them; nothing is left out in silence."""
+"""Read the many spellings of folders, lists and class files, and check that no file is ignored silently."""
 
 import json
 import os
@@ -153,7 +153,7 @@ def test_a_folder_that_is_named_like_a_part_is_not_dropped(tmp_path: Path, name:
     write_dataset(tmp_path, label="", parts={name: 3}, first=500)
     write_classes(tmp_path, *NAMES[:2])
     assert fatal(tmp_path) == [
-        f"images/{name}/: 3 images (00.jpg first) are not used: rename {name} to train, val, test or unlabeled, or "
+        f"images/{name}/: 3 images (first: 00.jpg) are not used: rename {name} to train, val, test or unlabeled, or "
         "move it out of the dataset"
     ]
 
@@ -172,9 +172,10 @@ def test_other_folders_are_a_warning_with_the_first_name(tmp_path: Path) -> None
     texts = {use.text() for use in unused(layout, "unused")}
     assert len(texts) == 4
     assert any(
-        text.startswith("images/extra/: 3 images (00.jpg first) are not used: they are in no part") for text in texts
+        text.startswith("images/extra/: 3 images (first: 00.jpg) are not used: they belong to no part")
+        for text in texts
     )
-    assert "labels/train/99.png: 1 label is not used: no image that is used has such a name" in texts
+    assert "labels/train/99.png: 1 label is not used: no used image has a matching name" in texts
     assert any(
         text.startswith("clip.mp4: 1 MP4 file is not used: extract frames") and "ffmpeg" in text for text in texts
     )
@@ -188,8 +189,9 @@ def test_photographs_in_a_format_that_is_not_read_are_named(tmp_path: Path) -> N
     for path in (tmp_path / "images").rglob("*.jpg"):
         path.rename(path.with_suffix(".HEIC"))
     write_classes(tmp_path, *NAMES[:2])
-    assert "has no images that can be read (images/train/00.HEIC is HEIC): convert the photographs to JPEG" in refusal(
-        tmp_path
+    assert (
+        "has no images in a supported format (images/train/00.HEIC is HEIC): convert the photographs to JPEG"
+        in refusal(tmp_path)
     )
 
 
@@ -198,8 +200,8 @@ def test_two_photographs_with_one_label_are_refused(tmp_path: Path) -> None:
     photograph(tmp_path / "images/train/00.png", 0)
     write_classes(tmp_path, *NAMES[:2])
     assert refusal(tmp_path) == (
-        f"dataset {tmp_path}: images/train/00.jpg and images/train/00.png have one label, labels/train/00.png; keep "
-        "one of them"
+        f"dataset {tmp_path}: images/train/00.jpg and images/train/00.png both match labels/train/00.png; keep "
+        "one image"
     )
 
 
@@ -214,7 +216,7 @@ def test_linked_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
     layout = read_layout(root)
     assert counts(layout) == (7, 2, 0, 0)
     [link] = [use for use in layout.account if use.what == "link"]
-    assert (link.place, link.why) == ("images/train/again", "to a folder that it lies in, which has no end")
+    assert (link.place, link.why) == ("images/train/again", "points to a folder that contains it")
 
 
 def test_voc_folders_with_classes_of_ones_own(tmp_path: Path) -> None:
@@ -228,12 +230,12 @@ def test_voc_folders_with_classes_of_ones_own(tmp_path: Path) -> None:
     for part, names in pairs.items():
         (sets / f"{part}.txt").write_text("".join(f"{Path(image).stem}\n" for image, _ in names))
     [text] = fatal(tmp_path)
-    assert "show 3 of PASCAL VOC's 21 classes: add class_names.txt with the names of your own, a line each" in text
+    assert "contain only 3 of PASCAL VOC's 21 classes: list your own classes in class_names.txt, one per line" in text
     (tmp_path / "class_names.txt").write_text("_background_\nweed\ncrop\n")
     layout = read_layout(tmp_path)
     assert [entry.name for entry in layout.lists.classes] == ["_background_", "weed", "crop"]
     assert (layout.kind, counts(layout)) == ("voc", (4, 2, 0, 0))
-    # A list of one's own that nothing reads is no part to lose.
+    # A list that is named like a part but is not read would lose images.
     (sets / "unlabelled.txt").write_text("more_1\n")
     assert ["is not used" in text for text in fatal(tmp_path)] == [True]
 
@@ -301,10 +303,10 @@ def test_files_of_classes_that_differ_are_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path, classes=3)
     (tmp_path / "labels.txt").write_text("background\ncat\ndog\n")
     (tmp_path / "classes.txt").write_text("background\ncat\nhorse\n")
-    assert refusal(tmp_path).endswith("name other classes: remove one, or add classes.json")
+    assert refusal(tmp_path).endswith("declare different classes: remove one, or add classes.json")
     (tmp_path / "classes.txt").write_text("0 background\n1 cat\n2 dog\n300 horse\n")
     assert refusal(tmp_path) == (
-        f"{tmp_path}/classes.txt:4: '300 horse' is not the name of a class with a value or a colour of 0 to 255"
+        f"{tmp_path}/classes.txt:4: '300 horse' is not a valid class: write a name with a value or colour of 0 to 255"
     )
 
 
@@ -314,7 +316,7 @@ def test_a_name_that_says_void_is_void(tmp_path: Path) -> None:
     layout = read_layout(tmp_path)
     assert [entry.name for entry in layout.lists.classes] == ["cat", "dog"]
     assert layout.declared.colors[0, 0, 0] == layout.lists.ignore_index
-    assert layout.notes == ("classes from class_dict.csv", "'Void' is void, by its name")
+    assert layout.notes == ("classes from class_dict.csv", "'Void' is treated as void because of its name")
 
 
 @pytest.mark.parametrize("ending", ["csv", "json", "yaml"])
@@ -325,7 +327,7 @@ def test_a_split_that_is_not_read_is_refused(tmp_path: Path, ending: str) -> Non
     rows = "".join(f"{name},{part}\n" for part, each in names.items() for name in each)
     (tmp_path / f"split.{ending}").write_text(f"image,split\n{rows}" if ending == "csv" else json.dumps(names))
     assert [
-        text.startswith(f"split.{ending}: 1 list is not used: it says the parts of images") for text in fatal(tmp_path)
+        text.startswith(f"split.{ending}: 1 list is not used: it assigns images to parts") for text in fatal(tmp_path)
     ] == [True]
 
 
@@ -336,7 +338,7 @@ def test_parts_that_the_names_of_images_say(tmp_path: Path, name: str) -> None:
     layout = read_layout(tmp_path)
     assert counts(layout) == (4, 2, 0, 0)
     assert all("val" in sample.image for sample in layout.lists.val)
-    assert "parts are those that the names of the images begin with" in layout.notes[0]
+    assert "parts are taken from the image names" in layout.notes[0]
 
 
 def test_val_is_held_out_of_train_where_there_is_test_alone(tmp_path: Path) -> None:
@@ -345,7 +347,7 @@ def test_val_is_held_out_of_train_where_there_is_test_alone(tmp_path: Path) -> N
     write_classes(tmp_path, *NAMES[:2])
     layout = read_layout(tmp_path)
     assert counts(layout) == (18, 2, 3, 0)
-    assert layout.notes == ("no val folder: 2 images are held out for it, by their names",)
+    assert layout.notes == ("no val folder: held out 2 images, chosen by a hash of their names",)
     photograph(tmp_path / "check/00.jpg", 1)
     [left] = unused(read_layout(tmp_path), "unused")
     assert left.text().startswith("check/00.jpg: 1 image is not used: ")
@@ -357,7 +359,7 @@ def test_annotations_that_are_no_pictures_are_named(tmp_path: Path, name: str) -
     write_classes(tmp_path, *NAMES[:2])
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("{}")
-    assert f"; {name} is an annotation that is no picture: export masks as PNG" in refusal(tmp_path)
+    assert f"; {name} is an annotation file, not an image: export masks as PNG" in refusal(tmp_path)
 
 
 def test_text_in_another_encoding_is_named(tmp_path: Path) -> None:
@@ -391,7 +393,7 @@ def test_lists_with_comments_quotes_and_names_from_their_own_folder(tmp_path: Pa
         (tmp_path / f"lists/{part}.csv").write_text(f"# made by hand\nimage,mask\n{lines}")
     assert counts(read_layout(tmp_path)) == (4, 2, 0, 0)
     (tmp_path / "lists/val.csv").write_text("../../etc/passwd\n")
-    assert "leads out of the dataset's folder" in refusal(tmp_path)
+    assert "points outside the dataset's folder" in refusal(tmp_path)
 
 
 def test_accents_are_one_letter_or_two(tmp_path: Path) -> None:
@@ -410,8 +412,8 @@ def test_a_folder_of_no_part_is_named_where_val_is_missed(tmp_path: Path) -> Non
     write_dataset(tmp_path, parts={"train": 4, "holdout": 2})
     write_classes(tmp_path, *NAMES[:2])
     assert refusal(tmp_path) == (
-        f"dataset {tmp_path} has no validation images beside 4 train; images/holdout/00.jpg is in no part: add a "
-        "folder val with images and labels, or rename one"
+        f"dataset {tmp_path} has no validation images (found 4 train; images/holdout/00.jpg belongs to no part): add a "
+        "folder val with images and labels, or rename an existing folder to val"
     )
 
 
@@ -433,7 +435,7 @@ def test_lists_of_stems_and_a_header(tmp_path: Path) -> None:
     (tmp_path / "val.csv").write_text("image\n" + "".join(f"{image}\n" for image, _ in pairs["val"]))
     layout = read_layout(tmp_path)
     assert counts(layout) == (4, 2, 0, 0)
-    assert "lists name images alone; labels are those of the same names" in layout.notes
+    assert "the lists name images only; labels are matched by file name" in layout.notes
 
 
 def test_names_with_spaces_and_brackets(tmp_path: Path) -> None:
@@ -453,7 +455,7 @@ def test_a_line_that_can_be_read_in_two_ways_is_refused(tmp_path: Path) -> None:
         photograph(tmp_path / f"{name.removesuffix('.png')}.png", 0)
     (tmp_path / "a").write_bytes((tmp_path / "a.png").read_bytes())
     (tmp_path / "train.txt").write_text("a b.png c.png\n")
-    assert "can be read as two pairs of files; separate the two names by a tab" in refusal(tmp_path)
+    assert "matches several pairs of files; separate the two names with a tab" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("start", ["{root}", "/srv/photos", "C:\\Users\\me\\photos", "/SegNet/CamVid"])
@@ -488,8 +490,8 @@ def test_a_list_that_nothing_reads_is_refused_and_a_subset_is_not(tmp_path: Path
     (tmp_path / "train_extra.txt").write_text("images/more/00.jpg\n")
     [text] = fatal(tmp_path)
     assert text == (
-        "train_extra.txt: 1 list is not used: the dataset is read by train.txt, val.txt; remove the list, or merge it "
-        "into one of these"
+        "train_extra.txt: 1 list is not used: the dataset is read from train.txt, val.txt; remove this list, or merge "
+        "it into one of those"
     )
 
 
@@ -511,7 +513,7 @@ def test_the_account_is_printed_and_whole_as_json(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline.cli", "dataset", "check", str(tmp_path / "photos")]
     text = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert "used: 4 train images (images/train/), 4 train labels (labels/train/)" in text
-    assert "images/extra/: 3 images (00.jpg first) are not used" in text
+    assert "images/extra/: 3 images (first: 00.jpg) are not used" in text
     found = json.loads(subprocess.run([*command, "--json"], env=environment, capture_output=True, check=True).stdout)
     by_place = {use["place"]: (use["state"], use["files"]) for use in found["account"]}
     assert by_place["images/extra/"] == ("unused", 3)
@@ -537,7 +539,7 @@ def test_lists_of_ratios_are_used_where_there_are_lists_and_refused_elsewhere(tm
     own.mkdir(parents=True)
     (own / "labeled.txt").write_text("".join(f"{image} {label}\n" for image, label in pairs["train"][:2]))
     [text] = fatal(tmp_path)
-    assert "splits/1_2/labeled.txt: 1 list is not used: lists of ratios go with train.txt and val.txt" in text
+    assert "splits/1_2/labeled.txt: 1 list is not used: ratio lists need train.txt and val.txt" in text
     for part, names in pairs.items():
         (tmp_path / f"{part}.txt").write_text("".join(f"{image} {label}\n" for image, label in names))
     assert list(read_layout(tmp_path).lists.ratio_lists) == ["1/2"]
@@ -555,7 +557,7 @@ def test_lists_that_are_not_found_are_refused(tmp_path: Path, place: str, *, ste
         (tmp_path / place / f"{part}.txt").write_text("".join(f"{line}\n" for line in lines))
     texts = fatal(tmp_path)
     assert len(texts) == 2
-    assert all("move the lists of all parts beside them as train.txt and val.txt" in text for text in texts)
+    assert all("move the lists of all parts next to them as train.txt and val.txt" in text for text in texts)
 
 
 @pytest.mark.parametrize(
@@ -571,7 +573,7 @@ def test_a_split_in_any_json_is_refused(tmp_path: Path, content: object) -> None
     write_classes(tmp_path, *NAMES[:2])
     (tmp_path / "splits_final.json").write_text(json.dumps(content))
     [text] = fatal(tmp_path)
-    assert text.startswith("splits_final.json: 1 list is not used: it says the parts of images")
+    assert text.startswith("splits_final.json: 1 list is not used: it assigns images to parts")
 
 
 def test_annotations_that_name_images_are_no_split(tmp_path: Path) -> None:
@@ -589,7 +591,7 @@ def test_annotations_that_name_images_are_no_split(tmp_path: Path) -> None:
 def test_parts_in_the_middle_of_names_are_not_held_out_over(tmp_path: Path, name: str) -> None:
     write_dataset(tmp_path, f"images/{name}.jpg", f"labels/{name}.png")
     write_classes(tmp_path, *NAMES[:2])
-    assert "is named like another part than the rest, and no folder or list says the parts" in refusal(tmp_path)
+    assert "suggests another part than the rest, but no folder or list assigns parts" in refusal(tmp_path)
 
 
 def test_pictures_beside_the_images_folder_are_no_photographs(tmp_path: Path) -> None:
@@ -626,10 +628,12 @@ def test_lists_with_lines_twice_or_labels_twice(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text(
         f"{pairs['train'][0][0]} {pairs['train'][1][1]}\n" + "{} {}\n".format(*pairs["train"][0])
     )
-    assert "lists give images/train/00.jpg two labels" in refusal(tmp_path)
+    assert "the lists pair images/train/00.jpg with two labels, labels/train/01.png and labels/train/00.png" in refusal(
+        tmp_path
+    )
     (tmp_path / "train.txt").write_text("{} {}\n".format(*pairs["train"][0]))
     (tmp_path / "val.txt").write_text(f"{pairs['val'][0][0]} {pairs['train'][0][1]}\n")
-    assert "lists give images/train/00.jpg and images/val/00.jpg one label" in refusal(tmp_path)
+    assert "pair labels/train/00.png with two images, images/train/00.jpg and images/val/00.jpg" in refusal(tmp_path)
 
 
 def test_names_of_classes_with_numbers_and_words_that_yaml_knows(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_several_parts_are_one_dataset(
     assert joined.digest == whole.digest
     said = capsys.readouterr().err
     assert "tiny: layout lists, 3 classes, 8 train, 2 val, 0 test images" in said
-    assert "labels.tar.zst: README replaced what an earlier part had there" in said
+    assert "labels.tar.zst: overwrote README from an earlier source" in said
     assert list((tmp_path / "work").iterdir()) == []
     # A folder may be a part, too; its files are not copied, and not written to.
     (folder / "images").rename(tmp_path / "only images")

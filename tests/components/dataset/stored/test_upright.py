@@ -86,7 +86,7 @@ def test_a_label_lies_as_its_image_does_when_it_is_upright(make_dataset: MakeDat
     assert np.array_equal(decode((folder / NAME).read_bytes()), upright)
 
     (folder / NAME).write_bytes(turned(Image.fromarray(upright), 6))
-    with pytest.raises(UserError, match=r"label .* is 12x8 and its image .* is 8x12: give both the same size"):
+    with pytest.raises(UserError, match=r"label .* is 12x8, but its image .* is 8x12: give both the same size"):
         store_dataset(read_layout(folder), store)
 
 
@@ -97,7 +97,7 @@ def test_a_label_that_does_not_hold_8_bit_ids_is_refused(
     folder = make_dataset()
     label = Image.fromarray(np.ones((8, 12), array)) if array else Image.new("RGBA", (12, 8))
     label.save(folder / "labels/train/00.png")
-    with pytest.raises(UserError, match=f"is a picture of mode {mode}, and should hold class ids: save it as 8-bit"):
+    with pytest.raises(UserError, match=f"has pixel mode {mode}, but must hold class ids: save it as 8-bit"):
         store_dataset(read_layout(folder), store)
 
 
