@@ -1,4 +1,4 @@
-"""A small dataset on disk that tests bend and break."""
+"""Fixtures that write a small dataset, which tests modify and break."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ MakeDataset = Callable[..., Path]
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> MakeDataset:
-    """Writes a folder in the `lists` layout: `train` and `val` labelled images of 12 x 8 pixels."""
+    """Return a function that writes a `lists` dataset with `train` and `val` labelled images of 12 x 8 pixels."""
 
     def make(train: int = 8, val: int = 2, name: str = "tiny", seed: int = 0) -> Path:
         folder = tmp_path / name

@@ -1,4 +1,4 @@
-"""Photographs and their labels, written as tests need them: under any names, in any form of label."""
+"""Write photographs and labels for tests, with any file names and any label format."""
 
 import json
 import struct
@@ -20,7 +20,7 @@ PAINT = np.array([[0, 0, 0], [220, 20, 60], [0, 0, 142]], np.uint8)
 
 
 def ids_of(number: int, classes: int = 2) -> Ids:
-    """(16, 24) ids: a background of 0, and a band of each other class whose width depends on `number`."""
+    """Return (16, 24) ids: background 0, and one band per other class whose width depends on `number`."""
     ids = np.zeros(SIZE, np.uint8)
     for value in range(1, classes):
         ids[2 * value : 2 * value + 2, : 3 + (number + value) % 7] = value
@@ -52,7 +52,7 @@ def with_palette(path: Path, indices: Ids, colors: NDArray[np.uint8]) -> None:
 
 
 def grey_png(path: Path, ids: Ids, bits: int) -> None:
-    """A grey PNG of 1, 2 or 4 bits a pixel, which Pillow reads and does not write."""
+    """Write a grey PNG with 1, 2 or 4 bits per pixel, which Pillow can read but not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -75,7 +75,7 @@ def write_dataset(
     write: WriteLabel = grey,
     first: int = 0,
 ) -> dict[str, list[tuple[str, str]]]:
-    """So many pairs in each part, without labels where `label` is empty; the names by part."""
+    """Write the given number of pairs in each part, without labels if `label` is empty; return the names by part."""
     names: dict[str, list[tuple[str, str]]] = {}
     for place, (part, count) in enumerate(parts.items()):
         for index in range(count):
@@ -99,7 +99,7 @@ def write_classes(
 
 
 def pixels_of(classes: int, parts: Mapping[str, int] = PARTS) -> list[int]:
-    """How many pixels of each class the labels of `write_dataset` have."""
+    """Return the number of pixels of each class in the labels of `write_dataset`."""
     numbers = (100 * place + index for place, count in enumerate(parts.values()) for index in range(count))
     labels = [ids_of(number, classes) for number in numbers]
     return np.bincount(np.concatenate(labels).ravel(), minlength=classes).tolist()

@@ -1,4 +1,4 @@
-"""Which images come first: stratified and grouped rankings, always nested; the plain one as it always was."""
+"""Stratified and grouped rankings are nested, and the plain ranking never changes."""
 
 from fractions import Fraction
 from itertools import combinations

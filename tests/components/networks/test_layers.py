@@ -1,4 +1,4 @@
-"""Dropout that draws from a generator of its own."""
+"""Dropout with its own random generator."""
 
 import numpy as np
 import paddle

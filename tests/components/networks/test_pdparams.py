@@ -1,4 +1,4 @@
-"""Paddle's files give the arrays that were saved; one that wants more than to be read is refused, and nothing runs."""
+""".pdparams files return the arrays that were saved; a file that calls other code is refused and runs nothing."""
 
 import collections
 import os
@@ -79,8 +79,8 @@ def test_a_hostile_pickle_is_refused_and_nothing_runs(tmp_path, function, argume
     assert not mark.exists()
 
 
-def test_a_stand_in_cannot_be_made_to_reach_further(tmp_path):
-    """Names with dots, and the stand-ins' own attributes, lead nowhere."""
+def test_replacement_classes_give_no_access_to_other_code(tmp_path):
+    """Dotted names and attributes of the replacement classes are refused."""
     path = tmp_path / "a.pdparams"
     for module, name in (("numpy", "ndarray.__class__"), ("collections", "OrderedDict.__init__"), ("os", "system")):
         path.write_bytes(b"\x80\x04\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(name)])

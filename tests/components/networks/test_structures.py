@@ -23,10 +23,10 @@ def test_logits_have_the_images_size(structure, size):
 
 
 def assert_trains_as_a_pair(structure: str, *, size: tuple[int, int] = (64, 96), both: bool = True) -> None:
-    """Two of a structure in one process; each gives logits of the images' size, and gradients of its own.
+    """Check that two networks of a structure coexist in one process, with logits of the images' size and own gradients.
 
-    Passes that make pseudo labels leave everything that a network remembers as it is. Unless `both`, the second one
-    is only built, after which the first must train: enough to find clashes of names, in half the time.
+    Forward passes for pseudo labels must not change any state of the networks. Unless `both`, the second network is
+    only built, and then the first must train: enough to find name clashes, in half the time.
     """
     pair = [build(structure, 7, seed) for seed in (1, 2)]
     height, width = size
@@ -82,7 +82,7 @@ def test_networks_that_cannot_train_are_refused_in_one_line(name, message):
 
 
 class Odd(nn.Layer):
-    """Takes a class count, and then does not do what a network should."""
+    """A network that accepts a class count but fails, or does not return logits of the images' size."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Weights go into files and come back the same, and files that do not fit are refused in one line."""
+"""Weights survive writing and reading, and files that do not fit are refused in one line."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pretrained weights are pinned by their sha256 before a run gets its key."""
+"""The sha256 of pretrained weights is determined before a run gets its key."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""A run's key: it changes with what the weights depend on, and not with the version that computes it."""
+"""A run's key changes with everything that affects the weights, but not with the version that computes it."""
 
 import json
 from collections.abc import Iterator
@@ -67,7 +67,7 @@ def test_a_setting_that_is_given_its_default_is_left_alone() -> None:
     ],
 )
 def test_keys_of_the_recipes_stay(recipe: str, expected: str) -> None:
-    """When one of them changes on purpose, everyone's finished runs of that recipe are done again."""
+    """If a key changes on purpose, all finished runs of that recipe train again."""
     assert key(recipe) == expected
 
 
@@ -93,7 +93,7 @@ def test_a_key_is_found_by_its_beginning_or_by_what_follows_the_dataset() -> Non
 
 
 def test_no_default_changes_unnoticed() -> None:
-    """Keys leave defaults out. So a new default needs a new METHOD_VERSION; a new setting is added to the list."""
+    """Keys omit default values, so a changed default needs a new METHOD_VERSION; add new settings to the list."""
     assert dict(sorted(defaults(Recipe))) == json.loads(DEFAULTS.read_text(encoding="utf-8"))
 
 

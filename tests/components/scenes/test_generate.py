@@ -92,7 +92,7 @@ def test_every_class_is_there_and_none_rules() -> None:
 
 
 def test_colour_alone_does_not_tell_the_classes() -> None:
-    """The best guess from a pixel's colour, learnt on some scenes, is often wrong on others."""
+    """Guessing classes from pixel colours, learned on some scenes, often fails on others."""
     votes, right, total = np.zeros((16**3, len(CLASSES))), 0, 0
     for index in range(24):
         image, label = draw_street(np.random.default_rng((1, 0, index)), 256, 128)

@@ -32,7 +32,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 
 @pytest.fixture
 def parts(make_dataset: MakeDataset) -> tuple[Path, Path, Path]:
-    """A dataset's folder; its images as a zip; its labels and lists as a tar.zst. Both have a README of their own."""
+    """Return a dataset's folder, its images as a .zip, and its labels and lists as a .tar.zst, each with a README."""
     folder = make_dataset()
     images, others = folder.with_name("images.zip"), folder.with_name("labels.tar.zst")
     with zipfile.ZipFile(images, "w") as zipped:

@@ -1,4 +1,4 @@
-"""What a network is given of a picture is the same wherever it comes from."""
+"""Networks get the same pixels for an image, whatever its source and orientation."""
 
 import io
 from pathlib import Path
