@@ -1,1 +1,1 @@
-"""Training processes, started, watched, restarted and stopped; what they store."""
+"""Supervision of training processes: start, watch, restart and stop them, and upload their objects."""

@@ -1,4 +1,4 @@
-"""Why a training process ended, left in a file for the one that watches it: an exit code says too little."""
+"""Why a training process ended, in a file for its supervisor: an exit code tells too little."""
 
 import json
 import sys
@@ -13,12 +13,12 @@ from components.progress import DISK_FULL
 from components.step_guard import FAILED, USERS_MISTAKE
 
 MISTAKE, FAILURE, FAULT = "mistake", "failure", "fault"
-"""The user's; of the work, which trying again does not mend; of the process, as when its peers went away."""
+"""The user's mistake; a failure that a restart cannot fix; a fault of the process, such as a lost peer."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """`kind` is MISTAKE, FAILURE or FAULT; `text` is one line."""
+    """The cause of an ending: `kind` is MISTAKE, FAILURE or FAULT; `text` is one line."""
 
     kind: str
     text: str
@@ -26,7 +26,7 @@ class Ending:
 
 @contextmanager
 def explained(folder: Path, rank: int) -> Iterator[None]:
-    """Run a process's work; an error ends the process, and is left in `folder` as its ending."""
+    """Run a process's work. An error is written to `folder` as the process's ending, and exits the process."""
     try:
         yield
     except UserError as error:
@@ -41,24 +41,24 @@ def explained(folder: Path, rank: int) -> Iterator[None]:
 
 
 def disk_full(error: OSError) -> str:
-    """What a person is told when there is no room to write."""
+    """Return the error text for a full disk."""
     where = f" for {error.filename}" if error.filename else ""
-    return f"{error.strerror}{where}: make room, and the same command goes on from the newest recovery"
+    return f"{error.strerror}{where}: free some space, then rerun the same command to resume from the newest recovery"
 
 
 def endings(folder: Path) -> list[Ending]:
-    """What the processes of a training left, by rank. One that was killed leaves nothing."""
+    """Return the endings that processes wrote, by rank. A killed process writes none."""
     return [Ending(**json.loads(path.read_text())) for path in sorted(folder.glob("ending.*.json"))]
 
 
 def stacks_path(folder: Path, rank: int) -> Path:
-    """Where the watchdog of a process writes the stacks of its threads."""
+    """Return the file to which a process's watchdog writes the stacks of all threads."""
     return folder / f"stacks.{rank}.txt"
 
 
 def _leave(folder: Path, rank: int, ending: Ending, code: int) -> None:
     partial = folder / f"ending.{rank}"
-    with suppress(OSError):  # where there is no room even for this, the next attempt will find none, and say so
+    with suppress(OSError):  # if the disk is too full even for this, the next attempt reports it
         partial.write_text(json.dumps(asdict(ending)))
         partial.rename(folder / f"ending.{rank}.json")
     sys.exit(code)

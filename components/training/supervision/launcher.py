@@ -1,4 +1,4 @@
-"""paddle.distributed.launch, dying with the process that started it: `launcher.py LAUNCH_ARGUMENTS…`."""
+"""Run paddle.distributed.launch and exit with the parent process: `launcher.py LAUNCH_ARGUMENTS…`."""
 
 import os
 import sys
@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 def main() -> None:
-    # Started by path: the project may be installed, or be on the parent's path only. A module's own folder, which
-    # Python puts first, has modules with the names of others' packages.
+    # This file is run by path, because the project may be on the parent's path only. Replace the script's folder,
+    # which Python puts first: its modules would shadow other packages of the same name.
     sys.path[0] = str(Path(__file__).parents[3])
     from components.step_guard import PARENT_VARIABLE, die_with_parent
 

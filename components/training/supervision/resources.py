@@ -1,6 +1,6 @@
-"""What a training process takes of its machine, in MLflow's names for its tab of system metrics.
+"""Resource use of a training process, under the names of MLflow's system metrics tab; and the check for GPUs.
 
-Read from /proc, where there is one: psutil is in one of the two images only, and this is all that is wanted of it.
+The values come from /proc, because psutil is in only one of the two images.
 """
 
 import os
@@ -15,14 +15,14 @@ _PROC = Path("/proc")
 
 
 class Resources:
-    """Of this process, and since the last reading where it is a rate."""
+    """Resource use of this process; rates are since the last reading."""
 
     def __init__(self, proc: Path = _PROC) -> None:
         self._proc = proc
         self._since, self._cpu = time.monotonic(), _cpu_seconds()
 
     def read(self) -> dict[str, float]:
-        """Processor use in percent of the cores that the process may use, memory of the process and of the machine."""
+        """Return CPU use in percent of the usable cores, and the memory of the process and the machine."""
         now, cpu = time.monotonic(), _cpu_seconds()
         share = (cpu - self._cpu) / max(now - self._since, 1e-9) / usable_cores()
         self._since, self._cpu = now, cpu
@@ -36,7 +36,7 @@ class Resources:
         return found
 
     def _fields(self, name: str) -> dict[str, int]:
-        """The amounts in a file of lines such as `VmRSS:  1234 kB`; none where it cannot be read."""
+        """Parse a file with lines such as `VmRSS:  1234 kB`; return {} if it cannot be read."""
         try:
             text = (self._proc / name).read_text()
         except OSError:
@@ -50,13 +50,15 @@ def _cpu_seconds() -> float:
 
 
 def check_gpus(wanted: int) -> None:
-    """Raises UserError where this machine, or this Paddle, has fewer than `wanted`."""
+    """Raise UserError if this machine has fewer than `wanted` GPUs, or this Paddle does not support GPUs."""
     import paddle
 
     if not paddle.device.is_compiled_with_cuda():
         raise UserError(
-            f"gpus is {wanted}, and this image's Paddle is for the CPU: give an image for GPUs, or set gpus to 0"
+            f"gpus is {wanted}, but this image's Paddle supports only the CPU: use a GPU image, or set gpus to 0"
         )
     found = paddle.device.cuda.device_count()
     if found < wanted:
-        raise UserError(f"gpus is {wanted}, and {found} can be seen here: is `accelerator` what the nodes call them?")
+        raise UserError(
+            f"gpus is {wanted}, but this machine has {found}: check that `accelerator` is the nodes' resource name"
+        )

@@ -1,4 +1,4 @@
-"""Training processes on this machine: started, watched, and started again from the newest recovery when one dies."""
+"""Start and watch the training processes of this machine; restart them from the newest recovery if one dies."""
 
 import errno
 import math
@@ -27,28 +27,28 @@ from components.training.supervision.kept import deliver_kept, kept_folder
 from components.training.supervision.watchdog import VARIABLE, step_timeout
 
 RESTARTS = 3
-"""In one call, however far the training got in between: what dies so often needs a person."""
+"""Restarts per call, however far training gets in between: more deaths need a person's attention."""
 POLL_SECONDS = 0.2
 STDERR = 2
 LOG_TAIL = 16_000
-ROOM = 1 << 20
-"""Bytes on the disk for logs, under which a death is put down to their want."""
+MIN_FREE_BYTES = 1 << 20
+"""With less free space for logs, a death is reported as a full disk."""
 
 
 class TrainingDied(WorkFailed):
-    """Processes died again and again; what they saved is there to go on from."""
+    """Processes died repeatedly; training can resume from the saved state."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One of several machines that train together, each with as many processes."""
+    """One of several machines that train together, with the same number of processes each."""
 
     nodes: int
     rank: int
     master: str
-    """Where the first node's launcher listens, as host:port: its own address there, its name on the others."""
+    """Address of the first node's launcher, as host:port: its IP address on that node, its host name on the others."""
     patience: float
-    """Seconds until the launchers of all nodes must have met."""
+    """Seconds in which the launchers of all nodes must connect."""
 
 
 def supervise(
@@ -62,18 +62,19 @@ def supervise(
 ) -> None:
     """Train in `processes` child processes until the index is written.
 
-    One that dies or hangs ends the others; all start again from the newest recovery, `restarts` times at most. What
-    a new start does not mend (a user's mistake, a loss that is not finite, SIGTERM) is passed on at once.
+    If one dies or hangs, all are restarted from the newest recovery, at most `restarts` times. Errors that a restart
+    cannot fix (a user's mistake, a loss that is not finite, SIGTERM) are raised immediately.
 
     Args:
-        lost: set when another took the run over; the processes are then killed, since the work is no longer theirs.
-        node: this machine, where it is one of several.
+        lost: set when another process takes over the run; the training processes are then killed.
+        node: this machine, if it is one of several.
 
     Raises:
-        UserError, WorkFailed: as the processes ended with; TrainingDied after the last restart; SystemExit with code
-            143 after SIGTERM.
+        UserError, WorkFailed: the error of a training process.
+        TrainingDied: processes died after the last restart.
+        SystemExit: code 143 after SIGTERM.
     """
-    step_timeout()  # a mistake in it is said before anything starts
+    step_timeout()  # report an invalid value before anything starts
     try:
         _supervise(store, run_key, processes, lost, node, restarts)
     except OSError as error:
@@ -86,37 +87,37 @@ def _supervise(
     store: Store, run_key: str, processes: int, lost: threading.Event, node: Node | None, restarts: int
 ) -> None:
     for attempt in range(restarts + 1):
-        deliver_kept(store, kept_folder(run_key), run_key)  # SIGTERM ends it at once, since nothing is lost by that
-        with _termination() as told, tempfile.TemporaryDirectory(prefix="cps-ranks-") as name:
-            code = _attempt(run_key, processes, Path(name), told, lost, node)
+        deliver_kept(store, kept_folder(run_key), run_key)  # SIGTERM may interrupt it: nothing is lost
+        with _termination() as stop, tempfile.TemporaryDirectory(prefix="cps-ranks-") as name:
+            code = _attempt(run_key, processes, Path(name), stop, lost, node)
             if code == 0:
                 return
             if node and code == TERMINATED:
-                sys.exit(TERMINATED)  # another node was told to stop, and all have saved
-            reason = _reason(Path(name), code, told, alone=processes == 1 and node is None)
+                sys.exit(TERMINATED)  # another node was asked to stop, and all have saved their state
+            reason = _reason(Path(name), code, stop, alone=processes == 1 and node is None)
         if attempt < restarts:
-            progress.say("train", f"{reason}: starting again from the newest recovery ({attempt + 1} of {restarts})")
+            progress.say("train", f"{reason}: restarting from the newest recovery ({attempt + 1} of {restarts})")
     if node is not None:
         raise TrainingDied(reason)
     raise TrainingDied(
-        f"training died {restarts + 1} times, the last time because {reason}; the log has more, and the same command "
-        "goes on from the newest recovery"
+        f"training died {restarts + 1} times, the last time because {reason}: see the log, then rerun the same command "
+        "to resume from the newest recovery"
     )
 
 
 def _attempt(
-    run_key: str, processes: int, folder: Path, told: threading.Event, lost: threading.Event, node: Node | None
+    run_key: str, processes: int, folder: Path, stop: threading.Event, lost: threading.Event, node: Node | None
 ) -> int:
-    """The exit code of the child, which has ended; negative where a signal killed it."""
-    met_by = time.monotonic() + node.patience if node else math.inf
+    """Run the training processes to their end and return the exit code, negative if a signal killed them."""
+    deadline = time.monotonic() + node.patience if node else math.inf
     child = subprocess.Popen(
         _command(run_key, processes, folder, node),
         env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
         stdin=subprocess.DEVNULL,
         stdout=STDERR,
-        start_new_session=True,  # of a signal to our group the child hears once, from us
+        start_new_session=True,  # a signal to this process group reaches the child once, through this process
     )
-    passed_on = False
+    forwarded = False
     try:
         while True:
             try:
@@ -124,14 +125,14 @@ def _attempt(
             except subprocess.TimeoutExpired:
                 pass
             if lost.is_set():
-                raise WorkFailed(f"another process took over the run {run_key} while this one slept")
-            if node and time.monotonic() > met_by and not _started(folder):
-                raise TrainingDied(f"not all of the {node.nodes} nodes came within {node.patience:g} s")
-            if told.is_set() and not passed_on:
+                raise WorkFailed(f"another process took over the run {run_key} while this one was suspended")
+            if node and time.monotonic() > deadline and not _started(folder):
+                raise TrainingDied(f"not all of the {node.nodes} nodes connected within {node.patience:g} s")
+            if stop.is_set() and not forwarded:
                 child.terminate()
-                passed_on = True
+                forwarded = True
     finally:
-        # The ranks of a launcher that is killed are killed with it.
+        # Killing a launcher kills its ranks too.
         child.kill()
         child.wait()
 
@@ -140,40 +141,40 @@ def _command(run_key: str, processes: int, folder: Path, node: Node | None) -> l
     work = [worker.__file__, run_key, str(folder)]
     if processes > 1 or node:
         place = [f"--nnodes={node.nodes}", f"--rank={node.rank}", f"--master={node.master}"] if node else []
-        # Its choice of backend is right: NCCL where there are GPUs, else gloo.
+        # The launcher chooses the backend: NCCL with GPUs, otherwise gloo.
         work = [launcher.__file__, f"--nproc_per_node={processes}", f"--log_dir={folder}", *place, *work]
     return [sys.executable, *work]
 
 
 def _started(folder: Path) -> bool:
-    """Whether the launcher has started its processes, which it does when the launchers of all nodes have met."""
+    """Return whether the launcher has started its processes: it does so when all nodes have connected."""
     return any(folder.glob("workerlog.*"))
 
 
-def _reason(folder: Path, code: int, told: threading.Event, *, alone: bool) -> str:
-    """Why an attempt ended, in a few words. Raises what must end the training."""
-    left = endings(folder)
-    for ending in left:
+def _reason(folder: Path, code: int, stop: threading.Event, *, alone: bool) -> str:
+    """Return why an attempt ended, in a few words. Raises errors that must end the training."""
+    causes = endings(folder)
+    for ending in causes:
         if ending.kind == MISTAKE:
             raise UserError(ending.text)
-    for ending in left:
+    for ending in causes:
         if ending.kind == FAILURE:
             raise WorkFailed(ending.text)
-    if told.is_set() or (alone and code in (TERMINATED, -signal.SIGTERM)):
-        if left:
-            said = f"a process failed as it was told to stop ({left[0].text})"
-            progress.say("train", f"{said}: the steps since the newest recovery are lost")
+    if stop.is_set() or (alone and code in (TERMINATED, -signal.SIGTERM)):
+        if causes:
+            failed = f"a process failed while stopping ({causes[0].text})"
+            progress.say("train", f"{failed}: the steps since the newest recovery are lost")
         sys.exit(TERMINATED)
-    if shutil.disk_usage(folder).free < ROOM:
+    if shutil.disk_usage(folder).free < MIN_FREE_BYTES:
         raise WorkFailed(disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.parent))))
     stacks = [text for path in sorted(folder.glob("stacks.*")) if (text := path.read_text(errors="replace"))]
-    logs = [_tail(path) for path in sorted(folder.glob("workerlog.*"))[1:]]  # the launcher has shown the first
+    logs = [_tail(path) for path in sorted(folder.glob("workerlog.*"))[1:]]  # the launcher has printed the first
     for text in (*logs, *stacks):
         print(text, file=sys.stderr, flush=True)
     if stacks:
-        return f"no step in {step_timeout():g} s ({VARIABLE}); what every thread did is in the log"
-    if left:
-        return f"a process failed ({left[0].text})" if alone else f"a process died; what another says: {left[0].text}"
+        return f"no step finished in {step_timeout():g} s ({VARIABLE}; the log has the stacks of all threads)"
+    if causes:
+        return f"a process failed ({causes[0].text})" if alone else f"a process died; another reports: {causes[0].text}"
     return f"a process was killed ({_signal_name(code)})" if _signal_name(code) else f"a process ended with code {code}"
 
 
@@ -183,7 +184,7 @@ def _tail(path: Path) -> str:
 
 
 def _signal_name(code: int) -> str:
-    """For -9, or for 247, which is what becomes of it when the launcher exits with it."""
+    """Return the signal's name for an exit code of -9, or of 247, which the launcher turns it into."""
     number = -code if code < 0 else 256 - code
     try:
         return signal.Signals(number).name + (": out of memory?" if number == signal.SIGKILL else "")
@@ -193,14 +194,14 @@ def _signal_name(code: int) -> str:
 
 @contextmanager
 def _termination() -> Iterator[threading.Event]:
-    """Within, SIGTERM sets the event and does nothing else."""
-    told = threading.Event()
+    """Make SIGTERM set the event and do nothing else."""
+    stop = threading.Event()
 
     def note(_number: int, _frame: FrameType | None) -> None:
-        told.set()
+        stop.set()
 
     before = signal.signal(signal.SIGTERM, note)
     try:
-        yield told
+        yield stop
     finally:
         signal.signal(signal.SIGTERM, before)

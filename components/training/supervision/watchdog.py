@@ -1,4 +1,4 @@
-"""A training that makes no step for long is ended, with the stacks of all its threads on record."""
+"""Watchdog and SIGTERM handling: end a training that hangs, with the stacks of all threads; stop it between steps."""
 
 import faulthandler
 import math
@@ -16,13 +16,13 @@ from components.errors import UserError
 VARIABLE = "CPS_STEP_TIMEOUT"
 DEFAULT_SECONDS = 1800.0
 PREEMPTION_PATIENCE = 17.0
-"""Seconds from SIGTERM to finish the step and get the state into the store; what is not there then stays on disk."""
+"""Seconds after SIGTERM to finish the step and upload the state; the rest of the uploads stays on disk."""
 
 
 class Watchdog:
-    """Inside its `with` block `alive` must be called every `seconds`, or the process ends with code 1.
+    """Exits the process with code 1 if its `with` block does not call `alive` every `seconds`.
 
-    The clock runs in a thread of C, which needs no Python lock: code that hangs while it holds the lock is found too.
+    The timer runs in a C thread without the GIL, so it also catches code that hangs while holding the GIL.
     """
 
     def __init__(self, seconds: float, stacks: Path) -> None:
@@ -43,54 +43,54 @@ class Watchdog:
             self._file.close()
 
     def alive(self) -> None:
-        """A step was made: the clock begins anew."""
+        """Restart the timer; called after each step."""
         if self.seconds > 0 and self._file is not None:
             faulthandler.dump_traceback_later(self.seconds, exit=True, file=self._file)
 
 
 def step_timeout() -> float:
-    """Seconds a step may take, from CPS_STEP_TIMEOUT; 0 is no limit. Raises UserError."""
+    """Return the time limit for a step in seconds, from CPS_STEP_TIMEOUT; 0 means no limit. Raises UserError."""
     text = os.environ.get(VARIABLE) or str(DEFAULT_SECONDS)
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < 1e6:
-        raise UserError(f"{VARIABLE} is {text!r}: give the seconds a training step may take, or 0 for no limit")
+        raise UserError(f"{VARIABLE} is {text!r}: set it to the time limit of a step in seconds, or 0 for no limit")
     return seconds
 
 
 class Termination:
-    """Whether, and since when, the process is told to stop."""
+    """Whether the process was asked to stop, and when."""
 
     def __init__(self) -> None:
         self._since: float | None = None
 
     def note(self, _number: int, _frame: FrameType | None) -> None:
-        """The handler of the signal."""
+        """Handle the signal."""
         self.set()
 
     def set(self) -> None:
-        """Stop, as another process of the training was told; the first call counts."""
+        """Record a request to stop, here or in another process of the training; only the first call counts."""
         self._since = self._since or time.monotonic()
 
     def is_set(self) -> bool:
         return self._since is not None
 
     def left(self, seconds: float) -> float:
-        """What is left of `seconds` since the process was told, 0 at least; all of them where it was not."""
+        """Return what is left of `seconds` since the request, at least 0; all of it without a request."""
         return max(0.0, seconds - (time.monotonic() - self._since)) if self._since is not None else seconds
 
 
 @contextmanager
 def noticed_termination() -> Iterator[Termination]:
-    """Within, SIGTERM is noted instead of ending the process in the middle of a step.
+    """Record SIGTERM instead of ending the process in the middle of a step.
 
-    To be entered after paddle is imported: it puts a handler of its own in place, which ends the process at once.
+    Enter it after importing paddle, which installs its own handler that ends the process immediately.
     """
-    told = Termination()
-    before = signal.signal(signal.SIGTERM, told.note)
+    termination = Termination()
+    before = signal.signal(signal.SIGTERM, termination.note)
     try:
-        yield told
+        yield termination
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""One training process: `worker.py RUN_KEY FOLDER`, alone or as a rank of paddle.distributed.launch."""
+"""Run one training process, alone or as a rank of paddle.distributed.launch: `worker.py RUN_KEY FOLDER`."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    # Started by path: the project may be installed, or be on the parent's path only.
+    # This file is run by path, because the project may be on the parent's path only.
     sys.path[0] = str(Path(__file__).parents[3])
     from components.progress import EVENTS_VARIABLE
     from components.step_guard import die_with_parent
@@ -20,7 +20,7 @@ def main() -> None:
     rank, here = int(os.environ.get("PADDLE_TRAINER_ID", "0")), int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
     alone = os.environ.get("PADDLE_TRAINERS_NUM", "1") == "1"
     if rank != 0:
-        # The first rank speaks for all: to people, and to MLflow.
+        # Only the first rank reports progress and logs to MLflow.
         os.environ[EVENTS_VARIABLE] = os.devnull
         os.environ.pop(TRACKING_VARIABLE, None)
     with explained(folder, rank):

@@ -7,7 +7,7 @@ from components.training.supervision.resources import check_gpus
 
 
 def test_a_paddle_for_the_cpu_is_refused() -> None:
-    with pytest.raises(UserError, match="gpus is 2, and this image's Paddle is for the CPU"):
+    with pytest.raises(UserError, match="gpus is 2, but this image's Paddle supports only the CPU"):
         check_gpus(2)
 
 
@@ -17,7 +17,7 @@ def test_fewer_gpus_than_asked_for_are_refused(found: int, monkeypatch: pytest.M
 
     monkeypatch.setattr(paddle.device, "is_compiled_with_cuda", lambda: True)
     monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: found)
-    with pytest.raises(UserError, match=f"{found} can be seen here"):
+    with pytest.raises(UserError, match=f"but this machine has {found}"):
         check_gpus(2)
 
 

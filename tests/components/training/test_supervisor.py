@@ -38,7 +38,7 @@ def test_killed_at_random_steps_no_bit_differs(stored_run: StoredRun, processes,
     assert stored_run.digests() == expected.digests
     assert stored_run.curve() == expected.curve
     said = capfd.readouterr().err
-    assert said.count("starting again from the newest recovery") == len(faults)
+    assert said.count("restarting from the newest recovery") == len(faults)
     assert processes > 1 or said.count("a process was killed (SIGKILL: out of memory?)") == len(faults)
     assert len(stored_run.lines("start")) == processes * (1 + len(faults)), "a dead rank ends the others"
 
@@ -49,7 +49,7 @@ def test_a_hanging_loader_is_found_and_the_training_goes_on(stored_run: StoredRu
     monkeypatch.setenv("CPS_STEP_TIMEOUT", "20")
     stored_run.train(1, (0, 17, "hang"))
     said = capfd.readouterr().err
-    assert said.count("no step in 20 s (CPS_STEP_TIMEOUT)") == 1
+    assert said.count("no step finished in 20 s (CPS_STEP_TIMEOUT") == 1
     assert "Timeout (0:00:20)!" in said
     assert 'faulty_worker.py", line' in said, "the stack of the thread that hangs"
     # Recoveries are stored in the background: the newest may not have arrived, and the one before it then does.
@@ -98,7 +98,7 @@ def test_what_fails_as_it_is_told_to_stop_is_said(stored_run: StoredRun, capfd):
     with pytest.raises(SystemExit) as stopped:
         stored_run.train(1, (0, 13, "collapse"))
     assert stopped.value.code == 143
-    text = "failed as it was told to stop (RuntimeError: something broke): the steps since the newest recovery are lost"
+    text = "failed while stopping (RuntimeError: something broke): the steps since the newest recovery are lost"
     assert text in capfd.readouterr().err
 
 
@@ -158,8 +158,8 @@ def test_what_dies_on_a_full_disk_says_so_in_one_line_and_goes_on_later(stored_r
         patch.setattr(tempfile, "tempdir", str(full_disk))
         with pytest.raises(WorkFailed) as failed:
             stored_run.train(2)
-    text = f"No space left on device for {full_disk}: make room, and the same command goes on from the newest recovery"
-    assert str(failed.value) == text
+    advice = "free some space, then rerun the same command to resume from the newest recovery"
+    assert str(failed.value) == f"No space left on device for {full_disk}: {advice}"
     stored_run.train(2)
     assert [line["step"] for line in stored_run.lines("step") if line["rank"] == 0] == list(range(STEPS))
 
