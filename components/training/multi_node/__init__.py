@@ -1,1 +1,1 @@
-"""Training on several nodes: the TrainJob, its pods, and the launcher on each."""
+"""Multi-node training: the TrainJob, its pods, and the process that runs in each."""

@@ -1,4 +1,4 @@
-"""Following a TrainJob to its end."""
+"""Follow a TrainJob to its end."""
 
 import queue
 import threading
@@ -13,15 +13,15 @@ from components.training.multi_node.pods import PodFollower
 from components.training.multi_node.trainjob import GROUP, VERSION
 
 OWNER = "jobset.sigs.k8s.io/jobset-name"
-LOOK_SECONDS = 0.5
-LAST_WORDS_SECONDS = 10.0
-"""For what pods and logs still have to say when the job has ended."""
+POLL_SECONDS = 0.5
+FINAL_SECONDS = 10.0
+"""Time to read the remaining pod states and logs after the job has ended."""
 
-_News = tuple[Callable[[Change], None], Change] | Exception
+_Event = tuple[Callable[[Change], None], Change] | Exception
 
 
 def finished(job: Object) -> str:
-    """Complete or Failed; "" while it goes on."""
+    """Return "Complete" or "Failed", or "" while the job runs."""
     for condition in job.get("status", {}).get("conditions", []):
         if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
             return str(condition["type"])
@@ -29,10 +29,11 @@ def finished(job: Object) -> str:
 
 
 def follow(cluster: Cluster, name: str, uid: str, lost: threading.Event) -> None:
-    """Print what the job's pods do until it is complete.
+    """Report what the job's pods do until it is complete.
 
     Raises:
-        UserError, WorkFailed: it failed, with the words of the pod that did; it was deleted; or the run was `lost`.
+        UserError, WorkFailed: the job failed, with the error of the pod that caused it; the job was deleted; or
+            `lost` was set, because another process took over the run.
     """
     _Following(cluster, name, uid).until_the_end(lost)
 
@@ -40,25 +41,27 @@ def follow(cluster: Cluster, name: str, uid: str, lost: threading.Event) -> None
 class _Following:
     def __init__(self, cluster: Cluster, name: str, uid: str) -> None:
         self._cluster, self._name, self._uid = cluster, name, uid
-        self._news: queue.Queue[_News] = queue.Queue()
+        self._events: queue.Queue[_Event] = queue.Queue()
         self._stopped = threading.Event()
         self._pods = PodFollower(cluster, self._stopped)
         self._pods_path = cluster.path("api/v1", "pods")
-        self._of_the_job = {"labelSelector": f"{OWNER}={name}"}
+        self._pod_query = {"labelSelector": f"{OWNER}={name}"}
         self._job: Object = {}
         self._suspended = False
 
     def until_the_end(self, lost: threading.Event) -> None:
         jobs = self._cluster.path(f"apis/{GROUP}/{VERSION}", "trainjobs")
         try:
-            # Within: a signal may come while the threads start, and they end with this.
+            # Inside the try block: a signal may arrive while the threads start, and `finally` stops them.
             self._watch(jobs, {"fieldSelector": f"metadata.name={self._name}"}, self._note_job)
-            self._watch(self._pods_path, self._of_the_job, self._note_pod, needed=False)
+            self._watch(self._pods_path, self._pod_query, self._note_pod, needed=False)
             while not (ended := finished(self._job)):
                 if lost.is_set():
-                    raise WorkFailed(f"another process took over the run of TrainJob {self._name} while this one slept")
-                self._take(LOOK_SECONDS)
-            self._hear_the_last()
+                    raise WorkFailed(
+                        f"another process took over the run of TrainJob {self._name} while this one was suspended"
+                    )
+                self._handle_event(POLL_SECONDS)
+            self._drain()
         finally:
             self._stopped.set()
         if ended == "Failed":
@@ -67,40 +70,40 @@ class _Following:
     def _watch(
         self, collection: str, query: dict[str, str], note: Callable[[Change], None], *, needed: bool = True
     ) -> None:
-        """In a thread: the main one must hear signals."""
+        """Watch a collection in a thread, because the main thread must handle signals."""
 
         def work() -> None:
             try:
                 for change in changes(self._cluster, collection, query, self._stopped):
-                    self._news.put((note, change))
-            except Exception as error:  # raised where the news are taken
+                    self._events.put((note, change))
+            except Exception as error:  # the main thread raises it
                 if needed or not isinstance(error, Rejected):
-                    self._news.put(error)
+                    self._events.put(error)
                 else:
-                    progress.say("train", f"the job is followed without its pods and their logs: {error}")
+                    progress.say("train", f"following the job without its pods and their logs: {error}")
 
         threading.Thread(target=work, name=collection, daemon=True).start()
 
-    def _take(self, seconds: float) -> bool:
-        """Hear one piece of news; False when none came."""
+    def _handle_event(self, seconds: float) -> bool:
+        """Wait up to `seconds` for an event and handle it; return whether there was one."""
         try:
-            news = self._news.get(timeout=seconds)
+            event = self._events.get(timeout=seconds)
         except queue.Empty:
             return False
-        if isinstance(news, Exception):
-            raise news
-        note, change = news
+        if isinstance(event, Exception):
+            raise event
+        note, change = event
         note(change)
         return True
 
-    def _hear_the_last(self) -> None:
-        """The job may be known to have ended before its pods are known at all."""
-        while self._take(0):
+    def _drain(self) -> None:
+        """Handle the remaining events and list the pods once more: the job may end before any pod was seen."""
+        while self._handle_event(0):
             pass
         with suppress(Rejected, Unreachable):
-            for pod in self._cluster.get(self._pods_path, self._of_the_job, patience=LAST_WORDS_SECONDS)["items"]:
+            for pod in self._cluster.get(self._pods_path, self._pod_query, patience=FINAL_SECONDS)["items"]:
                 self._pods.note(pod)
-        self._pods.finish(LAST_WORDS_SECONDS)
+        self._pods.finish(FINAL_SECONDS)
 
     def _note_pod(self, change: Change) -> None:
         self._pods.note(change.object)
@@ -110,18 +113,20 @@ class _Following:
         if job["metadata"]["uid"] != self._uid:
             return
         if change.gone or "deletionTimestamp" in job["metadata"]:
-            raise WorkFailed(f"TrainJob {self._name} was deleted by somebody; the same run goes on from its recovery")
+            raise WorkFailed(f"TrainJob {self._name} was deleted: run it again to resume from the newest recovery")
         self._job = job
         suspended = bool(job["spec"].get("suspend"))
         if suspended and not self._suspended:
-            progress.say("train", f"TrainJob {self._name} is suspended, as a queue does until it is its turn")
+            progress.say("train", f"TrainJob {self._name} is suspended, probably waiting in a queue")
         self._suspended = suspended
 
     def _failure(self) -> Exception:
-        blamed = self._pods.blamed()
-        if blamed is not None and blamed.code == USERS_MISTAKE:
-            return UserError(blamed.text)
-        if blamed is not None:
-            return WorkFailed(f"TrainJob {self._name} failed: pod {blamed.pod} ended with {blamed.code}: {blamed.text}")
+        cause = self._pods.root_cause()
+        if cause is not None and cause.code == USERS_MISTAKE:
+            return UserError(cause.text)
+        if cause is not None:
+            return WorkFailed(
+                f"TrainJob {self._name} failed: pod {cause.pod} exited with code {cause.code}: {cause.text}"
+            )
         [condition] = [item for item in self._job["status"]["conditions"] if item["type"] == "Failed"]
         return WorkFailed(f"TrainJob {self._name} failed: {condition.get('message') or condition.get('reason')}")

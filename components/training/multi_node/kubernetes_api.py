@@ -1,6 +1,6 @@
-"""The few requests to the Kubernetes API that a step makes, with the credentials that every pod has.
+"""A small client for the Kubernetes API, with the pod's own credentials.
 
-Not the official client: the images do not have it, and 16 MB of generated code would serve six requests.
+The official client is not in the images: it would add 16 MB of generated code for six requests.
 """
 
 import json
@@ -20,7 +20,7 @@ from components.errors import UserError, WorkFailed
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 PATIENCE = 120.0
-"""Seconds that a request is tried again while the API does not answer, as when its server is replaced."""
+"""Seconds to retry a request while the API does not answer, for example while its server is replaced."""
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 Object = dict[str, Any]
@@ -28,15 +28,15 @@ WATCH_SECONDS = 60
 SILENCE_SECONDS = WATCH_SECONDS + 15.0
 PAUSE_SECONDS, POLL_SECONDS = 1.0, 5.0
 AWAY_SECONDS = 1800.0
-"""How long the API may be away while a training goes on without it."""
+"""How long a watch tolerates an unreachable API; the training continues without it."""
 
 
 class Unreachable(WorkFailed):
-    """No answer, or one that says to ask later."""
+    """The API did not answer, or asked to retry later."""
 
 
 class Rejected(WorkFailed):
-    """The API does not do what it was asked."""
+    """The API rejected the request."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -45,26 +45,26 @@ class Rejected(WorkFailed):
 
 @dataclass(frozen=True)
 class Cluster:
-    """The API's address, the namespace that objects are in, and who we are there."""
+    """A Kubernetes API: its address, a namespace, and a service account."""
 
     address: str
     namespace: str
     account: Path
-    """A folder with `token`, which Kubernetes replaces from time to time, and ca.crt."""
+    """Folder with ca.crt and `token`, which Kubernetes rotates."""
 
     def path(self, group: str, kind: str, *name: str) -> str:
-        """Of a collection in our namespace, or below it: path("api/v1", "pods", NAME, "log")."""
+        """Return the path of a collection or object in the namespace, such as path("api/v1", "pods", NAME, "log")."""
         return "/".join(["", group, "namespaces", self.namespace, kind, *name])
 
     def get(self, path: str, query: Mapping[str, str] | None = None, *, patience: float = PATIENCE) -> Object:
         return self._insist("GET", path, query or {}, None, patience)
 
     def create(self, path: str, body: Object) -> Object:
-        """One that an interrupted try has made already is Refused with status 409."""
+        """Create an object. Raises Rejected with status 409 if it exists, perhaps from an interrupted attempt."""
         return self._insist("POST", path, {"fieldValidation": "Strict"}, body, PATIENCE)
 
     def delete(self, path: str, uid: str, *, patience: float = PATIENCE) -> None:
-        """Delete the object with this uid, after what it owns; returns when that has begun, or there is none."""
+        """Start to delete the object with this uid and everything it owns; do nothing if it does not exist."""
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -74,13 +74,13 @@ class Cluster:
         try:
             self._insist("DELETE", path, {}, options, patience)
         except Rejected as error:
-            if error.status not in (404, 409):  # gone, or another of the name
+            if error.status not in (404, 409):  # already gone, or another object has the name
                 raise
 
     def lines(self, path: str, query: Mapping[str, str], *, silence: float) -> Iterator[bytes]:
-        """The lines of an answer as they come, until it ends; none may be missing for `silence` seconds.
+        """Yield the lines of a streamed response until it ends.
 
-        Raises Refused, and Unreachable where the connection breaks.
+        Raises Rejected, and Unreachable if the connection breaks or is silent for `silence` seconds.
         """
         with _pool(self) as pool:
             response = self._send(pool, "GET", path, query, None, urllib3.Timeout(CONNECT_SECONDS, silence))
@@ -108,7 +108,7 @@ class Cluster:
                 if time.monotonic() + pause > deadline:
                     raise Unreachable(f"the Kubernetes API does not answer: {error}") from error
                 time.sleep(pause)
-        raise AssertionError("the loop has no end of its own")
+        raise AssertionError("the loop ends by return or raise")
 
     def _send(
         self,
@@ -119,7 +119,7 @@ class Cluster:
         body: Object | None,
         timeout: urllib3.Timeout,
     ) -> urllib3.BaseHTTPResponse:
-        """A good answer, whose body is yet to be read."""
+        """Send a request and return the successful response, with its body unread."""
         headers = {"Authorization": f"Bearer {(self.account / 'token').read_text().strip()}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -145,12 +145,12 @@ class Cluster:
 
 
 def this_cluster(account: Path = ACCOUNT) -> Cluster:
-    """The cluster that this pod is in. Raises UserError outside of one."""
+    """Return the cluster that this pod runs in. Raises UserError outside of a cluster."""
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT_HTTPS", "443")
     if not host or not (account / "token").exists():
         raise UserError(
-            "training on several nodes needs a Kubernetes cluster with Kubeflow Trainer, and this is no pod of one "
-            "with a ServiceAccount's token; on one machine set nodes to 1 and processes to as many as it should have"
+            "training on several nodes needs a Kubernetes cluster with Kubeflow Trainer, but this process is not in a "
+            "pod with a ServiceAccount token: on a single machine, set nodes to 1 and use processes instead"
         )
     address = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     return Cluster(address, (account / "namespace").read_text().strip(), account)
@@ -161,7 +161,7 @@ def _pool(cluster: Cluster) -> urllib3.PoolManager:
 
 
 def _message(answer: urllib3.BaseHTTPResponse) -> str:
-    """What the API says of an error: the message of its Status, or the text as it is."""
+    """Return the message of an error response: that of its Status object, otherwise the body's text."""
     text = answer.read().decode(errors="replace")
     try:
         return str(json.loads(text)["message"])
@@ -171,16 +171,16 @@ def _message(answer: urllib3.BaseHTTPResponse) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """An object as it is now, or was when it went."""
+    """The current state of an object, or its last state if it is gone."""
 
     object: Object
     gone: bool = False
 
 
 def changes(cluster: Cluster, collection: str, query: Mapping[str, str], stopped: threading.Event) -> Iterator[Change]:
-    """Every object that fits the query, and again whenever it changes.
+    """Yield every object that matches the query, and again each time it changes.
 
-    Raises Refused where listing is not allowed, and Unreachable after AWAY_SECONDS without an answer.
+    Raises Rejected if listing is not allowed, and Unreachable after AWAY_SECONDS without an answer.
     """
     known: dict[str, Object] = {}
     answered = time.monotonic()
@@ -205,7 +205,7 @@ def changes(cluster: Cluster, collection: str, query: Mapping[str, str], stopped
 
 
 def _differences(known: dict[str, Object], listed: dict[str, Object]) -> Iterator[Change]:
-    """What a list has that was not known; `known` is brought up to date."""
+    """Yield the differences between `known` and a new list, and update `known`."""
     for uid in known.keys() - listed.keys():
         yield Change(known.pop(uid), gone=True)
     for uid, item in listed.items():
@@ -217,9 +217,9 @@ def _differences(known: dict[str, Object], listed: dict[str, Object]) -> Iterato
 def _watched(
     cluster: Cluster, collection: str, query: Mapping[str, str], version: str, known: dict[str, Object]
 ) -> Iterator[Change]:
-    """Raises Refused also for an error that comes as an event, such as 410 for a version that is too old."""
-    asked = {**query, "watch": "true", "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}
-    for line in cluster.lines(collection, asked, silence=SILENCE_SECONDS):
+    """Yield changes from a watch and update `known`. Raises Rejected for error events too, such as 410."""
+    watch = {**query, "watch": "true", "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}
+    for line in cluster.lines(collection, watch, silence=SILENCE_SECONDS):
         event = json.loads(line)
         item = event["object"]
         if event["type"] == "ERROR":

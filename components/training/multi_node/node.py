@@ -1,11 +1,11 @@
-"""One of the nodes of a training on several: what each pod of a TrainJob runs.
+"""One node of a multi-node training: the entry point of each pod of a TrainJob.
 
     python3 -m components.training.multi_node.node RUN_KEY --job NAME --nodes 2 --processes 8
 
-Kubernetes gives JOB_COMPLETION_INDEX and POD_IP. A pod in which processes die ends with code 75, and so does each of
-its peers, which lose their connections to it; whoever watches the pods starts all of them anew, and they go on from
-the newest recovery. Other codes are final: 0 done, 1 failed, 2 the user's mistake; and 143 after SIGTERM, with the
-state saved where the log says.
+Kubernetes sets JOB_COMPLETION_INDEX and POD_IP. If processes die, their pod exits with code 75, and so do its peers,
+which lose their connections to it. The JobSet controller then restarts all pods, and they resume from the newest
+recovery. Other exit codes are final: 0 done, 1 failed, 2 a mistake in the input, and 143 after SIGTERM, when the log
+says where the state is saved.
 """
 
 import argparse
@@ -30,20 +30,20 @@ from components.training.supervision.supervisor import Node, TrainingDied, super
 RANK_VARIABLE, ADDRESS_VARIABLE = "JOB_COMPLETION_INDEX", "POD_IP"
 MASTER_PORT = 29400
 DIED = 75
-"""EX_TEMPFAIL of sysexits.h: it is worth trying again."""
+"""EX_TEMPFAIL of sysexits.h: a retry may succeed."""
 MEETING_SECONDS = 1800.0
-"""For all pods to be scheduled and to have pulled their image."""
+"""Time for all pods to be scheduled and to pull their image."""
 CONNECT_SECONDS, RETRY_SECONDS = 5.0, 1.0
 LAST_WORD_SECONDS = 5.0
-"""A pod whose processes died waits so long before it ends: where a peer's error is the cause, that one ends first."""
+"""A pod whose processes died waits this long before it exits, so that a peer whose error is the cause exits first."""
 LEASE_SECONDS = 20.0
 ORPHANED_SECONDS = 1800.0
-"""Without a step that follows the job; its retry may come late, but GPUs are not to be kept for nobody."""
+"""Limit without a step that follows the job: a retried step may be late, but an orphan must not hold GPUs forever."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all nodes of a training are told alike."""
+    """Settings that all nodes of a training share."""
 
     run_key: str
     name: str
@@ -64,14 +64,14 @@ def main() -> None:
 
 
 def train_on_node(store: Store, job: Job, rank: int, address: str) -> None:
-    """Train as node `rank` of the job's, in as many processes as each of them has, until the run is trained.
+    """Train the run as node `rank` of the job.
 
     Raises:
-        TrainingDied: processes here or on another node died, or not all nodes came.
-        UserError, WorkFailed: what a new start does not mend.
+        TrainingDied: processes here or on another node died, or not all nodes connected.
+        UserError, WorkFailed: an error that a restart cannot fix.
     """
     if finished_index(store, job.run_key) is not None:
-        progress.say("train", "done before")
+        progress.say("train", "already trained")
         return
     if job.gpus:
         check_gpus(job.gpus)
@@ -85,17 +85,18 @@ def train_on_node(store: Store, job: Job, rank: int, address: str) -> None:
     except SystemExit:
         if follower.orphaned.is_set():
             raise WorkFailed(
-                f"no step has followed this job for {ORPHANED_SECONDS:g} s; its log says where the state is"
+                f"no pipeline step has followed this job for {ORPHANED_SECONDS:g} s; "
+                "the log says where the state is saved"
             ) from None
         raise
 
 
 def wait_for_master(host: str, port: int, seconds: float) -> None:
-    """Until the first node's launcher listens. Its name resolves when its pod has an address.
+    """Wait until the first node's launcher listens. Its name resolves once its pod has an address.
 
-    Paddle's own launcher would wait without end. Raises TrainingDied when the time is over.
+    Paddle's launcher would wait forever. Raises TrainingDied after `seconds`.
     """
-    deadline, why = time.monotonic() + seconds, ""
+    deadline, reported = time.monotonic() + seconds, ""
     while True:
         try:
             socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
@@ -103,16 +104,17 @@ def wait_for_master(host: str, port: int, seconds: float) -> None:
         except OSError as error:
             if time.monotonic() > deadline:
                 raise TrainingDied(f"{host}:{port} did not answer within {seconds:g} s: {error}") from None
-            if str(error) != why:
+            if str(error) != reported:
                 progress.say("train", f"waiting for the first node: {host}:{port}: {error}")
-            why = str(error)
+            reported = str(error)
         time.sleep(RETRY_SECONDS)
 
 
 class _Follower:
-    """Looks, in a thread, whether the step that holds the run's lease follows this job.
+    """Checks in a thread whether the step that holds the run's lease follows this job.
 
-    `lost` is set when another works on the run. After ORPHANED_SECONDS without anybody the process is told to stop.
+    It sets `lost` if the holder of the lease follows another job. After ORPHANED_SECONDS without a holder it sets
+    `orphaned` and sends SIGTERM to this process.
     """
 
     def __init__(self, store: Store, job: Job) -> None:
@@ -126,7 +128,7 @@ class _Follower:
             try:
                 holder = held_by(store, keys.run(job.run_key, "lease.json"))
             except (WorkFailed, UserError):
-                continue  # the store is away, and so the lease cannot have been taken
+                continue  # the store is unreachable, so nobody can have taken the lease
             if holder is not None and holder.get("trainjob") != job.name:
                 self.lost.set()
                 return
@@ -139,38 +141,38 @@ class _Follower:
 
 
 def _own_address(address: str) -> str:
-    """`address`, where the launcher will take it for its own: it looks up the host's name."""
+    """Return `address` after checking that the host's name resolves to it, as the launcher requires."""
     name = socket.gethostname()
     try:
         found = socket.gethostbyname(socket.getfqdn(name))
     except OSError as error:
         found = str(error)
     if found != address:
-        # Paddle would start no server for the rendezvous, and all nodes would wait for it.
-        raise UserError(f"{ADDRESS_VARIABLE} is {address}, but this host's name {name!r} leads to: {found}")
+        # Otherwise Paddle would not start the rendezvous server, and all nodes would wait for it.
+        raise UserError(f"{ADDRESS_VARIABLE} is {address}, but this host's name {name!r} resolves to: {found}")
     return address
 
 
 def _place() -> tuple[int, str]:
-    """The node's rank and address, as Kubernetes tells a pod."""
+    """Return the node's rank and address from the pod's environment."""
     try:
         return int(os.environ[RANK_VARIABLE]), os.environ[ADDRESS_VARIABLE]
     except (KeyError, ValueError):
         raise UserError(
-            f"{RANK_VARIABLE} and {ADDRESS_VARIABLE} must be a number and an address: run this in the pods of a "
-            "TrainJob whose runtime is manifests/components/trainer"
+            f"{RANK_VARIABLE} must be a number and {ADDRESS_VARIABLE} an address: run this in a pod of a TrainJob "
+            "whose runtime is manifests/components/trainer"
         ) from None
 
 
 def _arguments() -> Job:
     parser = argparse.ArgumentParser(
-        prog="components.training.multi_node.node", description="One node of a training on several."
+        prog="components.training.multi_node.node", description="Run one node of a multi-node training."
     )
     parser.add_argument("run_key")
     parser.add_argument("--job", required=True, help="name of the TrainJob")
     parser.add_argument("--nodes", type=int, required=True)
-    parser.add_argument("--processes", type=int, required=True, help="on each node")
-    parser.add_argument("--gpus", type=int, default=0, help="that each node must have")
+    parser.add_argument("--processes", type=int, required=True, help="number of processes on each node")
+    parser.add_argument("--gpus", type=int, default=0, help="number of GPUs that each node must have")
     given = parser.parse_args()
     return Job(given.run_key, given.job, given.nodes, given.processes, given.gpus)
 

@@ -1,4 +1,4 @@
-"""What the pods of steps read, and what those are made of that a training makes: as the pipeline's parameters say."""
+"""Settings of pods: the environment that pipeline steps read, and the pods that a multi-node training creates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,28 +10,28 @@ OPTIONAL_SETTINGS = (
     *("CPS_PUBLIC_S3_URL", "CPS_PUBLIC_MLFLOW_URL"),
 )
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-"""What the steps read from their environment, and how the Secret's fields are called unless `compile` renames them."""
+"""Environment variables of the steps, and the Secret's field names unless `compile` renames them."""
 
 SECRET_FIELDS_VARIABLE = "CPS_STORE_SECRET_FIELDS"
-"""Tells a step that makes pods of its own how the fields are called, by commas."""
+"""The Secret's field names, comma-separated, for a step that creates pods."""
 
 TRACKING_SECRET = "cps-mlflow"
 TRACKING_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-"""The login of an MLflow server that asks for one, as its client reads it. The Secret may be missing."""
+"""Credentials for an MLflow server with authentication, as its client reads them. The Secret is optional."""
 
 
 @dataclass(frozen=True)
 class Pods:
-    """The pods of a training on several nodes, one on each."""
+    """The pods of a multi-node training, one per node."""
 
     image: str
     cpu: str
     memory: str
-    """Amounts as Kubernetes writes them, each as request and limit."""
+    """Kubernetes quantities, used as both request and limit."""
     gpus: int
-    """In each pod; 0 trains on the CPU."""
+    """GPUs per pod; 0 trains on the CPU."""
     accelerator: str
-    """The resource of a node that a GPU is, such as nvidia.com/gpu."""
+    """Kubernetes resource name of a GPU, such as nvidia.com/gpu."""
     settings_config_map: str
     store_secret: str
     node_selector: Mapping[str, str] = field(default_factory=dict)

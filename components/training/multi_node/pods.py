@@ -1,4 +1,4 @@
-"""What a TrainJob's pods say while they come and go: the first one's log, what they wait for, why one failed."""
+"""Report on a TrainJob's pods: the log of the first one, what they wait for, and why one failed."""
 
 import sys
 import threading
@@ -11,21 +11,21 @@ from components.training.multi_node.kubernetes_api import Cluster, Object, Rejec
 INDEX = "batch.kubernetes.io/job-completion-index"
 ATTEMPT = "jobset.sigs.k8s.io/restart-attempt"
 FINAL_CODES = (1, 2)
-"""What components.training.multi_node.node ends with where a new start would not help."""
+"""Exit codes of components.training.multi_node.node that a restart cannot fix."""
 ERROR = "error: "
 CONTAINER = "node"
 RETRY_SECONDS = 1.0
 SILENCE_SECONDS = 300.0
-"""A training says something more often, and a connection may be dead without either end knowing."""
+"""Trainings log more often than this, so a silent connection is dead."""
 LAST_TRIES = 5
-"""For the log of a pod that has ended, which may have none."""
+"""Attempts to read the log of a pod that has ended; it may have none."""
 LAST_LINES = 60
 ENDED = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """How a pod ended; `text` is its own last line."""
+    """How a pod ended; `text` is the last line of its log."""
 
     pod: str
     code: int
@@ -34,7 +34,7 @@ class Failure:
 
 
 class PodFollower:
-    """Told of every change of a pod; prints, and keeps the failures."""
+    """Receives every change of a pod, reports it, and keeps the failures."""
 
     def __init__(self, cluster: Cluster, stopped: threading.Event) -> None:
         self.failures: list[Failure] = []
@@ -46,30 +46,30 @@ class PodFollower:
 
     def note(self, pod: Object) -> None:
         metadata, uid = pod["metadata"], str(pod["metadata"]["uid"])
-        marks = {**metadata.get("annotations", {}), **metadata.get("labels", {})}
-        attempt = int(marks.get(ATTEMPT, 0))
+        labels = {**metadata.get("annotations", {}), **metadata.get("labels", {})}
+        attempt = int(labels.get(ATTEMPT, 0))
         if attempt > self._attempt:
             self._attempt = attempt
-            progress.say("train", f"all nodes start again from the newest recovery: attempt {attempt + 1}")
-        first = marks.get(INDEX) == "0"
+            progress.say("train", f"all nodes restart from the newest recovery: attempt {attempt + 1}")
+        first = labels.get(INDEX) == "0"
         state = _container_state(pod)
         if first and uid not in self._logged and ("running" in state or "terminated" in state):
             self._logged[uid] = self._print(str(metadata["name"]))
-        waits = _waits_for(pod, state)
-        if waits and self._waiting.get(uid) != waits:
-            self._waiting[uid] = waits
-            progress.say("train", f"pod {metadata['name']} waits: {waits}")
+        reason = _waiting_reason(pod, state)
+        if reason and self._waiting.get(uid) != reason:
+            self._waiting[uid] = reason
+            progress.say("train", f"pod {metadata['name']} is waiting: {reason}")
         if pod["status"].get("phase") == "Failed" and uid not in self._failed:
             self._failed.add(uid)
             self._note_failure(pod, state.get("terminated", {}), shown=first)
 
     def finish(self, seconds: float) -> None:
-        """Let the logs be read to their end."""
+        """Wait until the logs are read to their end, up to `seconds` for each."""
         for thread in self._logged.values():
             thread.join(seconds)
 
-    def blamed(self) -> Failure | None:
-        """The failure that decided: one that a new start does not mend, else the first of the last attempt's."""
+    def root_cause(self) -> Failure | None:
+        """Return the failure that ended the job: one that a restart cannot fix, otherwise the first one."""
         final = [failure for failure in self.failures if failure.code in FINAL_CODES]
         return next(iter(final or self.failures), None)
 
@@ -80,15 +80,15 @@ class PodFollower:
 
     def _note_failure(self, pod: Object, ended: Object, *, shown: bool) -> None:
         name, code = str(pod["metadata"]["name"]), int(ended.get("exitCode", -1))
-        # Kubernetes has kept the end of the log with the pod: the log itself may be gone by now.
+        # Kubernetes keeps the end of the log in the pod's status; the log itself may be gone.
         text = str(ended.get("message", "")).strip() or ("" if shown else last_lines(self._cluster, name).strip())
         if text and not shown:
             print(f"the last lines of pod {name}:\n{text}", file=sys.stderr, flush=True)
         why = ended.get("reason") or pod["status"].get("reason") or "Error"
         line = text.splitlines()[-1] if text else str(pod["status"].get("message") or why)
-        said = line.partition(ERROR)[2] or line
-        progress.say("train", f"pod {name} ended with code {code} ({why}): {said}")
-        self.failures.append(Failure(name, code, str(ended.get("finishedAt", "")), said))
+        error = line.partition(ERROR)[2] or line
+        progress.say("train", f"pod {name} exited with code {code} ({why}): {error}")
+        self.failures.append(Failure(name, code, str(ended.get("finishedAt", "")), error))
 
 
 def _container_state(pod: Object) -> Object:
@@ -98,8 +98,8 @@ def _container_state(pod: Object) -> Object:
     return {}
 
 
-def _waits_for(pod: Object, state: Object) -> str:
-    """What keeps a pod from starting that a person may have to do something about; "" for nothing."""
+def _waiting_reason(pod: Object, state: Object) -> str:
+    """Return what keeps a pod from starting, if it may need a person's attention, otherwise ""."""
     waiting = state.get("waiting", {})
     if waiting.get("message"):
         return f"{waiting['reason']}: {waiting['message']}"
@@ -121,16 +121,16 @@ def print_log(cluster: Cluster, pod: str, stopped: threading.Event) -> None:
                     last = moment
                 if stopped.is_set():
                     return
-            if ended:  # asked before the log was read, which therefore is whole
+            if ended:  # it had ended before the log was read, so the log is complete
                 return
-        except (Unreachable, Rejected):  # also while its container is yet to start
+        except (Unreachable, Rejected):  # also while its container is starting
             pass
         tries += ended
         stopped.wait(RETRY_SECONDS)
 
 
 def last_lines(cluster: Cluster, pod: str) -> str:
-    """The end of a pod's log; "" where it cannot be had any more."""
+    """Return the end of a pod's log, or "" if it is gone."""
     query = {"container": CONTAINER, "tailLines": str(LAST_LINES)}
     try:
         lines = cluster.lines(cluster.path("api/v1", "pods", pod, "log"), query, silence=10)
@@ -140,7 +140,7 @@ def last_lines(cluster: Cluster, pod: str) -> str:
 
 
 def _lines(cluster: Cluster, pod: str, since: str) -> Iterator[tuple[str, str]]:
-    """Moment and text of each line, from the second of `since` on."""
+    """Yield the time and text of each log line, from the second of `since` on."""
     query = {"container": CONTAINER, "follow": "true", "timestamps": "true"}
     if since:
         query["sinceTime"] = since.partition(".")[0] + "Z"
@@ -150,7 +150,7 @@ def _lines(cluster: Cluster, pod: str, since: str) -> Iterator[tuple[str, str]]:
 
 
 def _comparable(stamp: str) -> str:
-    """A time whose text sorts: Kubernetes leaves out the zeros at the end of its nanoseconds."""
+    """Pad a timestamp so that it sorts as text: Kubernetes omits trailing zeros of nanoseconds."""
     seconds, _, fraction = stamp.removesuffix("Z").partition(".")
     return f"{seconds}.{fraction:0<9}"
 

@@ -1,4 +1,4 @@
-"""Training a run on several nodes, from a step that waits for them."""
+"""Train a run on several nodes, from a pipeline step that waits for them."""
 
 import threading
 import time
@@ -11,23 +11,23 @@ from components.training.multi_node.pod_settings import Pods
 from components.training.multi_node.trainjob import GROUP, RUN_KEY, VERSION, trainjob
 
 CLEARING_SECONDS = 300.0
-"""For the pods of a job that is deleted to save their state and go."""
+"""Time for the pods of a deleted job to save their state and exit."""
 CANCEL_SECONDS = 5.0
-"""For each of two requests: a pod that is told to stop has 30 s by default, and gives its lease back after this."""
+"""Limit for each of two requests: a terminating pod has 30 s by default, and still has to release its lease."""
 POLL_SECONDS = 1.0
 
 
 def train_on_nodes(run_key: str, processes: int, nodes: int, pods: Pods, lost: threading.Event) -> None:
-    """Train on `nodes` pods of `processes` each until the run is trained.
+    """Train the run on `nodes` pods with `processes` each.
 
-    A job of the run that goes on already, as after an attempt that was interrupted, is followed instead of a second
-    one. When the step is told to stop, the job is deleted: its pods save their state.
+    If the run already has a running job, for example from an interrupted attempt, follow it instead of creating one.
+    If the step is asked to stop, delete the job: its pods save their state.
 
     Args:
-        lost: set when another took the run over; the job is then left to it.
+        lost: set when another process takes over the run; the job then belongs to that process.
 
     Raises:
-        UserError, WorkFailed: why there is no job, or why it failed.
+        UserError, WorkFailed: the job cannot be created, or it failed.
     """
     cluster = this_cluster()
     body = trainjob(run_key, processes, nodes, pods)
@@ -45,44 +45,44 @@ def train_on_nodes(run_key: str, processes: int, nodes: int, pods: Pods, lost: t
 
 
 def _cancel(cluster: Cluster, path: str, run_key: str) -> None:
-    """Delete the run's job, also one whose creation was interrupted before its answer came."""
+    """Delete the run's job, even if its creation was interrupted before the answer arrived."""
     name = path.rpartition("/")[2]
     try:
         job = cluster.get(path, patience=CANCEL_SECONDS)
         if _is_of(job, run_key):
             cluster.delete(path, str(job["metadata"]["uid"]), patience=CANCEL_SECONDS)
-            progress.say("train", f"told to stop: TrainJob {name} is being deleted, and its pods save their state")
+            progress.say("train", f"stopping: deleting TrainJob {name}, whose pods save their state")
     except WorkFailed as error:
         if not isinstance(error, Rejected) or error.status != 404:
-            progress.say("train", f"TrainJob {name} could not be deleted, and ends by itself: {error}")
+            progress.say("train", f"TrainJob {name} could not be deleted and will end by itself: {error}")
 
 
 def _find_or_create(cluster: Cluster, path: str, body: Object) -> Object:
-    """The run's job: one that goes on, else a new one, once what is left of an old one is gone."""
+    """Return the run's running job, or create one after any finished or deleted job is gone."""
     name, run_key = body["metadata"]["name"], body["metadata"]["annotations"][RUN_KEY]
-    deadline, asked = time.monotonic() + CLEARING_SECONDS, ""
+    deadline, deleted_uid = time.monotonic() + CLEARING_SECONDS, ""
     while True:
-        there = _find(cluster, path)
-        if there is None:
+        job = _find(cluster, path)
+        if job is None:
             created = _create(cluster, path, body)
             if created is not None:
                 trainer = body["spec"]["trainer"]
                 progress.say("train", f"TrainJob {name}: {trainer['numNodes']} nodes of {trainer['image']}")
                 return created
-            continue  # another attempt was quicker
-        if not _is_of(there, run_key):
-            raise UserError(f"there is a TrainJob {name} that is not of run {run_key}: delete it, or rename it")
-        uid = str(there["metadata"]["uid"])
-        leaving = "deletionTimestamp" in there["metadata"]
-        if not leaving and not finished(there):
-            progress.say("train", f"following TrainJob {name}, which goes on already")
-            return there
-        if not leaving and asked != uid:
-            progress.say("train", f"removing TrainJob {name}, which is {finished(there).lower()}, for a new one")
+            continue  # another attempt was faster
+        if not _is_of(job, run_key):
+            raise UserError(f"TrainJob {name} exists but does not belong to run {run_key}: delete or rename it")
+        uid = str(job["metadata"]["uid"])
+        deleting = "deletionTimestamp" in job["metadata"]
+        if not deleting and not finished(job):
+            progress.say("train", f"following TrainJob {name}, which is already running")
+            return job
+        if not deleting and deleted_uid != uid:
+            progress.say("train", f"replacing TrainJob {name}, which is {finished(job).lower()}")
             cluster.delete(path, uid)
-            asked = uid
+            deleted_uid = uid
         if time.monotonic() > deadline:
-            raise WorkFailed(f"TrainJob {name} is not gone {CLEARING_SECONDS:g} s after it was deleted")
+            raise WorkFailed(f"TrainJob {name} still exists {CLEARING_SECONDS:g} s after it was deleted")
         time.sleep(POLL_SECONDS)
 
 
@@ -100,7 +100,7 @@ def _find(cluster: Cluster, path: str) -> Object | None:
 
 
 def _create(cluster: Cluster, path: str, body: Object) -> Object | None:
-    """The new job; None where there is one of its name."""
+    """Create the job and return it, or None if one of that name exists."""
     try:
         return cluster.create(path.rpartition("/")[0], body)
     except Rejected as error:
@@ -112,9 +112,9 @@ def _create(cluster: Cluster, path: str, body: Object) -> Object | None:
 def _explained(error: Rejected, cluster: Cluster) -> UserError:
     if error.status in (401, 403):
         return UserError(
-            f"this step's ServiceAccount may not work with TrainJobs in namespace {cluster.namespace} ({error}): give "
+            f"this step's ServiceAccount has no access to TrainJobs in namespace {cluster.namespace} ({error}): give "
             "it the Role cps-trainjobs of manifests/base"
         )
     if error.status == 404:
         return UserError(f"this cluster has no TrainJobs ({error}): install Kubeflow Trainer, or set nodes to 1")
-    return UserError(f"the cluster takes no such TrainJob: {error}")
+    return UserError(f"the cluster rejected the TrainJob: {error}")

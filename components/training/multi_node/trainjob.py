@@ -1,4 +1,4 @@
-"""The TrainJob of a run."""
+"""The TrainJob manifest of a run."""
 
 import os
 import re
@@ -19,7 +19,7 @@ GROUP, VERSION = "trainer.kubeflow.org", "v1alpha1"
 RUNTIME = "paddle-distributed"
 """The ClusterTrainingRuntime of manifests/components/trainer."""
 JOB_OF_PODS = "node"
-"""Its one replicated job, and the container in it: names that Kubeflow Trainer gives a meaning."""
+"""The runtime's only replicated job, and its container: Kubeflow Trainer recognises these names."""
 RUN_KEY = "cps-pipeline/run-key"
 MANAGER = "cps-pipeline/train"
 
@@ -27,18 +27,18 @@ _TAIL = re.compile(r"[0-9a-f]{12}")
 
 
 def job_name(run_key: str) -> str:
-    """The same for every attempt at a run, so that a step that is tried again finds the job of the one before.
+    """Return the job's name: the same for every attempt at a run, so that a retried step finds the existing job.
 
-    Short: pods are called NAME-node-0-RANK-XXXXX, and such a name has 63 characters at most.
+    The name is short because pod names, NAME-node-0-RANK-XXXXX, are limited to 63 characters.
     """
     tail = run_key[-12:]
     if not _TAIL.fullmatch(tail):
-        raise UserError(f"{run_key!r} is not a run key: it ends with 12 hexadecimal digits")
+        raise UserError(f"{run_key!r} is not a run key: a run key ends with 12 hexadecimal digits")
     return f"cps-{tail}"
 
 
 def trainjob(run_key: str, processes: int, nodes: int, pods: Pods) -> dict[str, Any]:
-    """`processes` on each of `nodes`; they get their settings and keys as the step did, and no value is in here."""
+    """Return the manifest: `processes` on each of `nodes`; settings and keys are references, never values."""
     name = job_name(run_key)
     spec: dict[str, Any] = {
         "runtimeRef": {"apiGroup": GROUP, "kind": "ClusterTrainingRuntime", "name": RUNTIME},
@@ -80,7 +80,9 @@ def _environment(pods: Pods) -> list[dict[str, Any]]:
 
     fields = os.environ.get(SECRET_FIELDS_VARIABLE, ",".join(KEYS)).split(",")
     if len(fields) != len(KEYS):
-        raise UserError(f"{SECRET_FIELDS_VARIABLE} has {len(fields)} names; give those of {', '.join(KEYS)}, by commas")
+        raise UserError(
+            f"{SECRET_FIELDS_VARIABLE} has {len(fields)} names: list those of {', '.join(KEYS)}, comma-separated"
+        )
     return [
         *(setting(name, optional=False) for name in SETTINGS),
         *(setting(name, optional=True) for name in OPTIONAL_SETTINGS),

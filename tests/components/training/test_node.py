@@ -127,7 +127,7 @@ def test_the_first_node_is_waited_for_and_not_for_ever(monkeypatch, capfd):
 def test_nodes_that_never_come_are_not_waited_for_for_ever(store):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(TrainingDied, match="not all of the 2 nodes came within 1 s"):
+    with pytest.raises(TrainingDied, match="not all of the 2 nodes connected within 1 s"):
         supervise(store, "run", 1, threading.Event(), node=Node(2, 0, f"127.0.0.1:{port}", 1), restarts=0)
 
 
@@ -141,7 +141,7 @@ def test_outside_of_a_trainjobs_pod_one_is_told(monkeypatch, index):
     monkeypatch.setenv("POD_IP", "203.0.113.9")
     if index:
         monkeypatch.setenv("JOB_COMPLETION_INDEX", index)
-    with pytest.raises(UserError, match="run this in the pods of a TrainJob"):
+    with pytest.raises(UserError, match="run this in a pod of a TrainJob"):
         node._place()
 
 
@@ -174,7 +174,7 @@ def test_a_job_that_no_step_follows_saves_its_state_and_ends(store, monkeypatch)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with pytest.raises(
-            WorkFailed, match=r"no step has followed this job for 0\.3 s; its log says where the state is"
+            WorkFailed, match=r"no pipeline step has followed this job for 0\.3 s; the log says where the state is"
         ):
             node.train_on_node(store, JOB_OF_RUN, 0, "203.0.113.9")
     finally:

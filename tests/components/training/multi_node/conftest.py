@@ -63,7 +63,7 @@ def api(certificate, account, monkeypatch) -> Iterator[Api]:
     monkeypatch.setattr(run, "this_cluster", lambda: client.this_cluster(account))
     for module, name, value in (
         (client, "RETRY_SECONDS", (0.01,)),
-        (follow, "LOOK_SECONDS", 0.05),
+        (follow, "POLL_SECONDS", 0.05),
         (pods, "RETRY_SECONDS", 0.02),
         (run, "POLL_SECONDS", 0.02),
         (kubernetes_api, "PAUSE_SECONDS", 0.02),

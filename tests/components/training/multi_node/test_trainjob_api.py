@@ -15,7 +15,7 @@ def test_outside_of_a_cluster_one_is_told(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"needs a Kubernetes cluster .* set nodes to 1"):
         this_cluster()
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    with pytest.raises(UserError, match="no pod of one with a ServiceAccount's token"):
+    with pytest.raises(UserError, match="not in a pod with a ServiceAccount token"):
         this_cluster(tmp_path)
 
 

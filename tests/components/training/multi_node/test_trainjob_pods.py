@@ -36,8 +36,8 @@ def test_what_a_pod_waits_for_is_said_once(follower, capfd):
     follower.note(with_uid(pod(0)))
     first = pod(0)["metadata"]["name"]
     assert capfd.readouterr().err.splitlines() == [
-        f"[train] pod {first} waits: no GPU is free",
-        f"[train] pod {first} waits: ImagePullBackOff: no such image",
+        f"[train] pod {first} is waiting: no GPU is free",
+        f"[train] pod {first} is waiting: ImagePullBackOff: no such image",
     ]
 
 
@@ -46,8 +46,8 @@ def test_a_new_start_of_all_pods_is_said_once(follower, capfd):
         for rank in (0, 1):
             follower.note(with_uid(pod(rank, attempt)))
     assert capfd.readouterr().err.splitlines() == [
-        "[train] all nodes start again from the newest recovery: attempt 2",
-        "[train] all nodes start again from the newest recovery: attempt 4",
+        "[train] all nodes restart from the newest recovery: attempt 2",
+        "[train] all nodes restart from the newest recovery: attempt 4",
     ]
 
 
@@ -58,13 +58,13 @@ def test_who_is_blamed(follower, codes, blamed):
         follower.note(failed)
         follower.note(failed)
     assert [failure.code for failure in follower.failures] == codes
-    assert follower.blamed() == follower.failures[blamed]
-    assert follower.blamed().text == f"of {blamed}"
+    assert follower.root_cause() == follower.failures[blamed]
+    assert follower.root_cause().text == f"of {blamed}"
 
 
 def test_a_pod_that_was_taken_away_without_a_word_is_named_with_its_reason(follower, capfd):
     gone = {**pod(1), "status": {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}}
     follower.note(with_uid(gone))
-    assert follower.blamed().text == "The node was low on memory."
-    assert "ended with code -1 (Evicted): The node was low on memory." in capfd.readouterr().err
-    assert follower.blamed().pod.startswith(NAME)
+    assert follower.root_cause().text == "The node was low on memory."
+    assert "exited with code -1 (Evicted): The node was low on memory." in capfd.readouterr().err
+    assert follower.root_cause().pod.startswith(NAME)

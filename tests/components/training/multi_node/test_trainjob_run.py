@@ -124,7 +124,7 @@ def test_a_step_that_is_tried_again_follows_the_job_that_goes_on(api, meanwhile,
     with meanwhile(lambda: (until(lambda: api.asked("GET", "watch=true")), api.end_job(NAME, "Complete"))):
         train()
     assert api.asked("POST", "trainjobs") == 0
-    assert f"following TrainJob {NAME}, which goes on already" in capfd.readouterr().err
+    assert f"following TrainJob {NAME}, which is already running" in capfd.readouterr().err
 
 
 def test_who_is_slower_to_create_follows_the_others(api, meanwhile):
@@ -152,12 +152,12 @@ def test_a_job_that_has_ended_makes_room_for_a_new_one(api, meanwhile, how, capf
     with meanwhile(cluster):
         train()
     assert api.asked("DELETE", NAME) == 1
-    assert f"removing TrainJob {NAME}, which is {how.lower()}, for a new one" in capfd.readouterr().err
+    assert f"replacing TrainJob {NAME}, which is {how.lower()}" in capfd.readouterr().err
 
 
 def test_a_job_of_that_name_that_is_not_ours_is_left_alone(api):
     api.put(JOBS, trainjob("other-1-8-s3-0123456789ab", 1, 2, SMALL))
-    with pytest.raises(UserError, match=f"there is a TrainJob {NAME} that is not of run {RUN_KEY}"):
+    with pytest.raises(UserError, match=f"TrainJob {NAME} exists but does not belong to run {RUN_KEY}"):
         train()
     assert api.asked("DELETE", NAME) == 0
 
@@ -179,11 +179,11 @@ def test_a_failure_is_told_in_the_failing_pods_own_words(api, meanwhile, capfd, 
         train()
     last = "the loss is nan at step 14"
     name = pod(1)["metadata"]["name"]
-    long = f"TrainJob {NAME} failed: pod {name} ended with 1: {last}"
+    long = f"TrainJob {NAME} failed: pod {name} exited with code 1: {last}"
     assert str(failed.value) == (last if kind is UserError else long)
     said = capfd.readouterr().err
     assert f"the last lines of pod {name}:\n{LAST}\n" in said
-    assert f"[train] pod {pod(0)['metadata']['name']} ended with code 75 (Error): a process died" in said
+    assert f"[train] pod {pod(0)['metadata']['name']} exited with code 75 (Error): a process died" in said
     assert said.count("[train] of the first node") == 1
     assert api.get(JOBS, NAME) is not None, "it stays, for a person to look at"
 
@@ -195,7 +195,7 @@ def test_where_kubernetes_kept_no_last_words_the_log_is_asked(api, meanwhile, ca
         api.put(PODS, pod(1, phase="Failed", exitCode=1))
         api.end_job(NAME, "Failed")
 
-    with meanwhile(cluster), pytest.raises(WorkFailed, match="ended with 1: disk full"):
+    with meanwhile(cluster), pytest.raises(WorkFailed, match="exited with code 1: disk full"):
         train()
     said = capfd.readouterr().err
     assert "line 99\n" in said
@@ -244,7 +244,7 @@ def test_told_to_stop_without_an_api_the_step_ends_all_the_same(api, meanwhile, 
     with pytest.raises(SystemExit) as stopped, meanwhile(tell):
         train()
     assert stopped.value.code == 143
-    assert "could not be deleted, and ends by itself: Unauthorized" in capfd.readouterr().err
+    assert "could not be deleted and will end by itself: Unauthorized" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("exits_on_sigterm")
@@ -284,7 +284,7 @@ def test_a_job_that_somebody_deletes_ends_the_step(api, meanwhile, how):
             job["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
             api.put(JOBS, job)
 
-    with meanwhile(cluster), pytest.raises(WorkFailed, match=f"TrainJob {NAME} was deleted by somebody"):
+    with meanwhile(cluster), pytest.raises(WorkFailed, match=f"TrainJob {NAME} was deleted: run it again"):
         train()
 
 
@@ -297,15 +297,15 @@ def test_pods_that_may_not_be_seen_do_not_end_a_training(api, meanwhile, capfd):
 
     with meanwhile(cluster):
         train()
-    assert "followed without its pods and their logs: pods is forbidden" in capfd.readouterr().err
+    assert "following the job without its pods and their logs: pods is forbidden" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("status", "found"),
     [
-        (403, "this step's ServiceAccount may not work with TrainJobs in namespace runs"),
+        (403, "this step's ServiceAccount has no access to TrainJobs in namespace runs"),
         (404, "this cluster has no TrainJobs .*: install Kubeflow Trainer, or set nodes to 1"),
-        (400, "the cluster takes no such TrainJob: this time not"),
+        (400, "the cluster rejected the TrainJob: this time not"),
     ],
 )
 def test_why_there_is_no_job(api, status, found):
@@ -315,7 +315,7 @@ def test_why_there_is_no_job(api, status, found):
 
 
 def test_a_job_that_does_not_fit_is_told_as_the_cluster_tells_it(api):
-    with pytest.raises(UserError, match=r"the cluster takes no such TrainJob: .*limits\.memory.*16 GB"):
+    with pytest.raises(UserError, match=r"the cluster rejected the TrainJob: .*limits\.memory.*16 GB"):
         train(pods=Pods("cps:1", "1", "16 GB", 0, "nvidia.com/gpu", "cps-settings", "cps-store"))
     assert api.get(JOBS, NAME) is None
 
