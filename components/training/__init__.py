@@ -1,1 +1,1 @@
-"""CPS training: one step as pure functions, the loop around it, and what makes it resumable."""
+"""CPS training: one step (cps.py), the loop around it (loop.py), and the recoveries that make it resumable."""

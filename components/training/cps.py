@@ -118,12 +118,14 @@ def step(
     """
     parts = batch.micro_batches(pair.recipe.training.accumulate)
     forwards = [pair.forwards(part) for part in parts]
+    # Each network labels the unlabelled images for the other.
     targets = [pair_pseudo_labels(pair, *inputs, criterion) for inputs in zip(forwards, parts, strict=True)]
     labels = [paddle.to_tensor(part.labels) for part in parts]
     if watch is not None:
         watch(targets)
 
     def update(name: str) -> list[BranchLosses]:
+        """Accumulate one network's gradients over the micro-batches and, in a single process, apply them."""
         branch, other = pair.branches[name], "right" if name == "left" else "left"
         cross_targets = [target[other] if target else None for target in targets]
         counts = mean_counts(criterion, labels, cross_targets)
@@ -136,19 +138,22 @@ def step(
             branch.step(learning_rate, number)
         return losses
 
-    losses = pair.run_both(update)
+    by_branch = pair.run_both(update)
     if synchronize is not None:
         # Every process must enter collective operations in the same order, so one branch follows the other.
         for branch in pair.branches.values():
             synchronize(branch)
             branch.step(learning_rate, number)
-    return _mean_over_parts([*losses["left"], *losses["right"]], len(parts))
+    return _mean_over_parts([*by_branch["left"], *by_branch["right"]], len(parts))
 
 
 def pair_pseudo_labels(
     pair: "Pair", forwards: dict[str, Forward], batch: Batch, criterion: Criterion
 ) -> dict[str, paddle.Tensor]:
-    """Return each network's pseudo labels of the mixed images, (B, H, W) int64; nothing without unlabelled images."""
+    """Return each network's pseudo labels of the mixed images, (B, H, W) int64; {} without unlabelled images.
+
+    With `cps.teacher=average` the networks make them with their averaged weights.
+    """
     if batch.mixed is None:
         return {}
     settings = pair.recipe.cps
