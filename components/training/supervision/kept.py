@@ -49,7 +49,7 @@ def _deliver_recovery(store: Store, path: Path, run_key: str) -> None:
     try:
         step = parse_recovery(path.read_bytes(), run_key, str(path)).step
     except WorkFailed as error:
-        progress.say("train", f"a damaged recovery is left aside: {error}")
+        progress.say("train", f"ignoring a damaged recovery: {error}")
         path.unlink()
         return
     newest = newest_recovery(store, run_key)

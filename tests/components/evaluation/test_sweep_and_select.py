@@ -137,7 +137,10 @@ def test_scales_and_flip_are_part_of_how_it_was_scored(trained_run: Run) -> None
     ("changes", "says"),
     [
         ({"split": "0" * 64}, "was trained on split 000000000000"),
-        ({"classes": [{"name": "a", "color": [0, 0, 0]}, {"name": "b", "color": [1, 1, 1]}]}, "is for 2 classes"),
+        (
+            {"classes": [{"name": "a", "color": [0, 0, 0]}, {"name": "b", "color": [1, 1, 1]}]},
+            "has 2 classes, but the dataset has 11",
+        ),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(trained_run: Run, changes: dict[str, Any], says: str) -> None:

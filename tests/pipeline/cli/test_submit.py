@@ -122,7 +122,7 @@ class TestSubmit:
             (["--recipe", "demu"], "did you mean 'demo'?"),
             (["--recipe", "mine.yaml"], "is a file of this machine"),
             (["--dataset", "photos/"], "dataset 'photos/' is a path of this machine"),
-            (["--dataset", "ftp://x/y.tar"], "only http://, https:// and s3:// are known"),
+            (["--dataset", "ftp://x/y.tar"], "only http://, https:// and s3:// are supported"),
             (["--set", "network.pretrained=weights.npz"], "network.pretrained 'weights.npz' is a path of this machine"),
             (["--predict", "photos"], "predict_images is 'photos': give val, test, unlabeled, an s3:// prefix"),
             (["--memory", "lots"], "memory is 'lots'"),
