@@ -1,1 +1,1 @@
-"""CPS training: one step (cps.py), the loop around it (loop.py), and the recoveries that make it resumable."""
+"""CPS training: one step (cps.py), the loop around it (loop.py), and recoveries, from which a training resumes."""

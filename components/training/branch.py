@@ -57,7 +57,7 @@ class Branch:
         self.optimizer.step()
         self.optimizer.clear_grad()
         if self.average is not None:
-            # Early averages follow quickly; otherwise they would keep the random initial weights for long.
+            # Use a smaller decay at first; otherwise the random initial weights would dominate the average for long.
             decay = min(self.ema_decay, (1 + number) / (10 + number))
             self._update_average(decay)
 

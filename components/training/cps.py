@@ -6,8 +6,8 @@
     cross_X   cross entropy between network X's prediction for CutMixed unlabelled images and the pseudo labels that the
               other network gives them
 
-A pseudo label is the class with the highest logit: it carries no gradient. So network X's gradients are those of
-sup_X + weight * cross_X alone, and each branch can compute and apply them in a thread of its own.
+A pseudo label is the class with the highest logit and carries no gradient. Network X's gradients are therefore those of
+sup_X + weight * cross_X alone, and each branch can compute and apply them in its own thread.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,9 +1,9 @@
 """Early stopping on labelled images that are held out from training.
 
-The hold-out is sampled by seed from the labelled list, never from val or test, which judge the result. With few labels
-it is expensive: a tenth of 46 labelled images costs five labels to learn from, and the mIoU of five images is noisy.
-Use it for long trainings with labels to spare. In frames of one video, a held-out frame has neighbours in the training
-set, so its score is too optimistic.
+The seed determines which labelled images are held out. Val and test images are never used, because they judge the
+result. With few labels, holding out is expensive: a tenth of 46 labelled images is five fewer to learn from, and the
+mIoU of five images is noisy. Use it for long trainings with labels to spare. If the images are frames of one video, a
+held-out frame has neighbours in the training set, so its score is too optimistic.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The processes of a training, and what they exchange: pixel counts, gradients, and losses for the log."""
+"""The processes of a training, and the data they exchange: pixel counts, gradients, and losses for the log."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The training loop: steps from where the run stands to its end, checkpoints and recoveries into the store."""
+"""The training loop: run the remaining steps, and save checkpoints and recoveries to the object store."""
 
 import json
 import math
@@ -46,19 +46,19 @@ LOG_STEPS = 10
 LOADER_THREADS = 2
 LOADER_DEPTH = 4
 SETTLE_SECONDS = 5.0
-"""After the last step, for a store that keeps up; a slow one takes long enough for the final state to be saved."""
+"""How long to wait for pending uploads after the last step; if any remain, the final state is saved as well."""
 CURVES = ("loss", "loss_supervised", "loss_cross")
 STATISTICS = ("._mean", "._variance")
-"""Batch normalisation's running statistics: all that differs between processes, which see different images."""
+"""Name endings of batch normalisation's running statistics, the only state that differs between processes."""
 
 
 class Preempted(Exception):
-    """The training was told to stop, and its state is among the uploads, which are to be finished."""
+    """The training was asked to stop. Its state is queued for upload; finish the uploads before exiting."""
 
 
 @dataclass
 class Training:
-    """What the loop works with."""
+    """The objects that the loop works with, and its mutable state."""
 
     record: RunRecord
     recipe: Recipe
@@ -73,22 +73,22 @@ class Training:
     early_stop: EarlyStop | None = None
     audit: Audit | None = None
     recovery_slot: int = 0
-    """Of the next recovery that is stored; the newest that is in the store has the other."""
+    """The slot, 0 or 1, for the next recovery; the newest stored recovery is in the other one."""
     saved: dict[int, CheckpointEntry] = field(default_factory=dict)
     """The checkpoints so far, by epoch. The first process replaces an entry when the checkpoint is packed."""
     sums: dict[str, float] = field(default_factory=dict)
-    """Losses since they were last logged, and how many steps they sum: `steps`."""
+    """Sums of the losses since they were last logged; `steps` is the number of steps in the sums."""
 
 
 class Pace:
-    """How long steps take since the last report, and how much of it they wait for their batch."""
+    """Measures the time per step, and the share of it spent waiting for batches, since the last report."""
 
     def __init__(self) -> None:
         self.resources = Resources()
         self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
 
     def batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches, with the time taken that each is waited for."""
+        """Yield the same batches, and measure how long each is waited for."""
         while True:
             began = time.monotonic()
             batch = next(batches, None)
@@ -99,7 +99,7 @@ class Pace:
             yield batch
 
     def report(self) -> tuple[float, float]:
-        """Seconds a step, and the share of them spent waiting for data; then counts anew."""
+        """Return the seconds per step and the share of them spent waiting for data, and start a new measurement."""
         passed = max(time.monotonic() - self._since, 1e-9)
         found = passed / max(self._steps, 1), self._waited / passed
         self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
@@ -107,9 +107,9 @@ class Pace:
 
 
 def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Watchdog) -> None:
-    """Train from `first_step` to the plan's end, or to where it stops early.
+    """Train from `first_step` to the end of the plan, or until training stops early.
 
-    Raises Preempted after `stop` was set, here or in another process, and WorkFailed when the loss is not finite.
+    Raises Preempted after `stop` was set, here or in another process, and WorkFailed if the loss is not finite.
     """
     plan, pace = training.plan, Pace()
     loaded = ahead(training.data.batch, first_step, plan.steps, workers=LOADER_THREADS, depth=LOADER_DEPTH)
@@ -136,7 +136,7 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
 
 
 def _step(training: Training, step: int, batch: Batch, stop: Termination) -> bool:
-    """One step, its losses added to the sums; whether any process is told to stop after it."""
+    """Run one step, add its losses to the sums, and return whether any process was asked to stop."""
     recipe, plan, group = training.recipe, training.plan, training.group
     training.pair.seed(training.record.seed, step, group.rank)
     audit = training.audit if training.audit is not None and training.audit.looks_at(step, plan) else None
@@ -151,7 +151,7 @@ def _step(training: Training, step: int, batch: Batch, stop: Termination) -> boo
         watch=None if audit is None else partial(audit.observe, step, batch),
     )
     _check_finite(training, losses, step, batch.names)
-    # Numbers that are detached from the graph: gradients have been averaged by themselves.
+    # These are plain numbers, without gradients, which `synchronize` has already averaged.
     told, *means = group.means([float(stop.is_set()), losses.total, losses.supervised, losses.cross])
     for name, value in zip(CURVES, means, strict=True):
         training.sums[name] = training.sums.get(name, 0.0) + value
@@ -160,7 +160,7 @@ def _step(training: Training, step: int, batch: Batch, stop: Termination) -> boo
 
 
 def restore(training: Training, recovery: Recovery) -> int:
-    """Bring networks, optimizers, averages and sums to the recovery's state; returns the next step."""
+    """Restore networks, optimizers, averages and sums from the recovery, and return the next step."""
     origin = training.store.uri(recovery_key(training.record.run_key, recovery.slot))
     arrays = arrays_of_rank(recovery, training.group.rank, training.group.processes)
     for name, branch in training.pair.branches.items():
@@ -177,7 +177,7 @@ def restore(training: Training, recovery: Recovery) -> int:
 
 
 def _ends_early(training: Training, epoch: int, step: int) -> bool:
-    """The first process scores the held-out images, and decides for all."""
+    """Return whether training stops after this epoch. The first process scores the held-out images for all."""
     early_stop, group = training.early_stop, training.group
     if early_stop is None:
         return False
@@ -207,7 +207,7 @@ def _statistics(arrays: Arrays) -> Arrays:
 
 
 def _common_weights(training: Training, branch: Branch) -> Arrays:
-    """A branch's weights for a checkpoint, with the mean over processes of what differs between them."""
+    """Return a branch's weights for a checkpoint; running statistics are averaged over processes."""
     weights = branch.weights()
     if training.group.alone:
         return weights
@@ -248,7 +248,7 @@ def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
 
 
 def _save_recovery(training: Training, next_step: int) -> None:
-    """Copy the state, and have it stored. Nothing of it is changed: a training is the same however often it saves."""
+    """Copy the state and queue it for upload. Saving does not change the state, so it does not affect training."""
     group, branches = training.group, training.pair.branches
     arrays = {f"{name}.{key}": array for name, branch in branches.items() for key, array in branch.state().items()}
     for rank, statistics in enumerate([] if group.alone else group.gather(_statistics(arrays))):
@@ -260,7 +260,7 @@ def _save_recovery(training: Training, next_step: int) -> None:
     stopping = training.early_stop.state() if training.early_stop else None
 
     def make() -> bytes:
-        # Uploads keep their order: every checkpoint noted here is in the store, with its digest, by now, or on disk.
+        # Uploads run in order: by now, every checkpoint listed here has its digest, and is in the store or on disk.
         entries = [entry for entry in list(training.saved.values()) if entry.step <= next_step]
         checkpoints = [entry.model_dump(mode="json", exclude_defaults=True) for entry in entries]
         state = {"checkpoints": checkpoints, "sums": sums, "processes": group.processes}
@@ -277,17 +277,17 @@ def _save_recovery(training: Training, next_step: int) -> None:
 
 
 def _save_end(training: Training) -> None:
-    """Save the state after the last step where uploads take long: if their wait is cut short, no step is made again."""
+    """Save the final state if uploads are slow, so that no step is repeated if the process ends before they finish."""
     steps = training.plan.steps
     if steps % training.recipe.training.recovery_steps == 0:
-        return  # it has just been saved
+        return  # the loop has just saved it
     [behind] = training.group.means([float(not training.uploads.settled(SETTLE_SECONDS))])
     if behind > 0:
         _save_recovery(training, steps)
 
 
 def _log(training: Training, step: int, pace: Pace) -> None:
-    """Curves are means over LOG_STEPS steps, so that a curve is no noisier than it must be."""
+    """Log every LOG_STEPS steps. Losses are means over these steps, which makes their curves less noisy."""
     sums, plan = training.sums, training.plan
     if (step + 1) % LOG_STEPS != 0 and step + 1 != plan.steps:
         return

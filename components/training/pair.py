@@ -102,7 +102,7 @@ class Pair:
         return {name: partial(_in_precision, forward, precision) for name, forward in forwards.items()}
 
     def _forwards_after_stem(self, images: dict[str, paddle.Tensor]) -> dict[str, Forward]:
-        """The frozen stems are identical, so each runs half of the images and both networks use all features."""
+        """Return the forward passes. The frozen stems are identical, so each runs on only half of the images."""
         size = next(iter(images.values())).shape[2:]
         parts = {"left": ("first", "second"), "right": ("mixed", "labeled")}
 
@@ -116,7 +116,7 @@ class Pair:
         return {name: partial(_after_stem, network, features, size) for name, network in self.networks.items()}
 
     def run_both(self, work: Callable[[str], Result]) -> dict[str, Result]:
-        """Call `work("left")` and `work("right")`, in parallel where threads are on; return both results by name."""
+        """Call `work("left")` and `work("right")`, in parallel if threads are enabled; return both results by name."""
         if self._pool is None:
             return {name: work(name) for name in self.networks}
         futures = {name: self._pool.submit(work, name) for name in self.networks}
@@ -149,5 +149,5 @@ def _freeze_stems(networks: dict[str, nn.Layer], structure: str) -> None:
 
 
 def _draws_from_paddle(layer: nn.Layer) -> bool:
-    # Networks from paddleseg also use functional dropout and dropout layers of their own.
+    # Networks from paddleseg also use functional dropout, and their own dropout layers.
     return isinstance(layer, Foreign) or (isinstance(layer, nn.Dropout | nn.Dropout2D) and layer.p > 0)

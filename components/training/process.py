@@ -1,4 +1,4 @@
-"""What one training process does, alone or as a rank among several: prepare, go on from where the run stands, fit."""
+"""One training process, alone or as one of several ranks: prepare, resume from the newest recovery, and train."""
 
 import sys
 import tempfile
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 
 def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stacks: Path) -> None:
-    """Train in this process, which is one of `processes` on this machine, and write the index.
+    """Train in this process and write the index of checkpoints.
 
-    `alone` says that it trains with no other, here or on another machine.
-
-    Where a step hangs, the process ends and `stacks` has what its threads did.
+    Args:
+        processes: number of training processes on this machine, including this one.
+        alone: this is the only process of the training, on this or any other machine.
+        stacks: file for the stacks of all threads if a step hangs; the process then exits.
     """
     record, split = load_run(store, run_key)
     recipe = parse_recipe(record.settings, f"run {run_key}")
@@ -72,9 +73,9 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
 
 
 def _finish_uploads(uploads: "Uploads", stop: "Termination", stopped: str) -> None:
-    """Wait for the store. Ends the process where it was told to stop, unless after the last step all is stored.
+    """Wait for the uploads. If the process was asked to stop, exit, unless training is complete and all is stored.
 
-    `stopped` says after which step the training stopped; it is empty after the last one.
+    `stopped` is a message that names the last step, or empty if training is complete.
     """
     from components.training.supervision.uploads import NotStored
 
@@ -97,7 +98,7 @@ def _environment(group: "Group") -> Environment:
 
 
 def _stored(store: Store, entry: CheckpointEntry) -> CheckpointEntry:
-    """Return the entry with size and sha256, which a recovery of an earlier version may lack. Raises WorkFailed."""
+    """Return the entry with size and sha256, which recoveries of earlier versions may lack. Raises WorkFailed."""
     if entry.sha256:
         return entry
     found = store.stat(entry.key)
@@ -202,7 +203,7 @@ def tracker_of(record: RunRecord) -> Tracker:
     tags = {
         "recipe": record.recipe,
         "labeled_ratio": record.labeled_ratio,
-        "ratio": record.labeled_ratio,  # its name in 0.1, for saved searches: until 0.3
+        "ratio": record.labeled_ratio,  # its name in 0.1, kept for saved searches until 0.3
         "seed": record.seed,
         "method": "cps" if recipe.cps.weight else "supervised",
         "dataset": record.dataset.name,

@@ -1,4 +1,4 @@
-"""The train step of the pipeline: find the run's state in the store, and bring it to its end."""
+"""The train step of the pipeline: start or resume a run's training, and finish it."""
 
 from components import progress
 from components.errors import UserError
@@ -16,15 +16,15 @@ from components.training.supervision.supervisor import supervise
 def train(
     run_key: str, processes: int = 1, *, gpus: int = 0, nodes: int = 1, pods: Pods | None = None
 ) -> CheckpointIndex:
-    """Train the run `run_key`, or find it trained; returns the index of its checkpoints.
+    """Train the run `run_key`, unless it is already trained, and return the index of its checkpoints.
 
-    A run that was stopped goes on from its newest recovery, and one whose processes die is started again. Ends the
-    process with code 143 after SIGTERM.
+    An interrupted run resumes from its newest recovery. If processes die, they are restarted. After SIGTERM, exit with
+    code 143.
 
     Args:
-        processes: on each node.
-        gpus: that this machine must have, where it trains on one node; 0 asks for none.
-        nodes: more than one are pods made as `pods` says.
+        processes: number of processes on each node.
+        gpus: number of GPUs that this machine must have if it trains alone; 0 requires none.
+        nodes: number of nodes; if more than one, each is a pod with the settings in `pods`.
     """
     store = open_store()
     index = finished_index(store, run_key)
@@ -35,7 +35,7 @@ def train(
     if nodes > 1:
         if pods is None:
             raise UserError(f"nodes is {nodes}: on this machine one node trains; set nodes to 1")
-        holder["trainjob"] = job_name(run_key)  # by which the job knows that it is followed
+        holder["trainjob"] = job_name(run_key)  # tells the job's pods that this step follows them
     elif gpus:
         check_gpus(gpus)
     with Lease(store, keys.run(run_key, "lease.json"), holder) as lease:

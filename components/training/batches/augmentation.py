@@ -101,7 +101,7 @@ def _inside(
 def _void(
     warp: NDArray[np.float64], shape: tuple[int, ...], crop: tuple[int, int], ignore_index: int
 ) -> NDArray[np.uint8]:
-    """Return 0 inside the image and `ignore_index` in the padding, (h, w), with a label's rounding.
+    """Return (h, w) that is 0 inside the image and `ignore_index` in the padding, rounded like a label's warp.
 
     The warp transforms rows and columns independently, so warping one row and one column is enough.
     """

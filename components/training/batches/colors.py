@@ -1,4 +1,4 @@
-"""Colour augmentation: weak for every training image, strong for the mixed images that the cross losses are taken on.
+"""Colour augmentation: weak for every training image, strong for the mixed images of the cross losses.
 
 Brightness, contrast, saturation and hue are combined in one matrix, so each image is read and written once.
 """
@@ -66,7 +66,7 @@ def change_colors(pixels: Image, settings: Augmentation, rng: np.random.Generato
 
 
 def _mean_color(pixels: Image) -> Floats:
-    """Return the mean colour (3,) of (H, W, 3), bit-identical to a sequential float32 sum: earlier runs used one."""
+    """Return the mean colour (3,) of (H, W, 3), bit-identical to the sequential float32 sum that earlier runs used."""
     count = pixels.shape[0] * pixels.shape[1]
     if count * 255 <= 1 << 24:  # such sums are exact in any order
         sums = np.array(cv2.sumElems(pixels)[:3], dtype=np.float32)

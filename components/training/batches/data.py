@@ -86,7 +86,7 @@ class TrainingData:
         return counts[:classes]
 
     def _check_crop(self) -> None:
-        """Reject a crop that is higher and wider than every image at the largest scale; smaller images are padded."""
+        """Reject a crop that exceeds every image in both dimensions, even at the largest scale."""
         (height, width), largest = self.recipe.augmentation.crop, self.recipe.augmentation.scales[1]
         for name in (*(sample.image for sample in self.split.labeled), *self.split.unlabeled):
             rows, columns = self.decoded.image(name).shape[:2]
@@ -144,7 +144,7 @@ class TrainingData:
             )
             for image, at in zip(mixed, positions, strict=True)
         ]
-        # Padding keeps the mean colour.
+        # Reset the padding to the mean colour, which is 0 after normalisation.
         return np.stack(changed) * ~void[:, None]
 
     def _augmented(

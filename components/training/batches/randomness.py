@@ -1,7 +1,7 @@
-"""Random generators of a training: every draw is a function of the seed and its position in the training.
+"""Random generators of a training: every draw depends only on the seed, its purpose and its position in the training.
 
-No draw depends on earlier ones. So a training that resumes at step 1000 draws the same numbers as an uninterrupted one,
-with any number of loader threads or processes.
+No draw depends on earlier ones. A training that resumes at step 1000 therefore draws the same numbers as an
+uninterrupted one, with any number of loader threads or processes.
 """
 
 from enum import IntEnum

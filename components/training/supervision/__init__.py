@@ -1,1 +1,1 @@
-"""Supervision of training processes: start, watch, restart and stop them, and upload their objects."""
+"""Supervision of training processes: start, watch, restart and stop them, and upload their results."""

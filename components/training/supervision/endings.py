@@ -1,4 +1,4 @@
-"""Why a training process ended, in a file for its supervisor: an exit code tells too little."""
+"""Files in which training processes tell their supervisor why they ended; an exit code carries too little."""
 
 import json
 import sys

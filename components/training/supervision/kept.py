@@ -1,4 +1,4 @@
-"""The local folder for what the object store has not taken, and its delivery when the run goes on."""
+"""Files that could not be uploaded to the object store: keep them on local disk, and deliver them on resume."""
 
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -11,7 +11,7 @@ from components.training.recovery import newest_recovery, parse_recovery, recove
 
 
 def kept_folder(run_key: str) -> Path:
-    """Where a training leaves what the object store has not taken."""
+    """Return the local folder for a run's files that are not in the object store yet."""
     return default_cache() / "waiting" / run_key
 
 
@@ -20,23 +20,23 @@ def kept_path(folder: Path, key: str) -> Path:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all."""
+    """Write a file atomically, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         partial.write_bytes(data)
 
 
 def deliver_kept(store: Store, folder: Path, run_key: str) -> None:
-    """Store what an earlier training of the run had to leave on this machine's disk.
+    """Upload the files that an earlier process of this run kept on local disk.
 
-    The recovery goes last, since it lists the checkpoints. Each file is removed after it is stored, so a delivery that
-    is killed starts again with what is left.
+    The recovery comes last, since it lists the checkpoints. Each file is removed once it is stored, so an interrupted
+    delivery resumes with the remaining files.
     """
     if not folder.is_dir():
         return
     recovery = kept_path(folder, unplaced_key(run_key))
     for path in sorted(folder.iterdir(), key=lambda item: item.stat().st_mtime):
-        if path.suffix == ".part":  # of a process that was killed while it wrote
+        if path.suffix == ".part":  # left by a process that was killed while writing
             path.unlink()
         elif path != recovery:
             _deliver(store, path, unquote(path.name))
@@ -45,7 +45,7 @@ def deliver_kept(store: Store, folder: Path, run_key: str) -> None:
 
 
 def _deliver_recovery(store: Store, path: Path, run_key: str) -> None:
-    """Store the recovery in the slot that the newest complete one is not in, unless that one is as new."""
+    """Upload the recovery, unless the store has one that is as new; keep the slot of the newest stored one."""
     try:
         step = parse_recovery(path.read_bytes(), run_key, str(path)).step
     except WorkFailed as error:

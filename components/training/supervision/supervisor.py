@@ -26,7 +26,7 @@ from components.training.supervision.kept import deliver_kept, kept_folder
 from components.training.supervision.watchdog import VARIABLE, step_timeout
 
 RESTARTS = 3
-"""Restarts per call, however far training gets in between: more deaths need a person's attention."""
+"""Restarts per call, no matter how far training gets in between; more deaths need a person's attention."""
 POLL_SECONDS = 0.2
 STDERR = 2
 LOG_TAIL = 16_000

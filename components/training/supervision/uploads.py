@@ -1,8 +1,8 @@
-"""Uploads in the background and in order, so that a step waits neither for the network nor for a store that is away.
+"""Upload in the background and in order, so that training steps never wait for the network or an unavailable store.
 
-Memory stays bounded also where the store is slow: a newer recovery replaces the one that waits, and checkpoints wait on
-local disk. What the store has not taken when the training ends is named with its local path, and delivered first when
-the run goes on.
+Memory use stays bounded even if the store is slow: a newer recovery replaces a waiting one, and waiting checkpoints are
+written to local disk. If uploads remain when training ends, the error names their local folder, and the next process of
+the run on this machine delivers them first.
 """
 
 import threading
@@ -22,10 +22,10 @@ from components.training.supervision.kept import kept_path, write_whole
 from components.training.supervision.watchdog import PREEMPTION_PATIENCE, Termination
 
 PATIENCE = 600.0
-"""Seconds that the end of a training waits for the store."""
+"""Seconds to wait for pending uploads when training ends."""
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 LAST_SECONDS = 1.0
-"""For an upload that is under way when it is given up."""
+"""Seconds to wait for an upload in progress after giving up."""
 POLL_SECONDS = 0.1
 
 Make = Callable[[], bytes]
@@ -38,7 +38,7 @@ def _nothing(_reference: ObjectRef) -> None:
 
 
 class NotStored(WorkFailed):
-    """Not everything is in the store; the text says where the rest is."""
+    """Some uploads did not finish; the message says where their data is."""
 
 
 @dataclass(eq=False)
@@ -51,14 +51,14 @@ class _Item:
     stored: bool = False
 
     def pack(self) -> bytes:
-        """The bytes, which take the place of what they were made from: the state is in memory once."""
+        """Return the bytes, and release the state they were made from, so that only one of the two is in memory."""
         data = self.make()
         self.make = lambda: data
         return data
 
 
 class _Abandonable(BytesSource):
-    """Bytes whose upload ends soon after it is given up: the process may have to end."""
+    """Bytes whose upload fails soon after `gave_up` is set, so that the process can exit."""
 
     def __init__(self, data: bytes, gave_up: threading.Event) -> None:
         super().__init__(data)
@@ -71,18 +71,18 @@ class _Abandonable(BytesSource):
 
 
 class Uploads:
-    """One thread, first in first out; `folder` takes what the store cannot take now."""
+    """A queue of uploads and the thread that runs them. `folder` holds waiting uploads if the store is unavailable."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store, self._folder = store, folder
-        self._items: deque[_Item] = deque()  # the first is the one that is being stored
+        self._items: deque[_Item] = deque()  # the first one is being uploaded
         self._changed = threading.Condition()
         self._closed = False
         self._failed: Exception | None = None
         self._away = threading.Event()
         self._gave_up = threading.Event()
-        self._packing = threading.Lock()  # both threads pack, and write to and remove from the folder
-        self._on_disk: dict[str, _Item] = {}  # whose bytes the file of a key has
+        self._packing = threading.Lock()  # held to pack an item, or to write or remove its file: both threads do
+        self._on_disk: dict[str, _Item] = {}  # the item whose bytes are in the file of each key
         self._thread = threading.Thread(target=self._work, name="upload", daemon=True)
         self._thread.start()
 
@@ -95,14 +95,15 @@ class Uploads:
         replaceable: bool = False,
         place: Place | None = None,
     ) -> None:
-        """Have `make()` stored at `key`, then call `done` with what was stored; both in the thread, in order.
+        """Queue an upload: the thread stores `make()` at `key`, then calls `done` with the stored object.
 
-        While the store is away, or something that must be kept waits already, it goes to disk at once, so that memory
-        does not fill. Raises what an earlier upload failed with for good, such as refused credentials.
+        An upload that is not `replaceable` is written to disk immediately if the store is unavailable or another such
+        upload is waiting, so that memory use stays bounded. Raises the permanent error of an earlier upload, such as
+        denied access.
 
         Args:
-            replaceable: a later upload of `key` takes the place of this one while this one waits.
-            place: called when the upload begins, says which key to store it at; `key` is then its name until that.
+            replaceable: a later upload with the same `key` replaces this one while it waits.
+            place: returns the key to store at, and is called when the upload starts; `key` only names it until then.
         """
         self._raise_failed()
         item = _Item(key, make, done, place or (lambda: key), replaceable)
@@ -110,22 +111,22 @@ class Uploads:
             self._keep_or_say(item)
         with self._changed:
             if replaceable:
-                # To the end of the queue: a recovery may only be stored after every checkpoint that it lists.
+                # Append the new one: a recovery may only be stored after every checkpoint that it lists.
                 kept = [other for number, other in enumerate(self._items) if number == 0 or other.key != key]
                 self._items = deque(kept)
             self._items.append(item)
             self._changed.notify()
 
     def settled(self, seconds: float) -> bool:
-        """Wait until everything added so far is in the store, for `seconds` at most; whether it is."""
+        """Wait up to `seconds` until the queue is empty, and return whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._items, seconds)
 
     def finish(self, patience: float = PATIENCE, stop: Termination | None = None) -> None:
-        """Wait until everything is in the store, for about `patience` seconds at most.
+        """Wait up to about `patience` seconds until everything is in the store. Raises NotStored.
 
-        When `stop` is set, what is not in the store is first written to disk, since the process may be killed any
-        moment; the store then has what is left of PREEMPTION_PATIENCE. Raises NotStored.
+        When `stop` is set, the process may be killed at any moment, so the remaining uploads are first written to disk,
+        and then get the rest of PREEMPTION_PATIENCE to finish.
         """
         stop = stop or Termination()
         with self._changed:
@@ -136,7 +137,7 @@ class Uploads:
             self._keep_all()
             self._thread.join(stop.left(PREEMPTION_PATIENCE))
         self._gave_up.set()
-        self._thread.join(LAST_SECONDS)  # it may be in the middle of a request that takes long to fail
+        self._thread.join(LAST_SECONDS)  # a request in progress may take long to fail
         self._raise_failed()
         if lacking := self._keep_all():
             raise NotStored(self._where(lacking))
@@ -147,22 +148,22 @@ class Uploads:
             self._thread.join(POLL_SECONDS)
 
     def _waiting(self) -> list[_Item]:
-        """Return the queued items behind the first, whose upload has begun."""
+        """Return the queued items except the first, whose upload has started."""
         with self._changed:
             return list(self._items)[1:]
 
     def _keep_all(self) -> list[_Item]:
-        """Write to disk what is not in the store, the newest of each key; returns these, also where no room was."""
+        """Write the newest unstored item of each key to disk, and return them, including those that did not fit."""
         with self._changed:
             items = [item for item in self._items if not item.stored]
         newest = {item.key: item for item in items}
-        # In the order of the queue: a recovery takes digests that packing a checkpoint finds.
+        # Keep the order of the queue: a recovery contains digests that are computed when its checkpoints are packed.
         lacking = [item for item in items if newest[item.key] is item]
         for item in lacking:
             try:
                 self._keep(item)
             except OSError:
-                continue  # finish() reports it if the store does not take it either
+                continue  # `finish` reports it if the upload fails, too
         return [item for item in lacking if not item.stored]
 
     def _where(self, lacking: list[_Item]) -> str:
@@ -184,20 +185,20 @@ class Uploads:
             try:
                 if self._failed is None and not self._insist(item):
                     return
-            except Exception as error:  # it is raised in the training's thread
+            except Exception as error:  # the training's thread raises it
                 self._failed = self._failed or error
             with self._changed:
                 self._items.popleft()
                 self._changed.notify_all()
 
     def _next(self) -> _Item | None:
-        """The first item, which stays where it is; None when there is and will be none."""
+        """Wait for an item and return it without removing it; None if the queue is closed and empty, or given up."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closed)
             return self._items[0] if self._items and not self._gave_up.is_set() else None
 
     def _insist(self, item: _Item) -> bool:
-        """Whether the item was stored; False where the store did not take it until it was given up."""
+        """Upload the item, retrying until it is stored. Return False if the upload is given up first."""
         with self._packing:
             data = item.pack()
         key, source = item.place(), _Abandonable(data, self._gave_up)
@@ -223,11 +224,11 @@ class Uploads:
         item.done(reference)
         with self._packing:
             item.stored = True
-            if self._on_disk.get(item.key) is item:  # and not a newer one, written when the training was stopped
+            if self._on_disk.get(item.key) is item:  # not a newer item, written when the training was stopped
                 kept_path(self._folder, item.key).unlink(missing_ok=True)
 
     def _keep_or_say(self, item: _Item) -> None:
-        """Have an item wait on disk, or in memory where the disk has no room."""
+        """Write a waiting item to disk; if that fails, report it and keep the item in memory."""
         try:
             self._keep(item)
         except OSError as error:
