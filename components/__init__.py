@@ -1,1 +1,1 @@
-"""What the pipeline's containers do. Nothing here imports kfp."""
+"""The code that runs in the pipeline's containers. Nothing here imports kfp."""

@@ -1,4 +1,4 @@
-"""The base of the data that one step writes and another reads: frozen models, and digests of their content."""
+"""The base of the data that steps exchange: frozen models, and digests of their content."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def read(model: type[_Model], value: Any, origin: str) -> _Model:
 
 
 def renamed(value: Any, fields: Mapping[str, str]) -> Any:
-    """Return parsed JSON with the fields renamed that an earlier version called otherwise."""
+    """Return parsed JSON with the field names of an earlier version replaced; `fields` maps old names to new ones."""
     if not isinstance(value, dict):
         return value
     return {fields.get(name, name): item for name, item in value.items()}

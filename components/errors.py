@@ -35,8 +35,8 @@ def find_one(given: str, names: Iterable[str], what: str, show: Callable[[str], 
     """Return the name that equals `given`, or else the only one that starts with it.
 
     Args:
-        what: a name stands for, such as "run in s3://cps/runs/".
-        show: how the error writes a name.
+        what: the kind of thing that is named, such as "run in s3://cps/runs/".
+        show: returns a name as the error displays it.
 
     Raises:
         UserError: no name matches, or several do. It lists the candidates.

@@ -18,7 +18,7 @@ PADDLESEG = "paddleseg==2.8.0"
 
 
 def missing_package(error: ModuleNotFoundError) -> UserError | None:
-    """Return one line with the command that installs the module, or None for a module that we do not know."""
+    """Return an error with the command that installs the module, or None for an unknown module."""
     module = (error.name or "").partition(".")[0]
     if module == "paddleseg":
         return UserError(f"paddleseg is not installed: pip install --no-deps {PADDLESEG}")
@@ -34,7 +34,7 @@ def not_installed(what: str, extra: str) -> UserError:
 
 
 def _requirement(extra: str) -> str:
-    """Return this package with an extra, at the URL it was installed from: an index may have a namesake."""
+    """Return this package with an extra, at the URL it was installed from: an index may have another of that name."""
     from importlib.metadata import PackageNotFoundError, distribution  # takes 60 ms, so import it only on failure
 
     name = f"{PACKAGE}[{extra}]"

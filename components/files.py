@@ -50,7 +50,7 @@ def writing(folder: Path) -> Iterator[None]:
 def replacing(path: Path, *, private: bool = False, durable: bool = False, keep_suffix: bool = False) -> Iterator[Path]:
     """Yield a partial path beside `path` to write to, and rename it to `path` at the end. An error removes it.
 
-    A reader of `path` sees the old file or the whole new one. A killed process leaves `.{name}.{hex}.part` behind.
+    A reader of `path` sees the old file or the complete new one. A killed process leaves `.{name}.{hex}.part` behind.
 
     Args:
         private: only the owner may read the file, also while it is being written.
@@ -58,7 +58,7 @@ def replacing(path: Path, *, private: bool = False, durable: bool = False, keep_
         keep_suffix: the partial path ends in the suffix of `path`, for writers that choose the format by it.
     """
     suffix = path.suffix if keep_suffix else ""
-    # A name has 255 bytes at most, which 60 characters and the rest of this one never exceed.
+    # File names are limited to 255 bytes, which 60 characters and the rest of this name never exceed.
     partial = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.part{suffix}")
     try:
         if private:
@@ -76,7 +76,7 @@ def replacing(path: Path, *, private: bool = False, durable: bool = False, keep_
 
 @contextmanager
 def holding(path: Path, flags: int = os.O_RDWR | os.O_CREAT, *, wait: bool = True) -> Iterator[int]:
-    """Hold the exclusive lock on `path`, as `locked`, for the duration of the block."""
+    """Hold the exclusive lock on `path` for the duration of the block, and yield the handle. Raises like `locked`."""
     handle = locked(path, flags, wait=wait)
     try:
         yield handle

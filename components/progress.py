@@ -3,7 +3,7 @@
 A step runs in its own process, under KFP or under `cps`. If CPS_EVENTS names a file, events are appended to it as JSON
 lines, and `cps` follows the file to draw its progress bars. Otherwise events go to stderr as plain text, which is what
 a pod's log shows. Appending one short line is atomic, so steps may share the file. Events that do not fit on a full
-disk are dropped: no work stops because of its messages.
+disk are dropped: a step never fails because of its messages.
 """
 
 import json
@@ -21,7 +21,7 @@ _quiet = False
 
 
 def be_quiet(quiet: bool) -> None:
-    """Set whether this process hides progress, as `--quiet` asks. Warnings and failures are shown all the same."""
+    """Set whether this process hides progress, as `--quiet` asks. Warnings and failures are always shown."""
     global _quiet
     _quiet = quiet
 

@@ -105,7 +105,7 @@ def on_parents_death(number: int) -> None:
 
 
 def die_with_parent() -> None:
-    """Kill this process as soon as the parent dies, whose process id is in CPS_PARENT."""
+    """Kill this process as soon as its parent dies; CPS_PARENT holds the parent's process id."""
     on_parents_death(signal.SIGKILL)
     if os.getppid() != int(os.environ[PARENT_VARIABLE]):
         os.kill(os.getpid(), signal.SIGKILL)  # the parent died before prctl took effect

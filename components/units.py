@@ -1,4 +1,4 @@
-"""Format sizes, durations and shares for people, and parse the ones they type."""
+"""Format sizes, durations and shares for people, and parse the sizes and durations that they type."""
 
 import re
 from datetime import timedelta

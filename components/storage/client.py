@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 ATTEMPTS = 5
 
-# Its warnings are about retries, which succeed or end in an error with a message of ours.
+# urllib3 warns about each retry, but retries succeed or end in an error with our own message.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
@@ -100,7 +100,7 @@ class Store:
     def put_source(
         self, key: str, source: Source, size: int, sha256: str = "", content_type: str = "application/octet-stream"
     ) -> ObjectRef:
-        """Store `size` bytes of a source, which need not be in memory or in one file. `sha256`, if given, is theirs."""
+        """Store `size` bytes of a source, which need not be in memory or in one file; `sha256` is theirs, if known."""
         return self._put(key, source, size, Digests(sha256) if sha256 else None, content_type)
 
     def put_json(self, key: str, value: Any) -> ObjectRef:
@@ -166,7 +166,7 @@ class Store:
         return self._get_file(self.settings.bucket, key, path, sha256, durable=durable)
 
     def get_uri(self, uri: str, path: Path, sha256: str | None = None) -> Path:
-        """Download as `get_file`, from any bucket of the same endpoint."""
+        """Download like `get_file`, from any bucket of the same endpoint."""
         bucket, key = parse_uri(uri)
         return self._get_file(bucket, key, path, sha256)
 
@@ -267,7 +267,7 @@ class Store:
         return etag
 
     def _retry(self, doing: str, uri: str, call: Callable[[], T]) -> T:
-        """Call `call`, and retry transient errors. The pool retries single requests, this whole transfers."""
+        """Call `call`, and retry transient errors. The pool retries single requests; this retries whole transfers."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return call()
@@ -279,7 +279,7 @@ class Store:
 
 
 def open_store() -> Store:
-    """Return the store that the environment names, after a check that it works. Raises UserError."""
+    """Return the store that the environment configures, after checking that it works. Raises UserError."""
     store = Store(settings_from_environment())
     store.check()
     return store

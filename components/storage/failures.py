@@ -23,7 +23,7 @@ class SourceFailed(Exception):
     """The data to upload cannot be read. Not an OSError, which a client would retry as a broken connection."""
 
 
-# The errors that an SDK call raises. ValueError is for XML that is not S3's.
+# The errors that an SDK call raises. ValueError and SyntaxError come from a response that is not S3's XML.
 STORE_ERRORS = (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError, SyntaxError, SourceFailed)
 
 
@@ -61,7 +61,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def explain(error: Exception, doing: str, uri: str, endpoint: str) -> Exception:
-    """Turn an SDK error that was raised while `doing` ("reading", "writing" …) `uri` into one for people."""
+    """Turn an SDK error that was raised while `doing` ("reading", "writing" …) `uri` into one of ours."""
     if isinstance(error, S3Error):
         return _explain_answer(error, doing, uri, endpoint)
     if isinstance(error, urllib3.exceptions.HTTPError):

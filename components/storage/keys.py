@@ -40,7 +40,7 @@ def run(run_key: str, name: str) -> str:
 
 
 def lease_of(key: str) -> str:
-    """Return the key of the lease that a writer of the object at `key` holds, or an empty string."""
+    """Return the key of the lease that a writer of the object at `key` holds, or an empty string if none is needed."""
     kind, _, rest = key.partition("/")
     name, separator, _ = rest.partition("/")
     if not separator or key.startswith(SOURCES):
@@ -89,7 +89,7 @@ def job_told(job_id: str) -> str:
 
 
 def measures(run_key: str, checkpoint_sha256: str, chunk: str) -> str:
-    """Return the key of how much a checkpoint's networks disagree on a chunk of images; `chunk` identifies them."""
+    """Return the key of the disagreement between a checkpoint's networks on the images that `chunk` identifies."""
     return f"runs/{run_key}/label-next/{checkpoint_sha256[:12]}/{chunk}.npz"
 
 

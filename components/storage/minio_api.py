@@ -1,6 +1,6 @@
 """The SDK's client, plus S3 features that it has no public methods for: conditions, checksums, parts in any order.
 
-They use private methods of minio 7.2.20, the only release that pyproject.toml allows.
+These use private methods of minio 7.2.20, the only release that pyproject.toml allows.
 """
 
 import base64
@@ -39,7 +39,7 @@ class Unfinished:
 class Client(Minio):
     """The SDK's client, which signs a body by the sha256 in its headers instead of hashing it again.
 
-    With TLS, the SDK would send an unsigned body with an MD5. Here the sha256 is signed then, too.
+    With TLS, the SDK would send an unsigned body with an MD5; here, the sha256 is signed in that case too.
     """
 
     def put(self, bucket: str, key: str, body: Any, headers: dict[str, str]) -> str:

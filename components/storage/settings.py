@@ -170,7 +170,7 @@ def _check_endpoint(endpoint: str) -> None:
 
 
 def object_link(uri: str) -> str:
-    """Return a web address of the object at `uri` (s3://bucket/key), or "" if CPS_PUBLIC_S3_URL is not set."""
+    """Return the web address of the object at `uri` (s3://bucket/key), or "" if CPS_PUBLIC_S3_URL is not set."""
     base = public_address(S3_VARIABLE)
     if not base or not uri.startswith("s3://"):
         return ""
@@ -178,7 +178,7 @@ def object_link(uri: str) -> str:
 
 
 def public_address(variable: str) -> str:
-    """Return the web address in a variable, without a trailing slash, or "" if it is not one.
+    """Return the web address in a variable, without a trailing slash, or "" if the variable holds none.
 
     An invalid value is ignored, since a missing link must not fail a run.
     """

@@ -55,7 +55,7 @@ class BytesSource:
 
 
 class Body:
-    """`size` bytes of a source as the body of one request, sent in pieces. A retry starts from the first again."""
+    """`size` bytes of a source as the body of one request, sent in pieces. A retry starts again from the first."""
 
     def __init__(self, source: Source, offset: int, size: int) -> None:
         self._source, self._offset, self._size, self._at = source, offset, size, 0
@@ -210,7 +210,7 @@ def _chunks(response: Any) -> Iterator[memoryview]:
 
 
 class Hasher:
-    """Compute SHA-256 in a thread. Hashing releases the GIL, so it does not slow down the reader."""
+    """A SHA-256 digest, computed in a thread. Hashing releases the GIL, so it does not slow down the reader."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()

@@ -30,7 +30,8 @@ from components.tracking.spool import Spool
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 MODEL_TRAINING_VIEW = "?workflowType=machine_learning"
-"""Without it MLflow shows the page among those of language models, with no link to the other runs."""
+"""Selects MLflow's view for model training; without it, MLflow opens its view for language models, which has no link to
+other runs."""
 LAST_SECONDS = 1.0
 """Seconds to wait for a pending request after giving up."""
 
@@ -38,13 +39,13 @@ LAST_SECONDS = 1.0
 def open_run(run_key: str, dataset: str, params: Mapping[str, Any], tags: Mapping[str, Any] | None = None) -> "Tracker":
     """Start or resume the MLflow run of `run_key`, without waiting for the server.
 
-    `params` are only written if they are new to the run; `tags` are overwritten. With params, the caller does the
-    work of the run, whose status becomes RUNNING. Without any, the status stays as it is. If MLFLOW_TRACKING_URI is
-    not set, tracking is off: one line says so, and every method does nothing.
+    `params` are only written if the run does not have them yet; `tags` are overwritten. A caller that does the work of
+    the run passes params, which set its status to RUNNING; without params, the status does not change. If
+    MLFLOW_TRACKING_URI is not set, tracking is off: one line reports it, and every method does nothing.
     """
     uri = os.environ.get(TRACKING_VARIABLE, "")
     all_tags = {key: str(value) for key, value in (tags or {}).items()}
-    # KFP's MLflow plug-in creates a run of its own. Ours is found by its key, so only record the other's id.
+    # KFP's MLflow plug-in creates its own run. We find ours by its key, so we only record the id of the other.
     if os.environ.get("MLFLOW_RUN_ID"):
         all_tags["kfp.mlflow_run_id"] = os.environ["MLFLOW_RUN_ID"]
     texts = {key: str(value) for key, value in params.items()}

@@ -137,10 +137,10 @@ class _Rejected(Exception):
 
 
 def deliver_spooled(address: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Deliver the spools of all processes that have ended, of any run.
+    """Deliver the spools of all processes that have ended, for any run.
 
-    One line reports what the server does not accept, and one what is for other servers. `environ` says whether the
-    server is the embedded one, which is identified by its folder.
+    Print one line if delivery fails, and one if spools belong to other servers. `environ` tells whether the server is
+    the embedded one, which is identified by its folder.
     """
     paths = [path for folder in sorted(spool_root().glob("*")) for path in spool_files(folder)] if address else []
     delivery = Delivery(address, patient=False, environ=environ)
@@ -210,8 +210,8 @@ def _first_line(error: Exception) -> str:
 def delivered_through_store(store: Store, run_key: str) -> Iterator[None]:
     """Carry a run's spool from pod to pod through the object store. Wrap the opening and closing of the tracker in it.
 
-    Fetch what earlier pods could not deliver, and store what is left at the end. Outside of pods, where the disk
-    lasts, do nothing.
+    Fetch the entries that earlier pods could not deliver, and store the undelivered ones at the end. Outside of pods,
+    where the disk persists, do nothing.
     """
     if not os.environ.get(IN_A_POD) or not os.environ.get(TRACKING_VARIABLE):
         yield

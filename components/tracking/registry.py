@@ -28,7 +28,7 @@ def register(run: ServedRun, model: str, weights: str, tags: Mapping[str, str], 
 
     Args:
         weights: their URI.
-        tags: of the version, such as its run key, its mIoU in [0, 1] and its sha256.
+        tags: the version's tags, such as its run key, its mIoU in [0, 1] and its sha256.
         description: shown in MLflow's list of versions.
     """
     client = run.client

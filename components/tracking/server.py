@@ -60,7 +60,7 @@ class RunIdentity:
 
 
 def experiment_name(dataset: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return MLFLOW_EXPERIMENT_NAME, or else one experiment per dataset, whose runs are comparable."""
+    """Return MLFLOW_EXPERIMENT_NAME, or else a name for the dataset, so that an experiment's runs are comparable."""
     return environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_PREFIX + dataset
 
 
@@ -70,7 +70,7 @@ def run_name(identity: RunIdentity) -> str:
     What sets runs of one dataset apart comes first, since MLflow truncates names in lists and legends.
     """
     tags = identity.tags
-    ratio = tags.get("labeled_ratio") or tags.get("ratio")  # the latter in what 0.1 has spooled
+    ratio = tags.get("labeled_ratio") or tags.get("ratio")  # 0.1 spooled the latter
     if not ratio or not {"seed", "method", "recipe"} <= tags.keys():
         return identity.run_key
     again = "again " if "reproduces" in tags else ""
@@ -106,7 +106,7 @@ class ServedRun:
         self._logged_steps: dict[str, set[int]] = {}
 
     def log(self, points: Iterable[Point]) -> None:
-        """Send values, without those of steps at which the run already has the metric."""
+        """Send values, except at steps where the run already has a value of the metric."""
         fresh = [point for point in points if point.step not in self.logged_steps(point.key)]
         for start in range(0, len(fresh), METRICS_PER_REQUEST):
             batch = fresh[start : start + METRICS_PER_REQUEST]

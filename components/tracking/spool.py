@@ -80,7 +80,7 @@ class Spool:
 
     @classmethod
     def take(cls, path: Path) -> "Spool | None":
-        """Open the spool of an earlier process to read it, or return None if another process has or had it."""
+        """Open an earlier process's spool to read it, or return None if another process holds or has removed it."""
         try:
             handle = locked(path, os.O_RDWR, wait=False)
         except OSError:
@@ -121,7 +121,7 @@ class Spool:
         return copy
 
     def read(self) -> list[Entry]:
-        """Wait for the next entries and return them, the same ones until `delivered`. Empty at the end."""
+        """Wait for the next entries and return them, the same ones until `delivered` is called. Empty at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._empty())
             if self._size - self._read < _CHUNK:  # otherwise there are enough for a request
@@ -227,4 +227,4 @@ def _remove_empty(folder: Path) -> None:
     try:
         folder.rmdir()
     except OSError:
-        return  # other spools of the run are left
+        return  # the run has other spools
