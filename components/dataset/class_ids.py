@@ -71,9 +71,9 @@ def with_class_ids(layout: Layout, folder: Path, *, keep_going: bool = False) ->
     """Return the layout with labels that hold class ids, which are written to `folder` if they must be converted.
 
     Args:
-            folder: created if needed, with converted labels and links to the dataset's other files. The dataset's own
-                folder is not touched.
-            keep_going: leave labels that cannot be read as they are, and list them in `refused`.
+        folder: created if needed, with converted labels and links to the dataset's other files. The dataset's own
+            folder is not touched.
+        keep_going: leave labels that cannot be read as they are, and list them in `refused`.
 
     Raises:
         UnreadableLabel: a label does not hold ids, or has values or colours that belong to no class.
@@ -112,8 +112,8 @@ def choose_reading(declared: Declared, facts: Mapping[str, FileFacts], kind: str
     """Decide how labels are read, based on the content of all of them.
 
     Args:
-            facts: facts about every label, by name. Labels that cannot be decoded are left to the checks.
-            kind: the kind of layout; `voc` implies PASCAL VOC's classes unless the dataset declares others.
+        facts: facts about every label, by name. Labels that cannot be decoded are left to the checks.
+        kind: the kind of layout; `voc` implies PASCAL VOC's classes unless the dataset declares others.
     """
     pixels = _mark_painted({name: each.pixels for name, each in facts.items() if each.pixels is not None})
     refused = {name: problem for name, each in pixels.items() if (problem := _label_problem(name, each, declared))}

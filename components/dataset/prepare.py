@@ -57,8 +57,8 @@ def prepare(
 
     Args:
         dataset: `scenes` or `scenes:train=160,width=256`; `stored:DIGEST`; a folder; a .tar, .tar.gz, .tgz, .tar.zst
-                or .zip as a path, http(s):// URL or s3:// URI; or several folders, archives and URLs, as described in
-                `components.dataset.sources.address`.
+            or .zip as a path, http(s):// URL or s3:// URI; or several folders, archives and URLs, as described in
+            `components.dataset.sources.address`.
         sha256: digests of the archives, in hex; empty if unknown.
         work_dir: for temporary files, such as unpacked archives.
         pools: names of additional unlabelled pools to include, separated by commas.

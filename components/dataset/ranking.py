@@ -24,8 +24,8 @@ _AUTO = (
     re.compile(r"(?:^|/)([0-9]{4}[A-Z0-9]{2}|Seq[0-9]{2}VD)_f?[0-9]+(?:_[^/]*)?\.[^./]+$"),
 )
 _SEARCH_BUDGET = 10_000_000
-"""Search budget for the smallest cover, in tests of one class in one set; about a second. Counting instead of timing
-gives the same answer on every machine: if the budget runs out, the best cover found so far."""
+"""Search budget for the smallest cover, in tests of one class in one set; about a second. If it runs out, the best
+cover so far is used. Counting tests instead of time gives the same answer on every machine."""
 _MAX_PRUNED = 3_000
 """With more distinct sets than this, dominated sets are not pruned."""
 
@@ -90,7 +90,10 @@ def group_name(image: str, group_by: str) -> str:
 
 
 def prefix_length(sizes: Sequence[int], wanted: int) -> int:
-    """Return how many groups come closest to `wanted` images: at least 1, the larger of a tie, never fewer for more."""
+    """Return how many of the first groups come closest to `wanted` images: at least 1, and in a tie the larger number.
+
+    The result never decreases as `wanted` grows, so splits stay nested.
+    """
     best, total = 0, 0
     distance = None
     for count, size in enumerate(sizes, start=1):

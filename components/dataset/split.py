@@ -1,9 +1,9 @@
 """Choose the training images that keep their labels at a ratio.
 
 If the dataset has its own lists for the ratio, they are used. Otherwise the training images are ranked by the sha256 of
-`"<seed>:<image>"`, and the first n * ratio (halves round up) keep their labels. The ranking depends neither on the
-ratio, so the 1/16 set is part of the 1/8 set, nor on the machine or library versions. The recipe's `split` settings
-change the ranking, as described in `ranking.py`.
+`"<seed>:<image>"`, and the first n * ratio (halves round up) keep their labels. The ranking does not depend on the
+ratio, so the 1/16 set is part of the 1/8 set; nor does it depend on the machine or library versions. The recipe's
+`split` settings change the ranking, as described in `ranking.py`.
 """
 
 import hashlib

@@ -22,7 +22,7 @@ HEADLINES = {
 
 
 def render_check(report: CheckReport) -> str:
-    """Return the page as HTML. Reads the files that it shows again."""
+    """Return the page as HTML. Reads the files again that it shows as thumbnails."""
     folder = Path(report.folder)
     findings = [
         {

@@ -61,10 +61,10 @@ def read_layout(folder: Path, name: str = "") -> Layout:
     """Read the dataset in `folder`, or in a subfolder, since archives often wrap their content in one.
 
     Args:
-            name: dataset name; defaults to the folder's.
+        name: dataset name; defaults to the folder's.
 
-        Raises:
-            UserError: no recognised layout, or several; a list is missing, malformed, or names a missing file.
+    Raises:
+        UserError: no recognised layout, or several; a list is missing, malformed, or names a missing file.
     """
     root, read = _find(folder)
     return with_account(replace(read(root, folder, _slug(name or root.name)), top=folder))

@@ -1,4 +1,4 @@
-"""The layout of a dataset in a folder, and what each of its files is used for."""
+"""The layout of a dataset in a folder, and the use of each of its files."""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def counted(number: int, what: str) -> str:
 
 @dataclass(frozen=True)
 class Use:
-    """What the files in one folder are used for, or why they are not used."""
+    """The use of the files in one folder, or the reason why they are not used."""
 
     place: str
     """The folder, or the single file, relative to the dataset's folder."""

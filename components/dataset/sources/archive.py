@@ -27,7 +27,7 @@ class Limits:
 
     archive: Path
     size: int
-    """Of the archive, in bytes."""
+    """Size of the archive in bytes."""
     most_bytes: int
     most_ratio: int
     most_files: int
@@ -60,7 +60,7 @@ class Limits:
 
 
 def limits_for(archive: Path) -> Limits:
-    """Return the limits for an archive, with those that the environment sets."""
+    """Return the limits for an archive: those set in the environment, otherwise the defaults."""
     values = {name: _number(name, default) for name, default in _DEFAULTS.items()}
     return Limits(archive, archive.stat().st_size, values[BYTES], values[RATIO], values[FILES])
 

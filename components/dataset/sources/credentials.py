@@ -1,4 +1,4 @@
-"""A login for downloads, which comes from the environment only and is sent to its own hosts only.
+"""Credentials for downloads: read only from the environment, and sent only to the hosts that they are for.
 
 CPS_DOWNLOAD_TOKEN                              sent as a bearer token
 CPS_DOWNLOAD_USER, CPS_DOWNLOAD_PASSWORD        or these, as basic authentication

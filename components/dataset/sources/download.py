@@ -31,7 +31,7 @@ from components.units import size_text
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 5
-"""In a row that bring no further byte."""
+"""Attempts in a row that make no progress before the download fails."""
 _PROGRESS_SECONDS = 0.5
 _BACKOFF = 1.0  # seconds before the third attempt, doubled before each further one
 _LONGEST_WAIT = 60  # seconds
@@ -68,7 +68,7 @@ class _ErrorStatus(Exception):
 def download(remote: Remote, target: Path, step: str) -> Mapping[str, str] | None:
     """Download the file to `target`, and return the headers of the response.
 
-    Returns None if `target` is there and the server says that it has not changed.
+    Returns None if `target` exists and the server reports that the file has not changed.
 
     Raises:
         UserError: the file does not exist, access is denied, its size is not the expected one, or the disk is full.
@@ -86,7 +86,7 @@ def download(remote: Remote, target: Path, step: str) -> Mapping[str, str] | Non
             if not retries.is_retry("GET", response.status, "Retry-After" in response.headers):
                 transfer.give_up()
                 raise _refused(remote, response.status, problem) from None
-        except LocationValueError:  # its text holds the URL, and with it perhaps a signature
+        except LocationValueError:  # its message contains the URL, which may be signed
             raise UserError(f"{remote.name} leads to an address that is not http:// or https://: correct it") from None
         except (OSError, HTTPError, ValueError) as error:
             if isinstance(error, OSError) and (is_disk_full(error) or error.errno in (errno.EROFS, errno.EACCES)):
@@ -122,7 +122,7 @@ def _wait(retries: urllib3.Retry, response: urllib3.BaseHTTPResponse | None) -> 
 
 
 def forget(target: Path) -> None:
-    """Remove a download and everything that is known about it."""
+    """Remove a download, with its partial file and its state."""
     for path in (target, _part(target), _state(target)):
         path.unlink(missing_ok=True)
 
@@ -347,7 +347,7 @@ def _tidy(folder: Path, lock: Path) -> None:
 
 
 def _prune(downloads: Path) -> None:
-    """Remove old downloads that no process uses: one that does holds the lock and writes to the files."""
+    """Remove abandoned downloads. A process that uses one holds its lock and keeps writing to its files."""
     for lock in downloads.glob("*.lock"):
         folder = lock.with_suffix("")
         try:

@@ -37,7 +37,7 @@ def fetch(source: str, sha256: str, folder: Path, store: "Store", step: str) -> 
 def fetch_source(
     source: Source, folder: Path, store: "Store | None", step: str, credentials: Credentials | None = None
 ) -> tuple[Path, str]:
-    """Fetch as `fetch`, and resume a download that was interrupted in `folder`. Only s3:// needs the store."""
+    """Fetch like `fetch`, and resume a download that was interrupted in `folder`. Only s3:// needs the store."""
     if not is_url(source.text):
         path = Path(source.text)
         return path, _verified(source, path)
@@ -89,7 +89,7 @@ def _address(source: Source, credentials: Credentials | None) -> Remote:
 
 
 def _object(source: Source, store: "Store | None") -> Remote:
-    """Return an object of the store's endpoint, at links that are signed with the store's keys."""
+    """Return an object on the store's endpoint, which is downloaded through links signed with the store's keys."""
     if store is None:
         raise ValueError(f"{source.text} needs a store")
     from components.storage.failures import MissingObject

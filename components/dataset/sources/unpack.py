@@ -26,9 +26,9 @@ _WINDOWS = 0
 
 _CHUNK = 1 << 20
 _MOST_METADATA = 1 << 24
-"""Bytes of one header. Python's tarfile reads a header at once, whatever size the archive declares."""
+"""Limit for one header in bytes. Python's tarfile reads a header at once, whatever size the archive declares."""
 _ZSTD_WINDOW = 1 << 27
-"""Bytes of memory that a .zst may require, the default limit of the zstd command."""
+"""Limit for the memory that a .zst may require, in bytes; the zstd command's default."""
 _PROGRESS_SECONDS = 0.5
 _BLOCK = 512
 

@@ -1,4 +1,4 @@
-"""HTTP requests that follow redirects and go through the proxies that the environment names."""
+"""HTTP requests that follow redirects and use the proxies set in the environment."""
 
 import base64
 import os
@@ -40,7 +40,7 @@ def get(url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
 
 
 class _Direct(urllib3.PoolManager):
-    """A pool manager that hands a redirect over to another one where the address needs another proxy, or none."""
+    """A pool manager that passes a redirect to another manager if its address needs a different proxy, or none."""
 
     route = ""
 

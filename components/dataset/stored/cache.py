@@ -1,9 +1,9 @@
 """A node's cache of dataset shards: shared by all processes, bounded in bytes, and intact after any crash.
 
 A shard is renamed to its final name after its sha256 has been verified. Its modification time is then set to a value
-derived from the sha256. A shard with another time was modified or never verified, and is hashed again. The access time
-is set whenever a shard is opened, so it tells which shard was used longest ago. An open shard is locked (flock,
-shared), and no process removes a shard that another has locked.
+derived from the sha256. A shard with a different time was modified or never verified, and is hashed again. Opening a
+shard sets its access time, which shows the least recently used one. An open shard is locked (flock, shared), and no
+process removes a shard that another has locked.
 """
 
 import contextlib
@@ -161,7 +161,7 @@ def _download(store: "Store", path: Path, shard: ShardEntry) -> None:
         raise
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(handle)  # the time must not survive a power cut that the bytes do not
+        os.fsync(handle)  # otherwise a power cut could keep the time and lose the bytes
         _touch(handle, _mark(shard.sha256))
     finally:
         os.close(handle)

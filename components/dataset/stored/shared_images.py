@@ -29,7 +29,7 @@ from components.files import holding, locked, replacing
 LIMIT_VARIABLE = "CPS_DECODED_BYTES"
 MEMORY = Path("/dev/shm")
 PRIVATE_BYTES = 1 << 30
-"""Bytes that one process keeps of the images for which the shared memory has no room."""
+"""Bytes of images that one process keeps in its own memory if they do not fit into the shared memory."""
 FREE_SHARE = 0.5
 """Share of the free shared memory to use if CPS_DECODED_BYTES is not set."""
 _SHAPE = struct.Struct("=3I")
@@ -38,7 +38,7 @@ Pixels = NDArray[np.uint8]
 
 
 class SharedImages:
-    """Images and labels by name, each decoded by only one of all processes. Safe to use from several threads."""
+    """Images and labels by name. Processes share what they have decoded. Safe to use from several threads."""
 
     def __init__(self, reader: DatasetReader, *, memory: Path = MEMORY, private: int = PRIVATE_BYTES) -> None:
         """

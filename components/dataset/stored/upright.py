@@ -54,7 +54,7 @@ def raw_mode(picture: Image.Image) -> str:
 
 
 def _pixels(picture: Image.Image) -> NDArray[np.uint8]:
-    """Return the pixels, of a large picture some rows at a time, since Pillow copies what it returns."""
+    """Return the pixels; copy a large picture some rows at a time, because Pillow duplicates what it returns."""
     width, height = picture.size
     if width * height <= _BAND:
         return np.asarray(picture)
