@@ -32,7 +32,7 @@ SHARED_MEMORY = "8Gi"
 
 @dataclass(frozen=True)
 class Placement:
-    """What all tasks of one image have in common. Every field may be a pipeline parameter.
+    """The settings that all tasks of one image share. Every field may be a pipeline parameter.
 
     Requests equal limits, so that a task is neither throttled nor killed because of other pods.
     """

@@ -1,4 +1,4 @@
-"""Disk cache of exported network graphs: exporting takes seconds and needs Paddle, reading a graph needs neither.
+"""Disk cache of exported network graphs: exporting one takes seconds and needs Paddle, reading one takes neither.
 
 python -m components.inference.exported STRUCTURE CLASSES HEIGHT WIDTH FILE
 """

@@ -19,7 +19,7 @@ def softmax(logits: Floats) -> Floats:
 
 
 def mean_probabilities(logits: Sequence[Floats]) -> Floats:
-    """Return the average of the networks' softmax probabilities, (C, ...): the "mean" variant of a checkpoint."""
+    """Return the average of the networks' softmax probabilities, (C, ...): the `ensemble` variant of a checkpoint."""
     total = softmax(logits[0])
     for others in logits[1:]:
         total += softmax(others)

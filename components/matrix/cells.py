@@ -56,7 +56,7 @@ class MatrixDataset:
     digest: str
     name: str
     images: int
-    """Validation images."""
+    """Number of validation images."""
     classes: int
 
 
@@ -68,7 +68,7 @@ class MatrixOutcome:
     failed: dict[Cell, str] = field(default_factory=dict)
     exit_code: int = 0
     dataset: MatrixDataset | None = None
-    """Once it is known."""
+    """None until it is known."""
 
 
 def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
@@ -101,14 +101,14 @@ def impossible(store: "Store", cells: list[Cell], request: "RunRequest", digest:
 
 
 def planned_key(store: "Store", cell: Cell, request: "RunRequest", digest: str) -> str:
-    """Return the key of a cell's run on a stored dataset. Raises UserError where it has no such split."""
+    """Return the key of a cell's run on a stored dataset. Raises UserError if there is no such split."""
     from components.runs.planning import plan_run
 
     return plan_run(store, digest, cell_request(cell, request)).key
 
 
 def cell_request(cell: Cell, request: "RunRequest") -> "RunRequest":
-    """Return the request with the ratio and seed of one cell, and the weight 0 of a baseline."""
+    """Return the request with one cell's ratio and seed, and for a baseline with CPS weight 0."""
     overrides = {**request.overrides, **(SUPERVISED_BASELINE if cell.method == "supervised" else {})}
     changes = {"labeled_ratio": cell.labeled_ratio, "seed": cell.seed, "overrides": overrides}
     return request.model_copy(update=changes)

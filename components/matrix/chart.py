@@ -18,9 +18,9 @@ SERIES: Mapping[Method, Series] = {
 }
 PUBLISHED = tuple(Series("published", "2 4", marker) for marker in ("triangle", "inverted triangle", "diamond"))
 SHIFT: Mapping[Method, float] = {"supervised": 4.0, "cps": -4.0}
-"""SVG units by which a method's points stand beside the exact number of images, so that bars hide no other bar."""
+"""Horizontal offset of each method's points in SVG units, so that their error bars do not overlap."""
 WIDE, NARROW = (900, 480), (380, 360)
-"""Width and height at natural size, in CSS pixels. Below 500 there is room for the plot alone, without names."""
+"""Width and height at natural size, in CSS pixels. Charts narrower than 500 have no room for the curves' names."""
 NAME_HEIGHT, CHARACTER_WIDTH = 20, 8
 
 

@@ -24,12 +24,12 @@ class MatrixResult:
     dataset: str
     recipe: str
     images: int
-    """Validation images."""
+    """Number of validation images."""
     command: str
     scores: tuple[Score, ...]
     references: tuple[Published, ...] = ()
     notes: tuple[str, ...] = ()
-    """What readers should know about the dataset."""
+    """Remarks for readers about the dataset."""
 
     @property
     def title(self) -> str:

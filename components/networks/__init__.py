@@ -1,1 +1,1 @@
-"""Network structures, pretrained backbones, and reading and writing weights."""
+"""Network structures, pretrained backbones, and weights files."""

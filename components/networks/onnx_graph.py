@@ -57,7 +57,7 @@ def fill(skeleton: bytes, states: Mapping[str, State], *, origin: str) -> ModelP
 
 
 def fill_each(skeletons: Mapping[str, bytes], states: Mapping[str, State], *, origin: str) -> ModelProto:
-    """Like `fill`, for networks of different structures: one skeleton each, all for the same window size."""
+    """Return one model, like `fill`, for networks of different structures. All skeletons have the same window size."""
     merged = _Merged()
     for branch, state in states.items():
         exported = onnx.load_from_string(skeletons[branch])

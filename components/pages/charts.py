@@ -40,7 +40,7 @@ class Series(NamedTuple):
 
 
 class Scale:
-    """Convert data to SVG units."""
+    """Converts data to SVG units."""
 
     def __init__(
         self,
@@ -156,5 +156,5 @@ def sample(series: Series, x: float, y: float) -> str:
 
 
 def key(content: str) -> Markup:
-    """Wrap a sample for a legend in HTML."""
+    """Wrap a sample in an SVG for an HTML legend."""
     return Markup(f'<svg class="key" viewBox="0 0 34 12" width="34" height="12" aria-hidden="true">{content}</svg>')

@@ -186,7 +186,7 @@ class Optimization(Settings):
 
 class Training(Settings):
     epochs: Annotated[int, Field(ge=0)] = 0
-    """Passes over the longer list. 0 uses `epochs_by_ratio`; other ratios get the steps of the closest one in it."""
+    """Passes over the longer list. 0 uses `epochs_by_ratio`; ratios that it lacks get the steps of the closest one."""
     epochs_by_ratio: dict[str, Positive] = {}
     batch_size: Positive = 8
     """Labelled images per step, over all processes; each of the two unlabelled streams has the same number."""

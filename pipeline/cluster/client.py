@@ -69,7 +69,7 @@ class Server:
         return self.call(self.client._pipelines_api.pipeline_service_create_pipeline, wanted)  # noqa: SLF001
 
     def url(self, part: str) -> str:
-        """Return the UI's URL of `part`; empty if only an API address behind the Kubernetes API is known."""
+        """Return the URL of `part` in the UI; empty if KFP reaches the server only through the Kubernetes API."""
         place = os.environ.get(UI_ENDPOINT) or self._given
         if not place:
             return ""
@@ -103,7 +103,7 @@ def _connect(connection: Connection) -> "Client":
             return answer
 
     mounted = ServiceAccountTokenVolumeCredentials() if os.environ.get(TOKEN_PATH) else None
-    # Without the namespace, in which KFP would look for its own service. Calls that need it receive it as an argument.
+    # Do not pass the namespace: KFP would look for its own service in it. Calls that need it get it as an argument.
     client = OneTry(
         host=connection.endpoint or None,
         existing_token=os.environ.get(TOKEN) or None,

@@ -11,7 +11,7 @@ from pipeline.cluster.client import Server, Unreachable
 from pipeline.cluster.submission import find_pipeline
 
 STEPS = ("prepare-dataset", "split-labels", "train", "evaluate", "select", "predict", "finish")
-"""The names of the tasks, in their order."""
+"""The names of the tasks, in the order in which they run."""
 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _WORST_FIRST = ("FAILED", "CANCELED", "RUNNING", "PENDING", "PAUSED", "CANCELING", "SUCCEEDED", "SKIPPED")
@@ -145,7 +145,7 @@ def follow_all(
                     raise WorkFailed(f"{error}; run {run_id} may still be active: `cps runs watch {run_id}`") from None
                 break
             away_since = 0.0
-            # The server finally reports terminated runs as failed.
+            # The server reports a terminated run as failed once it has ended.
             if status.state == "CANCELING":
                 canceling.add(run_id)
             if run_id in canceling and status.state == "FAILED":

@@ -151,8 +151,8 @@ def _pipeline_id(server: Server) -> str:
         return found
     from kfp_server_api import V2beta1Pipeline
 
-    # Without a file, because its first version would have the pipeline's name and could not be found by content. With
-    # the display name only, because servers reject unknown fields, and older servers do not know `name`.
+    # Do not upload a file: its first version would have the pipeline's name, and could not be found by its content. Set
+    # only the display name: servers reject unknown fields, and older servers do not know `name`.
     wanted = V2beta1Pipeline(display_name=PIPELINE, description=DESCRIPTION, namespace=server.namespace)
     try:
         made = server.create_pipeline(wanted)

@@ -1,4 +1,4 @@
-"""Report on a TrainJob's pods: the log of the first one, what they wait for, and why one failed."""
+"""Report on a TrainJob's pods: the log of the first one, why pods are waiting, and why one failed."""
 
 import sys
 import threading
