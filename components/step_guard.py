@@ -28,7 +28,7 @@ from components.errors import UserError, WorkFailed, one_line
 from components.extras import missing_package
 
 STOPPING_VARIABLE = "CPS_STOPPING"
-"""Environment variable, set for steps that start after the job was told to stop: only the exit handler runs."""
+"""Environment variable, set for steps that start after the job was asked to stop: only the exit handler runs."""
 
 PARENT_VARIABLE = "CPS_PARENT"
 """Environment variable with the parent's process id, for a process that must not outlive its parent."""
@@ -71,7 +71,7 @@ class StepRun:
 
 
 def stopping() -> bool:
-    """Return whether the job of this step was told to stop."""
+    """Return whether the job of this step was asked to stop."""
     return bool(os.environ.get(STOPPING_VARIABLE))
 
 

@@ -27,7 +27,7 @@ WEBHOOK_SECRET, WEBHOOK = "cps-webhook", "CPS_WEBHOOK_URL"
 TRAINING_HOURS = 14 * 24
 
 SHARED_MEMORY = "8Gi"
-"""Size limit of a pod's /dev/shm; what its processes use of it counts towards the pod's memory."""
+"""Size limit of a pod's /dev/shm; data in it counts towards the pod's memory."""
 
 
 @dataclass(frozen=True)

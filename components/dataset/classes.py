@@ -254,7 +254,7 @@ def _declared(path: Path, listed: _ClassesFile) -> Declared:
 
 
 class _Meanings:
-    """Collect the class id of each value and colour. Raises UserError if one has two class ids."""
+    """The class id of each value and colour. Raises UserError if one would get two class ids."""
 
     def __init__(self, path: Path, classes: Sequence[Class]) -> None:
         self.path, self.names = path, [entry.name for entry in classes]

@@ -9,7 +9,7 @@ from paddle import nn
 from components.errors import UserError, nearest
 from components.recipes.model import PADDLESEG_MODELS
 
-# The backbone, and further arguments besides the class count, of each network that needs them.
+# The backbone of each network that needs one, and any arguments in addition to the class count.
 BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "ANN": ("ResNet50_vd", {}),
     "BiseNetV1": ("ResNet18_vd", {}),

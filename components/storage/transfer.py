@@ -96,7 +96,7 @@ class Digests:
 
 
 def digests(source: Source, size: int) -> Digests:
-    """Hash the whole and its parts at the same time, which uses processors that are idle before the upload."""
+    """Hash the whole source and its parts in parallel; processors are idle before the upload."""
     if size <= SINGLE:
         return Digests(_hashed(source, size))
     each = _part_size(size)

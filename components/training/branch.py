@@ -109,7 +109,7 @@ class Branch:
             self.scale.load_state({name: arrays[f"scale.{name}"] for name in self.scale.state()})
 
     def _structured_names(self) -> dict[str, str]:
-        """Map Paddle's parameter names, which count up in a process, to names by position in the network."""
+        """Map Paddle's parameter names, which number all layers of a process, to names by position in the network."""
         return {parameter.name: name for name, parameter in self.trained.items()}
 
     def _new_average(self) -> dict[str, paddle.Tensor]:

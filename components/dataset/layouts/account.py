@@ -115,7 +115,7 @@ def _account(layout: Layout, top: Path) -> Iterator[Use]:
 
 
 class _Names:
-    """Classify file names by how the layout's lists use them."""
+    """Classifies file names by how the layout's lists use them."""
 
     def __init__(self, layout: Layout, top: Path, prefix: str) -> None:
         self.layout, self.top, self.prefix = layout, top, prefix

@@ -128,7 +128,7 @@ def _read(root: Path, name: str, kind: str, found: dict[Part, str], declared: De
 
 
 class _Finder:
-    """Resolve the names in lists, as people and scripts write them, to files below the dataset's folder."""
+    """Resolves the names in lists, as people and scripts write them, to files below the dataset's folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -78,7 +78,7 @@ def _has_voc_classes(declared: Declared) -> bool:
 
 
 class _Voc:
-    """Find images, labels and lists by image id."""
+    """Finds images, labels and lists by image id."""
 
     def __init__(self, root: Path, top: Path) -> None:
         self.root = root

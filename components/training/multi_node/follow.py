@@ -29,7 +29,7 @@ def finished(job: Object) -> str:
 
 
 def follow(cluster: Cluster, name: str, uid: str, lost: threading.Event) -> None:
-    """Report what the job's pods do until it is complete.
+    """Report on the job's pods until the job is complete.
 
     Raises:
         UserError, WorkFailed: the job failed, with the error of the pod that caused it; the job was deleted; or

@@ -78,7 +78,7 @@ class Termination:
         return self._since is not None
 
     def left(self, seconds: float) -> float:
-        """Return what is left of `seconds` since the request, at least 0; all of it without a request."""
+        """Return how many of `seconds` are left since the request, at least 0, or all of them without a request."""
         return max(0.0, seconds - (time.monotonic() - self._since)) if self._since is not None else seconds
 
 
