@@ -1,4 +1,4 @@
-"""Disk cache of exported network graphs: exporting one takes seconds and needs Paddle, reading one takes neither.
+"""Disk cache of exported network graphs: exporting one takes seconds and needs Paddle; reading one does not.
 
 python -m components.inference.exported STRUCTURE CLASSES HEIGHT WIDTH FILE
 """
