@@ -1,5 +1,6 @@
 """The exit handler of the pipeline: the MLflow run is closed with its true status, and people who wait for it are told,
-however the pipeline ended."""
+however the pipeline ended.
+"""
 
 import json
 import os
