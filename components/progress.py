@@ -11,13 +11,44 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from components.errors import is_disk_full
 
 EVENTS_VARIABLE = "CPS_EVENTS"
 
 _quiet = False
+
+
+class Say(TypedDict):
+    kind: Literal["say"]
+    step: str
+    text: str
+
+
+class Advance(TypedDict):
+    kind: Literal["advance"]
+    step: str
+    done: float
+    total: float
+    note: str
+
+
+class Result(TypedDict):
+    kind: Literal["result"]
+    step: str
+    values: dict[str, Any]
+
+
+class Failure(TypedDict):
+    kind: Literal["failure"]
+    step: str
+    text: str
+    exit_code: int
+
+
+Event = Say | Advance | Result | Failure
+"""A line of the event file, which has the time besides."""
 
 
 def be_quiet(quiet: bool) -> None:
@@ -69,7 +100,7 @@ def first_failure() -> str:
         return next((f"[{event['step']}] {event['text']}" for event in events if event["kind"] == "failure"), "")
 
 
-def _emit(event: dict[str, Any], plain: str | None) -> None:
+def _emit(event: Event, plain: str | None) -> None:
     try:
         _write(event, plain)
     except OSError as error:
@@ -77,7 +108,7 @@ def _emit(event: dict[str, Any], plain: str | None) -> None:
             raise
 
 
-def _write(event: dict[str, Any], plain: str | None) -> None:
+def _write(event: Event, plain: str | None) -> None:
     path = os.environ.get(EVENTS_VARIABLE)
     if path:
         line = json.dumps({"time": time.time(), **event}) + "\n"

@@ -13,6 +13,7 @@ from pipeline.version import DATA_IMAGE, IMAGE
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from components.recipes import Overrides
     from components.runs.request import PredictionRequest, Resources, RunRequest
 
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -69,7 +70,7 @@ def local_parameters(**options: Any) -> PipelineParameters:
         "recipe": _absolute(recipe) if recipe.endswith((".yaml", ".yml")) else recipe,
         "predict_images": _absolute(options.get("predict_images", "val")),
     }
-    parameters = _parameters(options, overrides)
+    parameters = _parameters(overrides, **options)
     _check(parameters, is_local=True)
     return parameters
 
@@ -86,7 +87,7 @@ def cluster_parameters(**options: Any) -> PipelineParameters:
         "node_selector": dict(_label(text) for text in options.get("node_selector", ())),
         "tolerations": [_toleration(text) for text in options.get("tolerations", ())],
     }
-    parameters = _parameters(options, overrides)
+    parameters = _parameters(overrides, **options)
     recipe = parameters.run.recipe
     if recipe not in recipe_names() and recipe.endswith((".yaml", ".yml")):
         raise UserError(
@@ -100,20 +101,18 @@ def cluster_parameters(**options: Any) -> PipelineParameters:
     return parameters
 
 
-def _parameters(options: dict[str, Any], overrides: "dict[str, JsonValue]") -> PipelineParameters:
+def _parameters(overrides: "Overrides", **options: Any) -> PipelineParameters:
     from components.runs.request import PredictionRequest, Resources, RunRequest
 
     given = {name: value for name, value in options.items() if value not in ("", None)}
+    own = {name: value for name, value in given.items() if name in _NAMES}
+    prediction = {_PREDICTION[name]: value for name, value in given.items() if name in _PREDICTION}
+    run = {name: value for name, value in given.items() if name in RunRequest.model_fields}
+    resources = {name: value for name, value in given.items() if name in Resources.model_fields}
+    assert len(own) + len(prediction) + len(run) + len(resources) == len(given), "an option that is no parameter"
     return PipelineParameters(
-        RunRequest(overrides=overrides, **_taken(given, RunRequest.model_fields)),
-        Resources(**_taken(given, Resources.model_fields)),
-        PredictionRequest(**{_PREDICTION[name]: value for name, value in _taken(given, _PREDICTION).items()}),
-        **given,
+        RunRequest(overrides=dict(overrides), **run), Resources(**resources), PredictionRequest(**prediction), **own
     )
-
-
-def _taken(options: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: options.pop(name) for name in names if name in options}
 
 
 def _check(parameters: PipelineParameters, *, is_local: bool) -> None:
@@ -172,7 +171,7 @@ def parse_secret_fields(text: str) -> tuple[str, str]:
     return fields[0], fields[1]
 
 
-def parse_settings(settings: Iterable[str]) -> "dict[str, JsonValue]":
+def parse_settings(settings: Iterable[str]) -> "Overrides":
     """Return `training.epochs=3` and so on as overrides of a recipe; values are read as YAML. Raises UserError."""
     import yaml
 
@@ -202,6 +201,6 @@ def _absolute_sources(dataset: str) -> str:
     return shlex.join(sources) if len(sources) > 1 else sources[0]
 
 
-def _with_absolute_weights(overrides: "dict[str, JsonValue]") -> "dict[str, JsonValue]":
+def _with_absolute_weights(overrides: "Overrides") -> "Overrides":
     names = ("network.pretrained", "network.right_pretrained")
     return {**overrides, **{name: _absolute(str(overrides[name])) for name in names if overrides.get(name)}}

@@ -70,7 +70,7 @@ def prepare_dataset(
             dataset_pools=dataset_pools,
             labeled_ratio=labeled_ratio,
             recipe=recipe,
-            overrides=parse_overrides(overrides),
+            overrides=dict(parse_overrides(overrides)),
             seed=seed,
             epochs=epochs,
             batch_size=batch_size,

@@ -98,7 +98,7 @@ def test_a_lease_says_who_held_it(old_store: Store) -> None:
     old_store.put_json(keys.run(KILLED, "lease.json"), {**lease, "renewed": lease["renewed"] * 2})
     holder = held_by(old_store, keys.run(KILLED, "lease.json"))
     assert holder is not None
-    assert (holder["run"], holder["host"]) == (KILLED, "host")
+    assert (holder.run, holder.host) == (KILLED, "host")
 
 
 def test_a_recovery(old_store: Store, metadata: dict[str, dict[str, str]]) -> None:

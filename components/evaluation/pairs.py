@@ -33,7 +33,8 @@ class ValidationPairs:
 
     def __init__(self, source: ImageSource, samples: Sequence[tuple[str, str]], scratch: Path) -> None:
         """`samples` are (image name, label name); `scratch` a folder with room for the pixels, 4 bytes
-        each."""
+        each.
+        """
         scratch.mkdir(parents=True, exist_ok=True)
         self.names = tuple(image for image, _ in samples)
         self._source, self._samples = source, samples

@@ -5,14 +5,13 @@
 reads what `components.training.probe` has left in the folder, and leaves evaluation.json. Nothing is stored.
 """
 
-import json
 import resource
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
@@ -21,6 +20,7 @@ from components.evaluation.pairs import ValidationPairs
 from components.evaluation.sweep import score_images, sweep_of, with_label
 from components.inference.checkpoint import open_checkpoint
 from components.inference.sliding import images_in_flight
+from components.runs.probes import EvaluationProbe
 from components.runs.record import RunRecord
 from components.step_guard import step_guard
 from components.storage.client import open_store
@@ -31,7 +31,7 @@ _IMAGES = 4
 """That are timed, at least; at least as many as are scored at once."""
 
 
-def probe_evaluation(folder: Path) -> dict[str, Any]:
+def probe_evaluation(folder: Path) -> EvaluationProbe:
     """Score some val images with both networks and their average, as the sweep does; before that some untimed.
 
     A checkpoint's structure is exported when it is first met, and so the second opening is what each one costs.
@@ -58,14 +58,14 @@ def probe_evaluation(folder: Path) -> dict[str, Any]:
         checkpoint, again = _timed(opening)
         with ValidationPairs(reader, samples[-count:], folder) as images:
             _, seconds = _timed(partial(score_images, checkpoint, images, sweep, workers))
-    return {
-        "images_probed": count,
-        "image_seconds": seconds / count,
-        "start_seconds": start,
-        "open_seconds": again,
-        "images": len(samples),
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
+    return EvaluationProbe(
+        images_probed=count,
+        image_seconds=seconds / count,
+        start_seconds=start,
+        open_seconds=again,
+        images=len(samples),
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
 
 
 def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
@@ -76,7 +76,7 @@ def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
 def main() -> None:
     folder = Path(sys.argv[1])
     with step_guard("probe"):
-        (folder / "evaluation.json").write_text(json.dumps(probe_evaluation(folder)))
+        (folder / "evaluation.json").write_text(probe_evaluation(folder).model_dump_json())
 
 
 if __name__ == "__main__":

@@ -86,7 +86,8 @@ def metrics(result: RunResult) -> dict[str, float]:
 
 def summary(result: RunResult, tracking_link: str = "") -> str:
     """Markdown: the headline, a table of classes, and where things are: the run's page in MLflow at `tracking_link`,
-    and objects by URI, with links where CPS_PUBLIC_S3_URL says where people reach them."""
+    and objects by URI, with links where CPS_PUBLIC_S3_URL says where people reach them.
+    """
     best = result.best
     lines = [
         f"## {percent(best.mIoU)} mIoU",

@@ -166,7 +166,8 @@ def score_images(
     variants: Sequence[Variant] = VARIANTS,
 ) -> tuple[dict[Variant, Matrix], dict[Variant, BandCounts]]:
     """Every image's confusion matrix (N, C, C) and boundary counts (N, C, 3) for each variant; `workers` images at
-    a time."""
+    a time.
+    """
     branches = [branch for branch in ("left", "right") if branch in variants or "ensemble" in variants]
     engines = [checkpoint.engines[branch] for branch in branches]
     description, protocol = checkpoint.description, sweep.protocol

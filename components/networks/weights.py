@@ -148,7 +148,7 @@ def load_state(network: "nn.Layer", arrays: Mapping[str, Array], prefix: str, *,
         tensor.set_value(array)
 
 
-def checkpoint_meta(
+def checkpoint_meta(  # noqa: PLR0913 - the fields of the metadata, each with its name
     *,
     structure: str,
     right_structure: str = "",

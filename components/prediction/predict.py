@@ -45,7 +45,7 @@ class PredictionSummary(Frozen):
     """The URI that everything lies below."""
 
 
-def predict_files(
+def predict_files(  # noqa: PLR0913 - the options of `cps predict`
     images: Path | str | Sequence[str],
     weights: Path,
     out: Path,

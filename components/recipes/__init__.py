@@ -1,6 +1,6 @@
 """Named training settings: YAML files in this folder, validated by the frozen models in `model.py`."""
 
-from components.recipes.loader import load_recipe, recipe_names
+from components.recipes.loader import Overrides, load_recipe, recipe_names
 from components.recipes.model import Recipe
 
-__all__ = ["Recipe", "load_recipe", "recipe_names"]
+__all__ = ["Overrides", "Recipe", "load_recipe", "recipe_names"]

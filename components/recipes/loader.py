@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from components.errors import UserError, nearest
 from components.recipes.model import Recipe
 
 FOLDER = Path(__file__).parent
+Overrides = Mapping[str, JsonValue]
+"""Changes to a recipe, by dotted name such as optimization.learning_rate. Loading the recipe validates them."""
 
 
 def recipe_names() -> list[str]:
@@ -19,7 +21,7 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(name: str, overrides: Overrides | None = None) -> Recipe:
     """Return a recipe, by name or .yaml path, with overrides such as {"optimization.learning_rate": 0.01}.
 
     Raises UserError for an unknown name, an unknown setting (suggesting the closest one), or an invalid value.

@@ -1,5 +1,6 @@
 """The exit handler of the pipeline: the MLflow run is closed with its true status, and people who wait for it are told,
-however the pipeline ended."""
+however the pipeline ended.
+"""
 
 import json
 import os
@@ -15,7 +16,7 @@ from components.runs.webhook import post
 from components.step_guard import stopping
 from components.storage import keys
 from components.storage.client import MissingObject, Store, open_store
-from components.storage.lease import Lease, LeaseHeld
+from components.storage.lease import Holder, Lease, LeaseHeld
 from components.storage.settings import object_link
 from components.tracking.client import Status, open_run
 from components.tracking.delivery import deliver_spooled, delivered_through_store
@@ -106,7 +107,7 @@ def _status(state: str) -> Status:
 def _worked_on_by_another(store: Store, run_key: str) -> bool:
     """Whether the training is going on elsewhere: this job's failure then is not the run's."""
     try:
-        with Lease(store, keys.run(run_key, "lease.json"), {"run": run_key, "doing": "closing"}):
+        with Lease(store, keys.run(run_key, "lease.json"), Holder(run=run_key, doing="closing")):
             return False
     except LeaseHeld:
         return True

@@ -15,7 +15,7 @@ from components.runs.checkpoints import finished_index
 from components.runs.stored import by_second_part, names_of_run, objects_by_run, run_objects
 from components.storage import keys
 from components.storage.client import MissingObject, ObjectRef, Store
-from components.storage.lease import Lease, LeaseHeld, held_by
+from components.storage.lease import Holder, Lease, LeaseHeld, held_by
 from components.storage.minio_api import Unfinished
 
 
@@ -50,7 +50,7 @@ class Collection:
 def delete_run(store: Store, run_key: str) -> int:
     """Remove a run with its weights; the bytes. Raises UserError while somebody works on it."""
     try:
-        with Lease(store, keys.run(run_key, "lease.json"), {"run": run_key, "doing": "deleting"}):
+        with Lease(store, keys.run(run_key, "lease.json"), Holder(run=run_key, doing="deleting")):
             refs = run_objects(store, run_key)
             _remove(store, refs)
     except LeaseHeld as error:
@@ -104,7 +104,7 @@ def collect(store: Store, collection: Collection) -> tuple[int, tuple[str, ...]]
 def _collect(store: Store, part: Garbage) -> int:
     if not part.lease:
         return _remove(store, part.objects) if part.still() else 0
-    with Lease(store, part.lease, {"doing": "gc"}):
+    with Lease(store, part.lease, Holder(doing="gc")):
         return _remove(store, part.objects) if part.still() else 0
 
 
@@ -119,7 +119,7 @@ def _remove(store: Store, refs: Iterable[ObjectRef]) -> int:
 def _holder(store: Store, lease: str) -> str:
     """Return who holds a lease, for people; empty where nobody does, or there is no lease."""
     holder = held_by(store, lease) if lease else None
-    return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}" if holder is not None else ""
+    return str(holder or "")
 
 
 def _of_runs(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]:

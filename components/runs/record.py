@@ -9,7 +9,7 @@ from components.contract import Frozen, read, renamed
 from components.dataset.manifest import Manifest
 from components.dataset.split import Split
 from components.errors import WorkFailed
-from components.recipes.model import Recipe
+from components.recipes import Overrides, Recipe
 from components.runs.environment import Environment, installed_versions
 from components.runs.key import METHOD_VERSION
 from components.storage import keys
@@ -77,14 +77,12 @@ class RunRecord(Frozen):
         return str(self.settings.get("reproduces", ""))
 
 
-def new_record(
-    recipe: Recipe, overrides: dict[str, JsonValue], manifest: Manifest, split: Split, key: str
-) -> RunRecord:
+def new_record(recipe: Recipe, overrides: Overrides, manifest: Manifest, split: Split, key: str) -> RunRecord:
     return RunRecord(
         run_key=key,
         recipe=recipe.name,
         settings=recipe.model_dump(mode="json"),
-        overrides=overrides,
+        overrides=dict(overrides),
         labeled_ratio=split.labeled_ratio,
         seed=split.seed,
         dataset=DatasetRef(digest=manifest.digest, name=manifest.name),

@@ -3,14 +3,14 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from components.contract import Frozen
 from components.dataset.stored.store import stored_manifest
 from components.errors import UserError, WorkFailed
 from components.files import file_sha256
@@ -52,6 +52,19 @@ class Reproduction:
     """Empty where it cannot be made."""
     request: RunRequest
     differences: tuple[Difference, ...]
+
+
+class Comparison(Frozen):
+    """Whether a reproduction came to the same as the original; None where that is not known."""
+
+    mIoU: bool | None  # noqa: N815 - the field's word
+    weights: bool | None
+    """Of all checkpoints, bit by bit."""
+    mIoU_then: float | None = None  # noqa: N815
+    mIoU_now: float | None = None  # noqa: N815
+    equal_checkpoints: tuple[int, ...] = ()
+    checkpoints: tuple[int, ...] = ()
+    """Both by epoch."""
 
 
 def read_record(name: str, store: Store) -> RunRecord:
@@ -144,34 +157,34 @@ def environment_differences(record: RunRecord, now: Environment) -> Iterator[Dif
         yield Difference("environments", f"went on in {len(record.trained_on)} of them, the last compared here", "one")
 
 
-def comparison(original: RunOutcome | None, again: RunOutcome | None) -> dict[str, Any]:
-    """Whether the run came to the same: None where that is not known."""
+def comparison(original: RunOutcome | None, again: RunOutcome | None) -> Comparison:
+    """Compare the outcomes of a run and its reproduction."""
     if original is None or again is None:
-        return {"mIoU": None, "weights": None}
+        return Comparison(mIoU=None, weights=None)
     epochs = sorted({*original.weights, *again.weights})
     equal = [epoch for epoch in epochs if original.weights.get(epoch) == again.weights.get(epoch)]
-    return {
-        "mIoU": original.mean_iou == again.mean_iou,
-        "weights": equal == epochs if epochs else None,
-        "mIoU_then": original.mean_iou,
-        "mIoU_now": again.mean_iou,
-        "equal_checkpoints": equal,
-        "checkpoints": epochs,
-    }
+    return Comparison(
+        mIoU=original.mean_iou == again.mean_iou,
+        weights=equal == epochs if epochs else None,
+        mIoU_then=original.mean_iou,
+        mIoU_now=again.mean_iou,
+        equal_checkpoints=tuple(equal),
+        checkpoints=tuple(epochs),
+    )
 
 
-def comparison_lines(record: RunRecord, found: Mapping[str, Any]) -> list[str]:
-    if found["mIoU"] is None:
+def comparison_lines(record: RunRecord, found: Comparison) -> list[str]:
+    if found.mIoU_then is None or found.mIoU_now is None:
         return [f"{record.run_key} was not finished when its run.json was written: there is no result to compare with"]
-    then, now = 100 * found["mIoU_then"], 100 * found["mIoU_now"]
-    gap = "equal" if found["mIoU"] else f"{now - then:+.2f} points"
-    count = len(found["checkpoints"])
-    if found["weights"] is None:
+    then, now = 100 * found.mIoU_then, 100 * found.mIoU_now
+    gap = "equal" if found.mIoU else f"{now - then:+.2f} points"
+    count = len(found.checkpoints)
+    if found.weights is None:
         weights = "its checkpoints' contents were not recorded, so that weights are not compared"
-    elif found["weights"]:
+    elif found.weights:
         weights = f"the weights of all {count} checkpoints are equal to the bit"
     else:
-        weights = f"the weights of {len(found['equal_checkpoints'])} of {count} checkpoints are equal to the bit"
+        weights = f"the weights of {len(found.equal_checkpoints)} of {count} checkpoints are equal to the bit"
     return [f"best mIoU {then:.2f} % then, {now:.2f} % now: {gap}", weights]
 
 

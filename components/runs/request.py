@@ -16,7 +16,7 @@ from components.contract import Frozen
 from components.dataset.sources.address import STORED, check_source, parse_sources
 from components.errors import UserError
 from components.labeled_ratio import parse_ratio, ratio_text
-from components.recipes import Recipe, load_recipe
+from components.recipes import Overrides, Recipe, load_recipe
 from components.runs.backbone import pin_pretrained
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _MOST_SEEDS = 2**31
 _OVERRIDES_EXAMPLE = 'write for example {"optimization.learning_rate": 0.01}'
 
 
-def parse_overrides(text: str) -> dict[str, JsonValue]:
+def parse_overrides(text: str) -> Overrides:
     """Parse changes to a recipe, a JSON object of dotted names. Raises UserError."""
     try:
         overrides = json.loads(text or "{}")
@@ -89,7 +89,7 @@ class RunRequest(Frozen):
         return parse_ratio(self.labeled_ratio)
 
     @property
-    def all_overrides(self) -> dict[str, JsonValue]:
+    def all_overrides(self) -> Overrides:
         """The overrides, epochs and batch size among them."""
         lengths = {"training.epochs": self.epochs, "training.batch_size": self.batch_size}
         return {**self.overrides, **{setting: value for setting, value in lengths.items() if value}}

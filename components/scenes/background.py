@@ -181,7 +181,7 @@ def _grass(rng: np.random.Generator, street: Street, x: Array, z: Array, near: A
     return np.asarray(mix(green, earth, patches) * blades[..., None], dtype=np.float32)
 
 
-def _buildings(
+def _buildings(  # noqa: PLR0913 - drawing state, and the two arrays that it paints
     rng: np.random.Generator,
     camera: Camera,
     street: Street,

@@ -1,0 +1,1 @@
+"""The object store: a verified, parallel and resumable client, its settings, and leases."""

@@ -1,6 +1,6 @@
 """A lease gives one process exclusive access to something, and expires when the process dies.
 
-with Lease(store, keys.run(run_key, "lease.json"), {"doing": "training"}) as lease:
+with Lease(store, keys.run(run_key, "lease.json"), Holder(doing="training")) as lease:
     while not lease.lost.is_set():
         ...
 
@@ -9,32 +9,71 @@ are those of the holders' clocks, which are assumed to differ by much less than 
 """
 
 import contextlib
-import json
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import UserError, WorkFailed
 from components.storage.client import MissingObject, Store
 
 
+class Holder(BaseModel):
+    """Who holds a lease, and for what. Fields that another version adds are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    host: str = Field(default_factory=socket.gethostname)
+    pid: int = Field(default_factory=os.getpid)
+    run: str = ""
+    doing: str = ""
+    trainjob: str = ""
+    """The TrainJob that the holder follows."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+class Heart(BaseModel):
+    """The process that renews the lease. The holder may name another one."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pid: int
+    space: str
+    """See `_process_space`."""
+
+
+class LeaseRecord(BaseModel):
+    """The object that is the lease."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    token: str
+    holder: Holder
+    since: str
+    """UTC, ISO 8601."""
+    renewed: float
+    """Seconds since the epoch."""
+    seconds: float
+    """How long it lasts after it was renewed."""
+    process: Heart
+
+
 class LeaseHeld(WorkFailed):
     """Another process holds the lease."""
 
-    def __init__(self, uri: str, holder: Mapping[str, Any], since: str) -> None:
-        super().__init__(
-            f"{uri} is held by process {holder.get('pid', '?')} on {holder.get('host', '?')} since {since}: "
-            "wait for it or stop it"
-        )
+    def __init__(self, uri: str, holder: Holder, since: str) -> None:
+        super().__init__(f"{uri} is held by {holder} since {since}: wait for it or stop it")
         self.uri = uri
-        self.holder = dict(holder)
+        self.holder = holder
         self.since = since
 
 
@@ -45,13 +84,13 @@ class Lease:
     `lost` is set when another process has taken the lease over, such as after a long suspend: stop the work then.
     """
 
-    def __init__(self, store: Store, key: str, holder: Mapping[str, Any], seconds: float = 60) -> None:
+    def __init__(self, store: Store, key: str, holder: Holder | None = None, seconds: float = 60) -> None:
         self.store = store
         self.key = key
         self.seconds = seconds
         self.lost = threading.Event()
         self._token = secrets.token_hex(16)
-        self._holder = {"host": socket.gethostname(), "pid": os.getpid(), **holder}
+        self._holder = holder or Holder()
         self._since = ""
         self._etag = ""
         self._released = threading.Event()
@@ -87,7 +126,7 @@ class Lease:
             return None
         current = _parse(data)
         if current and not _expired(current):
-            raise LeaseHeld(self.store.uri(self.key), current["holder"], current["since"])
+            raise LeaseHeld(self.store.uri(self.key), current.holder, current.since)
         return self.store.put_if_match(self.key, self._record(), etag)
 
     def _keep_alive(self) -> None:
@@ -111,57 +150,52 @@ class Lease:
         except MissingObject:
             return None
         current = _parse(data)
-        return etag if current and current["token"] == self._token else None
+        return etag if current and current.token == self._token else None
 
     def _record(self) -> bytes:
-        record = {
-            "token": self._token,
-            "holder": self._holder,
-            "since": self._since,
-            "renewed": time.time(),
-            "seconds": self.seconds,
-            # Separate from the holder, which may describe another process than the one that runs the heartbeat.
-            "process": {"pid": os.getpid(), "space": _process_space()},
-        }
-        return json.dumps(record).encode()
+        record = LeaseRecord(
+            token=self._token,
+            holder=self._holder,
+            since=self._since,
+            renewed=time.time(),
+            seconds=self.seconds,
+            process=Heart(pid=os.getpid(), space=_process_space()),
+        )
+        return record.model_dump_json().encode()
 
 
-def held_by(store: Store, key: str) -> dict[str, Any] | None:
-    """Return the current holder of the lease at `key`, or None."""
+def held_by(store: Store, key: str) -> Holder | None:
+    """Return who holds the lease at `key` now, or None if nobody does."""
     try:
         current = _parse(store.get_bytes(key))
     except MissingObject:
         return None
-    return dict(current["holder"]) if current and not _expired(current) else None
+    return current.holder if current and not _expired(current) else None
 
 
-def _parse(data: bytes) -> dict[str, Any] | None:
-    """Return the record, or None if it is malformed, which counts as expired."""
+def _parse(data: bytes) -> LeaseRecord | None:
+    """Return the record, or None for anything else: it cannot say when it expires, so it has."""
     try:
-        record = json.loads(data)
-        float(record["renewed"] + record["seconds"])
-        int(record["process"]["pid"])
-        whole = isinstance(record["holder"], dict) and isinstance(record["process"]["space"], str)
-        return record if whole and {"token", "since"} <= record.keys() else None
-    except (ValueError, TypeError, KeyError):
+        return LeaseRecord.model_validate_json(data)
+    except ValidationError:
         return None
 
 
-def _expired(record: Mapping[str, Any]) -> bool:
-    return bool(time.time() > record["renewed"] + record["seconds"]) or _holder_died(record)
+def _expired(record: LeaseRecord) -> bool:
+    return time.time() > record.renewed + record.seconds or _died_here(record)
 
 
-def _holder_died(record: Mapping[str, Any]) -> bool:
-    """Return whether the holder was a process on this machine that no longer exists: its lease need not expire."""
-    process = record["process"]
-    if not process["space"] or process["space"] != _process_space():
+def _died_here(record: LeaseRecord) -> bool:
+    """Return whether the holder was a process that would be visible here if it lived: it need not expire then."""
+    process = record.process
+    if not process.space or process.space != _process_space():
         return False
     try:
-        os.kill(process["pid"], 0)
+        os.kill(process.pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False  # it exists, and belongs to another user
+        return False  # it lives, and belongs to another user
     return False
 
 

@@ -27,7 +27,7 @@ class RunRow:
     """URI of the best weights."""
     run_id: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, str | float | None]:
         values = asdict(self)
         return {("best_mIoU" if name == "best_miou" else name): value for name, value in values.items()}
 

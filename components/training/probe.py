@@ -16,13 +16,13 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.dataset.stored.shared_images import MEMORY, PRIVATE_BYTES
 from components.networks import processor
 from components.recipes.loader import parse_recipe
+from components.runs.probes import TrainingProbe
 from components.runs.record import RunRecord
 from components.step_guard import step_guard
 from components.storage.client import ObjectRef, Store
@@ -61,7 +61,7 @@ class StepClock(Watchdog):
         self.ends.append(time.monotonic())
 
 
-def probe_training(folder: Path, steps: int) -> dict[str, Any]:
+def probe_training(folder: Path, steps: int) -> TrainingProbe:
     """Run WARM_UP + `steps` + 1 steps. The last is not timed either: everything is saved after it."""
     began = time.monotonic()
     record = RunRecord.model_validate_json((folder / "run.json").read_bytes())
@@ -83,22 +83,22 @@ def probe_training(folder: Path, steps: int) -> dict[str, Any]:
         fit(training, 0, stop=Termination(), watchdog=clock)
         training.uploads.finish()
     seconds = [after - before for before, after in zip(clock.ends, clock.ends[1:], strict=False)][WARM_UP:-1]
-    return {
-        "steps_probed": len(seconds),
-        "step_seconds": statistics.median(seconds),
-        "step_seconds_range": [min(seconds), max(seconds)],
-        "start_seconds": clock.ends[0] - began,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "epochs": whole.epochs,
-        "steps": whole.steps,
-        "checkpoints": len(whole.checkpoint_epochs),
-        "checkpoint_bytes": _size(store, "/checkpoints/"),
-        "recovery_bytes": _size(store, "/recovery."),
-        "decoded_bytes": decoded_bytes(reader, split),
-        "private_bytes": PRIVATE_BYTES,
-        "shm_bytes": shutil.disk_usage(MEMORY).total if MEMORY.is_dir() else 0,
-        "dataset_bytes": sum(shard.size for shard in reader.manifest.shards),
-    }
+    return TrainingProbe(
+        steps_probed=len(seconds),
+        step_seconds=statistics.median(seconds),
+        step_seconds_range=(min(seconds), max(seconds)),
+        start_seconds=clock.ends[0] - began,
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        epochs=whole.epochs,
+        steps=whole.steps,
+        checkpoints=len(whole.checkpoint_epochs),
+        checkpoint_bytes=_size(store, "/checkpoints/"),
+        recovery_bytes=_size(store, "/recovery."),
+        decoded_bytes=decoded_bytes(reader, split),
+        private_bytes=PRIVATE_BYTES,
+        shm_bytes=shutil.disk_usage(MEMORY).total if MEMORY.is_dir() else 0,
+        dataset_bytes=sum(shard.size for shard in reader.manifest.shards),
+    )
 
 
 def decoded_bytes(reader: DatasetReader, split: Split) -> int:
@@ -120,7 +120,7 @@ def main() -> None:
     with step_guard("probe"):
         wanted = json.loads((folder / "probe.json").read_text())
         found = probe_training(folder, wanted["steps"])
-        (folder / "training.json").write_text(json.dumps(found))
+        (folder / "training.json").write_text(found.model_dump_json())
 
 
 if __name__ == "__main__":

@@ -44,10 +44,10 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
         progress.say("train", "set for this processor: " + ", ".join(f"{k}={v}" for k, v in chosen.items()))
     from components.training.loop import Preempted, fit, restore
     from components.training.recovery import newest_recovery, remove_recovery
-    from components.training.supervision.watchdog import noticed_termination
+    from components.training.supervision.watchdog import deferred_sigterm
 
     limit = step_timeout()
-    with noticed_termination() as stop, delivered_through_store(store, run_key), tracker_of(record) as tracker:
+    with deferred_sigterm() as stop, delivered_through_store(store, run_key), tracker_of(record) as tracker:
         counts = {name: len(getattr(split, name)) for name in ("labeled", "unlabeled", "val")}
         manifest = store.uri(keys.dataset_manifest(record.dataset.digest))
         tracker.log_dataset(record.dataset.name, record.dataset.digest, manifest, counts)
@@ -120,7 +120,7 @@ def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Reci
     from components.training.precision import check_precision
     from components.training.pseudo_label_audit import Audit
     from components.training.schedule import plan
-    from components.training.supervision.kept import kept_folder
+    from components.training.supervision.pending import pending_folder
     from components.training.supervision.uploads import Uploads
 
     check_precision(recipe.training.precision)
@@ -149,7 +149,7 @@ def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Reci
         f"{length.steps_per_epoch} steps, checkpoints after epochs {', '.join(map(str, length.checkpoint_epochs))}"
         + (f"; {len(held)} labelled images held out, to stop early" if held else ""),
     )
-    uploads = Uploads(store, kept_folder(record.run_key))
+    uploads = Uploads(store, pending_folder(record.run_key))
     early_stop = EarlyStop(held, reader, recipe) if held else None
     audit = Audit(data.decoded, reader.manifest, split, recipe, record.seed, group.share)
     return Training(

@@ -5,7 +5,7 @@ from components.errors import UserError
 from components.runs.checkpoints import CheckpointIndex, finished_index
 from components.storage import keys
 from components.storage.client import open_store
-from components.storage.lease import Lease
+from components.storage.lease import Holder, Lease
 from components.training.multi_node.pod_settings import Pods
 from components.training.multi_node.run import train_on_nodes
 from components.training.multi_node.trainjob import job_name
@@ -31,11 +31,11 @@ def train(
     if index is not None:
         progress.say("train", f"done before: {len(index.checkpoints)} checkpoints")
         return index
-    holder = {"run": run_key}
+    holder = Holder(run=run_key)
     if nodes > 1:
         if pods is None:
             raise UserError(f"nodes is {nodes}: on this machine one node trains; set nodes to 1")
-        holder["trainjob"] = job_name(run_key)  # tells the job's pods that this step follows them
+        holder = Holder(run=run_key, trainjob=job_name(run_key))  # tells the pods that this step follows them
     elif gpus:
         check_gpus(gpus)
     with Lease(store, keys.run(run_key, "lease.json"), holder) as lease:

@@ -71,9 +71,9 @@ def check(
     """
     from components.dataset.check.inspect import inspect_dataset
     from components.dataset.sources.address import redacted
-    from components.recipes.loader import load_recipe
+    from components.recipes import Overrides, load_recipe
 
-    overrides = {"split.stratify": stratify, "split.group_by": group_by}
+    overrides: Overrides = {"split.stratify": stratify, "split.group_by": group_by}
     settings = load_recipe("demo", overrides).split
     with _layout(_joined(sources), sha256, pools) as layout:
         with _progress() as advance:

@@ -94,7 +94,7 @@ def matrix(
     if baseline:
         _check_baseline(options["recipe"], options["overrides"])
     if not cluster:
-        _drop_place(context, options)
+        options = _without_place(context, **options)
 
     def announce(number: int, cell: "Cell", what: str) -> None:
         progress.say("matrix", f"{number}/{len(cells)} {_name(cell)}: {what}")
@@ -106,7 +106,7 @@ def matrix(
         "predict_images": "val",
         "predict_limit": 1,
     }
-    done = (_on_cluster if cluster else _on_this_machine)(cells, options, announce)
+    done = (_on_cluster if cluster else _on_this_machine)(cells, announce, **options)
     outcome = done.outcome
     for cell, reason in outcome.failed.items():
         click.echo(f"cps: error: {_name(cell)}: {reason}", err=True)
@@ -117,13 +117,14 @@ def matrix(
         sys.exit(outcome.exit_code)
 
 
-def _drop_place(context: click.Context, given: dict[str, Any]) -> None:
-    """Take out the options that follow --cluster. Raises UserError where one was given without it."""
+def _without_place(context: click.Context, **given: Any) -> Any:
+    """Return the options without those that follow --cluster. Raises UserError if one was given without it."""
     names = [parameter.name for parameter in context.command.params]
     for parameter in context.command.params[names.index("cluster") + 1 :]:
         if context.get_parameter_source(str(parameter.name)) == click.core.ParameterSource.COMMANDLINE:
             raise UserError(f"{parameter.opts[-1]} says where runs go on a cluster: give --cluster too")
         del given[str(parameter.name)]
+    return given
 
 
 def _check_baseline(recipe: str, overrides: tuple[str, ...]) -> None:
@@ -134,7 +135,7 @@ def _check_baseline(recipe: str, overrides: tuple[str, ...]) -> None:
 
 
 @on_interrupt(RESUMES)
-def _on_this_machine(cells: "list[Cell]", options: dict[str, Any], announce: _Announce) -> _Done:
+def _on_this_machine(cells: "list[Cell]", announce: _Announce, **options: Any) -> _Done:
     """One run after the other."""
     from pipeline.cli.progress import display
     from pipeline.local.environment import resolve_environment, state_home
@@ -148,7 +149,7 @@ def _on_this_machine(cells: "list[Cell]", options: dict[str, Any], announce: _An
     return _Done(outcome, parameters, environment.get("MLFLOW_TRACKING_URI", ""))
 
 
-def _on_cluster(cells: "list[Cell]", options: dict[str, Any], announce: _Announce) -> _Done:
+def _on_cluster(cells: "list[Cell]", announce: _Announce, *, parallel: int, **options: Any) -> _Done:
     """The store is asked first: without it nothing could be gathered."""
     if not os.environ.get("AWS_ENDPOINT_URL"):
         raise UserError(
@@ -161,7 +162,6 @@ def _on_cluster(cells: "list[Cell]", options: dict[str, Any], announce: _Announc
 
     store = Store(settings_from_environment())
     store.check()
-    parallel = options.pop("parallel")
     server, version, parameters, place = prepared(**options)
     try:
         outcome = run_matrix_on_cluster(

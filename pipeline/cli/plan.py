@@ -12,7 +12,7 @@ from pipeline.cli.signals import on_interrupt
 from pipeline.parameters import local_parameters
 
 if TYPE_CHECKING:
-    from pipeline.local.forecast import Forecast, Limits
+    from pipeline.local.forecast import Forecast, Limits, Probes
 
 
 @click.command(short_help="Forecast what a run will need, from a few real steps.")
@@ -76,23 +76,23 @@ def _limits(memory: str, shm: str, disk: str, hours: float, *, pod: bool) -> "Li
     return Limits(**{name: _size(name, text) for name, text in sizes.items() if text}, hours=hours or None)
 
 
-def _table(found: dict[str, dict[str, Any]], expected: "Forecast", limits: "Limits") -> list[str]:
+def _table(found: "Probes", expected: "Forecast", limits: "Limits") -> list[str]:
     from components.units import seconds_text
 
-    training, evaluation = found["training"], found["evaluation"]
-    low, high = training["step_seconds_range"]
+    training, evaluation = found.training, found.evaluation
+    low, high = training.step_seconds_range
     trained = (
-        f"{training['epochs']} epochs, {expected.steps} steps of {training['step_seconds']:.3g} s "
-        f"({low:.3g} to {high:.3g} in {training['steps_probed']})"
+        f"{training.epochs} epochs, {expected.steps} steps of {training.step_seconds:.3g} s "
+        f"({low:.3g} to {high:.3g} in {training.steps_probed})"
     )
-    each = f"{evaluation['image_seconds']:.3g} s each"
-    scored = f"{training['checkpoints']} checkpoints on {evaluation['images']} images, {each}"
+    each = f"{evaluation.image_seconds:.3g} s each"
+    scored = f"{training.checkpoints} checkpoints on {evaluation.images} images, {each}"
     stored = (
-        f"{training['checkpoints']} checkpoints of {memory_text(training['checkpoint_bytes'])}, two recoveries of "
-        f"{memory_text(training['recovery_bytes'])}, the dataset's {memory_text(training['dataset_bytes'])}, "
+        f"{training.checkpoints} checkpoints of {memory_text(training.checkpoint_bytes)}, two recoveries of "
+        f"{memory_text(training.recovery_bytes)}, the dataset's {memory_text(training.dataset_bytes)}, "
         "best weights"
     )
-    resident = f"resident {memory_text(training['peak_rss_bytes'])} in training, and decoded images"
+    resident = f"resident {memory_text(training.peak_rss_bytes)} in training, and decoded images"
     given = {"time": f"{limits.hours:g} h" if limits.hours else ""}
     given |= {
         name: memory_text(size) if size else ""

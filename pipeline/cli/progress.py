@@ -5,12 +5,11 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TextIO
 
 from components import progress
+from components.progress import Event
 from components.units import seconds_text
-
-Event = dict[str, Any]
 
 _PLAIN_SECONDS = 15.0
 """A plain log gets a line of progress this often, whatever the steps say."""

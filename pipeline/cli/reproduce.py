@@ -118,7 +118,11 @@ def _run(
     differences = list(environment_differences(original, again.trained_on[-1])) if again.trained_on else []
     found = comparison(original.outcome, again.outcome)
     if as_json:
-        told = {"of": original.run_key, **found, "differences": [vars(difference) for difference in differences]}
+        told = {
+            "of": original.run_key,
+            **found.model_dump(mode="json", exclude_none=found.mIoU is not None),
+            "differences": [vars(difference) for difference in differences],
+        }
         click.echo(json.dumps({**collected.as_dict(), "reproduction": told}, indent=2))
         return
     print_outcome(collected)

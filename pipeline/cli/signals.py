@@ -20,7 +20,8 @@ RESTARTS = "nothing was written, and the same command begins again"
 
 def on_interrupt(text: str) -> Callable[[_Command], _Command]:
     """Have a command that Ctrl-C or SIGTERM stops put away what it has open, and say `text`: how to go on, and what
-    became of the work."""
+    became of the work.
+    """
 
     def decorate(command: _Command) -> _Command:
         @functools.wraps(command)

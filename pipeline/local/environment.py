@@ -51,7 +51,8 @@ def resolve_environment(home: Path, tracking: bool = True) -> dict[str, str]:
 
 def tracking_environment() -> Mapping[str, str]:
     """An environment whose MLFLOW_TRACKING_URI is the server to ask about runs: this process's own where that is set,
-    else that of the embedded one, up and answering."""
+    else that of the embedded one, up and answering.
+    """
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return os.environ
     from pipeline.local.services import wait_tracking

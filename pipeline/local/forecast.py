@@ -10,10 +10,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import BaseModel
 
 import pipeline
 from components import progress
+from components.contract import read
 from components.dataset.prepare import prepare
 from components.dataset.sources.address import STORED, is_url, parse_sources
 from components.dataset.stored.shared_images import FREE_SHARE
@@ -21,6 +24,7 @@ from components.errors import UserError, WorkFailed
 from components.files import default_cache
 from components.progress import EVENTS_VARIABLE
 from components.runs.planning import PlannedRun, plan_run
+from components.runs.probes import EvaluationProbe, TrainingProbe
 from components.runs.request import RunRequest
 from components.step_guard import USERS_MISTAKE
 from components.storage.client import Store
@@ -30,8 +34,20 @@ from pipeline.local.environment import resolve_environment, state_home
 from pipeline.local.run import EventFile
 from pipeline.local.services import services_down, services_up
 
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
 PROBES = {"training": "components.training.probe", "evaluation": "components.evaluation.probe"}
+Model = TypeVar("Model", bound=BaseModel)
 _LOG_TAIL = 2000
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What both probes measured."""
+
+    training: TrainingProbe
+    evaluation: EvaluationProbe
 
 
 @dataclass(frozen=True)
@@ -65,7 +81,7 @@ class Forecast:
         return self.training_seconds + self.evaluation_seconds
 
 
-def probe(request: RunRequest, steps: int) -> tuple[PlannedRun, dict[str, dict[str, Any]]]:
+def probe(request: RunRequest, steps: int) -> tuple[PlannedRun, Probes]:
     """Train a few steps of the run that `request` makes, and score some images; return what both measured.
 
     The dataset is prepared in an object store of the probe's own, which is removed, unless it is a stored one:
@@ -82,29 +98,30 @@ def probe(request: RunRequest, steps: int) -> tuple[PlannedRun, dict[str, dict[s
             (folder / "run.json").write_text(run.record().model_dump_json())
             (folder / "split.json").write_text(run.split.model_dump_json())
             (folder / "probe.json").write_text(json.dumps({"steps": steps}))
-            return run, {what: _probe(what, folder, services) for what in PROBES}
+            training = _probe("training", TrainingProbe, folder, services)
+            return run, Probes(training, _probe("evaluation", EvaluationProbe, folder, services))
 
 
-def forecast(found: Mapping[str, Mapping[str, Any]], limits: Limits) -> Forecast:
+def forecast(found: Probes, limits: Limits) -> Forecast:
     """What the whole run needs.
 
     How much of the decoded images is shared, and how much a process keeps for itself, depends on /dev/shm: that of
     `limits`, else this machine's.
     """
-    training, evaluation = found["training"], found["evaluation"]
-    decoded = int(training["decoded_bytes"])
-    shm = training["shm_bytes"] if limits.shm is None else limits.shm
+    training, evaluation = found.training, found.evaluation
+    decoded = int(training.decoded_bytes)
+    shm = training.shm_bytes if limits.shm is None else limits.shm
     shared = min(decoded, int(FREE_SHARE * shm))
-    kept = min(decoded - shared, int(training["private_bytes"]))
-    count, size = training["checkpoints"], training["checkpoint_bytes"]
-    each = evaluation["open_seconds"] + evaluation["images"] * evaluation["image_seconds"]
+    kept = min(decoded - shared, int(training.private_bytes))
+    count, size = training.checkpoints, training.checkpoint_bytes
+    each = evaluation.open_seconds + evaluation.images * evaluation.image_seconds
     return Forecast(
-        steps=training["steps"],
-        training_seconds=training["start_seconds"] + training["steps"] * training["step_seconds"],
-        evaluation_seconds=evaluation["start_seconds"] + count * each,
-        memory_bytes=max(training["peak_rss_bytes"] + shared + kept, evaluation["peak_rss_bytes"]),
+        steps=training.steps,
+        training_seconds=training.start_seconds + training.steps * training.step_seconds,
+        evaluation_seconds=evaluation.start_seconds + count * each,
+        memory_bytes=max(training.peak_rss_bytes + shared + kept, evaluation.peak_rss_bytes),
         decoded_bytes=decoded,
-        storage_bytes=training["dataset_bytes"] + (count + 1) * size + 2 * training["recovery_bytes"],
+        storage_bytes=training.dataset_bytes + (count + 1) * size + 2 * training.recovery_bytes,
     )
 
 
@@ -131,16 +148,19 @@ def slower(expected: Forecast, limits: Limits) -> list[str]:
 
 
 def as_dict(
-    run: PlannedRun, found: Mapping[str, Any], expected: Forecast, limits: Limits, problems: list[str]
-) -> dict[str, Any]:
+    run: PlannedRun, found: Probes, expected: Forecast, limits: Limits, problems: list[str]
+) -> "dict[str, JsonValue]":
     return {
         "run_key": run.key,
-        "probe": dict(found),
+        "probe": {
+            "training": found.training.model_dump(mode="json"),
+            "evaluation": found.evaluation.model_dump(mode="json"),
+        },
         "forecast": {**asdict(expected), "seconds": expected.seconds},
         "limits": asdict(limits),
         "fits": not problems,
-        "problems": problems,
-        "warnings": slower(expected, limits),
+        "problems": [*problems],
+        "warnings": [*slower(expected, limits)],
     }
 
 
@@ -173,7 +193,7 @@ def _prepared(request: RunRequest, services: Mapping[str, str], folder: Path) ->
     return prepare(*sources, store, folder, pools=request.dataset_pools, cache_dir=cache).digest
 
 
-def _probe(what: str, folder: Path, services: Mapping[str, str]) -> dict[str, Any]:
+def _probe(what: str, model: type[Model], folder: Path, services: Mapping[str, str]) -> Model:
     """Run a probe in a process of its own, whose memory is then the probe's alone."""
     progress.say("plan", f"probing: {what}")
     events = EventFile(folder / f"{what}-events.jsonl")
@@ -192,8 +212,7 @@ def _probe(what: str, folder: Path, services: Mapping[str, str]) -> dict[str, An
         check=False,
     )
     if done.returncode == 0:
-        found: dict[str, Any] = json.loads((folder / f"{what}.json").read_text())
-        return found
+        return read(model, json.loads((folder / f"{what}.json").read_text()), f"the probe of the {what}")
     told = [event["text"] for event in events.read() if event["kind"] == "failure"]
     if done.returncode == USERS_MISTAKE and told:
         raise UserError(told[0])

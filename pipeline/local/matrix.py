@@ -14,8 +14,9 @@ from components.matrix.cells import (
     planned_key,
     read_score,
 )
+from components.progress import Event
 from components.step_guard import USERS_MISTAKE
-from pipeline.local.run import Event, JobOutcome, run_locally
+from pipeline.local.run import JobOutcome, run_locally
 from pipeline.parameters import PipelineParameters
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pipeline
 from components.contract import read
-from components.progress import EVENTS_VARIABLE
+from components.progress import EVENTS_VARIABLE, Event
 from components.step_guard import FAILED, STOPPING_VARIABLE
 from pipeline.local.child import GRACE_SECONDS
 from pipeline.parameters import PipelineParameters
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from components.runs.steps import StoredDataset
 
-Event = dict[str, Any]
 _POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

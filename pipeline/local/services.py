@@ -248,7 +248,7 @@ def _address(port: int) -> str:
 
 
 def _neutral() -> dict[str, str]:
-    """This environment without what would change the servers' own settings."""
+    """Return the environment without variables that would change the settings of the servers."""
     foreign = ("AWS_", "MLFLOW_", "S3_", "WEED_")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 

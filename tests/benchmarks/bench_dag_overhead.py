@@ -12,8 +12,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
+from components.progress import Event
 from components.runs.request import PredictionRequest, Resources, RunRequest
 from pipeline.local.run import run_locally
 from pipeline.parameters import PipelineParameters
@@ -48,7 +48,7 @@ def by_dag(folder: Path, environment: dict[str, str]) -> tuple[float, float]:
     """Seconds of the whole, and those before the first step said that it was done."""
     began, first = time.perf_counter(), []
 
-    def note(event: dict[str, Any]) -> None:
+    def note(event: Event) -> None:
         if event["kind"] == "result":
             first.append(time.perf_counter() - began)
 

@@ -56,7 +56,7 @@ def stretch(training: "Training", steps: int, *, saving: bool, computing: bool =
     """Seconds for the steps, until all that was saved is stored; and seconds in which nothing was computed for it."""
     from components.training import loop
     from components.training.batches.data import ahead
-    from components.training.supervision.kept import kept_folder
+    from components.training.supervision.pending import pending_folder
     from components.training.supervision.uploads import Uploads
     from components.training.supervision.watchdog import Termination
 
@@ -68,7 +68,7 @@ def stretch(training: "Training", steps: int, *, saving: bool, computing: bool =
         work(*arguments, **named)
         held += time.perf_counter() - began
 
-    training.uploads = Uploads(training.store, kept_folder(training.record.run_key))
+    training.uploads = Uploads(training.store, pending_folder(training.record.run_key))
     pace, stop = loop.Pace(), Termination()
     batches: Iterator[Any] = iter(range(steps))
     if computing:

@@ -51,7 +51,8 @@ class Run:
 @dataclass
 class Records:
     """Everything on the server. `failing` names a step that fails in runs made from now on; `on_success` does what a
-    run's steps would have done, given its id and parameters; runs get on by `pace` at each look."""
+    run's steps would have done, given its id and parameters; runs get on by `pace` at each look.
+    """
 
     failing: str = ""
     pace: int = 1

@@ -38,7 +38,8 @@ SORTABLE = ("created_at", "display_name", "")
 
 class KfpServer:
     """Start with `with running() as server`. `token`: what a request must show; `read_only`: refuse to make things;
-    `down`: answer as a gateway whose server is away, for so many requests."""
+    `down`: answer as a gateway whose server is away, for so many requests.
+    """
 
     def __init__(self) -> None:
         self.records = Records()

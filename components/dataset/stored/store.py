@@ -60,13 +60,13 @@ def stored_manifest(store: "Store", digest: str) -> Manifest | None:
 @contextlib.contextmanager
 def _locked(store: "Store", digest: str) -> Iterator[None]:
     """Hold the dataset's lease, which also keeps `cps gc` away, and wait while another run holds it."""
-    from components.storage.lease import Lease, LeaseHeld
+    from components.storage.lease import Holder, Lease, LeaseHeld
 
     reported = False
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(Lease(store, keys.dataset_lease(digest), {"doing": STEP}, LEASE_SECONDS))
+                stack.enter_context(Lease(store, keys.dataset_lease(digest), Holder(doing=STEP), LEASE_SECONDS))
                 break
             except LeaseHeld as error:
                 if not reported:

@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Share:
-    """This process's share of each batch: `rank` of `processes`."""
+    """The share of each batch that a process takes: `rank` of `processes`."""
 
     rank: int = 0
     processes: int = 1

@@ -129,7 +129,7 @@ class _Follower:
                 holder = held_by(store, keys.run(job.run_key, "lease.json"))
             except (WorkFailed, UserError):
                 continue  # the store is unreachable, so nobody can have taken the lease
-            if holder is not None and holder.get("trainjob") != job.name:
+            if holder is not None and holder.trainjob != job.name:
                 self.lost.set()
                 return
             if holder is not None:

@@ -22,7 +22,7 @@ from components.step_guard import PARENT_VARIABLE, TERMINATED
 from components.storage.client import Store
 from components.training.supervision import launcher, worker
 from components.training.supervision.endings import FAILURE, MISTAKE, disk_full, endings
-from components.training.supervision.kept import deliver_kept, kept_folder
+from components.training.supervision.pending import deliver_pending, pending_folder
 from components.training.supervision.watchdog import VARIABLE, step_timeout
 
 RESTARTS = 3
@@ -86,7 +86,7 @@ def _supervise(
     store: Store, run_key: str, processes: int, lost: threading.Event, node: Node | None, restarts: int
 ) -> None:
     for attempt in range(restarts + 1):
-        deliver_kept(store, kept_folder(run_key), run_key)  # SIGTERM may interrupt it: nothing is lost
+        deliver_pending(store, pending_folder(run_key), run_key)  # SIGTERM may interrupt it: nothing is lost
         with _termination() as stop, tempfile.TemporaryDirectory(prefix="cps-ranks-") as name:
             code = _attempt(run_key, processes, Path(name), stop, lost, node)
             if code == 0:

@@ -18,7 +18,7 @@ from components.errors import WorkFailed
 from components.storage.client import ObjectRef, Store
 from components.storage.failures import SourceFailed
 from components.storage.transfer import BytesSource
-from components.training.supervision.kept import kept_path, write_whole
+from components.training.supervision.pending import pending_path, write_whole
 from components.training.supervision.watchdog import PREEMPTION_PATIENCE, Termination
 
 PATIENCE = 600.0
@@ -225,18 +225,18 @@ class Uploads:
         with self._packing:
             item.stored = True
             if self._on_disk.get(item.key) is item:  # not a newer item, written when the training was stopped
-                kept_path(self._folder, item.key).unlink(missing_ok=True)
+                pending_path(self._folder, item.key).unlink(missing_ok=True)
 
     def _keep_or_say(self, item: _Item) -> None:
         """Write a waiting item to disk; if that fails, report it and keep the item in memory."""
         try:
             self._keep(item)
         except OSError as error:
-            path = kept_path(self._folder, item.key)
+            path = pending_path(self._folder, item.key)
             progress.say("train", f"{item.key} waits in memory, since {path} cannot be written: {error.strerror}")
 
     def _keep(self, item: _Item) -> None:
-        path = kept_path(self._folder, item.key)
+        path = pending_path(self._folder, item.key)
         with self._packing:
             if item.stored or self._on_disk.get(item.key) is item:
                 return

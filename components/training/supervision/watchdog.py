@@ -83,7 +83,7 @@ class Termination:
 
 
 @contextmanager
-def noticed_termination() -> Iterator[Termination]:
+def deferred_sigterm() -> Iterator[Termination]:
     """Record SIGTERM instead of ending the process in the middle of a step.
 
     Enter it after importing paddle, which installs its own handler that ends the process immediately.

@@ -11,7 +11,7 @@ import pytest
 from components.runs.finish import finish_job
 from components.storage import keys
 from components.storage.client import Store
-from components.storage.lease import Lease
+from components.storage.lease import Holder, Lease
 from components.tracking.client import open_run
 from components.tracking.published import mark_published, published, published_link
 
@@ -79,7 +79,7 @@ def test_a_run_that_was_trained_again_is_closed_again(job: Store, client: Any) -
 
 
 def test_a_run_that_another_job_works_on_is_left_open(job: Store, client: Any) -> None:
-    with Lease(job, keys.run(RUN, "lease.json"), {"run": RUN}):
+    with Lease(job, keys.run(RUN, "lease.json"), Holder(run=RUN)):
         finish_job("job", "FAILED")
         assert status(client) == "RUNNING"
     finish_job("job", "FAILED")

@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
-from components.recipes import load_recipe
+from components.recipes import Overrides, load_recipe
 from components.scenes.generate import draw_street
 from components.scenes.model import CLASSES as STREET_CLASSES
 from components.training import cps
@@ -47,7 +47,7 @@ class Training:
     """The demo's training of batches of 8 from the same weights, alone or with the group's other process."""
 
     def __init__(self, group: Group | None, *, frozen: bool, optimizer: str = "adamw") -> None:
-        settings = {"augmentation.crop": [48, 64], "cps.ramp_up": 0.0, "optimization.optimizer": optimizer}
+        settings: Overrides = {"augmentation.crop": [48, 64], "cps.ramp_up": 0.0, "optimization.optimizer": optimizer}
         self.recipe = load_recipe("demo", settings)
         labeled = tuple(SimpleNamespace(image=str(number), label=str(number)) for number in range(8))
         reader: Any = Streets()

@@ -1,6 +1,7 @@
 """A small batch and recipe that train in milliseconds."""
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,8 @@ from components.training.pair import Pair
 CLASSES = 4
 
 
-def make_recipe(**overrides: object) -> Recipe:
-    settings = {"augmentation.crop": [32, 48], "training.batch_size": 2, "training.epochs": 2}
+def make_recipe(**overrides: Any) -> Recipe:
+    settings: dict[str, Any] = {"augmentation.crop": [32, 48], "training.batch_size": 2, "training.epochs": 2}
     return load_recipe("demo", {**settings, **{name.replace("__", "."): value for name, value in overrides.items()}})
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from components.errors import UserError, WorkFailed
 from components.storage import keys
-from components.storage.lease import Lease
+from components.storage.lease import Holder, Lease
 from components.training.multi_node import node
 from components.training.supervision.supervisor import Node, TrainingDied, supervise
 from tests.components.training.stored_run import OVERRIDES, STEPS, StoredRun, stored_run  # noqa: F401
@@ -157,10 +157,10 @@ def quick(monkeypatch):
 
 @pytest.mark.usefixtures("quick")
 def test_a_run_that_another_works_on_is_left_to_it(store):
-    with Lease(store, keys.run("run", "lease.json"), {"trainjob": JOB}):
+    with Lease(store, keys.run("run", "lease.json"), Holder(trainjob=JOB)):
         follower = node._Follower(store, JOB_OF_RUN)
         assert not follower.lost.wait(1), "our step holds it, whichever attempt it is"
-    with Lease(store, keys.run("run", "lease.json"), {"run": "run"}):
+    with Lease(store, keys.run("run", "lease.json"), Holder(run="run")):
         assert follower.lost.wait(60)
     assert not follower.orphaned.is_set()
 

@@ -21,7 +21,7 @@ from components.training.batches.sampling import unlabeled_pairs
 from components.training.loop import fit
 from components.training.pseudo_label_audit import Audit, AuditState
 from components.training.schedule import Plan
-from components.training.supervision.watchdog import Watchdog, noticed_termination
+from components.training.supervision.watchdog import Watchdog, deferred_sigterm
 from tests.components.training.batches.test_data import CLASSES, Scenes, make_data, make_split
 from tests.components.training.small_training import make_recipe
 from tests.components.training.stored_run import make_run, stored_run  # noqa: F401 - a fixture
@@ -130,7 +130,7 @@ def trained(
     """Weights of both networks after a whole training in this process, and the epochs of its audit."""
     record, split = load_run(store, run_key)
     recipe = parse_recipe(record.settings, run_key)
-    with noticed_termination() as stop, process.tracker_of(record) as tracker:
+    with deferred_sigterm() as stop, process.tracker_of(record) as tracker:
         training = process.prepare_training(store, record, split, recipe, tracker)
         assert training.audit is not None
         epochs = training.audit.epochs

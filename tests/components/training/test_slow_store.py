@@ -25,7 +25,7 @@ from components.training.recovery import (
     unplaced_key,
 )
 from components.training.supervision import uploads
-from components.training.supervision.kept import deliver_kept, kept_path
+from components.training.supervision.pending import deliver_pending, pending_path
 from components.training.supervision.uploads import NotStored, Uploads
 from components.training.supervision.watchdog import Termination
 from tests.components.training.stored_run import StoredRun, stored_run  # noqa: F401
@@ -113,7 +113,7 @@ def test_a_recovery_is_stored_after_every_checkpoint_that_it_lists(saver, store)
     second = saver.checkpoint(2, KB)
     assert saver.kept() == set(), "one may wait in memory"
     third = saver.checkpoint(3, KB)
-    assert saver.kept() == {kept_path(saver.folder, third).name}, "the next waits on disk"
+    assert saver.kept() == {pending_path(saver.folder, third).name}, "the next waits on disk"
     saver.recovery(20, KB, (first, second, third))
     saver.uploads.finish(60)
     assert saver.stored == [first, second, third, f"{recovery_key(RUN, 0)}@20"]
@@ -139,11 +139,11 @@ def test_told_to_stop_all_goes_to_disk_first_and_is_delivered_later(saver, store
     threading.Timer(0.3, stop.set).start()
     with pytest.raises(NotStored, match=rf"and 2 more wait in {saver.folder}, and the same command on this machine"):
         saver.uploads.finish(60, stop)
-    names = {kept_path(saver.folder, key).name for key in (*keys_, unplaced_key(RUN))}
+    names = {pending_path(saver.folder, key).name for key in (*keys_, unplaced_key(RUN))}
     assert saver.kept() == names
-    waiting = parse_recovery(kept_path(saver.folder, unplaced_key(RUN)).read_bytes(), RUN, "the file")
+    waiting = parse_recovery(pending_path(saver.folder, unplaced_key(RUN)).read_bytes(), RUN, "the file")
     assert waiting.step == 20, "the newer of both"
-    deliver_kept(store, saver.folder, RUN)
+    deliver_pending(store, saver.folder, RUN)
     assert step_of(store) == 20
     assert saver.kept() == set()
 
@@ -158,7 +158,7 @@ def test_an_older_recovery_that_arrives_leaves_the_newer_one_on_disk(saver, stor
         saver.uploads.finish(60, stop)
     assert saver.stored == [f"{recovery_key(RUN, 0)}@10"]
     assert step_of(store) == 10, "the slot of the newest complete one was not written to"
-    deliver_kept(store, saver.folder, RUN)
+    deliver_pending(store, saver.folder, RUN)
     assert step_of(store) == 20
     assert store.stat(recovery_key(RUN, 0)) is not None, "delivered to the other slot"
 
@@ -196,7 +196,7 @@ def folder(tmp_path) -> Path:
     """With a recovery of step 80 that waits for its delivery."""
     folder = tmp_path / "kept"
     folder.mkdir()
-    kept_path(folder, unplaced_key(RUN)).write_bytes(packed(80))
+    pending_path(folder, unplaced_key(RUN)).write_bytes(packed(80))
     return folder
 
 
@@ -208,7 +208,7 @@ def test_a_delivered_recovery_replaces_neither_the_newest_nor_a_newer_one(store,
     for slot, step in enumerate(stored):
         data = packed(step)
         store.put_bytes(recovery_key(RUN, slot), data if step else data[:20])
-    deliver_kept(store, folder, RUN)
+    deliver_pending(store, folder, RUN)
     for slot, step in enumerate(delivered):
         assert parse_recovery(store.get_bytes(recovery_key(RUN, slot)), RUN, "the object").step == step
     assert list(folder.iterdir()) == []
@@ -216,12 +216,12 @@ def test_a_delivered_recovery_replaces_neither_the_newest_nor_a_newer_one(store,
 
 def test_checkpoints_are_delivered_before_the_recovery_by_a_slow_line_and_after_a_kill(slow, store, folder, capfd):
     first, second = (keys.checkpoint(RUN, epoch) for epoch in (1, 2))
-    kept_path(folder, unplaced_key(RUN)).write_bytes(packed(80, 100 * KB, (first, second)))
+    pending_path(folder, unplaced_key(RUN)).write_bytes(packed(80, 100 * KB, (first, second)))
     for key in (first, second):
-        kept_path(folder, key).write_bytes(bytes(100 * KB))
+        pending_path(folder, key).write_bytes(bytes(100 * KB))
     (folder / "half.part").write_bytes(b"of a process that was killed as it wrote")
     store.put_bytes(first, bytes(100 * KB))  # and one as it delivered, after this
-    deliver_kept(slow, folder, RUN)
+    deliver_pending(slow, folder, RUN)
     assert step_of(store) == 80
     said = capfd.readouterr().err
     assert 0 < said.index(first) < said.index(second) < said.index("recovery.0")
@@ -229,9 +229,9 @@ def test_checkpoints_are_delivered_before_the_recovery_by_a_slow_line_and_after_
 
 
 def test_a_damaged_recovery_on_disk_is_left_aside(store, folder, capfd):
-    path = kept_path(folder, unplaced_key(RUN))
+    path = pending_path(folder, unplaced_key(RUN))
     path.write_bytes(path.read_bytes()[:30])
-    deliver_kept(store, folder, RUN)
+    deliver_pending(store, folder, RUN)
     assert step_of(store) is None
     assert f"ignoring a damaged recovery: {path}" in capfd.readouterr().err
 

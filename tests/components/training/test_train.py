@@ -19,7 +19,7 @@ from components.runs.steps import prepare_dataset, split_labels_step
 from components.storage import keys
 from components.training.loop import SETTLE_SECONDS
 from components.training.recovery import parse_recovery, recovery_key, unplaced_key
-from components.training.supervision.kept import kept_folder, kept_path
+from components.training.supervision.pending import pending_folder, pending_path
 from tests.object_stores import line_to
 
 pytestmark = pytest.mark.slow
@@ -205,7 +205,7 @@ def step_on_disk(path: Path, run_key: str) -> int:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("percent", "killed"), [("28%", False), ("100%", False), ("100%", True)])
 def test_told_to_stop_by_a_slow_store_the_state_is_on_disk(store, run_key, environment, undisturbed, percent, killed):
-    waiting = kept_folder(run_key)
+    waiting = pending_folder(run_key)
     with line_to(store.settings, [], upstream=True, rate=30_000) as line:
         environment = {**environment, "AWS_ENDPOINT_URL": line.address}
         stopped = start(run_key, environment)
@@ -217,7 +217,7 @@ def test_told_to_stop_by_a_slow_store_the_state_is_on_disk(store, run_key, envir
         stopped.send_signal(signal.SIGTERM)
         if killed:
             # An upload that has failed may have left an older state there: the kill is to come after the newest.
-            while step_on_disk(kept_path(waiting, unplaced_key(run_key)), run_key) < 36:
+            while step_on_disk(pending_path(waiting, unplaced_key(run_key)), run_key) < 36:
                 assert stopped.poll() is None
                 time.sleep(0.02)
             kill_with_all_below(stopped, 1)
@@ -227,7 +227,7 @@ def test_told_to_stop_by_a_slow_store_the_state_is_on_disk(store, run_key, envir
             after = "the last step" if percent == "100%" else r"step \d+ of 36"
             assert re.search(rf"stopped after {after}: the object store .* wait in {waiting}, and the same", text)
             assert "state saved" not in text
-        assert kept_path(waiting, unplaced_key(run_key)).exists()
+        assert pending_path(waiting, unplaced_key(run_key)).exists()
         line.rate = math.inf
         code, text = finish(start(run_key, environment))
         assert code == 0, text

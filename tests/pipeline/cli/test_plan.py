@@ -12,38 +12,38 @@ import psutil
 import pytest
 
 from components.errors import UserError, WorkFailed
+from components.runs.probes import EvaluationProbe, TrainingProbe
 from components.runs.record import load_run
 from components.runs.request import RunRequest
 from components.training.train import train
 from pipeline.cli.plan import _size
 from pipeline.local import forecast as forecasting
-from pipeline.local.forecast import Limits, forecast, probe, slower, too_much
+from pipeline.local.forecast import Limits, Probes, forecast, probe, slower, too_much
 from tests.pipeline import in_process
 from tests.pipeline.small_runs import SCENES, cps
 
 GIB = 1 << 30
-FOUND = {
-    "training": {
-        "step_seconds": 2.0,
-        "start_seconds": 10.0,
-        "steps": 100,
-        "checkpoints": 4,
-        "checkpoint_bytes": 100,
-        "recovery_bytes": 300,
-        "dataset_bytes": 1000,
-        "decoded_bytes": 6 * GIB,
-        "private_bytes": GIB,
-        "shm_bytes": 32 * GIB,
-        "peak_rss_bytes": 2 * GIB,
-    },
-    "evaluation": {
-        "image_seconds": 0.5,
-        "start_seconds": 7.0,
-        "open_seconds": 3.0,
-        "images": 20,
-        "peak_rss_bytes": GIB,
-    },
-}
+FOUND = Probes(
+    TrainingProbe(
+        steps_probed=8,
+        step_seconds=2.0,
+        step_seconds_range=(1.5, 2.5),
+        start_seconds=10.0,
+        epochs=4,
+        steps=100,
+        checkpoints=4,
+        checkpoint_bytes=100,
+        recovery_bytes=300,
+        dataset_bytes=1000,
+        decoded_bytes=6 * GIB,
+        private_bytes=GIB,
+        shm_bytes=32 * GIB,
+        peak_rss_bytes=2 * GIB,
+    ),
+    EvaluationProbe(
+        images_probed=4, image_seconds=0.5, start_seconds=7.0, open_seconds=3.0, images=20, peak_rss_bytes=GIB
+    ),
+)
 
 
 def test_the_forecast_counts_steps_checkpoints_and_bytes():

@@ -5,15 +5,15 @@ import os
 import pty
 import re
 import time
-from typing import Any
 
 import pytest
 
 from components import progress
+from components.progress import Event
 from components.units import percent, seconds_text
 from pipeline.cli.progress import display
 
-EVENTS: list[dict[str, Any]] = [
+EVENTS: list[Event] = [
     {"kind": "say", "step": "prepare-dataset", "text": "40 files [stored]"},
     {"kind": "advance", "step": "train", "done": 1, "total": 20, "note": "loss 0.9"},
     {"kind": "advance", "step": "train", "done": 2, "total": 20, "note": "loss 0.8"},

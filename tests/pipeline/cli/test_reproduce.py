@@ -154,7 +154,7 @@ def test_the_outcomes_are_compared_figure_by_figure_and_bit_by_bit(record):
         "best mIoU 50.00 % then, 50.50 % now: +0.50 points",
         "the weights of 1 of 2 checkpoints are equal to the bit",
     ]
-    assert comparison(outcome, outcome.model_copy(update={"weights": {1: "a"}}))["weights"] is False
+    assert comparison(outcome, outcome.model_copy(update={"weights": {1: "a"}})).weights is False
     empty = outcome.model_copy(update={"weights": {}})
     assert "weights are not compared" in comparison_lines(record, comparison(empty, empty))[1]
     assert "was not finished" in comparison_lines(record, comparison(None, outcome))[0]

@@ -13,7 +13,7 @@ from components.runs.record import DatasetRef
 from components.runs.stored import find_run, run_objects, stored_runs
 from components.storage import keys
 from components.storage.client import Store
-from components.storage.lease import Lease
+from components.storage.lease import Holder, Lease
 from pipeline.cli.main import cli
 from pipeline.cli.runs import parse_grace
 from tests.pipeline.small_runs import make_run
@@ -57,7 +57,7 @@ def garbage_keys(store: Store, grace: timedelta = NOW) -> set[str]:
 def test_runs_say_how_far_they_are(store: Store) -> None:
     put_run(store, "done")
     put_run(store, "begun1", finished=False)
-    with Lease(store, keys.run("begun1", "lease.json"), {}):
+    with Lease(store, keys.run("begun1", "lease.json")):
         newest, oldest = stored_runs(store)
     assert (newest.run_key, newest.state, newest.miou) == ("begun1", "running", None)
     assert (oldest.run_key, oldest.state, oldest.miou) == ("done", "finished", 0.625)
@@ -83,7 +83,7 @@ def test_a_deleted_run_leaves_nothing_but_its_dataset(store: Store) -> None:
 def test_a_run_that_is_worked_on_is_not_deleted(store: Store) -> None:
     put_run(store, "a")
     before = present(store)
-    with Lease(store, keys.run("a", "lease.json"), {}), pytest.raises(UserError, match="run a is being worked on"):
+    with Lease(store, keys.run("a", "lease.json")), pytest.raises(UserError, match="run a is being worked on"):
         delete_run(store, "a")
     assert present(store) == before
 
@@ -129,8 +129,8 @@ def test_what_a_held_lease_works_on_is_kept(store: Store) -> None:
     found = find_garbage(store, NOW)
     source = keys.dataset_source(f"source-{UNUSED}")
     with (
-        Lease(store, keys.dataset_lease(UNUSED), {"doing": "prepare-dataset"}),
-        Lease(store, keys.run("gone", "lease.json"), {"doing": "training"}),
+        Lease(store, keys.dataset_lease(UNUSED), Holder(doing="prepare-dataset")),
+        Lease(store, keys.run("gone", "lease.json"), Holder(doing="training")),
     ):
         assert garbage_keys(store) == {source}
         # Begun between the look and the removal: left alone all the same.
@@ -188,7 +188,7 @@ def test_the_upload_of_somebody_at_work_is_kept(store: Store) -> None:
         client._create_multipart_upload(bucket, key, {})
     found = find_garbage(store, NOW)
     assert len(found.uploads) == 3
-    with Lease(store, keys.run("a", "lease.json"), {}), Lease(store, keys.dataset_lease(USED), {}):
+    with Lease(store, keys.run("a", "lease.json")), Lease(store, keys.dataset_lease(USED)):
         assert find_garbage(store, NOW).uploads == ()
         _, left = collect(store, found)
         assert len(left) == 3

@@ -37,8 +37,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(compiled: Path, folder: Path, how: str) -> tuple[JobOutcome, list[dict[str, Any]]]:
-    events: list[dict[str, Any]] = []
+def run(compiled: Path, folder: Path, how: str) -> tuple[JobOutcome, list[Any]]:
+    events: list[Any] = []
     outcome = run_locally(
         {"how": how, "folder": str(folder)},
         home=folder / "home",

@@ -329,7 +329,7 @@ def test_the_step_holds_the_runs_lease_in_the_jobs_name_and_finds_what_the_job_t
         until(lambda: api.get(JOBS, NAME))
         holder = held_by(store, keys.run(RUN_KEY, "lease.json"))
         assert holder is not None
-        assert holder["trainjob"] == NAME
+        assert holder.trainjob == NAME
         checkpoint = store.put_bytes(keys.checkpoint(RUN_KEY, 2), b"weights")
         entry = {"epoch": 2, "step": 8, "key": checkpoint.key, "size": checkpoint.size}
         store.put_json(keys.checkpoint_index(RUN_KEY), {"run_key": RUN_KEY, "checkpoints": [entry]})

@@ -15,7 +15,7 @@ import pytest
 
 from components.errors import UserError, WorkFailed
 from components.storage import keys
-from components.storage.lease import Lease
+from components.storage.lease import Holder, Lease
 from components.training import train
 from components.training.supervision.supervisor import supervise
 from tests.components.training.stored_run import STEPS, StoredRun, make_run, stored_run  # noqa: F401
@@ -171,7 +171,7 @@ def test_who_loses_the_lease_is_ended(stored_run: StoredRun, monkeypatch):  # no
     def take_over() -> None:
         while not stored_run.lines("fault"):
             time.sleep(0.1)
-        other = Lease(stored_run.store, keys.run(stored_run.run_key, "lease.json"), {"run": "elsewhere"})
+        other = Lease(stored_run.store, keys.run(stored_run.run_key, "lease.json"), Holder(run="elsewhere"))
         stored_run.store.put_bytes(other.key, other._record())
 
     thief = threading.Thread(target=take_over)

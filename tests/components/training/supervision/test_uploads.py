@@ -9,7 +9,7 @@ import pytest
 
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
-from components.training.supervision.kept import deliver_kept
+from components.training.supervision.pending import deliver_pending
 from components.training.supervision.uploads import Uploads
 from pipeline.local.services import services_down, services_up
 from tests.object_stores import small_disk
@@ -79,7 +79,7 @@ def test_what_could_not_be_stored_is_named_and_delivered_by_the_next_training(ho
     with pytest.raises(WorkFailed, match=r"runs/x/recovery.0 and 1 more wait in .*kept, and the same command"):
         uploads.finish(0.5)
     services_up(home, tracking=False)
-    deliver_kept(store, kept, "x")
+    deliver_pending(store, kept, "x")
     assert store.get_bytes("runs/x/recovery.0") == b"state"
     assert store.get_bytes("runs/x/checkpoints/epoch-0001") == b"first"
     assert list(kept.iterdir()) == []
@@ -119,5 +119,5 @@ def test_refused_credentials_are_said_at_the_next_upload(store, tmp_path):
 
 
 def test_nothing_kept_is_nothing_to_deliver(store, tmp_path):
-    deliver_kept(store, tmp_path / "none", "x")
+    deliver_pending(store, tmp_path / "none", "x")
     assert store.list("") == []

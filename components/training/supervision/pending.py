@@ -10,12 +10,12 @@ from components.storage.client import Store
 from components.training.recovery import newest_recovery, parse_recovery, recovery_key, unplaced_key
 
 
-def kept_folder(run_key: str) -> Path:
+def pending_folder(run_key: str) -> Path:
     """Return the local folder for a run's files that are not in the object store yet."""
     return default_cache() / "waiting" / run_key
 
 
-def kept_path(folder: Path, key: str) -> Path:
+def pending_path(folder: Path, key: str) -> Path:
     return folder / quote(key, safe="")
 
 
@@ -26,7 +26,7 @@ def write_whole(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
-def deliver_kept(store: Store, folder: Path, run_key: str) -> None:
+def deliver_pending(store: Store, folder: Path, run_key: str) -> None:
     """Upload the files that an earlier process of this run kept on local disk.
 
     The recovery comes last, since it lists the checkpoints. Each file is removed once it is stored, so an interrupted
@@ -34,7 +34,7 @@ def deliver_kept(store: Store, folder: Path, run_key: str) -> None:
     """
     if not folder.is_dir():
         return
-    recovery = kept_path(folder, unplaced_key(run_key))
+    recovery = pending_path(folder, unplaced_key(run_key))
     for path in sorted(folder.iterdir(), key=lambda item: item.stat().st_mtime):
         if path.suffix == ".part":  # left by a process that was killed while writing
             path.unlink()
