@@ -48,7 +48,7 @@ class Failure(TypedDict):
 
 
 Event = Say | Advance | Result | Failure
-"""A line of the event file, which has the time besides."""
+"""The content of a line in the event file, which also has the time."""
 
 
 def be_quiet(quiet: bool) -> None:

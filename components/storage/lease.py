@@ -4,8 +4,8 @@ with Lease(store, keys.run(run_key, "lease.json"), Holder(doing="training")) as 
     while not lease.lost.is_set():
         ...
 
-A lease is one object, which is only written if nobody else has written it since, and which a heartbeat renews. Times
-are those of the holders' clocks, which are assumed to differ by much less than the lease lasts.
+A lease is one object. A heartbeat renews it, and every write fails if another process has written it in the meantime.
+Times come from the holders' clocks, which are assumed to differ by much less than the duration of a lease.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from components.storage.client import MissingObject, Store
 
 
 class Holder(BaseModel):
-    """Who holds a lease, and for what. Fields that another version adds are ignored."""
+    """The holder of a lease and its purpose. Fields that another version adds are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -42,7 +42,7 @@ class Holder(BaseModel):
 
 
 class Heart(BaseModel):
-    """The process that renews the lease. The holder may name another one."""
+    """The process that renews the lease; `Holder` may describe a different one."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -52,7 +52,7 @@ class Heart(BaseModel):
 
 
 class LeaseRecord(BaseModel):
-    """The object that is the lease."""
+    """The content of a lease's object."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -63,7 +63,7 @@ class LeaseRecord(BaseModel):
     renewed: float
     """Seconds since the epoch."""
     seconds: float
-    """How long it lasts after it was renewed."""
+    """How long the lease is valid after each renewal."""
     process: Heart
 
 
@@ -165,7 +165,7 @@ class Lease:
 
 
 def held_by(store: Store, key: str) -> Holder | None:
-    """Return who holds the lease at `key` now, or None if nobody does."""
+    """Return the current holder of the lease at `key`, or None."""
     try:
         current = _parse(store.get_bytes(key))
     except MissingObject:
@@ -174,7 +174,7 @@ def held_by(store: Store, key: str) -> Holder | None:
 
 
 def _parse(data: bytes) -> LeaseRecord | None:
-    """Return the record, or None for anything else: it cannot say when it expires, so it has."""
+    """Return the record, or None if it is malformed, which counts as expired."""
     try:
         return LeaseRecord.model_validate_json(data)
     except ValidationError:
@@ -186,7 +186,7 @@ def _expired(record: LeaseRecord) -> bool:
 
 
 def _died_here(record: LeaseRecord) -> bool:
-    """Return whether the holder was a process that would be visible here if it lived: it need not expire then."""
+    """Return whether the renewing process ran on this machine and has ended, so that nobody must wait for expiry."""
     process = record.process
     if not process.space or process.space != _process_space():
         return False
@@ -195,7 +195,7 @@ def _died_here(record: LeaseRecord) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False  # it lives, and belongs to another user
+        return False  # it exists, and belongs to another user
     return False
 
 
