@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 Floats = NDArray[np.float32]
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -23,7 +26,7 @@ class Weights:
     origin: str
     """Name of the weights in errors."""
 
-    def layers(self) -> dict[str, Any]:
+    def layers(self) -> "dict[str, nn.Layer]":
         """Return Paddle networks by branch. Raises UserError if the weights do not match the structure."""
         from components.networks.structures import build
         from components.networks.weights import load_state

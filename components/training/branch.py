@@ -149,7 +149,9 @@ def _copy(source: dict[str, paddle.Tensor], target: dict[str, paddle.Tensor]) ->
 OPTIMIZER_KEY = re.compile(r"(?P<parameter>.+?)_(?P<slot>velocity_0|moment[12]_0|beta[12]_pow_acc_0)")
 
 
-def _optimizer(network: nn.Layer, trained: dict[str, Any], settings: Optimization) -> paddle.optimizer.Optimizer:
+def _optimizer(
+    network: nn.Layer, trained: dict[str, paddle.Tensor], settings: Optimization
+) -> paddle.optimizer.Optimizer:
     undecayed = _undecayed(network)
     parameters = list(trained.values())
     if settings.optimizer == "adamw":

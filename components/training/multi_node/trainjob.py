@@ -2,9 +2,9 @@
 
 import os
 import re
-from typing import Any
 
 from components.errors import UserError
+from components.training.multi_node.kubernetes_api import Object
 from components.training.multi_node.pod_settings import (
     KEYS,
     OPTIONAL_SETTINGS,
@@ -37,10 +37,10 @@ def job_name(run_key: str) -> str:
     return f"cps-{tail}"
 
 
-def trainjob(run_key: str, processes: int, nodes: int, pods: Pods) -> dict[str, Any]:
+def trainjob(run_key: str, processes: int, nodes: int, pods: Pods) -> Object:
     """Return the manifest: `processes` on each of `nodes`; settings and keys are references, never values."""
     name = job_name(run_key)
-    spec: dict[str, Any] = {
+    spec: Object = {
         "runtimeRef": {"apiGroup": GROUP, "kind": "ClusterTrainingRuntime", "name": RUNTIME},
         "trainer": {
             "image": pods.image,
@@ -70,12 +70,12 @@ def trainjob(run_key: str, processes: int, nodes: int, pods: Pods) -> dict[str, 
     }
 
 
-def _environment(pods: Pods) -> list[dict[str, Any]]:
-    def setting(name: str, *, optional: bool) -> dict[str, Any]:
+def _environment(pods: Pods) -> list[Object]:
+    def setting(name: str, *, optional: bool) -> Object:
         reference = {"name": pods.settings_config_map, "key": name, "optional": optional}
         return {"name": name, "valueFrom": {"configMapKeyRef": reference}}
 
-    def key(name: str, secret: str, field: str, *, optional: bool) -> dict[str, Any]:
+    def key(name: str, secret: str, field: str, *, optional: bool) -> Object:
         return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": field, "optional": optional}}}
 
     fields = os.environ.get(SECRET_FIELDS_VARIABLE, ",".join(KEYS)).split(",")
@@ -91,15 +91,15 @@ def _environment(pods: Pods) -> list[dict[str, Any]]:
     ]
 
 
-def _resources(pods: Pods) -> dict[str, Any]:
+def _resources(pods: Pods) -> Object:
     amounts = {"cpu": pods.resources.cpu, "memory": pods.resources.memory}
     if pods.resources.gpus:
         amounts[pods.resources.accelerator] = str(pods.resources.gpus)
     return {"requests": amounts, "limits": dict(amounts)}
 
 
-def _placement(pods: Pods) -> dict[str, Any]:
-    placement: dict[str, Any] = {}
+def _placement(pods: Pods) -> Object:
+    placement: Object = {}
     if pods.resources.node_selector:
         placement["nodeSelector"] = dict(pods.resources.node_selector)
     if pods.resources.tolerations:
