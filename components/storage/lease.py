@@ -78,7 +78,7 @@ class LeaseHeld(WorkFailed):
 
 
 class Lease:
-    """Held inside its `with` block. `holder` is shown to others, along with this host and process id.
+    """A lease, held inside its `with` block. `holder` is shown to others, along with this host and process id.
 
     Entering raises LeaseHeld while another process holds the lease, and takes over an expired one.
     `lost` is set when another process has taken the lease over, such as after a long suspend: stop the work then.

@@ -24,7 +24,7 @@ PATIENCE = 120.0
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 Object = dict[str, Any]
-"""A Kubernetes object, as its API sends and takes it."""
+"""A Kubernetes object, as its API sends and receives it."""
 WATCH_SECONDS = 60
 SILENCE_SECONDS = WATCH_SECONDS + 15.0
 PAUSE_SECONDS, POLL_SECONDS = 1.0, 5.0
