@@ -159,8 +159,10 @@ def test_what_dies_on_a_full_disk_says_so_in_one_line_and_goes_on_later(stored_r
         patch.setattr(tempfile, "tempdir", str(full_disk))
         with pytest.raises(WorkFailed) as failed:
             stored_run.train(2)
-    text = f"No space left on device for {full_disk}: free some space, then rerun the same command to resume"
-    assert str(failed.value) == text
+    assert str(failed.value) == (
+        f"No space left on device for {full_disk}: free some space, then rerun the same command to resume from the "
+        "newest recovery"
+    )
     stored_run.train(2)
     assert [line["step"] for line in stored_run.lines("step") if line["rank"] == 0] == list(range(STEPS))
 
