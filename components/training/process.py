@@ -57,7 +57,7 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
         recovery = newest_recovery(store, run_key)
         first = 0 if recovery is None else restore(training, recovery)
         if first:
-            progress.say("train", f"going on from step {first} of {training.plan.steps}")
+            progress.say("train", f"resuming from step {first} of {training.plan.steps}")
         stopped = ""
         try:
             with Watchdog(limit, stacks) as watchdog:

@@ -29,7 +29,7 @@ def train(
     store = open_store()
     index = finished_index(store, run_key)
     if index is not None:
-        progress.say("train", f"done before: {len(index.checkpoints)} checkpoints")
+        progress.say("train", f"already trained: {len(index.checkpoints)} checkpoints")
         return index
     holder = Holder(run=run_key)
     if nodes > 1:

@@ -146,7 +146,7 @@ class TestEndToEnd:
         again = json.loads(out)
         for name in ("run_key", "best", "checkpoints", "weights", "predictions"):
             assert again[name] == first[name]
-        for found in ("prepared before", "done before", "scored already", "selected before", "predicted before"):
+        for found in ("prepared before", "already trained", "scored already", "selected before", "predicted before"):
             assert found in err
         [row] = shell.json("compare", "--json")
         assert row["status"] == "FINISHED"
@@ -179,7 +179,7 @@ class TestEndToEnd:
         key = stopped[0]["run_key"]
         code, _, err = shell.run(*command)
         assert code == 0, err
-        assert "going on from step" in err
+        assert "resuming from step" in err
         [row] = [row for row in shell.json("compare", "--json") if row["run_key"] == key]
         assert row["status"] == "FINISHED"
 

@@ -63,4 +63,4 @@ def _deliver_recovery(store: Store, path: Path, run_key: str) -> None:
 def _deliver(store: Store, path: Path, key: str) -> None:
     reference = store.put_file(key, path)
     path.unlink()
-    progress.say("train", f"delivered what waited on disk: {reference.uri}")
+    progress.say("train", f"uploaded from disk: {reference.uri}")

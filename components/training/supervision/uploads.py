@@ -172,13 +172,13 @@ class Uploads:
         parts = []
         if kept:
             names = kept[0] if len(kept) == 1 else f"{kept[0]} and {len(kept) - 1} more"
-            parts.append(f"{names} wait in {self._folder}, and the same command on this machine delivers them")
+            parts.append(f"{names} are saved in {self._folder}: rerun the same command on this machine to upload them")
         if without_room:
             parts.append(
-                f"{', '.join(without_room)} found no room on this machine's disk: what they have more than the newest "
-                "stored recovery is lost, and the same command makes it again"
+                f"{', '.join(without_room)} did not fit on this machine's disk: the work since the newest stored "
+                "recovery is lost, and the same command redoes it"
             )
-        return f"the object store did not take everything in time: {'; '.join(parts)}"
+        return f"the object store did not accept everything in time: {'; '.join(parts)}"
 
     def _work(self) -> None:
         while (item := self._next()) is not None:
@@ -209,7 +209,9 @@ class Uploads:
                 if attempt == 0 and not self._gave_up.is_set():
                     self._away.set()
                     self._keep_or_say(item)
-                    progress.say("train", f"{error}; training goes on, and what it saves waits in {self._folder}")
+                    progress.say(
+                        "train", f"{error}; training continues, and saves to {self._folder} until the store is back"
+                    )
                 if self._gave_up.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]):
                     return False
             else:
@@ -233,7 +235,7 @@ class Uploads:
             self._keep(item)
         except OSError as error:
             path = pending_path(self._folder, item.key)
-            progress.say("train", f"{item.key} waits in memory, since {path} cannot be written: {error.strerror}")
+            progress.say("train", f"{item.key} stays in memory, because {path} cannot be written: {error.strerror}")
 
     def _keep(self, item: _Item) -> None:
         path = pending_path(self._folder, item.key)

@@ -100,12 +100,12 @@ def test_nodes_end_together_go_on_together_and_equal_processes_of_one_machine(no
     both = [nodes.start(rank) for rank in (0, 1)]
     told = [ended(process) for process in both]
     assert [code for code, _ in told] == [143, 143], told
-    assert "going on from step 15 of 36" in told[0][1]
+    assert "resuming from step 15 of 36" in told[0][1]
     assert "stopped after step 26 of 36, state saved" in told[0][1]
     both = [nodes.start(rank) for rank in (0, 1)]
     done = [ended(process) for process in both]
     assert [code for code, _ in done] == [0, 0], done
-    assert "going on from step 26 of 36" in done[0][1]
+    assert "resuming from step 26 of 36" in done[0][1]
     assert run.digests() == undisturbed.digests
     assert run.curve() == undisturbed.curve
     assert {line["rank"] for line in run.lines("step") if line["step"] == STEPS - 1} == {0, 1}

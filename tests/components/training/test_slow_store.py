@@ -137,7 +137,7 @@ def test_told_to_stop_all_goes_to_disk_first_and_is_delivered_later(saver, store
     saver.recovery(20, 20 * KB, keys_)
     stop = Termination()
     threading.Timer(0.3, stop.set).start()
-    with pytest.raises(NotStored, match=rf"and 2 more wait in {saver.folder}, and the same command on this machine"):
+    with pytest.raises(NotStored, match=rf"and 2 more are saved in {saver.folder}: rerun the same command"):
         saver.uploads.finish(60, stop)
     names = {pending_path(saver.folder, key).name for key in (*keys_, unplaced_key(RUN))}
     assert saver.kept() == names
@@ -185,7 +185,7 @@ def test_where_the_disk_is_full_too_the_loss_is_said(slow, store, line, tmp_path
         with pytest.raises(NotStored) as failed:
             saver.uploads.finish(60, stop)
         assert saver.kept() == set()
-    assert f"{unplaced_key(RUN)} found no room on this machine's disk" in str(failed.value)
+    assert f"{unplaced_key(RUN)} did not fit on this machine's disk" in str(failed.value)
     assert "is lost" in str(failed.value)
     assert "wait in" not in str(failed.value)
     assert step_of(store) is None

@@ -131,7 +131,7 @@ def test_killed_stopped_and_damaged_runs_end_bit_equal(store, run_key, environme
     stopped = start(run_key, environment)
     assert stopped.stderr is not None
     seen = ""
-    while "going on from step" not in seen:
+    while "resuming from step" not in seen:
         seen = stopped.stderr.readline()
         assert seen
     stopped.send_signal(signal.SIGTERM)
@@ -158,7 +158,7 @@ def test_a_finished_run_is_found_without_importing_paddle(run_key, environment):
     )
     again = subprocess.run([sys.executable, "-c", check, run_key], env=environment, capture_output=True, text=True)
     assert again.returncode == 0
-    assert "done before: 3 checkpoints" in again.stderr
+    assert "already trained: 3 checkpoints" in again.stderr
 
 
 EARLY = {"training.patience": 1, "training.holdout": 0.5, "training.epochs": 30, "training.recovery_steps": 4}
@@ -182,7 +182,7 @@ def test_an_early_stop_is_the_same_after_a_kill(store, environment):
     finish(killed)
     code, text = finish(start(run_key, environment))
     assert code == 0, text
-    assert "going on from step" in text
+    assert "resuming from step" in text
     assert digests(store, run_key) == undisturbed
 
 
@@ -193,7 +193,7 @@ def test_two_processes_die_with_the_one_that_watches_them_and_go_on(store, run_k
     kill_with_all_below(killed, 3)
     code, text = finish(start(run_key, environment, processes=2))
     assert code == 0, text
-    assert "going on from step" in text
+    assert "resuming from step" in text
     assert len(digests(store, run_key)) == 3
 
 
@@ -225,13 +225,13 @@ def test_told_to_stop_by_a_slow_store_the_state_is_on_disk(store, run_key, envir
             code, text = finish(stopped)
             assert code == 143, text
             after = "the last step" if percent == "100%" else r"step \d+ of 36"
-            assert re.search(rf"stopped after {after}: the object store .* wait in {waiting}, and the same", text)
+            assert re.search(rf"stopped after {after}: the object store .* saved in {waiting}: rerun the same", text)
             assert "state saved" not in text
         assert pending_path(waiting, unplaced_key(run_key)).exists()
         line.rate = math.inf
         code, text = finish(start(run_key, environment))
         assert code == 0, text
-        assert re.search(r"going on from step \d+ of 36", text)
-        assert percent != "100%" or "going on from step 36" in text, "nothing is computed twice"
+        assert re.search(r"resuming from step \d+ of 36", text)
+        assert percent != "100%" or "resuming from step 36" in text, "nothing is computed twice"
     assert digests(store, run_key) == undisturbed
     assert list(waiting.iterdir()) == []

@@ -53,7 +53,7 @@ def test_a_hanging_loader_is_found_and_the_training_goes_on(stored_run: StoredRu
     assert "Timeout (0:00:20)!" in said
     assert 'faulty_worker.py", line' in said, "the stack of the thread that hangs"
     # Recoveries are stored in the background: the newest may not have arrived, and the one before it then does.
-    assert re.search(r"going on from step (5|10|15) of", said)
+    assert re.search(r"resuming from step (5|10|15) of", said)
     assert len(stored_run.lines("start")) == 2
     assert stored_run.digests() == expected.digests
     assert stored_run.curve() == expected.curve

@@ -64,7 +64,7 @@ def test_a_store_that_goes_away_and_comes_back_misses_nothing(home, tmp_path, ca
     assert store.get_bytes("runs/x/recovery.0") == b"state"
     assert list(kept.iterdir()) == []
     said = capsys.readouterr().err
-    assert "training goes on, and what it saves waits in" in said
+    assert "training continues, and saves to" in said
     assert "the object store is back" in said
 
 
@@ -76,7 +76,7 @@ def test_what_could_not_be_stored_is_named_and_delivered_by_the_next_training(ho
     uploads = Uploads(store, kept)
     uploads.add("runs/x/recovery.0", lambda: b"state")
     uploads.add("runs/x/checkpoints/epoch-0001", lambda: b"first")
-    with pytest.raises(WorkFailed, match=r"runs/x/recovery.0 and 1 more wait in .*kept, and the same command"):
+    with pytest.raises(WorkFailed, match=r"runs/x/recovery.0 and 1 more are saved in .*kept: rerun the same command"):
         uploads.finish(0.5)
     services_up(home, tracking=False)
     deliver_pending(store, kept, "x")
@@ -92,13 +92,13 @@ def test_what_finds_no_room_either_is_named_and_the_rest_is_kept(home, tmp_path,
     with small_disk(tmp_path / "kept", "32k") as kept:
         uploads = Uploads(store, kept)
         uploads.add("runs/x/checkpoints/epoch-0001", lambda: bytes(100_000))
-        while "waits in memory" not in capsys.readouterr().err:
+        while "stays in memory" not in capsys.readouterr().err:
             time.sleep(0.1)
         uploads.add("runs/x/checkpoints/epoch-0002", lambda: b"second")
         with pytest.raises(WorkFailed) as failed:
             uploads.finish(0.5)
         assert "runs/x/checkpoints/epoch-0002 wait in" in str(failed.value)
-        assert "runs/x/checkpoints/epoch-0001 found no room on this machine's disk" in str(failed.value)
+        assert "runs/x/checkpoints/epoch-0001 did not fit on this machine's disk" in str(failed.value)
         assert [path.read_bytes() for path in kept.iterdir()] == [b"second"]
 
 
