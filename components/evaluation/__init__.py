@@ -1,1 +1,1 @@
-"""The sweep over every checkpoint, the choice of the best, and the report."""
+"""Score every checkpoint, select the best one, and report the result."""

@@ -39,7 +39,7 @@ class Example:
 
 
 def choose(scores: Scores, variant: Variant, each: int) -> tuple[list[int], list[int]]:
-    """Return the indices of the worst images, worst first, and of the best, best first: up to `each`, none in both."""
+    """Return the indices of up to `each` worst images, worst first, and best images, best first, without overlap."""
     figures = mean_iou_by_image(scores.matrices[variant])
     ranked = [int(number) for number in np.argsort(figures, kind="stable") if np.isfinite(figures[number])]
     worst = ranked[: min(each, (len(ranked) + 1) // 2)]

@@ -1,4 +1,4 @@
-"""The winner on the dataset's test list, which took no part in the choice: scored once, and with the winner only."""
+"""Score the selected weights, and only those, once on the dataset's test list, which is not used for the selection."""
 
 import tempfile
 from pathlib import Path
@@ -31,9 +31,9 @@ def score_test_list(
     checkpoint: Checkpoint,
     scratch: Path,
 ) -> Scores | None:
-    """The scores of one network, or of both averaged, on the test list; None where the dataset has none.
+    """Return the scores of `variant` on the test list, or None if no test image has a label.
 
-    They are kept in the store, and not computed again for the same checkpoint, network and settings.
+    They are stored, and reused for the same checkpoint, variant and protocol.
     """
     samples = with_label(sweep.split.test)
     if not samples:
@@ -48,7 +48,7 @@ def score_test_list(
         (variant,),
     ):
         return found
-    progress.say(STEP, f"epoch {entry.epoch}, {variant}, on the {len(samples)} images of the test list")
+    progress.say(STEP, f"scoring epoch {entry.epoch}, {variant}, on {len(samples)} test images")
     with tempfile.TemporaryDirectory(dir=scratch) as folder, ValidationPairs(reader, samples, Path(folder)) as decoded:
         workers = images_in_flight(decoded.pair(0)[1].size, len(sweep.protocol.classes))
         report = ImageProgress(len(decoded), STEP)

@@ -1,4 +1,4 @@
-"""Validation images, decoded once however many checkpoints are scored on them."""
+"""Decode validation images once, however many checkpoints are scored on them."""
 
 import os
 import tempfile
@@ -16,24 +16,28 @@ Pixels = NDArray[np.uint8]
 
 
 class ImageSource(Protocol):
-    """What gives pixels by name: a DatasetReader."""
+    """A source of pixels by name, such as a DatasetReader."""
 
     def image(self, name: str) -> Pixels:
-        """(H, W, 3) uint8 RGB."""
+        """Return the image as (H, W, 3) uint8 RGB."""
 
     def label(self, name: str) -> Pixels:
-        """(H, W) uint8 class ids."""
+        """Return the label as (H, W) uint8 class ids."""
 
 
 class ValidationPairs:
-    """Pairs of image and label. The first use of a pair decodes it into a nameless temporary file, later ones
-    read it from there: the system's page cache keeps it in memory while there is room, and no longer. Threads
-    may share it.
+    """Pairs of image and label, which threads may share.
+
+    The first use of a pair decodes it into an unnamed temporary file, from which later uses read it. The operating
+    system's page cache keeps the file in memory as long as there is room.
     """
 
     def __init__(self, source: ImageSource, samples: Sequence[tuple[str, str]], scratch: Path) -> None:
-        """`samples` are (image name, label name); `scratch` a folder with room for the pixels, 4 bytes
-        each.
+        """Create the temporary file.
+
+        Args:
+            samples: (image name, label name) of each pair.
+            scratch: a folder with room for 4 bytes per pixel.
         """
         scratch.mkdir(parents=True, exist_ok=True)
         self.names = tuple(image for image, _ in samples)
@@ -47,7 +51,7 @@ class ValidationPairs:
         return len(self._samples)
 
     def pair(self, number: int) -> tuple[Pixels, Pixels]:
-        """Image (H, W, 3) RGB and label (H, W). Raises WorkFailed where their sizes differ."""
+        """Return the image (H, W, 3), RGB, and the label (H, W). Raises WorkFailed if their sizes differ."""
         place = self._places.get(number)
         if place is None:
             return self._decode(number)
@@ -62,13 +66,13 @@ class ValidationPairs:
         if image.shape[:2] != label.shape:
             raise WorkFailed(
                 f"label {label_name} is {label.shape[1]}x{label.shape[0]} pixels, "
-                f"its image {image_name} {image.shape[1]}x{image.shape[0]}"
+                f"but its image {image_name} is {image.shape[1]}x{image.shape[0]}: prepare the dataset again"
             )
         data = image.tobytes() + label.tobytes()
         with self._lock:
             offset, self._end = self._end, self._end + len(data)
         written = 0
-        while written < len(data):  # one call may write less than it is given
+        while written < len(data):  # a single call may write only part of the data
             written += os.pwrite(self._file.fileno(), memoryview(data)[written:], offset + written)
         self._places[number] = (offset, (label.shape[0], label.shape[1]))
         return image, label

@@ -1,8 +1,9 @@
-"""What scoring a checkpoint costs, found on a few val images: the second process of `cps plan`.
+"""Measure the cost of scoring a checkpoint on a few validation images: the second process of `cps plan`.
 
     python3 -m components.evaluation.probe FOLDER
 
-reads what `components.training.probe` has left in the folder, and leaves evaluation.json. Nothing is stored.
+reads the files that `components.training.probe` wrote to the folder, and adds evaluation.json. It writes nothing to the
+store.
 """
 
 import resource
@@ -28,13 +29,14 @@ from components.storage.client import open_store
 Result = TypeVar("Result")
 
 _IMAGES = 4
-"""That are timed, at least; at least as many as are scored at once."""
+"""Minimum number of timed images; at least as many as are scored concurrently."""
 
 
 def probe_evaluation(folder: Path) -> EvaluationProbe:
-    """Score some val images with both networks and their average, as the sweep does; before that some untimed.
+    """Return the cost of scoring validation images in all variants, as the sweep does, after an untimed warm-up.
 
-    A checkpoint's structure is exported when it is first met, and so the second opening is what each one costs.
+    A network structure is exported the first time a checkpoint is opened, so only the second opening shows the cost of
+    each further checkpoint.
     """
     record = RunRecord.model_validate_json((folder / "run.json").read_bytes())
     split = Split.model_validate_json((folder / "split.json").read_bytes())
@@ -42,7 +44,7 @@ def probe_evaluation(folder: Path) -> EvaluationProbe:
         sweep = sweep_of(record, split, reader)
         samples = with_label(split.val)
         if not samples:
-            raise UserError(f"dataset {record.dataset.name} has no validation image with a label")
+            raise UserError(f"dataset {record.dataset.name} has no labelled validation images: add some")
         with ValidationPairs(reader, samples, folder) as images:
             workers = images_in_flight(images.pair(0)[1].size, len(sweep.protocol.classes))
         count = min(len(samples), max(workers, _IMAGES))
@@ -55,14 +57,14 @@ def probe_evaluation(folder: Path) -> EvaluationProbe:
         checkpoint, start = _timed(opening)
         with ValidationPairs(reader, samples[:workers], folder) as first:
             score_images(checkpoint, first, sweep, workers)
-        checkpoint, again = _timed(opening)
+        checkpoint, reopening = _timed(opening)
         with ValidationPairs(reader, samples[-count:], folder) as images:
             _, seconds = _timed(partial(score_images, checkpoint, images, sweep, workers))
     return EvaluationProbe(
         images_probed=count,
         image_seconds=seconds / count,
         start_seconds=start,
-        open_seconds=again,
+        open_seconds=reopening,
         images=len(samples),
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )

@@ -1,4 +1,4 @@
-"""A result where people look for it: curves and figures in MLflow, and a few lines of Markdown for the KFP UI."""
+"""Publish a result: curves and metrics to MLflow, and a Markdown summary for the KFP UI."""
 
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 FIGURES = ("pixel_accuracy", "mean_accuracy", "frequency_weighted_IoU", "mean_Dice", "boundary_IoU")
-"""The winner's shares besides mIoU."""
+"""The winner's metrics in [0, 1] other than mIoU."""
 
 
 def publish(
@@ -29,10 +29,13 @@ def publish(
     tracker: "Tracker",
     report: Path,
 ) -> None:
-    """mIoU with its interval and IoU/<class> at step = epoch, each checkpoint's figures on its LoggedModel, the
-    winner's figures, addresses, the summary, and the weights as a version of the dataset's model in the registry.
+    """Log the result to MLflow and register the weights as a version of the dataset's model.
 
-    The curves follow the winner's variant. `report` must stay where it is until the tracker is closed.
+    Curves of mIoU with its interval and of IoU/<class>, in the winner's variant, have the epoch as their step. Each
+    checkpoint's metrics go to its LoggedModel, and the winner's metrics, URIs and summary to the run.
+
+    Args:
+        report: the HTML report, which must stay in place until the tracker is closed.
     """
     best, names = result.best, result.confusion_matrix.classes
     addresses = {entry.epoch: entry for entry in entries}
@@ -66,7 +69,7 @@ def publish(
 
 
 def metrics(result: RunResult) -> dict[str, float]:
-    """The figures that the KFP UI shows beside the step; shares in percent."""
+    """Return the metrics that the KFP UI shows for the step; shares are in percent."""
     best = result.best
     shares = {
         "mIoU": best.mIoU,
@@ -85,8 +88,12 @@ def metrics(result: RunResult) -> dict[str, float]:
 
 
 def summary(result: RunResult, tracking_link: str = "") -> str:
-    """Markdown: the headline, a table of classes, and where things are: the run's page in MLflow at `tracking_link`,
-    and objects by URI, with links where CPS_PUBLIC_S3_URL says where people reach them.
+    """Return a Markdown summary: the mIoU, a table of classes, and where to find the weights and the report.
+
+    Args:
+        tracking_link: URL of the run's page in MLflow, if there is one.
+
+    Objects are shown by URI, and linked if CPS_PUBLIC_S3_URL is set.
     """
     best = result.best
     lines = [
@@ -107,7 +114,7 @@ def summary(result: RunResult, tracking_link: str = "") -> str:
         *([f"[Curves and figures in MLflow]({tracking_link})  "] if tracking_link else []),
         _place("Weights", result.weights.uri),
         _place("Report", result.report.uri),
-        f"On any machine with the store's keys: `cps weights pull {result.run_key}`",
+        f"To download the weights, with access to the store: `cps weights pull {result.run_key}`",
         "",
         result.note,
     ]
@@ -120,7 +127,7 @@ def _place(name: str, uri: str) -> str:
 
 
 def _intervals(result: RunResult) -> list[str]:
-    """The validation figure's interval and, where there is one, the test figure."""
+    """Return lines with the validation mIoU's interval and, if there is a test list, the test mIoU."""
     best, test = result.best, result.test
     lines = []
     if best.mIoU_low is not None:
@@ -161,11 +168,11 @@ def _present(figures: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> RunResult:
-    """Choose the best checkpoint and publish the result to MLflow, where tracking is on; return the result.
+    """Select the best checkpoint, publish the result to MLflow if tracking is on, and return it.
 
     Args:
-        report_path: where to leave a copy of the HTML report.
-        summary_path: where to leave a few lines of Markdown.
+        report_path: where to write a copy of the HTML report; empty for none.
+        summary_path: where to write the Markdown summary; empty for none.
     """
     from components.evaluation.select import select
     from components.runs.checkpoints import read_index
@@ -180,7 +187,7 @@ def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> 
     result = select(run_key, store)
     record, _ = load_run(store, run_key)
     with tempfile.TemporaryDirectory() as folder:
-        # Under this name for MLflow, which shows an artifact by its suffix; KFP's path has none.
+        # MLflow chooses an artifact's viewer by its suffix, which KFP's path does not have.
         report = store.get_file(keys.run(run_key, "report.html"), Path(folder) / "report.html")
         if not published(store, run_key):
             with delivered_through_store(store, run_key):

@@ -1,4 +1,4 @@
-"""The result of a run, built from the verdict and the scores behind it."""
+"""Build a run's result from the verdict and the scores it is based on."""
 
 import math
 from collections.abc import Sequence
@@ -51,8 +51,8 @@ def build_result(
     """Return the result of a run.
 
     Args:
-        scores: those that the verdict is on.
-        test: the winner's on the dataset's test list, where it has one.
+        scores: the scores that the verdict is based on.
+        test: the winner's scores on the dataset's test list, if it has one.
     """
     by_epoch = {item.epoch: item for item in scores}
     best, variant = by_epoch[verdict.best.epoch], verdict.best.variant
@@ -98,7 +98,7 @@ def build_result(
 
 
 def figures(scores: Scores, variant: Variant) -> Figures:
-    """Return every figure but mIoU, over all images."""
+    """Return every metric except mIoU, over all images."""
     matrix, boundary = scores.total(variant), boundary_iou(scores.bands[variant].sum(axis=0))
     return Figures(
         per_class=per_class(matrix, boundary, scores.protocol.classes),
@@ -112,7 +112,7 @@ def figures(scores: Scores, variant: Variant) -> Figures:
 
 
 def per_class(matrix: Matrix, boundary: PerClass, names: tuple[str, ...]) -> tuple[ClassFigures, ...]:
-    """Return the figures of each class from a confusion matrix (C, C) and boundary IoU (C,)."""
+    """Return the metrics of each class from a confusion matrix (C, C) and boundary IoU (C,)."""
     ious, accuracies, dices = iou(matrix), class_accuracy(matrix), dice(matrix)
     shares = matrix.sum(1) / max(1, int(matrix.sum()))
     return tuple(
@@ -129,16 +129,17 @@ def per_class(matrix: Matrix, boundary: PerClass, names: tuple[str, ...]) -> tup
 
 
 def selection_note(checkpoints: int, images: int, test_images: int) -> str:
+    """Return a note on the bias that selecting on the validation images adds to the result."""
     note = (
-        f"The best of {checkpoints} checkpoint{'s' if checkpoints > 1 else ''} and 3 variants was chosen on the "
-        f"{images} validation images that its figure is reported on, so the figure is somewhat optimistic. "
+        f"The best of {checkpoints} checkpoint{'s' if checkpoints > 1 else ''} and 3 variants was selected on the same "
+        f"{images} validation images that its mIoU is reported on, so this mIoU is slightly optimistic. "
     )
     if test_images:
         return note + (
-            f"The test figure is not: its {test_images} images took no part in the choice and were scored once, "
+            f"The test mIoU is not: its {test_images} images were not used for the selection and were scored once, "
             "with the winner only."
         )
-    return note + "Quote it with that remark, or score the weights on images that took no part in the choice."
+    return note + "Mention this when you quote it, or score the weights on images that were not used for the selection."
 
 
 def _held_out(test: Scores, variant: Variant) -> HeldOutScores:

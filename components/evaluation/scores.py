@@ -1,8 +1,7 @@
-"""The scores of one checkpoint: a confusion matrix for each image and variant, in one compressed file, and the
-counts that boundary IoU follows from.
+"""The scores of a checkpoint: a confusion matrix and boundary counts for each image and variant, in a compressed file.
 
-They are kept by image because every figure follows from their sums: mIoU, the worst images, and intervals by
-drawing images anew.
+They are stored per image because every metric derives from them: mIoU, the worst images, and bootstrap intervals, which
+resample the images.
 """
 
 import io
@@ -22,13 +21,13 @@ from components.metrics.scores import mean_iou
 from components.runs.result import VARIANTS, Variant
 
 FORMAT = 3
-"""Of the file. Format 2, of 0.1.0, calls the ensemble `mean`; scores in another format are computed again."""
+"""Version of the file. Format 2, of 0.1.0, calls the ensemble `mean`; scores in any other format are recomputed."""
 _VARIANTS_OF_FORMAT_2: Mapping[str, Variant] = {"left": "left", "right": "right", "mean": "ensemble"}
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How images were scored: scores are comparable, and reused, only where all of this is equal."""
+    """How images were scored. Scores are only comparable, and only reused, if their protocols are equal."""
 
     split: str
     """The split's fingerprint."""
@@ -40,12 +39,12 @@ class Protocol:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     boundary_ratio: float = RATIO
-    """The distance of boundary IoU, as a share of an image's diagonal."""
+    """The boundary IoU's distance, as a share of the image's diagonal."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One checkpoint on a list of images, in all variants or some."""
+    """The scores of one checkpoint on a list of images, in some or all variants."""
 
     epoch: int
     step: int
@@ -55,19 +54,20 @@ class Scores:
     matrices: Mapping[Variant, Matrix]
     """(N, C, C) int64 for each variant; rows are the truth."""
     bands: Mapping[Variant, BandCounts]
-    """(N, C, 3) int64 for each variant: what boundary IoU follows from."""
+    """(N, C, 3) int64 for each variant: the counts that boundary IoU is computed from."""
 
     def total(self, variant: Variant) -> Matrix:
-        """(C, C) over all images."""
+        """Return the confusion matrix (C, C) over all images."""
         summed: Matrix = self.matrices[variant].sum(axis=0)
         return summed
 
     def mean_iou(self, variant: Variant) -> float:
+        """Return the mIoU over all images, in [0, 1]."""
         return mean_iou(self.total(variant))
 
 
 def pack(scores: Scores) -> bytes:
-    """As .npz: arrays left, right and ensemble, their bands-left …, and `meta`, a JSON text with the rest."""
+    """Return the scores as .npz: an array per variant, such as left and bands-left, and `meta`, a JSON text."""
     meta = {
         "format": FORMAT,
         "epoch": scores.epoch,
@@ -85,7 +85,7 @@ def pack(scores: Scores) -> bytes:
 
 
 def unpack(data: bytes, origin: str) -> Scores | None:
-    """None for scores in another format. Raises WorkFailed that names `origin` for what is no scores file."""
+    """Return the scores in a file, or None for an unknown format. Raises WorkFailed, naming `origin`, if damaged."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
@@ -105,9 +105,9 @@ def unpack(data: bytes, origin: str) -> Scores | None:
             bands=bands,
         )
     except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise WorkFailed(f"{origin} is no scores file ({error}): remove it and evaluate again") from error
+        raise WorkFailed(f"{origin} is not a scores file ({error}): remove it and evaluate again") from error
 
 
 def _frozen(value: Any) -> Any:
-    """JSON has lists where a protocol has tuples."""
+    """Return a list as a tuple, because JSON has no tuples."""
     return tuple(value) if isinstance(value, list) else value

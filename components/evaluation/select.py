@@ -1,6 +1,6 @@
-"""Choose the best checkpoint from the scores, store its weights apart, and write the result and the report.
+"""Select the best checkpoint by its scores, store its weights separately, and write the result and the report.
 
-Everything is written again from the scores, in the order of use; result.json is last, so where it is, all is.
+Everything is derived from the scores. result.json is written last, so if it exists, everything else does too.
 """
 
 import tempfile
@@ -38,21 +38,21 @@ if TYPE_CHECKING:
 
 STEP = "select"
 EXAMPLES_EACH = 3
-"""How many of the worst and of the best images the report shows."""
+"""Number of worst images, and of best images, in the report."""
 
 
 def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult:
-    """Return the run's result. A run that was selected before is not worked on again.
+    """Return the run's result, and write it unless it exists already.
 
     Raises:
-        WorkFailed: a checkpoint has not been scored, or is not the one that was.
+        WorkFailed: a checkpoint has not been scored, or has changed since.
     """
     sweep, reader = open_sweep(store, run_key, cache)
     with reader:
         entries = read_index(store, run_key)
         finished = finished_result(store, run_key, entries)
         if finished is not None:
-            progress.say(STEP, f"selected before: {_headline(finished)}")
+            progress.say(STEP, f"already selected: {_headline(finished)}")
             note_outcome(store, run_key, _outcome(finished, entries))
             return finished
         scores = _all_scores(store, sweep, entries)
@@ -102,11 +102,11 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult
 
 
 def finished_result(store: "Store", run_key: str, entries: Sequence[CheckpointEntry]) -> RunResult | None:
-    """Return an earlier result of these very checkpoints whose weights and report still exist."""
+    """Return the stored result if it is based on these checkpoints and its weights and report still exist."""
     try:
         result = find_result(store, run_key)
     except WorkFailed:
-        return None  # in a format that this version does not read: it is made again from the scores
+        return None  # this version cannot read its format, so it is rebuilt from the scores
     if result is None:
         return None
     best, digest = result.best, result.protocol.checkpoint_sha256
@@ -123,7 +123,7 @@ def finished_result(store: "Store", run_key: str, entries: Sequence[CheckpointEn
 
 def _outcome(result: RunResult, entries: Sequence[CheckpointEntry]) -> RunOutcome:
     best = result.best
-    assert best.mIoU is not None, "a choice without mIoU is never the best"
+    assert best.mIoU is not None, "decide() never selects a choice without mIoU"
     return RunOutcome(
         mean_iou=best.mIoU,
         epoch=best.epoch,
@@ -143,20 +143,20 @@ def _all_scores(store: "Store", sweep: Sweep, entries: Sequence[CheckpointEntry]
     missing = [str(entry.epoch) for entry, scores in zip(entries, found, strict=True) if scores is None]
     if missing:
         raise WorkFailed(
-            f"{len(missing)} of {len(entries)} checkpoints of {sweep.run_key} have no scores (epochs "
+            f"{len(missing)} of {len(entries)} checkpoints of run {sweep.run_key} have no scores (epochs "
             f"{', '.join(missing[:8])}{', …' if len(missing) > 8 else ''}): evaluate them first"
         )
     return [scores for scores in found if scores is not None]
 
 
 def _store_weights(store: "Store", run_key: str, path: Path, variant: Variant) -> ObjectRef:
-    """The winner as a file of its own: one network, or both where their average won."""
+    """Store the winning weights as a separate file: one network, or both if the ensemble won."""
     data = winner_bytes(path, variant)
     return store.put_bytes(keys.best_weights(run_key, pair=variant == "ensemble"), data)
 
 
 def winner_bytes(path: Path, variant: Variant) -> bytes:
-    """The part of a checkpoint that `variant` needs, as a weights file; the same bytes every time."""
+    """Return the part of a checkpoint that `variant` needs as a weights file, whose bytes are reproducible."""
     from components.networks.weights import extract_branch, whole_pair
 
     return whole_pair(path, variant) if variant == "ensemble" else extract_branch(path, variant)
@@ -190,7 +190,7 @@ def _examples(
 
 
 def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: RunResult) -> list[tuple[str, str]]:
-    """What one needs to know to get the same figures again."""
+    """Return the report's (name, value) pairs that are needed to reproduce its metrics."""
     protocol, split = sweep.protocol, sweep.split
     crop, stride = protocol.crop, protocol.stride
     versions = ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items()))
@@ -203,14 +203,14 @@ def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: RunR
         "logits averaged where windows overlap"
     )
     interval = (
-        f"95 %: percentiles of {DRAWS:,} bootstrap draws of the images with seed {SEED}; differences are paired, on "
-        "the same draws. Images count as independent; frames of one film are not, and their intervals are too narrow"
+        f"95 %: percentiles of {DRAWS:,} bootstrap draws of the images with seed {SEED}; differences are paired on the "
+        "same draws. Images are assumed to be independent; for frames of one video, the intervals are too narrow"
     )
     boundary = (
         f"Cheng et al., CVPR 2021: pixels within {100 * protocol.boundary_ratio:g} % of the image’s diagonal of an "
-        "outline; pixels without a truth are taken out of both"
+        "outline; unlabelled pixels are excluded from both"
     )
-    mean = "from one confusion matrix over all images; mean over the classes that are in the truth or the prediction"
+    mean = "from one confusion matrix over all images; mean over the classes in the truth or the prediction"
     return [
         ("run", record.run_key),
         ("dataset", f"{record.dataset.name}, digest {record.dataset.digest}"),
@@ -232,7 +232,7 @@ def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: RunR
 def _passes(protocol: Protocol) -> str:
     scales = ", ".join(f"{scale:g}" for scale in protocol.scales)
     if protocol.scales == SINGLE and not protocol.flip:
-        return "one: each image as it is, not mirrored"
+        return "one per image, neither resized nor mirrored"
     mirrored = ", each also mirrored" if protocol.flip else ""
     return f"scales {scales}{mirrored}; probabilities averaged"
 

@@ -1,7 +1,7 @@
-"""Score checkpoints on every validation image: left, right and their average, from the same windows.
+"""Score checkpoints on every validation image: left, right and ensemble, from the same windows.
 
-A shard of the fan-out takes its share of the checkpoints. Scores that are in the store are not computed
-again, so a killed sweep goes on where it was.
+Each shard of the fan-out scores its share of the checkpoints. Stored scores are reused, so an interrupted sweep
+resumes.
 """
 
 import re
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Sweep:
-    """What all checkpoints of a run are scored on, and how."""
+    """The images that all checkpoints of a run are scored on, and the protocol."""
 
     run_key: str
     recipe: Recipe
@@ -57,12 +57,14 @@ class Sweep:
 
 
 def open_sweep(store: "Store", run_key: str, cache: Path | None) -> tuple[Sweep, DatasetReader]:
+    """Return the sweep of a run, and the reader of its dataset, which the caller must close."""
     record, split = load_run(store, run_key)
     reader = DatasetReader(store, record.dataset.digest, cache)
     return sweep_of(record, split, reader), reader
 
 
 def sweep_of(record: RunRecord, split: Split, reader: DatasetReader) -> Sweep:
+    """Return the sweep of a run on its dataset. Raises UserError."""
     recipe = parse_recipe(record.settings, f"run {record.run_key}")
     engine = choose(allow_bf16=recipe.evaluation.bf16)
     protocol = Protocol(
@@ -71,7 +73,7 @@ def sweep_of(record: RunRecord, split: Split, reader: DatasetReader) -> Sweep:
         ignore_index=reader.manifest.ignore_index,
         crop=recipe.evaluation.crop,
         stride=recipe.evaluation.stride,
-        # Exact engines differ by rounding alone: scores that another machine has stored with another one stay valid.
+        # Exact engines differ only by rounding, so the scores of one are valid for all of them.
         engine=EXACT if is_exact(engine) else engine,
         scales=recipe.evaluation.scales,
         flip=recipe.evaluation.flip,
@@ -80,7 +82,7 @@ def sweep_of(record: RunRecord, split: Split, reader: DatasetReader) -> Sweep:
 
 
 def stored_scores(store: "Store", run_key: str, entry: CheckpointEntry, protocol: Protocol) -> Scores | None:
-    """The scores of this very checkpoint under this protocol; None where they must be computed."""
+    """Return the stored scores of this checkpoint under this protocol, or None if they must be computed."""
     key = keys.scores(run_key, entry.epoch)
     try:
         scores = unpack(store.get_bytes(key), store.uri(key))
@@ -95,15 +97,15 @@ def evaluate_shard(run_key: str, shard: str, store: "Store", cache: Path | None 
     """Score this shard's checkpoints and store the scores.
 
     Args:
-        shard: "i/n": every n-th checkpoint, from the i-th (from 0).
-        cache: where dataset shards are kept; the reader's default when not given.
+        shard: "i/n": every n-th checkpoint, starting with the i-th (from 0).
+        cache: where to keep dataset shards; the reader's default if not given.
 
     Returns:
-        Epochs, as {"scored": [...], "reused": [...]}.
+        The epochs, as {"scored": [...], "reused": [...]}.
 
     Raises:
         UserError: the shard is malformed.
-        WorkFailed: a checkpoint is missing, is not the one that was saved, or belongs to another run.
+        WorkFailed: a checkpoint is missing or damaged, or belongs to another run.
     """
     part = parse_shard(shard)
     sweep, reader = open_sweep(store, run_key, cache)
@@ -112,7 +114,7 @@ def evaluate_shard(run_key: str, shard: str, store: "Store", cache: Path | None 
         todo = [entry for entry in entries if stored_scores(store, run_key, entry, sweep.protocol) is None]
         reused = [entry.epoch for entry in entries if entry not in todo]
         if reused:
-            progress.say(STEP, f"{len(reused)} of {len(entries)} checkpoints of shard {part} are scored already")
+            progress.say(STEP, f"{len(reused)} of {len(entries)} checkpoints in shard {part} are already scored")
         if todo:
             _score_all(store, sweep, reader, todo, cache or default_cache())
     return {"scored": [entry.epoch for entry in todo], "reused": reused}
@@ -121,7 +123,7 @@ def evaluate_shard(run_key: str, shard: str, store: "Store", cache: Path | None 
 def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[CheckpointEntry], cache: Path) -> None:
     samples = with_label(sweep.split.val)
     if not samples:
-        raise WorkFailed(f"dataset {sweep.manifest.name} has no validation image with a label")
+        raise WorkFailed(f"dataset {sweep.manifest.name} has no labelled validation images: add some")
     scratch = cache / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     with (
@@ -148,11 +150,12 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
 
 
 def with_label(samples: Sequence[Sample]) -> list[tuple[str, str]]:
-    """(image, label) of the samples that have both."""
+    """Return (image, label) of the samples that have a label."""
     return [(sample.image, sample.label) for sample in samples if sample.label is not None]
 
 
 def describe(scores: Scores) -> str:
+    """Return the mIoU of each variant as a log line."""
     figures = ", ".join(f"{variant} {100 * scores.mean_iou(variant):.1f} %" for variant in scores.matrices)
     return f"epoch {scores.epoch}: mIoU {figures}"
 
@@ -165,8 +168,11 @@ def score_images(
     image_done: Callable[[], None] = lambda: None,
     variants: Sequence[Variant] = VARIANTS,
 ) -> tuple[dict[Variant, Matrix], dict[Variant, BandCounts]]:
-    """Every image's confusion matrix (N, C, C) and boundary counts (N, C, 3) for each variant; `workers` images at
-    a time.
+    """Return the confusion matrices (N, C, C) and boundary counts (N, C, 3) of all images for each variant.
+
+    Args:
+        workers: number of images to score concurrently.
+        image_done: called after each image.
     """
     branches = [branch for branch in ("left", "right") if branch in variants or "ensemble" in variants]
     engines = [checkpoint.engines[branch] for branch in branches]
@@ -195,14 +201,14 @@ def score_images(
         image_done()
 
     with ThreadPoolExecutor(workers) as pool:
-        # Reading the results is what raises an error of a thread here.
+        # Iterating over the results re-raises the threads' errors.
         for _ in pool.map(score, range(len(images))):
             pass
     return matrices, bands
 
 
 class ImageProgress:
-    """Counts images over all checkpoints, and says so about once a second."""
+    """Counts images over all checkpoints and reports progress about once a second."""
 
     def __init__(self, total: int, step: str = STEP) -> None:
         self._step, self._total, self._done, self._epoch = step, total, 0, 0
@@ -227,7 +233,7 @@ class Shard(NamedTuple):
     total: int
 
     def take(self, items: Sequence[T]) -> list[T]:
-        """Every `total`-th item: parts differ by one item at most, and some are empty where items are few."""
+        """Return every `total`-th item. Parts differ by at most one item; with few items, some are empty."""
         return list(items[self.number :: self.total])
 
     def __str__(self) -> str:
@@ -235,15 +241,15 @@ class Shard(NamedTuple):
 
 
 def parse_shard(text: str) -> Shard:
-    """Read "1/4", the second of four. Raises UserError."""
+    """Parse "1/4", the second of four shards. Raises UserError."""
     match = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text)
     if not match or int(match[1]) >= int(match[2]):
-        raise UserError(f"shard {text!r} must be i/n with 0 <= i < n, as 1/4 for the second of four")
+        raise UserError(f"shard {text!r} must be i/n with 0 <= i < n, such as 1/4 for the second of four")
     return Shard(int(match[1]), int(match[2]))
 
 
 def evaluate_step(run_key: str, shard: str) -> dict[str, list[int]]:
-    """Score the checkpoints of shard "i/n" (i from 0); returns their epochs as {"scored", "reused"}."""
+    """Score the checkpoints of shard "i/n" (i from 0). Return the epochs as {"scored": [...], "reused": [...]}."""
     from components.evaluation.sweep import evaluate_shard
     from components.storage.client import open_store
 

@@ -48,7 +48,7 @@ class Verdict:
     interval: Interval
     """95 % interval of the best mIoU."""
     last: Choice
-    """The last checkpoint in the best one's variant, which a training without a sweep would deliver."""
+    """The last checkpoint in the winner's variant, which would be the result without a sweep."""
     lead: Lead | None
     """Lead over the last checkpoint, or None if the best one is the last."""
     variants: tuple[Lead, ...]

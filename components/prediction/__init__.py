@@ -1,1 +1,1 @@
-"""Masks, overlays and a gallery of what a network predicts for photographs."""
+"""Predict photographs, and write masks, overlays and a gallery."""

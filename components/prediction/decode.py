@@ -1,4 +1,4 @@
-"""Encoded photographs and labels to pixels; what cannot be read is refused with a reason."""
+"""Decode photographs and labels, or reject them with a reason."""
 
 import ctypes
 import io
@@ -17,30 +17,30 @@ from components.metrics.confusion import ClassIds
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
 
-# Pillow warns from this size and refuses from twice as much; by itself at a third of it, which is less than what
-# panoramas and aerial photographs have.
+# Pillow warns above this number of pixels and rejects images above twice as many. Its default is a third of this, which
+# is too little for panoramas and aerial photographs.
 Image.MAX_IMAGE_PIXELS = 1 << 28
 LARGE = 64 << 20
-"""Bytes of pixels from which on the memory that decoding took is given back at once."""
+"""Size in bytes of decoded pixels from which the memory used for decoding is returned to the system at once."""
 
 
 class Unreadable(Exception):
-    """A file that cannot be decoded as a photograph. The text is the reason, without the file's name."""
+    """A file that cannot be decoded. The message is the reason, without the file's name."""
 
 
 def decode(data: bytes) -> Pixels:
-    """Encoded image to (H, W, 3) uint8 RGB, turned upright as its EXIF data says.
+    """Decode an image to (H, W, 3) uint8 RGB, rotated upright according to its EXIF data.
 
-    Grey, palette, RGBA and CMYK images are converted, 16-bit ones brought to 8. Raises Unreadable.
+    Grey, palette, RGBA and CMYK images are converted, and 16-bit images are scaled to 8 bits. Raises Unreadable.
     """
     pixels = _read(data, upright_rgb)
     if pixels.nbytes >= LARGE:
-        give_back_freed()
+        release_freed_memory()
     return pixels
 
 
 def read_file(path: Path) -> bytes:
-    """Raises Unreadable."""
+    """Return the file's content. Raises Unreadable."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -48,7 +48,7 @@ def read_file(path: Path) -> bytes:
 
 
 def read_label(path: Path) -> ClassIds:
-    """Class ids (H, W), as the picture's values are stored. Raises Unreadable that names the label."""
+    """Return the class ids (H, W) stored in a label image. Raises Unreadable, whose message names the label."""
     try:
         data = read_file(path)
         return _read(data, lambda picture: _ids(picture, data))
@@ -61,30 +61,32 @@ def _ids(picture: Image.Image, data: bytes) -> ClassIds:
         raise ValueError(f"it is saved as {picture.format}, which changes class ids: save it as PNG")
     ids = np.asarray(picture) if picture.mode == "P" else stored_values(picture)
     if ids is None:
-        raise ValueError(f"it has mode {picture.mode}, and must hold class ids (8 or 16 bits)")
+        raise ValueError(
+            f"it has pixel mode {picture.mode}, but must hold class ids: save it as 8-bit or 16-bit grey or palette PNG"
+        )
     return ids.astype(np.uint8 if ids.itemsize == 1 else np.uint16)
 
 
 def _read(data: bytes, convert: Callable[[Image.Image], T]) -> T:
-    """Open a picture and convert it before Pillow forgets how many bits its pixels have. Raises Unreadable."""
+    """Open an image and convert it while Pillow still knows the bit depth of its pixels. Raises Unreadable."""
     if not data:
         raise Unreadable("the file is empty")
     try:
         with Image.open(io.BytesIO(data)) as picture:
             return convert(picture)
     except UnidentifiedImageError:
-        raise Unreadable("it is no image, or of an unknown format") from None
+        raise Unreadable("it is not an image, or its format is not supported") from None
     except Image.DecompressionBombError:
         raise Unreadable(f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from None
 
 
-def give_back_freed() -> None:
+def release_freed_memory() -> None:
     """Return freed memory to the system.
 
-    glibc does so by itself only where nothing in use lies behind it: what Pillow took to decode a large image stays,
-    4 bytes a pixel, as long as anything else lives. Elsewhere than on glibc nothing happens.
+    glibc does not release freed memory below memory in use, so it would keep the 4 bytes per pixel that Pillow needs to
+    decode a large image. Without glibc, do nothing.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

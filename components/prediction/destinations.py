@@ -1,7 +1,7 @@
-"""Where predictions go, and what is there already: a folder, or a prefix of the object store.
+"""Destinations for predictions: a local folder, or a prefix in the object store.
 
-An image whose outputs are all there, made by the same weights in the same way from the same picture, is not done
-again; so a killed prediction goes on where it was.
+An image is skipped if all its outputs exist and come from the same image, weights and settings, so an interrupted
+prediction resumes.
 """
 
 import json
@@ -27,23 +27,23 @@ CONTENT_TYPES = {
 
 class Destination(Protocol):
     def holds(self, photograph: Photograph, names: Sequence[str]) -> bool:
-        """Whether the outputs `names` of this very image are there. May raise Unreadable."""
+        """Return whether the outputs `names` of this image exist and are current. May raise Unreadable."""
 
     def put(self, photograph: Photograph, files: Mapping[str, bytes]) -> None:
-        """Store an image's outputs, all of them or none."""
+        """Store all outputs of an image; until then, `holds` returns False."""
 
     def read(self, name: str) -> bytes:
-        """An output that is there."""
+        """Return an existing output."""
 
     def put_page(self, name: str, data: bytes) -> None:
-        """Store what belongs to no one image."""
+        """Store a file that belongs to no single image."""
 
 
 class LocalFolder:
-    """Files below a folder. predictions.jsonl in it has a line for each finished image, written after its files."""
+    """A local folder. Its predictions.jsonl gets a line for each finished image, written after the image's files."""
 
     def __init__(self, root: Path, stamp: str) -> None:
-        """`stamp` says which weights and settings make the outputs."""
+        """`stamp` identifies the weights and settings that the outputs depend on."""
         self._root, self._stamp = root, stamp
         self._lock = threading.Lock()
         self._finished = self._read_ledger()
@@ -74,7 +74,7 @@ class LocalFolder:
         _write(self._root / name, data)
 
     def _read_ledger(self) -> dict[str, dict[str, str]]:
-        """The newest entry of each name. A line that a killed run left unfinished counts for nothing."""
+        """Return the last entry of each image. Incomplete lines, which an interrupted run can leave, are ignored."""
         finished: dict[str, dict[str, str]] = {}
         path = self._root / LEDGER
         try:
@@ -94,15 +94,15 @@ class LocalFolder:
 
 
 class StoreFolder:
-    """Objects below a prefix that is for these weights, settings and images only."""
+    """A prefix in the store that is specific to these weights, settings and images."""
 
     def __init__(self, store: "Store", prefix: str) -> None:
         """`prefix` ends with a slash."""
         self._store, self._prefix = store, prefix
-        self._there = {item.key for item in store.list(prefix)}
+        self._stored = {item.key for item in store.list(prefix)}
 
-    def holds(self, photograph: Photograph, names: Sequence[str]) -> bool:  # noqa: ARG002 - the prefix is for them
-        return all(self._prefix + name in self._there for name in names)
+    def holds(self, photograph: Photograph, names: Sequence[str]) -> bool:  # noqa: ARG002 - the prefix identifies them
+        return all(self._prefix + name in self._stored for name in names)
 
     def put(self, photograph: Photograph, files: Mapping[str, bytes]) -> None:  # noqa: ARG002
         for name, data in files.items():
@@ -116,7 +116,7 @@ class StoreFolder:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing: a killed run leaves no half picture."""
+    """Write a file atomically, so that an interrupted run leaves no truncated image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         partial.write_bytes(data)

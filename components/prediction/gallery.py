@@ -1,4 +1,4 @@
-"""The gallery: one page with every photograph, its prediction painted over it, and the truth where it is known."""
+"""The gallery: a page with each photograph, its prediction as an overlay, and the truth if it is known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ from components.pages.render import render
 
 TEMPLATE = Path(__file__).with_name("gallery.html.j2")
 NAMED = 4
-"""Classes that a card names; its bar shows all."""
+"""Number of classes named on a card; its bar shows all of them."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """One image as data: URIs, and what is in it. Truth and wrong are "" where no truth is known."""
+    """An image's pictures as data: URIs, and its class shares. `truth` and `wrong` are "" if the truth is unknown."""
 
     name: str
     size: str
@@ -41,7 +41,7 @@ class Card:
     mean_iou: float | None
     pixel_accuracy: float | None
     shares: tuple[tuple[int, float], ...]
-    """Class id and share of the pixels, most first."""
+    """(class id, share of the pixels), largest share first."""
 
 
 def draw_card(
@@ -54,7 +54,7 @@ def draw_card(
     width: int,
     link: str = "",
 ) -> Card:
-    """Make an image's pictures at most `width` pixels wide, and its figures from all of its pixels."""
+    """Return an image's card. Its pictures are at most `width` pixels wide; its metrics use the full resolution."""
     counts = class_pixels(prediction, len(classes))
     order = [int(class_id) for class_id in np.argsort(-counts, kind="stable") if counts[class_id]]
     matrix = None if truth is None else confusion_matrix(truth, prediction, len(classes), ignore_index)
@@ -75,7 +75,7 @@ def draw_card(
 
 
 def class_pixels(ids: ClassIds, classes: int) -> NDArray[np.int64]:
-    """How many pixels each class has."""
+    """Return the number of pixels of each class, (C,)."""
     counts = np.zeros(classes, np.int64)
     for rows in row_bands(len(ids)):
         counts += np.bincount(ids[rows].ravel(), minlength=classes)
@@ -90,7 +90,14 @@ def render_gallery(
     refused: Sequence[str],
     facts: Sequence[tuple[str, str]],
 ) -> str:
-    """`total` is how many images were predicted; `cards` may be fewer. `facts` are (name, value)."""
+    """Return the gallery as HTML.
+
+    Args:
+        cards: the images to show, which may be fewer than `total`.
+        total: number of predicted images.
+        refused: a line for each image that could not be read.
+        facts: (name, value) pairs about the weights and settings.
+    """
     seen = {class_id for card in cards for class_id, _ in card.shares}
     return render(
         TEMPLATE,

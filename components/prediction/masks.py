@@ -1,4 +1,4 @@
-"""Photographs in, masks and overlays out. The pipeline's step and `cps predict` both come here."""
+"""Predict photographs and write their masks and overlays, for both the pipeline's step and `cps predict`."""
 
 import time
 from collections import deque
@@ -24,20 +24,20 @@ from components.prediction.photographs import Photograph
 
 STEP = "predict"
 CARDS = 48
-"""Images that the gallery shows at most: the page holds its pictures and should stay below some 3 MB."""
+"""Maximum number of images in the gallery, which embeds them and should stay below about 3 MB."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is made of an image besides masks/NAME.png, color/NAME.png and overlays/NAME.jpg."""
+    """Optional outputs for each image, in addition to masks/NAME.png, color/NAME.png and overlays/NAME.jpg."""
 
     triptychs: bool = False
-    """triptychs/NAME.jpg: photograph, prediction, and the truth where it is known, side by side."""
+    """triptychs/NAME.jpg: photograph, prediction, and the truth if it is known, side by side."""
     confidence: bool = False
-    """confidence/NAME.png: the softmax probability of the predicted class, 0 to 1 as 0 to 255, rounded."""
+    """confidence/NAME.png: the softmax probability of the predicted class, scaled from [0, 1] to 0 … 255."""
 
     def names(self, name: str) -> list[str]:
-        """An image's files, the mask last: where it is, the others are."""
+        """Return the names of an image's files. The mask is last: if it exists, so do the others."""
         return [
             f"color/{name}.png",
             f"overlays/{name}.jpg",
@@ -55,7 +55,7 @@ class Outputs:
         confidence: Floats | None,
         classes: Sequence[Class],
     ) -> dict[str, bytes]:
-        """The content of `names`, in their order."""
+        """Return the content of each file, in the order of `names`."""
         files = {
             f"color/{name}.png": png(painted(ids, classes)),
             f"overlays/{name}.jpg": jpeg(overlay(image, ids, classes), 92),
@@ -77,24 +77,25 @@ class RefusedImage:
 @dataclass
 class PredictionOutcome:
     done: int = 0
-    """Images whose outputs are there now."""
+    """Images whose outputs exist."""
     reused: int = 0
-    """Those of them that were there before."""
+    """Images in `done` whose outputs already existed."""
     refused: list[RefusedImage] = field(default_factory=list)
     cards: list[Card] = field(default_factory=list)
 
     def refused_lines(self) -> list[str]:
+        """Return a line for each refused image."""
         return [f"{item.name}: {item.reason}" for item in self.refused]
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the gallery says about itself."""
+    """The gallery's title and facts, and how to draw its cards."""
 
     title: str
     facts: Sequence[tuple[str, str]]
     link: bool
-    """Whether cards link to the overlays: where the page lies beside them."""
+    """Whether cards link to the overlays, which must then be next to the page."""
     ignore_index: int = 255
 
 
@@ -112,10 +113,10 @@ def predict_photographs(
     page: Page,
     outputs: Outputs = Outputs(),
 ) -> PredictionOutcome:
-    """Put the outputs of every image and gallery.html into `place`.
+    """Write the outputs of every image, and gallery.html, to `place`.
 
-    What is there already, from the same weights and settings, is not made again. An image that cannot be read, or
-    whose label does not fit it, is said in one line and listed; the rest is done.
+    Existing outputs from the same weights and settings are kept. An image that cannot be read, or whose label does not
+    match it, is logged, listed as refused and skipped.
     """
     classes = checkpoint.description.classes
     outcome = PredictionOutcome()
@@ -147,7 +148,7 @@ def predict_photographs(
             done = wait()
         except Unreadable as error:
             outcome.refused.append(RefusedImage(photograph.shown, str(error)))
-            progress.say(STEP, f"left out {photograph.shown}: {error}")
+            progress.say(STEP, f"skipped {photograph.shown}: {error}")
             report.passed()
         else:
             outcome.done += 1
@@ -155,7 +156,7 @@ def predict_photographs(
             outcome.cards.extend([done.card] if done.card else [])
             report.passed() if done.reused else report.predicted()
     if outcome.reused:
-        progress.say(STEP, f"{outcome.reused} of {len(photographs)} images were predicted before")
+        progress.say(STEP, f"{outcome.reused} of {len(photographs)} images were already predicted")
     if outcome.done:
         html = render_gallery(page.title, outcome.cards, outcome.done, classes, outcome.refused_lines(), page.facts)
         place.put_page("gallery.html", html.encode())
@@ -165,32 +166,33 @@ def predict_photographs(
 def predict_one(
     checkpoint: Checkpoint, image: Pixels, window: Window, *, confidence: bool = False
 ) -> tuple[ClassIds, Floats | None]:
-    """Class ids (H, W) of one photograph, (H, W, 3) uint8 RGB; the mean of the networks where there are two.
+    """Return the class ids (H, W) of a photograph, (H, W, 3) uint8 RGB, from the mean of the networks if there are two.
 
-    With `confidence` the softmax probability of those classes too, (H, W) in [0, 1].
+    With `confidence`, also return the softmax probability of these classes, (H, W) in [0, 1].
     """
     description, engines = checkpoint.description, list(checkpoint.engines.values())
     mean, std = description.mean, description.std
     if window.single and not confidence:
-        return sliding_classes(engines, image, window, mean=mean, std=std), None  # holds only some rows of logits
+        # Needs memory for some rows of logits, not for the whole image's.
+        return sliding_classes(engines, image, window, mean=mean, std=std), None
     logits = image_logits(engines, image, window, mean=mean, std=std)
     ids = predicted_classes(logits)
     return ids, mean_probabilities(logits).max(axis=0) if confidence else None
 
 
 def _check_truth(image: Pixels, truth: ClassIds, classes: int, ignore_index: int) -> None:
-    """Raises Unreadable."""
+    """Raise Unreadable if the label does not match its image or has unknown ids."""
     if truth.shape != image.shape[:2]:
         raise Unreadable(
-            f"its label is {truth.shape[1]}x{truth.shape[0]} pixels, the image {image.shape[1]}x{image.shape[0]}"
+            f"its label is {truth.shape[1]}x{truth.shape[0]} pixels, but the image is {image.shape[1]}x{image.shape[0]}"
         )
     strange = np.unique(truth[(truth >= classes) & (truth != ignore_index)])
     if strange.size:
-        raise Unreadable(f"its label has id {strange[0]}, outside the {classes} classes, and not {ignore_index}")
+        raise Unreadable(f"its label has id {strange[0]}; valid ids are 0 to {classes - 1}, and {ignore_index} (void)")
 
 
 class _Progress:
-    """How many images are through, and how many are predicted a second."""
+    """Counts finished images, and predicted images per second."""
 
     def __init__(self, total: int) -> None:
         self._total, self._through, self._predicted = total, 0, 0
@@ -211,7 +213,7 @@ def _in_parallel(
     photographs: Sequence[Photograph],
     one: Callable[[Photograph, bool], _Done],
 ) -> Iterator[tuple[Photograph, Callable[[], _Done]]]:
-    """Run `one` for every photograph, a few at a time; yields them in order, each with a call for its result."""
+    """Run `one` concurrently on the photographs. Yield them in order, each with a function that returns its result."""
     classes = len(checkpoint.description.classes)
     threads = images_in_flight(_pixels_of_first(photographs), classes)
     waiting: deque[tuple[Photograph, Future[_Done]]] = deque()

@@ -1,4 +1,4 @@
-"""Photographs: found by file, folder, pattern, list or s3:// prefix."""
+"""Find photographs by file, folder, pattern, list or s3:// prefix."""
 
 import glob
 import hashlib
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from components.storage.client import ObjectRef, Store
 
 LISTS = frozenset({".txt", ".lst"})
-"""A line is `image` or `image label`, from where the list lies."""
+"""Each line is `image` or `image label`, relative to the list's folder."""
 S3 = "s3://"
 _MISSING = (
-    "images {!r} do not exist: name a file, a folder, a list (.txt), an s3:// prefix, "
+    "images {!r} do not exist: give a file, a folder, a list (.txt), an s3:// prefix, "
     "or a quoted pattern such as 'street/*.jpg'"
 )
 
@@ -31,34 +31,33 @@ _MISSING = (
 class Photograph:
     """An image to predict.
 
-    `name` says where its outputs go: a relative path without a suffix, unique among those that are predicted
-    together. `shown` is what people know it by.
+    `name` determines the paths of its outputs: a relative path without a suffix, unique among the images predicted
+    together. `shown` is its name in logs and on pages.
     """
 
     name: str
     shown: str
     read: Callable[[], Pixels]
-    """(H, W, 3) uint8 RGB; may raise Unreadable."""
+    """Return the pixels, (H, W, 3) uint8 RGB. May raise Unreadable."""
     version: Callable[[], str]
-    """Another text for another content; may raise Unreadable."""
+    """Return a text that changes with the content. May raise Unreadable."""
     truth: Callable[[], ClassIds] | None = None
-    """(H, W) class ids, where they are known; may raise Unreadable."""
+    """Return the true class ids, (H, W), if they are known. May raise Unreadable."""
 
 
 def find_photographs(
     paths: Sequence[str], open_store: "Callable[[], Store] | None" = None, not_below: Path | None = None
 ) -> list[Photograph]:
-    """Files as they are named, folders with all that lies below them, patterns such as "street/**/*.jpg", lists
-    (.txt) with a line `image` or `image label` each, and s3://bucket/prefix.
-
-    A file that is named several times is taken once.
+    """Return the photographs that `paths` refer to, without duplicates.
 
     Args:
-        open_store: gives the store of s3:// addresses, when there are any.
-        not_below: a folder whose files are left out: where the predictions go may be inside what is predicted.
+        paths: files, folders (searched recursively), patterns such as "street/**/*.jpg", lists (.txt) of lines `image`
+            or `image label`, and s3://bucket/prefix.
+        open_store: returns the store for s3:// URIs; only called if there are any.
+        not_below: a folder to ignore, such as an output folder inside an input folder.
 
     Raises:
-        UserError: something does not exist, or holds no image.
+        UserError: a path does not exist, or there are no images.
     """
     found: dict[str, Photograph] = {}
     for text in paths:
@@ -67,26 +66,28 @@ def find_photographs(
             if not_below is None or not_below.resolve() not in Path(identity).parents:
                 found.setdefault(identity, photograph)
     if not found:
-        raise UserError(f"no images in {', '.join(paths) or 'an empty list'}: looked for {' '.join(sorted(SUFFIXES))}")
+        raise UserError(
+            f"no images in {', '.join(paths) or 'an empty list'}: supported suffixes are {' '.join(sorted(SUFFIXES))}"
+        )
     names = unique_names([item.name for item in found.values()])
     return [replace(item, name=name) for item, name in zip(found.values(), names, strict=True)]
 
 
 def check_exist(paths: Sequence[str]) -> None:
-    """Raises UserError for a file or folder that does not exist, before anything costly is done for the others."""
+    """Raise UserError if a file or folder does not exist, before any expensive work starts."""
     for text in paths:
         if not (text.startswith(S3) or glob.has_magic(text) or os.path.exists(text)):
             raise UserError(_MISSING.format(text))
 
 
 def unique_names(files: Sequence[str]) -> list[str]:
-    """Relative paths without their suffixes; where two would be equal, later ones get "-2", "-3"."""
+    """Return relative paths without suffixes. Duplicates get "-2", "-3" and so on."""
     taken: set[str] = set()
     names = []
     for file in files:
         stem = str(Path(*(part for part in Path(file).with_suffix("").parts if part not in ("..", "/"))))
         name, number = stem, 1
-        while name.lower() in taken:  # lower case, for file systems that do not tell them apart
+        while name.lower() in taken:  # for case-insensitive file systems
             number += 1
             name = f"{stem}-{number}"
         taken.add(name.lower())
@@ -95,7 +96,7 @@ def unique_names(files: Sequence[str]) -> list[str]:
 
 
 def _in_files(text: str) -> Iterator[tuple[str, Photograph]]:
-    """What one argument names on this machine, each by the file that it is."""
+    """Yield the local photographs that an argument refers to, each with its resolved path."""
     for path, below, label in _expand(text):
         photograph = Photograph(
             below.as_posix(),
@@ -108,13 +109,13 @@ def _in_files(text: str) -> Iterator[tuple[str, Photograph]]:
 
 
 def _shown(path: Path) -> str:
-    """From here where it is below, else as it was named: a long way up and down again says less."""
+    """Return the path relative to the working directory if it is inside, else as given, which is easier to read."""
     below = os.path.relpath(path)
     return str(path) if below.startswith(os.pardir) else below
 
 
 def _expand(text: str) -> list[tuple[Path, Path, Path | None]]:
-    """Image files, each with the path that its outputs get, and its label."""
+    """Return (image file, relative path of its outputs, label file or None) of each image."""
     path = Path(text)
     if path.is_dir():
         return [(file, file.relative_to(path), None) for file in sorted(path.rglob("*")) if _is_image(file)]
@@ -129,6 +130,7 @@ def _expand(text: str) -> list[tuple[Path, Path, Path | None]]:
 
 
 def _listed(path: Path) -> list[tuple[Path, Path, Path | None]]:
+    """Return the images in a list file, as `_expand` does. Raises UserError."""
     found = []
     for where, line in list_lines(path.parent, path.name):
         fields = line_names(line, where, lambda name: (path.parent / name).is_file())
@@ -143,18 +145,18 @@ def _listed(path: Path) -> list[tuple[Path, Path, Path | None]]:
 
 
 def _in_store(text: str, open_store: "Callable[[], Store] | None") -> Iterator[tuple[str, Photograph]]:
-    """The images whose keys begin with a prefix, or the one object that it names."""
+    """Yield the images below a prefix, or the single object with that key."""
     from components.storage.client import MissingObject, Store
 
     bucket, _, prefix = text.removeprefix(S3).partition("/")
     if open_store is None or not bucket:
-        raise UserError(f"images {text!r}: write s3://bucket/prefix, and set AWS_ENDPOINT_URL to where it lies")
+        raise UserError(f"images {text!r}: write s3://bucket/prefix, and set AWS_ENDPOINT_URL to the store's URL")
     own = open_store()
     store = own if own.settings.bucket == bucket else Store(replace(own.settings, bucket=bucket))
     try:
         listed = store.list(prefix)
     except MissingObject:
-        raise UserError(f"images {text!r}: there is no bucket {bucket!r} at {store.settings.endpoint}") from None
+        raise UserError(f"images {text!r}: bucket {bucket!r} does not exist at {store.settings.endpoint}") from None
     objects = [item for item in listed if PurePosixPath(item.key).suffix.lower() in SUFFIXES]
     exact = [item for item in objects if item.key == prefix]
     base = prefix.rpartition("/")[0]

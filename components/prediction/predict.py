@@ -1,4 +1,4 @@
-"""Prediction from the command line, and as the pipeline's step; both give the same masks for the same images."""
+"""Predict from the command line or in the pipeline's step; both give the same masks for the same images."""
 
 import hashlib
 import json
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 STEP = "predict"
 LISTS = ("val", "test", "unlabeled")
-"""What `images` of the pipeline's step may name besides files: lists of the run's dataset."""
+"""The dataset's lists that the pipeline's step accepts as `images`, in addition to files."""
 
 
 class PredictionSummary(Frozen):
-    """predictions.json: what a run's predictions of some images left in the store."""
+    """predictions.json: describes a run's stored predictions for a set of images."""
 
     run_key: str
     batch: str
-    """Names the images and settings, in the addresses too."""
+    """Identifies the images and settings; part of the URIs."""
     images: int
-    """That were segmented."""
+    """Number of predicted images."""
     refused: tuple[str, ...]
     """A line for each image that could not be read."""
     gallery: str
-    """The URI of the page."""
+    """URI of the gallery page."""
     predictions: str
-    """The URI that everything lies below."""
+    """URI of the prefix that all outputs are below."""
 
 
 def predict_files(  # noqa: PLR0913 - the options of `cps predict`
@@ -61,25 +61,26 @@ def predict_files(  # noqa: PLR0913 - the options of `cps predict`
     bf16: bool = False,
     open_store: "Callable[[], Store] | None" = None,
 ) -> list[str]:
-    """Predict photographs with a weights file; no pipeline and no store are needed.
+    """Predict photographs with a weights file, without a pipeline or a store.
 
     Args:
         images: a file, a folder, a pattern, a list (.txt) or an s3:// prefix, or several of them.
-        out: gets masks/, color/, overlays/ and gallery.html. What it has from the same weights and settings is kept.
-        crop, stride: height, width in pixels; those that the weights were scored with when not given.
-        scales, flip: resize each image by every factor, mirror it, and average the probabilities.
-        sha256: what the weights must be, where it is known.
-        triptychs, confidence: further outputs, as `Outputs` says.
-        engine, bf16: one of ENGINES, and whether it may compute in bfloat16.
-        open_store: gives the store of s3:// addresses.
+        out: the folder for masks/, color/, overlays/ and gallery.html. Existing outputs from the same weights and
+            settings are kept.
+        crop, stride: (height, width) in pixels; by default, those that the weights were scored with.
+        scales, flip: resize each image by every scale, also mirror it, and average the probabilities.
+        sha256: the expected sha256 of the weights; empty skips the check.
+        triptychs, confidence: optional outputs; see `Outputs`.
+        engine, bf16: one of ENGINES, and whether to allow bfloat16.
+        open_store: returns the store for s3:// URIs.
 
     Returns:
-        A line for each image that could not be read, which has been said; the rest is done.
+        A line for each image that could not be read, which is also logged. All other images are predicted.
 
     Raises:
-        UserError: no images, weights that are none of ours or another file than `sha256` says, a bad crop or stride,
-            an engine that cannot be used here.
-        WorkFailed: not one of the images could be read.
+        UserError: there are no images; the weights are not from this project or do not match `sha256`; the crop or
+            stride is invalid; or the engine is not available.
+        WorkFailed: none of the images could be read.
     """
     from components.files import check_digest
     from components.inference.checkpoint import open_checkpoint
@@ -94,7 +95,7 @@ def predict_files(  # noqa: PLR0913 - the options of `cps predict`
     photographs = find_photographs(paths, open_store, not_below=out)
     checkpoint = open_checkpoint(weights, threads=usable_cores(), engine=engine, allow_bf16=bf16)
     window = _window(checkpoint, crop, stride, scales, flip)
-    progress.say(STEP, f"{len(photographs)} images with {weights} into {out}")
+    progress.say(STEP, f"predicting {len(photographs)} images with {weights}; output folder: {out}")
     page = Page(f"Predictions of {weights.name}", _facts(checkpoint, window, str(weights)), link=True)
     place = LocalFolder(out, _stamp(weights, window, choose(engine, allow_bf16=bf16)))
     outputs = Outputs(triptychs=triptychs, confidence=confidence)
@@ -103,7 +104,7 @@ def predict_files(  # noqa: PLR0913 - the options of `cps predict`
     if refused and not outcome.done:
         raise WorkFailed(_refused_text(refused, 0, ""))
     if refused:
-        progress.warn(STEP, f"{len(refused)} of {len(photographs)} images could not be read; the rest is in {out}:")
+        progress.warn(STEP, f"{len(refused)} of {len(photographs)} images could not be read; all others are in {out}:")
         for line in refused:
             progress.warn(STEP, f"  {line}")
     return refused
@@ -113,13 +114,13 @@ def predict_step(run_key: str, images: str = "val", limit: int = 24, html_path: 
     """Predict with a run's best weights, and store masks, overlays and the gallery.
 
     Args:
-        images: "val", "test" or "unlabeled" for that list of the run's dataset, or files as `predict_files` takes them.
-        limit: how many at most, evenly spaced over the list; 0 for all.
-        html_path: where to leave a copy of the gallery.
+        images: "val", "test" or "unlabeled" for that list of the run's dataset, or files as in `predict_files`.
+        limit: maximum number of images, evenly spaced over the list; 0 for all.
+        html_path: where to write a copy of the gallery; empty for none.
 
     Raises:
-        UserError: no images.
-        WorkFailed: the run has no best weights yet, or some images could not be read and the rest is done.
+        UserError: there are no images.
+        WorkFailed: the run has no best weights yet, or some images could not be read; all others are predicted.
     """
     from components.storage.client import open_store
 
@@ -129,7 +130,7 @@ def predict_step(run_key: str, images: str = "val", limit: int = 24, html_path: 
 def predict_run(
     store: "Store", run_key: str, images: str, limit: int, html_path: str = "", cache: Path | None = None
 ) -> PredictionSummary:
-    """`predict_step` on a given store."""
+    """Do the work of `predict_step` on a given store."""
     from components.dataset.stored.reader import DatasetReader
     from components.runs.record import load_run
     from components.runs.result import read_result
@@ -143,11 +144,11 @@ def predict_run(
             json.dumps([result.weights.sha256, protocol, identity], sort_keys=True).encode()
         ).hexdigest()
         batch = f"{_slug(images)}-{digest[:12]}"
-        made = _made_before(store, run_key, batch)
+        made = _find_summary(store, run_key, batch)
         if made is None:
             made = _predict_and_store(store, result, photographs, batch, reader.manifest.ignore_index)
         else:
-            progress.say(STEP, f"predicted before: {made.gallery}")
+            progress.say(STEP, f"already predicted: {made.gallery}")
     if html_path:
         Path(html_path).parent.mkdir(parents=True, exist_ok=True)
         store.get_file(keys.prediction(run_key, batch, "gallery.html"), Path(html_path))
@@ -185,7 +186,7 @@ def _predict_and_store(
         gallery=store.uri(keys.prediction(run_key, batch, "gallery.html")),
         predictions=store.uri(keys.prediction(run_key, batch, "")),
     )
-    # Last, because it says that all is there.
+    # Written last, because it marks the predictions as complete.
     store.put_json(keys.prediction(run_key, batch, "predictions.json"), made.model_dump(mode="json"))
     progress.say(STEP, f"{outcome.done} images predicted: {made.gallery}")
     return made
@@ -194,7 +195,7 @@ def _predict_and_store(
 def _choose(
     images: str, limit: int, reader: "DatasetReader", split: "Split", store: "Store"
 ) -> "tuple[list[Photograph], list[Any]]":
-    """The photographs, and what tells this choice from another one."""
+    """Return the photographs, and a JSON value that identifies the selection."""
     from components.prediction.photographs import Photograph, find_photographs, unique_names
 
     if images not in LISTS:
@@ -206,7 +207,7 @@ def _choose(
         samples = [(sample.image, sample.label) for sample in (split.val if images == "val" else split.test)]
     chosen = spaced(samples, limit)
     if not chosen:
-        raise UserError(f"dataset {reader.manifest.name} has no images in its list {images!r}: predict another list")
+        raise UserError(f"dataset {reader.manifest.name} has no images in its list {images!r}: choose another list")
     photographs = [
         Photograph(
             name,
@@ -230,7 +231,7 @@ def _version(photograph: "Photograph") -> str:
 
 
 def _stamp(weights: Path, window: "Window", engine: str) -> str:
-    """What predictions of an image depend on besides the image."""
+    """Return a text that identifies everything that predictions depend on, other than the image."""
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     settings = {"crop": window.crop, "stride": window.stride, "scales": window.scales, "flip": window.flip}
@@ -239,13 +240,13 @@ def _stamp(weights: Path, window: "Window", engine: str) -> str:
 
 
 def spaced(items: Sequence[Any], limit: int) -> list[Any]:
-    """At most `limit` items, evenly spaced, because neighbours in a list are often frames of one film; 0 is all."""
+    """Return at most `limit` items, or all if it is 0. Evenly spaced: neighbours are often frames of the same video."""
     if limit <= 0 or len(items) <= limit:
         return list(items)
     return [items[number * len(items) // limit] for number in range(limit)]
 
 
-def _made_before(store: "Store", run_key: str, batch: str) -> PredictionSummary | None:
+def _find_summary(store: "Store", run_key: str, batch: str) -> PredictionSummary | None:
     key = keys.prediction(run_key, batch, "predictions.json")
     made = store.find_json(key)
     if made is None or store.stat(keys.prediction(run_key, batch, "gallery.html")) is None:
@@ -264,11 +265,11 @@ def _window(
 
     description = checkpoint.description
     crop = crop or description.crop
-    # A crop of the user's own keeps the weights' share of overlap, unless the stride is given too.
+    # A custom crop without a stride keeps the overlap, as a share of the crop, that the weights were scored with.
     if stride is None:
         kept = [
-            max(1, side * step // was)
-            for side, step, was in zip(crop, description.stride, description.crop, strict=True)
+            max(1, side * step // original)
+            for side, step, original in zip(crop, description.stride, description.crop, strict=True)
         ]
         stride = (kept[0], kept[1])
     if any(not 0 < step <= side for side, step in zip(crop, stride, strict=True)):
@@ -294,7 +295,7 @@ def _facts(checkpoint: "Checkpoint", window: "Window", weights: str) -> list[tup
 
 def _refused_text(refused: Sequence[str], done: int, place: str) -> str:
     shown = "; ".join(refused[:20]) + (f"; and {len(refused) - 20} more" if len(refused) > 20 else "")
-    rest = f"; the other {done} are in {place}" if done else ""
+    rest = f"; the other {done} were predicted: {place}" if done else ""
     return f"{len(refused)} of {len(refused) + done} images could not be read: {shown}{rest}"
 
 

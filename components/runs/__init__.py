@@ -1,1 +1,1 @@
-"""A run from its request to its end: what is asked for, planned, recorded, found again and removed."""
+"""The lifecycle of a run: request, plan, record, look up, reproduce and remove."""

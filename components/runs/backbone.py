@@ -1,4 +1,4 @@
-"""Pretrained weights are part of what a run is: their sha256 is known before anything is trained."""
+"""Pin pretrained weights by their sha256 before training starts, because they are part of a run's identity."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from components.recipes import Recipe
 
 
 def pin_pretrained(recipe: Recipe, *, is_here: bool) -> Recipe:
-    """The recipe with the sha256 of `network.pretrained` filled in, and of `network.right_pretrained`.
+    """Return the recipe with the sha256 of `network.pretrained` and `network.right_pretrained` filled in.
 
     Args:
-        is_here: a path must exist on this machine, and is hashed. False when another one is to read it.
+        is_here: whether this machine will read the weights. If so, a path must exist, and is hashed.
 
     Raises:
-        UserError: no such file, another sha256 than the one given, or an address without one.
+        UserError: the file does not exist or has a different sha256, or a URL comes without a sha256.
     """
     found = {
         f"{setting}_sha256": _sha256(recipe, setting, is_here=is_here) for setting in ("pretrained", "right_pretrained")
@@ -31,17 +31,20 @@ def _sha256(recipe: Recipe, setting: str, *, is_here: bool) -> str:
     if is_url(source):
         if not given:
             raise UserError(
-                f"network.{setting} is the address {source}: give network.{setting}_sha256 too, so that it is checked"
+                f"network.{setting} is the URL {source}: set network.{setting}_sha256 too, to verify the download"
             )
         return given.lower()
     if not is_here:
         return given
     if not Path(source).is_file():
         raise UserError(
-            f"network.{setting}: {source!r} is not a file; give an .npz, .safetensors or .pdparams file, a URL or an "
-            "s3:// URI"
+            f"network.{setting}: {source!r} is not a file; set it to an .npz, .safetensors or .pdparams file, a URL or "
+            "an s3:// URI"
         )
     found = file_sha256(Path(source))
     if given and given.lower() != found:
-        raise UserError(f"network.{setting}: {source} has sha256 {found}, and not network.{setting}_sha256 {given}")
+        raise UserError(
+            f"network.{setting}: {source} has sha256 {found}, but network.{setting}_sha256 is {given}: "
+            "correct one of them"
+        )
     return found

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: the index that a finished training leaves, and their weights, ready to score."""
+"""A run's checkpoints: the index that training writes at its end, and the networks, ready to score."""
 
 import hashlib
 from pathlib import Path
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class CheckpointEntry(Frozen):
-    """A saved checkpoint. `sha256` and `size` are known once it is packed."""
+    """A saved checkpoint. `sha256` and `size` are set once it is packed."""
 
     epoch: int
     step: int
-    """Training steps made until then."""
+    """Training steps completed when it was saved."""
     key: str
     sha256: str = ""
     size: int = 0
     """Bytes."""
     content: str = ""
-    """The sha256 over its tensors; empty in an index of an earlier version."""
+    """sha256 over its tensors; empty in an index that an earlier version wrote."""
 
     def packed(self, data: bytes, content: str) -> "CheckpointEntry":
         """Return the entry of the checkpoint whose bytes are `data`."""
@@ -34,30 +34,30 @@ class CheckpointEntry(Frozen):
 
 
 class CheckpointIndex(Frozen):
-    """checkpoints/index.json: written when the training is complete, and not before."""
+    """checkpoints/index.json, which is only written when training is complete."""
 
     run_key: str
     checkpoints: tuple[CheckpointEntry, ...]
-    """By growing epoch."""
+    """Ordered by epoch."""
 
 
 def read_index(store: "Store", run_key: str) -> tuple[CheckpointEntry, ...]:
-    """Return the checkpoints of a complete training, by epoch. Raises MissingObject, WorkFailed."""
+    """Return the checkpoints of a fully trained run, ordered by epoch. Raises MissingObject, WorkFailed."""
     key = keys.checkpoint_index(run_key)
     found = read(CheckpointIndex, store.get_json(key), store.uri(key)).checkpoints
     if not found:
-        raise WorkFailed(f"{store.uri(key)} lists no checkpoint: train again")
+        raise WorkFailed(f"{store.uri(key)} lists no checkpoints: train the run again")
     return tuple(sorted(found, key=lambda entry: entry.epoch))
 
 
 def finished_index(store: "Store", run_key: str) -> CheckpointIndex | None:
-    """Return the index of a complete training whose checkpoints are all still in the store, else None."""
+    """Return a run's checkpoint index, or None if it does not exist or a checkpoint is missing from the store."""
     key = keys.checkpoint_index(run_key)
     if store.stat(key) is None:
         return None
     index = read(CheckpointIndex, store.get_json(key), store.uri(key))
-    there = {item.key: item.size for item in store.list(keys.run(run_key, "checkpoints/"))}
-    return index if all(there.get(entry.key) == entry.size for entry in index.checkpoints) else None
+    stored = {item.key: item.size for item in store.list(keys.run(run_key, "checkpoints/"))}
+    return index if all(stored.get(entry.key) == entry.size for entry in index.checkpoints) else None
 
 
 def fetch_checkpoint(
@@ -73,11 +73,11 @@ def fetch_checkpoint(
     """Download a checkpoint to `path` and open its networks.
 
     Args:
-        split, classes: the fingerprint and the number of classes that the weights must have been trained with.
-        threads: that will run the networks at once.
+        split, classes: the split fingerprint and number of classes that the weights must have been trained with.
+        threads: number of threads that will run the networks concurrently.
 
     Raises:
-        WorkFailed: it is damaged, or belongs to another run.
+        WorkFailed: the checkpoint is damaged or belongs to another run.
     """
     from components.inference.checkpoint import check_belongs, open_checkpoint
 

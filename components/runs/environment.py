@@ -1,4 +1,4 @@
-"""What a run was made with: versions, code and machine. A run on others is the same run, but for its last bits."""
+"""Record the versions, code and machine of a training. A run keeps its identity on others, up to rounding."""
 
 import hashlib
 import os
@@ -26,25 +26,29 @@ _COMPONENTS = Path(__file__).parents[1]
 
 
 class Environment(Frozen):
-    """Of one training: its first process's, where it has several."""
+    """The environment of a training; with several processes, that of the first one."""
 
     versions: dict[str, str]
     code: str
-    """Of components/: 12 hex digits of the sha256 over its sources and recipes."""
+    """The first 12 hex digits of the sha256 over the sources and recipes in components/."""
     commit: str
-    """As `git describe` has it, with -dirty where files were changed; empty where there is no repository."""
+    """Output of `git describe`, with -dirty if files were changed; empty outside a repository."""
     system: str
     processor: str
     cores: int
     threads: int
-    """Of arithmetic, in each process."""
+    """Compute threads in each process."""
     processes: int
     device: str
-    """As Paddle calls it, such as cpu or gpu:0; empty where nothing is trained."""
+    """Paddle's name for the device, such as cpu or gpu:0; empty if nothing is trained."""
 
 
 def this_environment(*, processes: int, networks: int = 1, device: str = "") -> Environment:
-    """The environment of a training here; `networks` and `processes` as `networks.processor.prepare` takes them."""
+    """Return the environment of a training on this machine.
+
+    Args:
+        processes, networks: as in `networks.processor.prepare`.
+    """
     given = os.environ.get(THREADS_VARIABLE, "")
     return Environment(
         versions=installed_versions(),
@@ -60,7 +64,7 @@ def this_environment(*, processes: int, networks: int = 1, device: str = "") -> 
 
 
 def installed_versions() -> dict[str, str]:
-    """Python and the packages whose versions may show in results."""
+    """Return the versions of Python and of the packages that can affect results."""
     versions = {"python": platform.python_version()}
     for name in _VERSIONS_OF:
         try:
@@ -72,7 +76,7 @@ def installed_versions() -> dict[str, str]:
 
 @cache
 def code_digest() -> str:
-    """Says whether two installations have the same components, wherever they lie and whether or not git knows them."""
+    """Return a digest of components/ that does not depend on the installation's path or on git."""
     digest = hashlib.sha256()
     for path in sorted(path for suffix in ("py", "yaml") for path in _COMPONENTS.rglob(f"*.{suffix}")):
         digest.update(f"{path.relative_to(_COMPONENTS).as_posix()}\0".encode())

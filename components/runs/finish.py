@@ -1,6 +1,4 @@
-"""The exit handler of the pipeline: the MLflow run is closed with its true status, and people who wait for it are told,
-however the pipeline ended.
-"""
+"""The pipeline's exit handler: close the MLflow run with its final status and notify the webhook, however it ended."""
 
 import json
 import os
@@ -31,7 +29,7 @@ _PLACES = (("Report", "report"), ("Weights", "weights"), ("MLflow", "mlflow"))
 
 
 class RunEnding(Frozen):
-    """What the webhook is sent; fields without a value are left out."""
+    """The webhook's payload; fields without a value are omitted."""
 
     event: str = "cps.run.ended"
     status: str = ""
@@ -42,7 +40,7 @@ class RunEnding(Frozen):
     recipe: str | None = None
     labeled_ratio: str | None = None
     seed: int | None = None
-    best_mIoU: float | None = None  # noqa: N815 - the field's word
+    best_mIoU: float | None = None  # noqa: N815 - the field's usual spelling
     best_mIoU_low: float | None = None  # noqa: N815
     best_mIoU_high: float | None = None  # noqa: N815
     best_epoch: int | None = None
@@ -54,14 +52,17 @@ class RunEnding(Frozen):
 
 
 def finish_job(job_id: str, state: str, failure: str = "") -> dict[str, str]:
-    """Close the MLflow run of the run that a KFP job worked on, and tell the webhook, where there is one.
+    """Close the MLflow run that a KFP job worked on, and notify the webhook if one is set.
 
-    `state` is the pipeline's final state in KFP's words (SUCCEEDED, FAILED, CANCELLED), `failure` what it says of an
-    error. A job that failed before it knew its run has nothing to close; a run that was closed before in the same way
-    is left as it is.
+    A job that failed before its run was known has nothing to close. A run that is already closed with this status is
+    left as it is.
+
+    Args:
+        state: the pipeline's final state in KFP's terms (SUCCEEDED, FAILED, CANCELLED).
+        failure: KFP's error message, if any.
 
     Returns:
-        run_key and status, as far as there are any.
+        run_key and status, or {} if the job has no run.
     """
     status = _status(state)
     try:
@@ -76,24 +77,24 @@ def _close(job_id: str, status: Status) -> dict[str, str]:
     if job is None:
         return {}
     run_key = job.run_key
-    left: dict[str, str] = {"run_key": run_key, "status": status}
+    outcome: dict[str, str] = {"run_key": run_key, "status": status}
     address = os.environ.get(TRACKING_VARIABLE, "")
     deliver_spooled(address)
     if not address or (status != "FINISHED" and _worked_on_by_another(store, run_key)):
-        return left
+        return outcome
     closed = {"address": address, "status": status, "trained": _trained(store, run_key)}
     if store.find_json(keys.run(run_key, "closed.json")) == closed:
-        return left
+        return outcome
     with delivered_through_store(store, run_key):
         tracker = open_run(run_key, job.dataset, {})
         if tracker.finish(status):
             store.put_json(keys.run(run_key, "closed.json"), closed)
             progress.say(STEP, f"MLflow: {tracker.url or address}")
-    return left
+    return outcome
 
 
 def _trained(store: Store, run_key: str) -> str:
-    """When training was last complete: a run that was trained again has been opened again, too."""
+    """Return when training last completed. Training a closed run again reopens its MLflow run."""
     index = store.stat(keys.checkpoint_index(run_key))
     return index.modified.isoformat() if index else ""
 
@@ -105,7 +106,7 @@ def _status(state: str) -> Status:
 
 
 def _worked_on_by_another(store: Store, run_key: str) -> bool:
-    """Whether the training is going on elsewhere: this job's failure then is not the run's."""
+    """Return whether another job is still training the run; if so, this job's failure is not the run's."""
     try:
         with Lease(store, keys.run(run_key, "lease.json"), Holder(run=run_key, doing="closing")):
             return False
@@ -114,59 +115,62 @@ def _worked_on_by_another(store: Store, run_key: str) -> bool:
 
 
 def notify(job_id: str, status: str, failure: str) -> None:
-    """POST to CPS_WEBHOOK_URL, where that is set, how a job ended. Raises nothing.
+    """Post a job's final status to CPS_WEBHOOK_URL, if set. Never raises.
 
-    Once for each job; where the store is away and cannot remember it, once for each attempt of the exit handler.
+    Each job posts one notification. While the store is unreachable this cannot be recorded, so every attempt of the
+    exit handler posts one.
 
     Args:
         status: FINISHED, FAILED or KILLED.
-        failure: what failed, as far as it is known.
+        failure: the reason, if known.
     """
     address = os.environ.get(ADDRESS_VARIABLE, "").strip()
     if not address:
         return
     store: Store | None = None
-    told = RunEnding()
-    # A store that is away may be why the job failed: that is told, too, with what is known without it.
+    ending = RunEnding()
+    # The job may have failed because the store is unreachable; notify anyway, without the run's details.
     with suppress(UserError, WorkFailed):
         store = open_store()
         if store.stat(keys.job_told(job_id)) is not None:
             return
-        told = _about_the_run(store, job_id, status)
+        ending = _describe_run(store, job_id, status)
     reason = " ".join(failure.split())[:LONGEST_FAILURE] if status == "FAILED" else None
-    told = told.model_copy(update={"status": status, "job_id": job_id, "failure": reason})
-    document = told.model_dump(mode="json", exclude_none=True)
-    if told.labeled_ratio:
-        document["ratio"] = told.labeled_ratio  # its name in 0.1: until 0.3
+    ending = ending.model_copy(update={"status": status, "job_id": job_id, "failure": reason})
+    document = ending.model_dump(mode="json", exclude_none=True)
+    if ending.labeled_ratio:
+        document["ratio"] = ending.labeled_ratio  # the field's name in 0.1, sent until 0.3
     try:
-        post(address, json.dumps({"text": message(told), **document}).encode(), attempts=1 if stopping() else 2)
+        post(address, json.dumps({"text": message(ending), **document}).encode(), attempts=1 if stopping() else 2)
     except WorkFailed as error:
-        progress.say(STEP, f"the webhook of {ADDRESS_VARIABLE} did not take the message: {error}")
+        progress.say(STEP, f"the webhook in {ADDRESS_VARIABLE} was not notified: {error}")
         return
     if store is not None:
         with suppress(UserError, WorkFailed):
-            store.put_json(keys.job_told(job_id), {"run_key": told.run_key or "", "status": status})
+            store.put_json(keys.job_told(job_id), {"run_key": ending.run_key or "", "status": status})
 
 
-def message(told: RunEnding) -> str:
-    """Return the text that Slack and those that took over its format show."""
-    lines = [f"CPS {f'run {told.run_key}' if told.run_key else f'job {told.job_id}'} {_ENDED[told.status]}"]
-    if told.best_mIoU is not None:
-        lines[0] += f": {100 * told.best_mIoU:.1f} % mIoU"
-        if told.best_mIoU_low is not None and told.best_mIoU_high is not None:
-            lines[0] += f" (95 % interval {100 * told.best_mIoU_low:.1f} to {100 * told.best_mIoU_high:.1f} %)"
-    if told.failure:
-        lines[0] += f": {told.failure}"
-    if told.labeled_ratio:
-        lines.append(f"{told.dataset}, {labels_text(told.labeled_ratio)}, recipe {told.recipe}, seed {told.seed}")
-    lines += [f"{title}: {place}" for title, key in _PLACES if (place := getattr(told, key))]
+def message(ending: RunEnding) -> str:
+    """Return the text that Slack and compatible services display."""
+    lines = [f"CPS {f'run {ending.run_key}' if ending.run_key else f'job {ending.job_id}'} {_ENDED[ending.status]}"]
+    if ending.best_mIoU is not None:
+        lines[0] += f": {100 * ending.best_mIoU:.1f} % mIoU"
+        if ending.best_mIoU_low is not None and ending.best_mIoU_high is not None:
+            lines[0] += f" (95 % interval {100 * ending.best_mIoU_low:.1f} to {100 * ending.best_mIoU_high:.1f} %)"
+    if ending.failure:
+        lines[0] += f": {ending.failure}"
+    if ending.labeled_ratio:
+        lines.append(
+            f"{ending.dataset}, {labels_text(ending.labeled_ratio)}, recipe {ending.recipe}, seed {ending.seed}"
+        )
+    lines += [f"{title}: {place}" for title, key in _PLACES if (place := getattr(ending, key))]
     text = "\n".join(lines)
-    # The three characters that mean something in Slack's text.
+    # Slack's text format requires exactly these three characters to be escaped.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _about_the_run(store: Store, job_id: str, status: str) -> RunEnding:
-    """Return what is known of the run; nothing, where the job failed before it had one."""
+def _describe_run(store: Store, job_id: str, status: str) -> RunEnding:
+    """Return what is known about the run; an empty RunEnding if the job failed before it had one."""
     try:
         job = find_job(store, job_id)
         record = None if job is None else read_record(store, job.run_key)
@@ -174,7 +178,7 @@ def _about_the_run(store: Store, job_id: str, status: str) -> RunEnding:
         record = None
     if record is None:
         return RunEnding()
-    told = RunEnding(
+    ending = RunEnding(
         run_key=record.run_key,
         dataset=record.dataset.name,
         recipe=record.recipe,
@@ -183,9 +187,9 @@ def _about_the_run(store: Store, job_id: str, status: str) -> RunEnding:
         mlflow=published_link(store, record.run_key) or None,
     )
     if status != "FINISHED":
-        return told
+        return ending
     result = read_result(store, record.run_key)
     best = result.best
     found = {f"best_{name}": getattr(best, name) for name in ("mIoU", "mIoU_low", "mIoU_high", "epoch", "variant")}
     places = {"report": result.report.uri, "weights": result.weights.uri}
-    return told.model_copy(update={**found, **{name: object_link(uri) or uri for name, uri in places.items()}})
+    return ending.model_copy(update={**found, **{name: object_link(uri) or uri for name, uri in places.items()}})

@@ -1,7 +1,7 @@
-"""What the object store keeps, what no run refers to any more, and how it is removed.
+"""Delete runs, and find and remove objects in the store that no run refers to any more.
 
-Whatever a held lease works on is left alone. A dataset's manifest goes before its shards, and a run's run.json after
-everything else of it, so an interrupted removal leaves what the next one finds.
+Objects under a held lease are kept. A dataset's manifest is removed before its shards, and a run's run.json after all
+its other objects, so that the next removal finds whatever an interrupted one left.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,13 +21,13 @@ from components.storage.minio_api import Unfinished
 
 @dataclass(frozen=True)
 class Garbage:
-    """Objects that no run refers to, and why. `lease` is what must be free, and is held, while they go."""
+    """Objects that no run refers to, and why. `lease` must be free, and is held while they are removed."""
 
     why: str
     objects: tuple[ObjectRef, ...]
     lease: str = ""
     still: Callable[[], bool] = lambda: True
-    """Whether it is garbage even now; asked again under the lease."""
+    """Return whether it is still garbage; checked again while the lease is held."""
 
     @property
     def size(self) -> int:
@@ -36,7 +36,7 @@ class Garbage:
 
 @dataclass(frozen=True)
 class Collection:
-    """What `cps gc` would remove, and what it leaves alone and why."""
+    """What `cps gc` removes, and what it keeps and why."""
 
     garbage: tuple[Garbage, ...]
     uploads: tuple[Unfinished, ...]
@@ -48,20 +48,23 @@ class Collection:
 
 
 def delete_run(store: Store, run_key: str) -> int:
-    """Remove a run with its weights; the bytes. Raises UserError while somebody works on it."""
+    """Remove a run and its weights, and return the bytes freed. Raises UserError while the run is in use."""
     try:
         with Lease(store, keys.run(run_key, "lease.json"), Holder(run=run_key, doing="deleting")):
             refs = run_objects(store, run_key)
             _remove(store, refs)
     except LeaseHeld as error:
-        raise UserError(f"run {run_key} is being worked on: {error}") from error
+        raise UserError(f"run {run_key} is in use: {error}") from error
     return sum(ref.size for ref in refs)
 
 
 def find_garbage(store: Store, grace: timedelta) -> Collection:
-    """What no run refers to and is older than `grace`: a run that is just being prepared has no run.json yet.
+    """Return the objects that no run refers to and that are older than `grace`.
 
-    Raises WorkFailed where a run.json cannot be read: what that run refers to is not known then.
+    The grace period protects a run that is being prepared, which has no run.json yet.
+
+    Raises:
+        WorkFailed: a run.json cannot be read, so what that run refers to is unknown.
     """
     now, kept = datetime.now(UTC), list[str]()
     runs = objects_by_run(store)
@@ -70,7 +73,7 @@ def find_garbage(store: Store, grace: timedelta) -> Collection:
     for part in garbage:
         holder = _holder(store, part.lease)
         if holder:
-            kept.append(f"{_place(part)} ({part.why}): {holder} works on it")
+            kept.append(f"{_place(part)} ({part.why}): in use by {holder}")
         elif any(now - ref.modified < grace for ref in part.objects):
             kept.append(f"{_place(part)} ({part.why}): younger than the grace period")
         else:
@@ -79,14 +82,14 @@ def find_garbage(store: Store, grace: timedelta) -> Collection:
     for upload in store.unfinished_uploads():
         holder = _holder(store, keys.lease_of(upload.key))
         if holder:
-            kept.append(f"{upload.key} (an unfinished upload): {holder} works on it")
+            kept.append(f"{upload.key} (an unfinished upload): in use by {holder}")
         elif now - upload.begun >= grace:
             uploads.append(upload)
     return Collection(tuple(chosen), tuple(uploads), tuple(kept))
 
 
 def collect(store: Store, collection: Collection) -> tuple[int, tuple[str, ...]]:
-    """Remove it; the bytes removed, and what was left after all because somebody has begun to use it."""
+    """Remove the garbage. Return the bytes freed, and what was kept because it has come into use since."""
     removed, left = 0, list[str]()
     for part in collection.garbage:
         try:
@@ -95,7 +98,7 @@ def collect(store: Store, collection: Collection) -> tuple[int, tuple[str, ...]]
             left.append(f"{_place(part)}: {error}")
     for upload in collection.uploads:
         if holder := _holder(store, keys.lease_of(upload.key)):
-            left.append(f"{upload.key}: {holder} works on it")
+            left.append(f"{upload.key}: in use by {holder}")
         else:
             store.abort_upload(upload)
     return removed, tuple(left)
@@ -117,7 +120,7 @@ def _remove(store: Store, refs: Iterable[ObjectRef]) -> int:
 
 
 def _holder(store: Store, lease: str) -> str:
-    """Return who holds a lease, for people; empty where nobody does, or there is no lease."""
+    """Return a description of the lease's holder; empty if it is free or does not exist."""
     holder = held_by(store, lease) if lease else None
     return str(holder or "")
 
@@ -131,7 +134,7 @@ def _of_runs(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage]:
             found.append(Garbage("its run is gone", tuple(refs), lease, still))
         elif "checkpoints/index.json" in names:
             recoveries = tuple(ref for ref in refs if ref.key.startswith(keys.run(run_key, "recovery.")))
-            # An index can outlive a checkpoint that it lists; the run then trains again, from its recovery.
+            # If a checkpoint that the index lists is missing, the run trains again and needs its recovery.
             if recoveries and _is_trained(store, run_key):
                 still = partial(_is_trained, store, run_key)
                 found.append(Garbage("its training is complete", recoveries, lease, still))
@@ -179,15 +182,15 @@ def _of_datasets(store: Store, runs: dict[str, list[ObjectRef]]) -> list[Garbage
 
 
 def _unlisted_shards(store: Store, digest: str, refs: Iterable[ObjectRef]) -> tuple[ObjectRef, ...]:
-    """Return the shards that a dataset in use does not list, such as those of an interrupted run.
+    """Return the shards of a dataset in use that its manifest does not list, such as those of an interrupted upload.
 
-    Only shards: an object whose purpose is unknown here may have been written by a newer version.
+    Other unlisted objects are ignored: a newer version may have written them.
     """
     key = keys.dataset_manifest(digest)
     try:
         manifest: Manifest = parse_manifest(store.get_json(key), store.uri(key))
     except MissingObject:
-        return ()  # it is being stored, or was cut off: storing it again uses what is there
+        return ()  # still being stored, or interrupted: storing it again reuses the shards
     listed = {shard.key for shard in manifest.shards}
     return tuple(ref for ref in refs if keys.is_dataset_shard(ref.key) and ref.key not in listed)
 
@@ -204,7 +207,8 @@ def _datasets_in_use(store: Store, runs: dict[str, list[ObjectRef]]) -> set[str]
             continue
         except (KeyError, TypeError) as error:
             raise WorkFailed(
-                f"{store.uri(key)} does not say which dataset it uses: nothing is removed until it is gone or mended"
+                f"{store.uri(key)} does not say which dataset it uses, so nothing was removed: "
+                "repair it or delete the run"
             ) from error
     return used
 
@@ -222,7 +226,7 @@ def _absent(store: Store, key: str) -> Callable[[], bool]:
 
 
 def _named(store: Store, key: str, field: str) -> str:
-    """Return what a field of a JSON object says, whichever version wrote it; "" where it says nothing."""
+    """Return a field of a JSON object that any version may have written; "" if it is missing."""
     value = store.find_json(key)
     return str(value.get(field, "")) if isinstance(value, dict) else ""
 

@@ -1,4 +1,4 @@
-"""The key of a run, made of what its weights depend on."""
+"""Compute a run's key from everything that its weights depend on."""
 
 import hashlib
 import re
@@ -12,9 +12,9 @@ from components.labeled_ratio import ratio_text
 from components.recipes.model import Recipe
 
 METHOD_VERSION = 1
-"""Raised by hand when the code changes what weights a recipe gives, or a setting's default: old runs are then not taken
-for new."""
-# What changes the time or the memory a run needs, and not its weights or scores.
+"""Increase it when a code change alters the weights that a recipe yields, or when a setting's default changes, so that
+earlier runs are not mistaken for new ones."""
+# Settings that change the time or memory a run needs, but neither its weights nor its scores.
 _WITHOUT_EFFECT: dict[str, Any] = {
     "summary": True,
     "evaluation": {"batch": True},
@@ -23,7 +23,7 @@ _WITHOUT_EFFECT: dict[str, Any] = {
 
 
 DIGITS = 12
-"""Hexadecimal digits at the end of a run key. They alone identify the work."""
+"""Hexadecimal digits at the end of a run key. They alone identify the run."""
 _LONGEST_NAME = 40
 
 
@@ -32,11 +32,11 @@ def run_key(
 ) -> str:
     """Return `<dataset>-<recipe>-1-8-s<seed>-<12 hex>`, with `again-` in front if the run repeats another one.
 
-    It is equal for equal work, on any machine, with any number of processes.
+    The same settings on the same split give the same key on any machine and with any number of processes.
 
     Args:
         dataset_name: empty gives the key of version 0.1, which leaves it out.
-        fingerprint: of the split.
+        fingerprint: the split's.
     """
     names = ["again"] if recipe.reproduces else []
     names += [_name(dataset_name) or "dataset"] if dataset_name else []
@@ -45,15 +45,15 @@ def run_key(
 
 
 def same_work(one: str, other: str) -> bool:
-    """Return whether two run keys stand for the same work."""
+    """Return whether two run keys stand for the same weights, whatever the names in them."""
     return one[-DIGITS:] == other[-DIGITS:]
 
 
 def find_key(given: str, known: Collection[str], what: str) -> str:
-    """Return the run key that starts with `given`, or the only one with it behind the dataset's name.
+    """Return the run key that starts with `given`, or the only one that has it after the dataset's name.
 
     Args:
-        what: a key stands for, such as "run in s3://cps/runs/".
+        what: describes the keys in the error, such as "run in s3://cps/runs/".
 
     Raises:
         UserError: no key matches, or several do.
@@ -62,7 +62,7 @@ def find_key(given: str, known: Collection[str], what: str) -> str:
     if not behind or any(key.startswith(given) for key in known):
         return find_one(given, known, what)
     if len(behind) > 1:
-        raise UserError(f"{given!r} may be any of {', '.join(behind[:5])}: write more of it")
+        raise UserError(f"{given!r} matches several: {', '.join(behind[:5])}; give more characters")
     return behind[0]
 
 
@@ -71,10 +71,10 @@ def _name(text: str) -> str:
 
 
 def _digest(recipe: Recipe, dataset_digest: str, fingerprint: str, seed: int) -> str:
-    # Without defaults: runs from before there was some setting are the same runs as those that leave it alone.
+    # Defaults are left out, so that adding a setting does not change the keys of existing runs.
     settings = recipe.model_dump(mode="json", exclude=_WITHOUT_EFFECT, exclude_defaults=True)
     if recipe.network.pretrained_sha256:
-        # The digest says which weights these are; where they lie does not matter.
+        # The digest identifies the weights, so their path does not matter.
         settings["network"].pop("pretrained", None)
     if recipe.network.right_pretrained_sha256:
         settings["network"].pop("right_pretrained", None)

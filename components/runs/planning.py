@@ -1,4 +1,4 @@
-"""Which run a request makes: its split, its key, and the record that it begins with."""
+"""Plan the run that a request describes: its split, its key and its initial record."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """The run that a request makes, whether or not it exists."""
+    """The run that a request describes, whether or not it exists."""
 
     key: str
     manifest: Manifest
@@ -29,12 +29,12 @@ class PlannedRun:
     request: RunRequest
 
     def record(self) -> RunRecord:
-        """Return the run.json that it begins with."""
+        """Return the run's initial run.json."""
         return new_record(self.recipe, self.request.all_overrides, self.manifest, self.split, self.key)
 
 
 def plan_run(store: "Store", dataset_digest: str, request: RunRequest) -> PlannedRun:
-    """Return the run that `request` makes on a stored dataset. Nothing is written.
+    """Return the run that `request` describes on a stored dataset. Writes nothing.
 
     Raises:
         UserError: a parameter is wrong, or the dataset has no such split.
@@ -43,33 +43,32 @@ def plan_run(store: "Store", dataset_digest: str, request: RunRequest) -> Planne
     recipe = request.resolve()
     manifest = stored_manifest(store, dataset_digest)
     if manifest is None:
-        raise WorkFailed(f"no dataset at {store.uri(keys.dataset_manifest(dataset_digest))}: prepare it again")
+        raise WorkFailed(f"no dataset at {store.uri(keys.dataset_manifest(dataset_digest))}: run prepare-dataset again")
     split = checked_split(store, manifest, recipe, request)
     return PlannedRun(existing_key(store, manifest, split, recipe, request), manifest, split, recipe, request)
 
 
 def existing_key(store: "Store", manifest: Manifest, split: Split, recipe: Recipe, request: RunRequest) -> str:
-    """Return the key of a run; the one that version 0.1 gave it if the run exists under that."""
+    """Return a run's key: the one that version 0.1 gave it if the run exists under that key."""
     parts = manifest.digest, split.fingerprint, request.ratio, request.seed
     old = run_key(recipe, "", *parts)
     return old if store.stat(keys.run(old, "run.json")) is not None else run_key(recipe, manifest.name, *parts)
 
 
 def checked_split(store: "Store", manifest: Manifest, recipe: Recipe, request: RunRequest) -> Split:
-    """Split the labels of a stored dataset. Raises UserError where the recipe cannot be trained on the split."""
+    """Split the labels of a stored dataset. Raises UserError if the recipe cannot be trained on the split."""
     classes = label_classes(store, manifest) if recipe.split.stratify else None
     split = split_labels(manifest, request.ratio, request.seed, recipe.split, classes)
     if len(split.unlabeled) < 2 and recipe.cps.weight > 0:
-        left = "one unlabelled image, and two are mixed," if split.unlabeled else "no unlabelled image"
+        left = "one unlabelled image, but training needs two," if split.unlabeled else "no unlabelled images"
         raise UserError(
             f"ratio {split.labeled_ratio} leaves {left} in dataset {manifest.name}: "
-            "give a smaller ratio, or train without them by cps.weight=0"
+            "use a smaller ratio, or set cps.weight=0 to train on labelled images only"
         )
     batch, most = recipe.training.batch_size, max(len(split.labeled), len(split.unlabeled))
     if most < batch:
         raise UserError(
-            f"a batch of {batch} images is more than dataset {manifest.name} has at ratio {split.labeled_ratio}: "
-            f"{len(split.labeled)} labelled and {len(split.unlabeled)} unlabelled; set training.batch_size to {most} "
-            "at most"
+            f"training.batch_size is {batch}, but dataset {manifest.name} has only {len(split.labeled)} labelled and "
+            f"{len(split.unlabeled)} unlabelled images at ratio {split.labeled_ratio}: set it to {most} or less"
         )
     return split

@@ -1,4 +1,4 @@
-"""A run: one recipe trained on one split with one seed, under a key made of what its weights depend on."""
+"""The record of a run, which is one recipe trained on one split with one seed."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -24,27 +24,27 @@ class DatasetRef(Frozen):
 
 
 class RunOutcome(Frozen):
-    """How a finished run ended, for those who repeat it."""
+    """The outcome of a finished run, to compare a reproduction with."""
 
     mean_iou: float
     epoch: int
     variant: str
     """left, right or ensemble; records of 0.1.0 say mean."""
     weights: dict[int, str]
-    """By epoch, the sha256 over both networks' tensors: unlike a checkpoint's own, it is that of a repeated run."""
+    """By epoch, the sha256 over both networks' tensors, which an exact reproduction shares; file digests differ."""
 
 
 class JobRecord(Frozen):
-    """jobs/<job id>.json: which run a pipeline's job works on."""
+    """jobs/<job id>.json: the run that a pipeline job works on."""
 
     job_id: str
     run_key: str
     dataset: str
-    """Its name."""
+    """The dataset's name."""
 
 
 class RunRecord(Frozen):
-    """run.json: everything needed to do the run again, what it was done with, and what it came to."""
+    """run.json: everything needed to reproduce the run, the environments it was trained in, and its outcome."""
 
     run_key: str
     recipe: str
@@ -59,11 +59,11 @@ class RunRecord(Frozen):
     """The split's fingerprint."""
     method_version: int
     versions: dict[str, str]
-    """Of the step that began it, whose image need not have Paddle."""
+    """Package versions in the step that created the run, whose image may lack Paddle."""
     created: str
     """UTC, ISO 8601."""
     trained_on: tuple[Environment, ...] = ()
-    """In their order; more than one where it went on somewhere else."""
+    """In order; several if training resumed in a different environment."""
     outcome: RunOutcome | None = None
 
     @model_validator(mode="before")
@@ -73,11 +73,12 @@ class RunRecord(Frozen):
 
     @property
     def reproduces(self) -> str:
-        """The run that this one repeats, or empty."""
+        """Return the key of the run that this one repeats, or an empty string."""
         return str(self.settings.get("reproduces", ""))
 
 
 def new_record(recipe: Recipe, overrides: Overrides, manifest: Manifest, split: Split, key: str) -> RunRecord:
+    """Return the record of a run that has not been trained."""
     return RunRecord(
         run_key=key,
         recipe=recipe.name,
@@ -94,7 +95,7 @@ def new_record(recipe: Recipe, overrides: Overrides, manifest: Manifest, split: 
 
 
 def find_job(store: "Store", job_id: str) -> JobRecord | None:
-    """Return which run a job works on; None before it knows. Raises WorkFailed."""
+    """Return the record of a job; None if its run is not known yet. Raises WorkFailed."""
     key = keys.job(job_id)
     value = store.find_json(key)
     return None if value is None else read(JobRecord, value, store.uri(key))
@@ -107,28 +108,31 @@ def read_record(store: "Store", key: str) -> RunRecord:
 
 
 def load_run(store: "Store", key: str) -> tuple[RunRecord, Split]:
-    """A run's record and split.
+    """Return a run's record and split.
 
     Raises:
-        MissingObject: there is no such run.
-        WorkFailed: the objects are not what this version writes, or do not belong together.
+        MissingObject: the run does not exist.
+        WorkFailed: this version cannot read the objects, or they do not belong together.
     """
     record, split_name = read_record(store, key), keys.run(key, "split.json")
     split = read(Split, store.get_json(split_name), store.uri(split_name))
     if record.split != split.fingerprint:
-        raise WorkFailed(f"{store.uri(split_name)} is not the split of run {key}: fingerprints differ")
+        raise WorkFailed(
+            f"{store.uri(split_name)} is not the split of run {key} (the fingerprints differ): "
+            "delete the run and start it again"
+        )
     return record, split
 
 
 def note_environment(store: "Store", key: str, environment: Environment) -> None:
-    """Add to run.json where the training goes on, unless that is where it was last. Its lease must be held."""
+    """Add the training environment to run.json unless it is the last one there. Requires the run's lease."""
     record, _ = load_run(store, key)
     if record.trained_on[-1:] != (environment,):
         _write(store, record.model_copy(update={"trained_on": (*record.trained_on, environment)}))
 
 
 def note_outcome(store: "Store", key: str, outcome: RunOutcome) -> None:
-    """Add to run.json what the run came to, unless it says so."""
+    """Write the run's outcome to run.json unless it is already there."""
     record, _ = load_run(store, key)
     if record.outcome != outcome:
         _write(store, record.model_copy(update={"outcome": outcome}))

@@ -1,4 +1,4 @@
-"""`cps reproduce RUN`: a run again, from its run.json alone, and what differs between then and now."""
+"""`cps reproduce RUN`: repeat a run from its run.json alone, and report what differs from the original."""
 
 import json
 import re
@@ -32,7 +32,7 @@ _KEY, _DIGEST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"), re.compile(r"[0-9a-f
 
 @dataclass(frozen=True)
 class Difference:
-    """Between then and now. What is `fatal` makes another run, or none."""
+    """A difference between the original run and this installation. A `fatal` one rules out a reproduction."""
 
     what: str
     then: str
@@ -40,16 +40,16 @@ class Difference:
     fatal: bool = False
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.then} then; now {self.now}"
+        return f"{self.what}: originally {self.then}; now {self.now}"
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A run that is ready to be made: its request, its key, and what differs."""
+    """A planned reproduction: its request, its key, and what differs from the original."""
 
     original: RunRecord
     run_key: str
-    """Empty where it cannot be made."""
+    """Empty if a fatal difference rules it out."""
     request: RunRequest
     differences: tuple[Difference, ...]
 
@@ -68,7 +68,7 @@ class Comparison(Frozen):
 
 
 def read_record(name: str, store: Store) -> RunRecord:
-    """A run's record: by its key or the beginning of one, or from a file or s3:// URI. Raises UserError."""
+    """Return the record of the run with this key or unique prefix, or from this file or s3:// URI. Raises UserError."""
     if name.startswith("s3://"):
         text = _object(name, store)
     elif name.endswith(".json") or Path(name).is_file():
@@ -83,12 +83,12 @@ def read_record(name: str, store: Store) -> RunRecord:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise UserError(f"{name} is not a run.json that this version reads: {where}: {problem['msg']}") from None
+        raise UserError(f"{name} is not a run.json that this version can read: {where}: {problem['msg']}") from None
     except ValueError as error:
         raise UserError(f"{name} is not JSON: {error}") from None
     for what, value, form in (("run_key", record.run_key, _KEY), ("dataset.digest", record.dataset.digest, _DIGEST)):
         if not form.fullmatch(value):  # they become parts of paths
-            raise UserError(f"{name} is not a run.json that this version reads: {what} is {value!r}")
+            raise UserError(f"{name} is not a run.json that this version can read: {what} is {value!r}")
     return record
 
 
@@ -101,37 +101,37 @@ def _object(uri: str, store: Store) -> bytes:
 
 
 def take_dataset(record: RunRecord, store: Store, given: RunRequest) -> None:
-    """Store the run's dataset again, from where it is now. Raises UserError where it is another dataset."""
+    """Store the run's dataset again from the source in `given`. Raises UserError if that is a different dataset."""
     digest = prepared_digest(store, given)
     if digest != record.dataset.digest:
         raise UserError(
-            f"--dataset {given.dataset} is {digest[:12]}, and run {record.run_key} was made on {record.dataset.name} "
-            f"({record.dataset.digest[:12]})"
+            f"--dataset {given.dataset} has digest {digest[:12]}, but run {record.run_key} was trained on "
+            f"{record.dataset.name} ({record.dataset.digest[:12]})"
         )
 
 
 def reproduction(
     record: RunRecord, store: Store, folder: Path, now: Environment, backbones: Sequence[Path] = ()
 ) -> Reproduction:
-    """What it takes to make the recorded run again, under a key of its own; its recipe is written into `folder`.
+    """Plan to repeat the recorded run under a new key, and write its recipe to `folder`.
 
     Args:
-        now: the environment here, in which as many processes train as were asked for.
-        backbones: files of pretrained weights, for those that do not lie where they did; taken by their sha256.
+        now: this machine's environment, with the number of processes that was requested.
+        backbones: files of pretrained weights that have moved, matched by sha256.
 
     Raises:
-        UserError: the recipe is none that this version knows.
+        UserError: this version does not support the recipe.
     """
     recipe, missing = _with_backbones(parse_recipe(record.settings, f"run {record.run_key}"), backbones)
     found = [*missing, *environment_differences(record, now)]
     if stored_manifest(store, record.dataset.digest) is None:
-        where = f"not in {store.uri(keys.DATASETS)}; give it by --dataset"
+        where = f"not in {store.uri(keys.DATASETS)}: pass its source with --dataset"
         found.append(Difference("dataset", f"{record.dataset.name} ({record.dataset.digest[:12]})", where, fatal=True))
     path = folder / "recipe.yaml"
     request = RunRequest.of_record(record, str(path.absolute()))
     key = ""
     if not any(difference.fatal for difference in found):
-        found += _of_the_run(record, store, path, recipe, request)
+        found += _run_differences(record, store, path, recipe, request)
     if not any(difference.fatal for difference in found):
         _write(path, recipe.model_copy(update={"reproduces": record.run_key}))
         key = _planned(store, record, request).key
@@ -139,7 +139,7 @@ def reproduction(
 
 
 def environment_differences(record: RunRecord, now: Environment) -> Iterator[Difference]:
-    """What the training was done with, against what is here."""
+    """Yield the differences between the environment that the run was trained in and this one."""
     then = record.trained_on[-1] if record.trained_on else None
     versions = then.versions if then else record.versions
     for name in sorted({*versions, *now.versions}):
@@ -147,18 +147,18 @@ def environment_differences(record: RunRecord, now: Environment) -> Iterator[Dif
     if then is None:
         yield Difference("code and machine", UNKNOWN, f"{now.processor}, {now.threads} threads")
         return
-    if then.code != now.code:  # a commit alone says nothing of the code: documentation changes it too
+    if then.code != now.code:  # not the commit, which also changes when only documentation does
         yield Difference("code", _code(then), _code(now))
     for name in ("system", "processor", "cores", "threads", "processes"):
         yield from _differs(name, str(getattr(then, name)), str(getattr(now, name)))
     if then.device and now.device:
         yield from _differs("device", then.device, now.device)
     if len(record.trained_on) > 1:
-        yield Difference("environments", f"went on in {len(record.trained_on)} of them, the last compared here", "one")
+        yield Difference("environments", f"{len(record.trained_on)} of them, of which the last is compared", "one")
 
 
 def comparison(original: RunOutcome | None, again: RunOutcome | None) -> Comparison:
-    """Compare the outcomes of a run and its reproduction."""
+    """Return whether both runs gave the same mIoU and weights; None where either is not recorded."""
     if original is None or again is None:
         return Comparison(mIoU=None, weights=None)
     epochs = sorted({*original.weights, *again.weights})
@@ -174,18 +174,19 @@ def comparison(original: RunOutcome | None, again: RunOutcome | None) -> Compari
 
 
 def comparison_lines(record: RunRecord, found: Comparison) -> list[str]:
+    """Return the comparison with the original run as text, one line for the mIoU and one for the weights."""
     if found.mIoU_then is None or found.mIoU_now is None:
-        return [f"{record.run_key} was not finished when its run.json was written: there is no result to compare with"]
+        return [f"{record.run_key} was not finished when its run.json was written, so there is nothing to compare with"]
     then, now = 100 * found.mIoU_then, 100 * found.mIoU_now
     gap = "equal" if found.mIoU else f"{now - then:+.2f} points"
     count = len(found.checkpoints)
     if found.weights is None:
-        weights = "its checkpoints' contents were not recorded, so that weights are not compared"
+        weights = "the original run did not record its weights' digests, so the weights are not compared"
     elif found.weights:
-        weights = f"the weights of all {count} checkpoints are equal to the bit"
+        weights = f"the weights of all {count} checkpoints are bit-identical"
     else:
-        weights = f"the weights of {len(found.equal_checkpoints)} of {count} checkpoints are equal to the bit"
-    return [f"best mIoU {then:.2f} % then, {now:.2f} % now: {gap}", weights]
+        weights = f"the weights of {len(found.equal_checkpoints)} of {count} checkpoints are bit-identical"
+    return [f"best mIoU {then:.2f} % originally, {now:.2f} % now: {gap}", weights]
 
 
 def _differs(what: str, then: str, now: str) -> list[Difference]:
@@ -197,7 +198,7 @@ def _code(environment: Environment) -> str:
 
 
 def _with_backbones(recipe: Recipe, files: Sequence[Path]) -> tuple[Recipe, list[Difference]]:
-    """The recipe with local backbones where they are now, and those that are nowhere."""
+    """Return the recipe with the current paths of pretrained weights, and a difference for each missing file."""
     given = {file_sha256(path): str(path.absolute()) for path in files}
     network, missing = recipe.network, []
     for setting in ("pretrained", "right_pretrained"):
@@ -205,7 +206,7 @@ def _with_backbones(recipe: Recipe, files: Sequence[Path]) -> tuple[Recipe, list
         if sha256 in given:
             network = network.model_copy(update={setting: given[sha256]})
         elif source and "://" not in source and not _is_file(Path(source), sha256):
-            now = "not there; give the file by --pretrained"
+            now = "missing: pass the file with --pretrained"
             missing.append(Difference(f"network.{setting}", f"{source} ({sha256[:12]})", now, fatal=True))
     return recipe.model_copy(update={"network": network}), missing
 
@@ -214,17 +215,19 @@ def _is_file(path: Path, sha256: str) -> bool:
     return path.is_file() and file_sha256(path) == sha256
 
 
-def _of_the_run(record: RunRecord, store: Store, path: Path, recipe: Recipe, request: RunRequest) -> list[Difference]:
-    """Whether this version splits the dataset alike, and would train the same run."""
+def _run_differences(
+    record: RunRecord, store: Store, path: Path, recipe: Recipe, request: RunRequest
+) -> list[Difference]:
+    """Return how the run that this version would train differs from the original in split, method or key."""
     _write(path, recipe)
     planned = _planned(store, record, request)
     if planned.split.fingerprint != record.split:
-        then, now = record.split[:12], f"{planned.split.fingerprint[:12]}: this version splits otherwise"
+        then, now = record.split[:12], f"{planned.split.fingerprint[:12]}, because this version splits differently"
         return [Difference("split", then, now, fatal=True)]
     if record.method_version != METHOD_VERSION:
         return [Difference("method version", str(record.method_version), str(METHOD_VERSION))]
     if not same_work(planned.key, record.run_key):
-        return [Difference("run key", record.run_key, f"{planned.key}: run.json was changed, or a default was")]
+        return [Difference("run key", record.run_key, f"{planned.key}: run.json was edited, or a default has changed")]
     return []
 
 

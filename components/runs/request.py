@@ -1,6 +1,6 @@
-"""What a user asks for: a run, the machines that it takes, and the images that its best weights segment.
+"""A user's request: a run, the resources for it, and the images that its best weights segment.
 
-Whatever no dataset decides is checked here, when the values are made. A wrong one raises UserError.
+Everything that does not depend on the dataset is checked on construction. An invalid value raises UserError.
 """
 
 import json
@@ -27,15 +27,15 @@ MOST_SHARDS = 256
 IMAGE_SETS = ("val", "test", "unlabeled")
 
 _QUANTITY = re.compile(r"(?:0*[1-9]\d*(?:\.\d+)?|0*\.0*[1-9]\d*|0+\.0*[1-9]\d*)(?:m|k|M|G|T|Ki|Mi|Gi|Ti)?")
-"""A quantity of Kubernetes as people write it: 500m, 2, 1.5, 16Gi."""
+"""A Kubernetes quantity in its usual forms: 500m, 2, 1.5, 16Gi."""
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
 _QUALIFIED_NAME = re.compile(rf"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?/)?{_LABEL}")
 _MOST_SEEDS = 2**31
-_OVERRIDES_EXAMPLE = 'write for example {"optimization.learning_rate": 0.01}'
+_OVERRIDES_EXAMPLE = 'write, for example, {"optimization.learning_rate": 0.01}'
 
 
 def parse_overrides(text: str) -> Overrides:
-    """Parse changes to a recipe, a JSON object of dotted names. Raises UserError."""
+    """Parse recipe overrides, a JSON object of dotted names and values. Raises UserError."""
     try:
         overrides = json.loads(text or "{}")
     except ValueError as error:
@@ -46,24 +46,24 @@ def parse_overrides(text: str) -> Overrides:
 
 
 class RunRequest(Frozen):
-    """A run as a user asks for it. Two requests may name one run: its key is made of what they resolve to."""
+    """A run as requested. Different requests give the same run key if they resolve to the same settings."""
 
     dataset: str = "scenes"
-    """A path or an address, or several; `components.dataset.sources.address` parses it."""
+    """One or more paths or URLs, parsed by `components.dataset.sources.address`."""
     dataset_sha256: str = ""
-    """Expected sha256 of every source, in their order; empty skips the check."""
+    """Expected sha256 of each source, in the same order; empty skips the check."""
     dataset_pools: str = ""
-    """Further unlabelled pools of the dataset to use, separated by commas."""
+    """Additional unlabelled pools of the dataset to use, separated by commas."""
     labeled_ratio: Annotated[str, AfterValidator(lambda text: ratio_text(parse_ratio(text)))] = "1/8"
-    """Reduced: 2/16 is 1/8."""
+    """In lowest terms: 2/16 becomes 1/8."""
     recipe: str = "demo"
-    """The name of a recipe, or the path of a YAML file."""
+    """A recipe's name, or the path of a YAML file."""
     overrides: dict[str, JsonValue] = Field(default_factory=dict)
-    """Changes to the recipe, by dotted name."""
+    """Changes to the recipe's settings, by dotted name."""
     seed: int = 0
     epochs: int = 0
     batch_size: int = 0
-    """Both replace the recipe's own; 0 keeps it."""
+    """`epochs` and `batch_size` override the recipe's values; 0 keeps them."""
 
     @field_validator("dataset_sha256")
     @classmethod
@@ -81,7 +81,7 @@ class RunRequest(Frozen):
     def _check_lengths(self) -> "RunRequest":
         for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
             if value < 0:
-                raise UserError(f"{name} is {value}: give a whole number above 0, or 0 for the recipe's own")
+                raise UserError(f"{name} is {value}: give a whole number above 0, or 0 for the recipe's value")
         return self
 
     @property
@@ -90,12 +90,12 @@ class RunRequest(Frozen):
 
     @property
     def all_overrides(self) -> Overrides:
-        """The overrides, epochs and batch size among them."""
+        """Return the overrides, including epochs and batch size."""
         lengths = {"training.epochs": self.epochs, "training.batch_size": self.batch_size}
         return {**self.overrides, **{setting: value for setting, value in lengths.items() if value}}
 
     def check_sources(self, *, is_local: bool = True) -> None:
-        """Check the addresses of the dataset. A path must exist, unless another machine will read it (`is_local`)."""
+        """Check the dataset's sources. With `is_local`, this machine will read them, so a path must exist."""
         for source in parse_sources(self.dataset, self.dataset_sha256):
             check_source(source.text, is_here=is_local)
 
@@ -103,16 +103,16 @@ class RunRequest(Frozen):
         """Return the recipe with the overrides applied and the sha256 of pretrained weights filled in.
 
         Args:
-            is_local: whether this machine will read the weights: a path must exist then, and is hashed.
+            is_local: whether this machine will read the weights. If so, a path must exist, and is hashed.
 
         Raises:
-            UserError: the recipe, a setting or the weights are wrong.
+            UserError: the recipe, a setting or the weights are invalid.
         """
         return pin_pretrained(load_recipe(self.recipe, self.all_overrides), is_here=is_local)
 
     @classmethod
     def of_record(cls, record: "RunRecord", recipe_file: str) -> "RunRequest":
-        """Return the request that makes a recorded run again; `recipe_file` has its resolved recipe."""
+        """Return the request that repeats a recorded run, whose resolved recipe is in `recipe_file`."""
         return cls(
             dataset=f"{STORED}{record.dataset.digest}",
             labeled_ratio=record.labeled_ratio,
@@ -122,7 +122,7 @@ class RunRequest(Frozen):
 
 
 class Toleration(Frozen):
-    """A toleration of a pod, with the names and values of Kubernetes."""
+    """A pod's toleration, with the field names and values of Kubernetes."""
 
     key: str = ""
     operator: str = "Equal"
@@ -134,7 +134,7 @@ class Toleration(Frozen):
 def _check_labels(labels: Mapping[str, Any]) -> Mapping[str, Any]:
     for key, value in labels.items():
         if not _QUALIFIED_NAME.fullmatch(key) or not isinstance(value, str):
-            raise UserError(f"node_selector has {key!r}: {value!r}; give labels of nodes, as text to text")
+            raise UserError(f"node_selector has {key!r}: {value!r}; map names of node labels to their values, as text")
     return labels
 
 
@@ -145,46 +145,46 @@ def _check_tolerations(tolerations: Any) -> Any:
         )
         if not known:
             names = ", ".join(Toleration.model_fields)
-            raise UserError(f"tolerations has {toleration!r}: give a list of objects with {names}")
+            raise UserError(f"tolerations has {toleration!r}: give a list of objects with the fields {names}")
     return tolerations
 
 
 class Resources(Frozen):
-    """How many processes, GPUs and nodes share the work, and what each pod on a cluster gets."""
+    """The processes, GPUs and nodes that share the work, and the resources of each pod on a cluster."""
 
     processes: int = 1
-    """Training processes where `gpus` is 0."""
+    """Training processes if `gpus` is 0."""
     gpus: int = 0
-    """GPUs on each node that trains, one process each; 0 trains on the CPU."""
+    """GPUs per training node, with one process each; 0 trains on the CPU."""
     nodes: int = 1
     """Nodes that train together."""
     eval_shards: int = 2
-    """Evaluation tasks that share the checkpoints."""
+    """Evaluation tasks among which the checkpoints are divided."""
     cpu: str = "2"
     memory: str = "8Gi"
-    """Quantities of Kubernetes, both the request and the limit."""
+    """`cpu` and `memory` are Kubernetes quantities, used as request and limit."""
     accelerator: str = "nvidia.com/gpu"
-    """The resource of a node that counts its GPUs."""
+    """The Kubernetes resource name of a GPU."""
     node_selector: Annotated[dict[str, str], BeforeValidator(_check_labels)] = Field(default_factory=dict)
     tolerations: Annotated[tuple[Toleration, ...], BeforeValidator(_check_tolerations)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> "Resources":
-        """Refuse here what would fail hours later, when a pod is made."""
+        """Reject values that would otherwise fail hours later, when Kubernetes creates a pod."""
         _check_count("processes", self.processes, 1, MOST_PROCESSES)
         _check_count("eval_shards", self.eval_shards, 1, MOST_SHARDS)
         _check_count("gpus", self.gpus, 0, MOST_PROCESSES)
         _check_count("nodes", self.nodes, 1, MOST_PROCESSES)
         if self.gpus and self.processes not in (1, self.gpus):
             raise UserError(
-                f"gpus is {self.gpus} and processes {self.processes}: each GPU has one process; leave processes at 1"
+                f"gpus is {self.gpus} and processes is {self.processes}: each GPU runs one process; set processes to 1"
             )
         for name, amount, example in (("cpu", self.cpu, "2 or 500m"), ("memory", self.memory, "8Gi")):
             if not _QUANTITY.fullmatch(amount):
-                raise UserError(f"{name} is {amount!r}: give an amount as Kubernetes writes it, such as {example}")
+                raise UserError(f"{name} is {amount!r}: give a Kubernetes quantity such as {example}")
         if not _QUALIFIED_NAME.fullmatch(self.accelerator) or "/" not in self.accelerator:
             raise UserError(
-                f"accelerator is {self.accelerator!r}: give a resource of the nodes, such as nvidia.com/gpu"
+                f"accelerator is {self.accelerator!r}: give a Kubernetes resource name such as nvidia.com/gpu"
             )
         return self
 
@@ -198,16 +198,16 @@ class PredictionRequest(Frozen):
     """The images that the best weights segment at the end of a run."""
 
     images: str = "val"
-    """val, test, unlabeled, an s3:// prefix, or a path or glob where the step runs."""
+    """val, test, unlabeled, an s3:// prefix, or a path or glob on the machine that runs the step."""
     limit: int = 24
-    """At most this many; 0 segments all."""
+    """Maximum number of images; 0 segments all."""
 
     def check(self, *, is_local: bool = True) -> None:
-        """Check that the images exist. No path will do where another machine reads them. Raises UserError."""
+        """Check that the images exist. Without `is_local`, paths are rejected. Raises UserError."""
         images = self.images
         known = images in IMAGE_SETS or images.startswith("s3://") or (is_local and set("*?[") & set(images))
         if not known and not (is_local and os.path.exists(images)):
-            or_path = ", or a file or folder that exists" if is_local else ""
+            or_path = ", or an existing file or folder" if is_local else ""
             raise UserError(f"predict_images is {images!r}: give {', '.join(IMAGE_SETS)}, an s3:// prefix{or_path}")
         if self.limit < 0:
             raise UserError(f"predict_limit is {self.limit}: give a whole number above 0, or 0 for all")

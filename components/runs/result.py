@@ -1,7 +1,7 @@
-"""result.json and pseudo-labels.json: how good a finished run is, in numbers.
+"""result.json and pseudo-labels.json: the metrics of a finished run.
 
-mIoU and all shares are in [0, 1]; None stands for a figure that does not exist, such as the IoU of a class that no
-image shows. Fields bear the names that they have in the files and in MLflow.
+mIoU and all shares are in [0, 1]. None stands for an undefined metric, such as the IoU of a class that appears in no
+image. Fields have the same names as in the files and in MLflow.
 """
 
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from components.storage.client import Store
 
 FORMAT = 3
-"""Of result.json. Format 2, of 0.1.0, says `ratio` for `labeled_ratio` and `mean` for `ensemble`."""
+"""Version of result.json. Format 2, of 0.1.0, has `ratio` for `labeled_ratio` and `mean` for `ensemble`."""
 
 Variant = Literal["left", "right", "ensemble"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -24,7 +24,7 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
 class Choice(Frozen):
-    """One variant of a checkpoint."""
+    """A checkpoint in one variant."""
 
     epoch: int
     step: int
@@ -33,7 +33,7 @@ class Choice(Frozen):
 
 
 class ClassFigures(Frozen):
-    """One class. One that is absent from truth and prediction has no IoU, and is left out of means."""
+    """Metrics of one class. A class that is neither in the truth nor predicted has no IoU and is left out of means."""
 
     name: str
     iou: float | None
@@ -41,11 +41,11 @@ class ClassFigures(Frozen):
     dice: float | None
     boundary_iou: float | None
     share: float
-    """Of the labelled pixels."""
+    """Share of the labelled pixels."""
 
 
 class Figures(Frozen):
-    """Every figure but mIoU. Means are over the classes that exist; boundary IoU's over those with a boundary."""
+    """Every metric except mIoU. Means are over the classes that are present, for boundary IoU those with a boundary."""
 
     per_class: tuple[ClassFigures, ...]
     mean_accuracy: float | None
@@ -57,14 +57,14 @@ class Figures(Frozen):
 
 
 class Best(Choice, Figures):
-    """The checkpoint and variant that were chosen, with the interval of their mIoU."""
+    """The selected checkpoint and variant, with the 95 % interval of its mIoU."""
 
     mIoU_low: float | None
     mIoU_high: float | None
 
 
 class HeldOutScores(Figures):
-    """The chosen weights on the test list, which took no part in the choice."""
+    """Metrics of the selected weights on the test list, which is not used for the selection."""
 
     images: int
     mIoU: float | None
@@ -73,7 +73,7 @@ class HeldOutScores(Figures):
 
 
 class Lead(Frozen):
-    """How far the best is ahead of another choice, in mIoU on the same images."""
+    """The mIoU lead of the best checkpoint and variant over another one on the same images."""
 
     over: Choice
     difference: float | None
@@ -84,7 +84,7 @@ class Lead(Frozen):
 
 
 class CheckpointScores(Frozen):
-    """mIoU of each variant; the interval and the IoU by class are those of the winner's variant."""
+    """mIoU of each variant; the interval and the per-class IoU are those of the winner's variant."""
 
     epoch: int
     step: int
@@ -107,7 +107,7 @@ class ConfusionMatrix(Frozen):
 
 
 class ScoringProtocol(Frozen):
-    """How images were scored: height and width in pixels of the sliding window, and its passes."""
+    """How images were scored: the sliding window, as (height, width) in pixels, and its passes."""
 
     crop: tuple[int, int]
     stride: tuple[int, int]
@@ -115,7 +115,7 @@ class ScoringProtocol(Frozen):
     scales: tuple[float, ...]
     flip: bool
     boundary_ratio: float
-    """The distance of boundary IoU, as a share of an image's diagonal."""
+    """The boundary IoU's distance, as a share of the image's diagonal."""
     checkpoint_sha256: str
 
 
@@ -126,7 +126,7 @@ class BootstrapSettings(Frozen):
 
 
 class StoredObject(Frozen):
-    """An object of the store; size in bytes."""
+    """An object in the store; `size` is in bytes."""
 
     uri: str
     sha256: str = ""
@@ -134,7 +134,7 @@ class StoredObject(Frozen):
 
 
 class RunResult(Frozen):
-    """result.json: written last, so where it exists, everything of the run does."""
+    """result.json, which is written last: if it exists, the run is complete."""
 
     format: int = FORMAT
     run_key: str
@@ -157,7 +157,7 @@ class RunResult(Frozen):
     checkpoints: tuple[CheckpointScores, ...]
     """By epoch."""
     constant_prediction_mIoU: float | None
-    """Of predicting one class everywhere, the best one to predict."""
+    """The mIoU of predicting a single class everywhere, for the class that scores best."""
     constant_prediction_class: str
     confusion_matrix: ConfusionMatrix
     protocol: ScoringProtocol
@@ -185,17 +185,17 @@ def _ensemble_for_mean(value: JsonValue) -> Any:
 
 
 class PseudoLabelEpoch(Frozen):
-    """The pseudo labels of one epoch, compared with the labels that the split hides."""
+    """The pseudo-labels of one epoch, compared with the labels that the split hides."""
 
     epoch: int
     accuracy: float | None
     agreement: float | None
-    """Of the two networks with each other."""
+    """Agreement between the two networks."""
     labeled_share: float | None
-    """Of the pixels with a hidden label, those with a pseudo label."""
+    """Share of the pixels with a hidden label that have a pseudo-label."""
     precision: tuple[float | None, ...]
     recall: tuple[float | None, ...]
-    """Both by class."""
+    """`precision` and `recall` are per class."""
 
 
 class PseudoLabelRecord(Frozen):
@@ -214,7 +214,7 @@ def read_result(store: "Store", run_key: str) -> RunResult:
 
 
 def find_result(store: "Store", run_key: str) -> RunResult | None:
-    """Return a run's result; None for a run that is not finished. Raises WorkFailed."""
+    """Return a run's result, or None if the run is not finished. Raises WorkFailed."""
     key = keys.run(run_key, "result.json")
     value = store.find_json(key)
     return None if value is None else read(RunResult, value, store.uri(key))

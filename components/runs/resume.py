@@ -1,4 +1,4 @@
-"""`cps run --resume RUN`: the parameters that make the pipeline go on with exactly that run, from its run.json."""
+"""`cps run --resume RUN`: rebuild a run's request from its run.json, so that the pipeline resumes exactly that run."""
 
 import os
 import tempfile
@@ -21,9 +21,10 @@ from components.storage.client import Store
 
 
 def recorded_run(store: Store, name: str) -> RunRecord:
-    """The record of the run `name`, which is a run key or an unambiguous beginning of one.
+    """Return the record of the run with the key or unique prefix `name`.
 
-    Raises UserError, which names the nearest run, or says that this version would train another one.
+    Raises:
+        UserError: no or several runs match, or this version would train a different run.
     """
     names = sorted({ref.key.split("/")[1] for ref in store.list(keys.RUNS) if ref.key.endswith("/run.json")})
     record, split = load_run(store, find_key(name, names, f"run in {store.uri(keys.RUNS)}"))
@@ -33,36 +34,36 @@ def recorded_run(store: Store, name: str) -> RunRecord:
     key = run_key(recipe, dataset.name, dataset.digest, split.fingerprint, ratio, record.seed)
     if not same_work(key, record.run_key):
         raise UserError(
-            f"--resume {record.run_key}: this version would train another run from it (its method version is "
-            f"{record.method_version}, this one's {METHOD_VERSION}): use the version that its run.json names"
+            f"--resume {record.run_key}: this version would train a different run (the run's method version is "
+            f"{record.method_version}, this one's is {METHOD_VERSION}); use the cps-pipeline version in its run.json"
         )
     return record
 
 
 def resumed_request(record: RunRecord, folder: Path, given: RunRequest) -> RunRequest:
-    """Return the request that makes the recorded run again; its resolved recipe is written into `folder`.
+    """Return the request that repeats the recorded run, and write its resolved recipe to `folder`.
 
     Args:
-        given: what the command line gave beside --resume: its fields that are set.
+        given: the command line's other parameters; only the fields that were set count.
 
     Raises:
-        UserError: names every difference between `given` and the record.
+        UserError: `given` differs from the record. The message lists every difference.
     """
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(record.settings, sort_keys=False, allow_unicode=True))
-    found = [*_of_split(record, given), *_of_recipe(record, given, str(recipe))]
+    found = [*_split_differences(record, given), *_recipe_differences(record, given, str(recipe))]
     if found:
         raise _another_run(record, "; ".join(found))
     return RunRequest.of_record(record, str(recipe.absolute()))
 
 
 def check_dataset(record: RunRecord, store: Store, given: RunRequest) -> None:
-    """Prepare the dataset that was given, to know its digest. Raises UserError where it is not the recorded one."""
+    """Prepare the given dataset to get its digest. Raises UserError if it is not the recorded dataset."""
     digest = prepared_digest(store, given)
     if digest != record.dataset.digest:
         recorded = f"{record.dataset.name} ({record.dataset.digest[:12]}) recorded"
-        raise _another_run(record, f"dataset {given.dataset}, which is {digest[:12]}, given, {recorded}")
+        raise _another_run(record, f"dataset {given.dataset} ({digest[:12]}) given, {recorded}")
 
 
 def prepared_digest(store: Store, request: RunRequest) -> str:
@@ -74,12 +75,12 @@ def prepared_digest(store: Store, request: RunRequest) -> str:
 
 def _another_run(record: RunRecord, differences: str) -> UserError:
     return UserError(
-        f"--resume {record.run_key}: what is given makes another run: {differences}; "
-        "leave that out, or leave --resume out"
+        f"--resume {record.run_key}: these parameters describe a different run: {differences}; "
+        "omit them, or omit --resume"
     )
 
 
-def _of_split(record: RunRecord, given: RunRequest) -> list[str]:
+def _split_differences(record: RunRecord, given: RunRequest) -> list[str]:
     found = []
     if "labeled_ratio" in given.model_fields_set and given.labeled_ratio != record.labeled_ratio:
         found.append(f"ratio {given.labeled_ratio} given, {record.labeled_ratio} recorded")
@@ -88,18 +89,18 @@ def _of_split(record: RunRecord, given: RunRequest) -> list[str]:
     return found
 
 
-def _of_recipe(record: RunRecord, given: RunRequest, recorded_recipe: str) -> list[str]:
+def _recipe_differences(record: RunRecord, given: RunRequest, recorded_recipe: str) -> list[str]:
     if "recipe" not in given.model_fields_set:
         if not given.all_overrides:
             return []
         given = given.model_copy(update={"recipe": recorded_recipe})
     recipe = given.resolve()
-    # Read back first: a record from before there was some setting has its default.
+    # Parse the record, so that settings added since then have their defaults.
     before = parse_recipe(record.settings, f"run {record.run_key}")
     wanted, recorded = _flat(recipe.model_dump(mode="json")), _flat(before.model_dump(mode="json"))
     ignored, digest = {"summary"}, recipe.network.pretrained_sha256
     if digest and digest == recorded.get("network.pretrained_sha256"):
-        ignored.add("network.pretrained")  # the same weights, wherever they lie
+        ignored.add("network.pretrained")  # the same weights at a different path
     return [
         f"{'recipe' if name == 'name' else name} {wanted.get(name)} given, {recorded.get(name)} recorded"
         for name in {**recorded, **wanted}
@@ -108,7 +109,7 @@ def _of_recipe(record: RunRecord, given: RunRequest, recorded_recipe: str) -> li
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted name."""
+    """Return nested settings as a flat mapping by dotted name."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:

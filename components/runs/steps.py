@@ -1,4 +1,4 @@
-"""What the first two steps of the pipeline do: prepare the dataset, split its labels and name the run."""
+"""The pipeline's first two steps: prepare the dataset, then split its labels and create the run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,27 +25,27 @@ SPLIT_STEP = "split-labels"
 
 
 class StoredDataset(Frozen):
-    """A prepared dataset as the prepare-dataset step shows it."""
+    """The output of the prepare-dataset step."""
 
     digest: str
     name: str
     layout: str
     uri: str
-    """Of its manifest."""
+    """The manifest's URI."""
     class_names: tuple[str, ...]
     train: int
     val: int
     test: int
     unlabeled: int
-    """Numbers of images."""
+    """`train`, `val`, `test` and `unlabeled` count images."""
     bytes: int
 
 
 def prepare_dataset(request: RunRequest, work_dir: str = "") -> StoredDataset:
-    """Check the request, then store its dataset unless the store has it.
+    """Check the request, then store its dataset unless it is stored already.
 
     Raises:
-        UserError: a parameter or the dataset is wrong, or the ratio leaves nothing to train on.
+        UserError: a parameter or the dataset is invalid, or the ratio leaves too few images to train on.
     """
     from components.storage.client import open_store
 
@@ -79,7 +79,7 @@ def prepare_dataset(request: RunRequest, work_dir: str = "") -> StoredDataset:
 def split_labels_step(dataset_digest: str, request: RunRequest, job_id: str = "") -> str:
     """Split the labels, write the run's run.json and split.json unless they exist, and return its key.
 
-    jobs/<job_id>.json names the run that the job works on, for the step that ends it whatever happened.
+    With a `job_id`, also write jobs/<job_id>.json, so that the exit handler finds the run.
     """
     from components.storage.client import open_store
 
@@ -100,10 +100,10 @@ def split_labels_step(dataset_digest: str, request: RunRequest, job_id: str = ""
 
 def _warn_of_missing_classes(store: "Store", manifest: Manifest, split: Split) -> None:
     if store.stat(keys.dataset_label_classes(manifest.digest)) is None:
-        return  # stored by an earlier version: not worth fetching its labels
+        return  # stored by an earlier version; a warning is not worth downloading the labels
     missing = missing_classes(manifest, split.labeled, label_classes(store, manifest))
     if missing:
-        advice = "mend the list" if split.origin == "lists" else "split.stratify=true ranks by class"
+        advice = "add one to the list" if split.origin == "lists" else "set split.stratify=true to rank by class"
         progress.say(
             SPLIT_STEP,
             f"warning: at ratio {split.labeled_ratio} no labelled image shows {', '.join(missing)}; {advice}",
@@ -116,7 +116,7 @@ def _warn_of_untested_structures(recipe: Recipe) -> None:
         if structure.startswith(FOREIGN) and name not in PADDLESEG_MODELS:
             progress.say(
                 SPLIT_STEP,
-                f"warning: {structure} is none of the networks that are tested with this version of Paddle: "
+                f"warning: {structure} is not tested with this version of Paddle; tested networks: "
                 f"{', '.join(PADDLESEG_MODELS)}",
             )
 

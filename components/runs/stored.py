@@ -1,4 +1,4 @@
-"""Runs and weights in the object store, found by name."""
+"""List and look up runs and weights in the object store."""
 
 import os
 import tempfile
@@ -20,9 +20,9 @@ from components.storage.lease import held_by
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as the store has it.
+    """A run in the store.
 
-    `state` is finished, trained or started; running while its lease is held; unreadable where another version wrote it.
+    `state` is finished, trained or started; running while its lease is held; unreadable if this version cannot read it.
     """
 
     run_key: str
@@ -32,7 +32,7 @@ class StoredRun:
     miou: float | None
     objects: int
     size: int
-    """Bytes, its weights among them."""
+    """Bytes, including its weights."""
     created: str
 
     def as_dict(self) -> dict[str, str | int | float | None]:
@@ -40,20 +40,20 @@ class StoredRun:
 
 
 def stored_runs(store: Store) -> list[StoredRun]:
-    """Every run that has a run.json, the newest first."""
+    """Return every run that has a run.json, newest first."""
     weights = by_second_part(store.list(keys.WEIGHTS))
     runs = [_describe(store, key, [*refs, *weights.get(key, [])]) for key, refs in objects_by_run(store).items()]
     return sorted((run for run in runs if run), key=lambda run: run.created, reverse=True)
 
 
 def find_run(store: Store, name: str) -> StoredRun:
-    """A run by its key or an unambiguous beginning of it. Raises UserError."""
+    """Return the run with this key or unique prefix. Raises UserError."""
     found = {run.run_key: run for run in stored_runs(store)}
     return found[find_key(name, found, f"run in {store.uri(keys.RUNS)}")]
 
 
 def run_objects(store: Store, run_key: str) -> list[ObjectRef]:
-    """A run's objects and weights, in the order in which they are to be removed."""
+    """Return a run's objects and weights without its lease, run.json last: the order to remove them in."""
     own = keys.run(run_key, "")
     refs = [*store.list(f"{keys.WEIGHTS}{run_key}/"), *store.list(own)]
     refs = [ref for ref in refs if ref.key != keys.run(run_key, "lease.json")]
@@ -61,7 +61,7 @@ def run_objects(store: Store, run_key: str) -> list[ObjectRef]:
 
 
 def objects_by_run(store: Store) -> dict[str, list[ObjectRef]]:
-    """Objects by run key, leases left out."""
+    """Return the objects of each run by run key, without leases."""
     return {
         key: [ref for ref in refs if not ref.key.endswith("/lease.json")]
         for key, refs in by_second_part(store.list(keys.RUNS)).items()
@@ -69,7 +69,7 @@ def objects_by_run(store: Store) -> dict[str, list[ObjectRef]]:
 
 
 def by_second_part(refs: Iterable[ObjectRef]) -> dict[str, list[ObjectRef]]:
-    """Objects by the second part of their keys."""
+    """Group objects by the second part of their keys."""
     found: dict[str, list[ObjectRef]] = {}
     for ref in refs:
         parts = ref.key.split("/")
@@ -79,6 +79,7 @@ def by_second_part(refs: Iterable[ObjectRef]) -> dict[str, list[ObjectRef]]:
 
 
 def names_of_run(run_key: str, refs: Iterable[ObjectRef]) -> set[str]:
+    """Return the objects' names below the run's prefix, such as run.json."""
     return {ref.key.removeprefix(keys.run(run_key, "")) for ref in refs}
 
 
@@ -112,7 +113,7 @@ def _describe(store: Store, run_key: str, refs: list[ObjectRef]) -> StoredRun | 
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """A run's best network, or both networks where their average won. `size` in bytes."""
+    """A run's best network, or both if their ensemble is best. `size` is in bytes."""
 
     run_key: str
     key: str
@@ -126,7 +127,7 @@ class StoredWeights:
 
 
 def stored_weights(store: Store) -> list[StoredWeights]:
-    """All of them, the newest first."""
+    """Return the stored weights of all runs, newest first."""
     found = []
     for listed in store.list(keys.WEIGHTS):
         path = PurePosixPath(listed.key)
@@ -140,7 +141,7 @@ def stored_weights(store: Store) -> list[StoredWeights]:
 
 
 def find_weights(store: Store, run: str) -> StoredWeights:
-    """The weights of a run, by its key or an unambiguous beginning of it. Raises UserError."""
+    """Return the weights of the run with this key or unique prefix. Raises UserError."""
     found: dict[str, StoredWeights] = {}
     for entry in stored_weights(store):
         found.setdefault(entry.run_key, entry)
@@ -148,7 +149,7 @@ def find_weights(store: Store, run: str) -> StoredWeights:
 
 
 def pull_converted(store: Store, weights: StoredWeights, form: str, target: Path, *, branch: str) -> None:
-    """Download and verify, and write as `form` of components.inference.conversion, which says what it raises."""
+    """Download and verify weights and convert them to `form`. Raises the same errors as `conversion.convert`."""
     from components.inference.conversion import convert
 
     with tempfile.TemporaryDirectory(prefix="weights-", dir=os.environ.get("CPS_WORK")) as folder:
@@ -157,6 +158,6 @@ def pull_converted(store: Store, weights: StoredWeights, form: str, target: Path
 
 
 def presigned_link(store: Store, weights: StoredWeights, expires: timedelta) -> str:
-    """An address that needs no keys, until it expires."""
+    """Return a URL that needs no credentials until it expires."""
     client = connect(store.settings, urllib3.PoolManager())
     return str(client.presigned_get_object(store.settings.bucket, weights.key, expires=expires))

@@ -146,7 +146,7 @@ class TestEndToEnd:
         again = json.loads(out)
         for name in ("run_key", "best", "checkpoints", "weights", "predictions"):
             assert again[name] == first[name]
-        for found in ("prepared before", "already trained", "scored already", "selected before", "predicted before"):
+        for found in ("prepared before", "already trained", "already scored", "already selected", "already predicted"):
             assert found in err
         [row] = shell.json("compare", "--json")
         assert row["status"] == "FINISHED"

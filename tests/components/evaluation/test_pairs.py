@@ -46,6 +46,6 @@ def test_decoded_once_and_the_same_every_time(tmp_path: Path) -> None:
 def test_a_label_of_another_size_is_named(tmp_path: Path) -> None:
     with (
         ValidationPairs(Drawer(), [("1", "2")], tmp_path) as images,
-        pytest.raises(WorkFailed, match="label 2 is 7x6 pixels, its image 1 7x5"),
+        pytest.raises(WorkFailed, match="label 2 is 7x6 pixels, but its image 1 is 7x5"),
     ):
         images.pair(0)

@@ -137,7 +137,7 @@ def test_the_page_names_excluded_classes_and_escapes_names() -> None:
     assert "road &lt;b&gt;" in html
     assert "<b>" not in html.replace("<b style", "")
     assert "sky &amp; clouds" in html
-    assert "took no part in the choice" in html
+    assert "were not used for the selection" in html
 
 
 def test_the_page_shows_the_intervals() -> None:
@@ -192,7 +192,7 @@ def test_the_page_shows_the_quality_of_the_pseudo_labels() -> None:
 def test_the_test_list_stands_beside_the_validation_figure() -> None:
     html = make_report([1, 2], test_images=6)
     assert "test list, scored once" in html
-    assert "6 images took no part in the choice and were scored once" in html
+    assert "6 images were not used for the selection and were scored once" in html
     assert "test list" not in make_report([1, 2])
 
 
@@ -227,7 +227,7 @@ def test_the_result_holds_the_figures() -> None:
     variant = verdict.best.variant
     assert (result.test.images, result.test.mIoU) == (7, test.mean_iou(variant))
     assert metrics(result)["test_mIoU"] == round(100 * test.mean_iou(variant), 2)
-    assert "7 images took no part in the choice" in result.note
+    assert "7 images were not used for the selection" in result.note
 
 
 def test_the_summary_links_to_where_people_look(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,7 +236,7 @@ def test_select_then_predict(
     run.store.remove(keys.prediction(run.key, made.batch, "predictions.json"))
     run.store.remove(masks[0])
     assert predict_run(run.store, run.key, "val", 3, str(tmp_path / "gallery"), run.cache) == made
-    assert "2 of 3 images were predicted before" in capsys.readouterr().err
+    assert "2 of 3 images were already predicted" in capsys.readouterr().err
     assert run.store.stat(masks[0]) is not None
     assert "Truth" in (tmp_path / "gallery").read_text()
 

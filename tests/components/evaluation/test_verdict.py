@@ -132,7 +132,7 @@ def test_scores_of_one_network_and_scores_in_another_format() -> None:
 
 @pytest.mark.parametrize("size", [0, 10, 400])
 def test_a_broken_scores_file_is_named(size: int) -> None:
-    with pytest.raises(WorkFailed, match=r"s3://b/k is no scores file"):
+    with pytest.raises(WorkFailed, match=r"s3://b/k is not a scores file"):
         unpack(pack(scores(4, 10, 20, 30))[:size], "s3://b/k")
 
 

@@ -295,9 +295,9 @@ def test_labels_that_do_not_fit_are_refused(weights: Path, tmp_path: Path) -> No
         lines.append(f"{name}.png {name}-label.png")
     (tmp_path / "list.txt").write_text("\n".join(lines))
     refused = predict_files(tmp_path / "list.txt", weights, tmp_path / "out")
-    assert "small.png: its label is 49x40 pixels, the image 50x40" in refused[0]
-    assert "id.png: its label has id 7, outside the 2 classes, and not 255" in refused[1]
-    assert "color-label.png: it has mode RGB" in refused[2]
+    assert "small.png: its label is 49x40 pixels, but the image is 50x40" in refused[0]
+    assert "id.png: its label has id 7; valid ids are 0 to 1, and 255 (void)" in refused[1]
+    assert "color-label.png: it has pixel mode RGB" in refused[2]
     assert len(refused) == 3
     assert (tmp_path / "out" / "masks" / "good.png").exists()
 
@@ -344,7 +344,7 @@ def test_photographs_in_the_object_store(store: Store, weights: Path, tmp_path: 
         found[2].read()
     with pytest.raises(UserError, match="no images in"):
         find_photographs([f"s3://{store.settings.bucket}/empty/"], lambda: store)
-    with pytest.raises(UserError, match="no bucket 'not-there'"):
+    with pytest.raises(UserError, match="bucket 'not-there' does not exist"):
         find_photographs(["s3://not-there/photos/"], lambda: store)
     with pytest.raises(UserError, match="set AWS_ENDPOINT_URL"):
         find_photographs(["s3://some/photos/"])

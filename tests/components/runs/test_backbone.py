@@ -20,7 +20,7 @@ def test_a_file_is_hashed(tmp_path):
     pinned = pin_pretrained(recipe(pretrained=str(path)), is_here=True)
     assert pinned.network.pretrained_sha256 == digest
     assert pin_pretrained(pinned, is_here=True) == pinned
-    with pytest.raises(UserError, match=f"has sha256 {digest}, and not network.pretrained_sha256 00"):
+    with pytest.raises(UserError, match=f"has sha256 {digest}, but network.pretrained_sha256 is 00"):
         pin_pretrained(recipe(pretrained=str(path), pretrained_sha256="00"), is_here=True)
 
 
@@ -36,7 +36,7 @@ def test_a_missing_file_is_named_where_it_would_be_read():
 
 
 def test_an_address_needs_a_sha256():
-    with pytest.raises(UserError, match=r"give network.pretrained_sha256 too"):
+    with pytest.raises(UserError, match=r"set network.pretrained_sha256 too"):
         pin_pretrained(recipe(pretrained="https://host/a.npz"), is_here=True)
     pinned = pin_pretrained(recipe(pretrained="s3://bucket/a.npz", pretrained_sha256="AB"), is_here=True)
     assert pinned.network.pretrained_sha256 == "ab"

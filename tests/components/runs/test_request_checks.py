@@ -34,7 +34,7 @@ def test_images_that_are_nowhere_and_negative_limits_are_refused(images: str, li
     [
         ({"gpus": -1}, "gpus is -1"),
         ({"nodes": 0}, "nodes is 0"),
-        ({"gpus": 4, "processes": 2}, "gpus is 4 and processes 2: each GPU has one process"),
+        ({"gpus": 4, "processes": 2}, "gpus is 4 and processes is 2: each GPU runs one process"),
     ],
 )
 def test_gpus_and_nodes_that_make_no_sense_are_refused(given: dict[str, int], named: str) -> None:

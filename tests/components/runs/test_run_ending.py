@@ -99,7 +99,7 @@ def test_a_webhook_that_fails_is_one_line_and_told_again_by_the_next_attempt(
     webhook.answers = [404]
     assert finish_job("job", "SUCCEEDED")["status"] == "FINISHED"
     said = capsys.readouterr().err
-    assert said == "[finish] the webhook of CPS_WEBHOOK_URL did not take the message: HTTP 404\n"
+    assert said == "[finish] the webhook in CPS_WEBHOOK_URL was not notified: HTTP 404\n"
     assert SECRET not in said
     finish_job("job", "SUCCEEDED")
     assert len(webhook.taken) == 2

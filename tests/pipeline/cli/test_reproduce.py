@@ -58,7 +58,7 @@ def test_every_difference_of_the_environment_is_said(store, record, tmp_path):
         ("threads", "64"),
         ("processes", "4"),
     ]
-    assert str(found.differences[0]) == "gone: 2 then; now none"
+    assert str(found.differences[0]) == "gone: originally 2; now none"
     assert found.run_key, "none of that keeps it from being made again"
 
 
@@ -79,7 +79,7 @@ def test_a_dataset_that_is_gone_can_be_given_and_another_is_refused(store, recor
     lacking = reproduction(record, store, tmp_path, HERE)
     assert [(item.what, item.fatal) for item in lacking.differences] == [("dataset", True)]
     assert lacking.run_key == ""
-    with pytest.raises(UserError, match=r"--dataset scenes:.* is [0-9a-f]{12}, and run scenes-demo-1-4-s5-"):
+    with pytest.raises(UserError, match=r"--dataset scenes:.* has digest [0-9a-f]{12}, but run scenes-demo-1-4-s5-"):
         take_dataset(record, store, RunRequest(dataset="scenes:train=8,val=2,width=64,height=48"))
     take_dataset(record, store, RunRequest(dataset=SCENES))
     assert reproduction(record, store, tmp_path, HERE).differences == ()
@@ -92,7 +92,7 @@ def test_another_split_is_refused_and_other_settings_are_said(store, record, tmp
     found = reproduction(changed(record, settings=settings), store, tmp_path, HERE)
     assert [(item.what, item.then, item.fatal) for item in found.differences] == [("run key", record.run_key, False)]
     found = reproduction(changed(record, method_version=0), store, tmp_path, HERE)
-    assert [str(item) for item in found.differences] == ["method version: 0 then; now 1"]
+    assert [str(item) for item in found.differences] == ["method version: originally 0; now 1"]
 
 
 def test_a_backbone_is_taken_by_its_sha256_wherever_it_lies(store, record, tmp_path):
@@ -101,7 +101,7 @@ def test_a_backbone_is_taken_by_its_sha256_wherever_it_lies(store, record, tmp_p
     pinned = changed(record, settings={**record.settings, "network": network})
     there.write_bytes(b"other")
     found = reproduction(pinned, store, tmp_path / "again", HERE, [there]).differences
-    told = "network.pretrained: gone.npz (9f86d081884c) then; now not there; give the file by --pretrained"
+    told = "network.pretrained: originally gone.npz (9f86d081884c); now missing: pass the file with --pretrained"
     assert str(found[0]) == told
     assert found[0].fatal
     there.write_bytes(b"test")
@@ -114,7 +114,7 @@ def test_a_backbone_is_taken_by_its_sha256_wherever_it_lies(store, record, tmp_p
     ("text", "named"),
     [
         ("{", "is not JSON"),
-        ("[]", "is not a run.json that this version reads"),
+        ("[]", "is not a run.json that this version can read"),
         ("{}", "run_key: Field required"),
         ("../x", "run_key is '../x'"),
         ("0" * 63, "dataset.digest is "),
@@ -147,12 +147,12 @@ def test_the_outcomes_are_compared_figure_by_figure_and_bit_by_bit(record):
     outcome = RunOutcome(mean_iou=0.5, epoch=2, variant="ensemble", weights={1: "a", 2: "b"})
     other = RunOutcome(mean_iou=0.505, epoch=1, variant="left", weights={1: "a", 2: "c"})
     assert comparison_lines(record, comparison(outcome, outcome)) == [
-        "best mIoU 50.00 % then, 50.00 % now: equal",
-        "the weights of all 2 checkpoints are equal to the bit",
+        "best mIoU 50.00 % originally, 50.00 % now: equal",
+        "the weights of all 2 checkpoints are bit-identical",
     ]
     assert comparison_lines(record, comparison(outcome, other)) == [
-        "best mIoU 50.00 % then, 50.50 % now: +0.50 points",
-        "the weights of 1 of 2 checkpoints are equal to the bit",
+        "best mIoU 50.00 % originally, 50.50 % now: +0.50 points",
+        "the weights of 1 of 2 checkpoints are bit-identical",
     ]
     assert comparison(outcome, outcome.model_copy(update={"weights": {1: "a"}})).weights is False
     empty = outcome.model_copy(update={"weights": {}})

@@ -60,7 +60,7 @@ def test_an_unknown_run_names_the_nearest(store, run_key):
 
 def test_several_runs_that_begin_so_are_named(store, run_key):
     other = make_run(REQUEST.model_copy(update={"seed": 6}))
-    with pytest.raises(UserError, match=f"may be any of {run_key}, {other}"):
+    with pytest.raises(UserError, match=f"matches several: {run_key}, {other}"):
         recorded_run(store, "demo-1-4")
 
 
@@ -68,7 +68,7 @@ def test_a_run_that_this_version_would_train_otherwise_is_refused(store, run_key
     record = store.get_json(keys.run(run_key, "run.json"))
     record["settings"]["cps"]["weight"] = 0.25
     store.put_json(keys.run(run_key, "run.json"), record)
-    with pytest.raises(UserError, match="this version would train another run from it"):
+    with pytest.raises(UserError, match="this version would train a different run"):
         recorded_run(store, run_key)
 
 
@@ -77,7 +77,7 @@ def test_the_command_refuses_another_dataset_and_other_options(run_key, store_en
     environment = {**store_environment, "MLFLOW_TRACKING_URI": refusing_tracker}
     for options, named in (
         (["--seed", "7", "--epochs", "9"], "seed 7 given, 5 recorded; training.epochs 9 given, 3 recorded"),
-        (["--dataset", other], f"dataset {other}, which is "),
+        (["--dataset", other], f"dataset {other} ("),
         (["--dataset", "stored:12"], "64 hexadecimal digits"),
     ):
         ended = cps("run", "--resume", run_key, *options, folder=tmp_path, **environment)

@@ -83,7 +83,7 @@ def test_a_deleted_run_leaves_nothing_but_its_dataset(store: Store) -> None:
 def test_a_run_that_is_worked_on_is_not_deleted(store: Store) -> None:
     put_run(store, "a")
     before = present(store)
-    with Lease(store, keys.run("a", "lease.json")), pytest.raises(UserError, match="run a is being worked on"):
+    with Lease(store, keys.run("a", "lease.json")), pytest.raises(UserError, match="run a is in use"):
         delete_run(store, "a")
     assert present(store) == before
 

@@ -128,7 +128,7 @@ class TestSubmit:
             (["--memory", "lots"], "memory is 'lots'"),
             (["--cpu", "0"], "cpu is '0'"),
             (["--accelerator", "gpu"], "accelerator is 'gpu'"),
-            (["--gpus", "4", "--processes", "2"], "gpus is 4 and processes 2"),
+            (["--gpus", "4", "--processes", "2"], "gpus is 4 and processes is 2"),
             (["--toleration", "a:Sometimes"], "--toleration 'a:Sometimes'"),
             (["--node-selector", "spot"], "--node-selector 'spot'"),
             (["--secret-fields", "one"], "must be two names"),
