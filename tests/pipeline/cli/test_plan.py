@@ -76,7 +76,7 @@ def test_each_limit_is_held_to_and_what_is_not_given_is_not():
 
 @pytest.mark.parametrize("text", ["much", "8GiBs", "0"])
 def test_other_amounts_are_refused(text):
-    with pytest.raises(UserError, match=r"--memory .* must be an amount such as 8GiB"):
+    with pytest.raises(UserError, match=r"--memory .* must be a size such as 8GiB"):
         _size("memory", text)
 
 
@@ -105,7 +105,7 @@ def test_a_probe_that_dies_or_fails_is_told_from_a_mistake(store, run_key, tmp_p
 
 def test_bad_input_is_one_line_and_exit_code_2(store_environment, tmp_path, refusing_tracker):
     for options, named in (
-        (["--memory", "lots"], "--memory 'lots' must be an amount"),
+        (["--memory", "lots"], "--memory 'lots' must be a size"),
         (["--dataset", "stored:" + "0" * 64], "does not exist: prepare it from its source"),
         (["--dataset", "s3://bucket/data.tar"], "a plan reads no s3:// source"),
         (["--ratio", "2"], "labelled ratio '2'"),
@@ -168,7 +168,7 @@ def test_a_plan_that_is_stopped_leaves_no_file_and_no_process(tmp_path, number):
     out, _ = running.communicate(timeout=60)
     assert (running.returncode, out) == (128 + number, ""), said.read_text()
     assert said.read_text().splitlines()[-1] == (
-        "cps: stopped; a plan keeps nothing, and the same command begins again"
+        "cps: stopped; nothing was kept; run the same command again to start over"
     )
     assert "Traceback" not in said.read_text()
     assert list(work.iterdir()) == []
