@@ -223,8 +223,8 @@ class TestSchedule:
     @pytest.mark.parametrize(
         ("arguments", "named"),
         [
-            ([], "give one of --cron and --every"),
-            (["--cron", "0 3 * * *", "--every", "1d"], "give one of --cron and --every"),
+            ([], "give either --cron or --every"),
+            (["--cron", "0 3 * * *", "--every", "1d"], "give either --cron or --every"),
             (["--cron", "nightly"], "must have five fields"),
             (["--every", "0h"], "must be a duration such as"),
         ],
