@@ -1,4 +1,4 @@
-"""`cps dataset check`: find the problems of a dataset before you train on it. `cps dataset scenes`: generate one."""
+"""`cps dataset check`: find problems in a dataset before training. `cps dataset scenes`: generate a dataset."""
 
 import json
 import shlex
@@ -35,7 +35,7 @@ def dataset() -> None:
     """
 
 
-@dataset.command(short_help="Find the problems of a dataset before training.")
+@dataset.command(short_help="Find problems in a dataset before training.")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=complete_file)
 @click.option("--sha256", default="", help="Expected SHA-256 of each source, in the same order; - to skip one.")
 @click.option("--pools", default="", help="Additional unlabelled pools of the dataset to check, separated by commas.")
@@ -64,7 +64,7 @@ def check(
     stratify: bool,
     group_by: str,
 ) -> None:
-    """Find the problems of a dataset before you train on it.
+    """Find problems in a dataset before you train on it.
 
     SOURCE is a folder, an archive, or an http(s):// or s3:// URL of one, as in `cps run --dataset`. Give several
     sources if the dataset consists of them.

@@ -70,10 +70,13 @@ class _Done:
 @click.option(
     "--cluster",
     is_flag=True,
-    help="Start all runs at once on a KFP server; the options below apply only with this one.",
+    help="Start all runs at once on a KFP server. Required by the options below.",
 )
 @click.option(
-    "--parallel", default=0, type=click.IntRange(0), help="Maximum number of concurrent runs; 0 for no limit."
+    "--parallel",
+    default=0,
+    type=click.IntRange(0),
+    help="Maximum number of concurrent runs; 0 for no limit.  [default: 0]",
 )
 @with_options(PODS, PLACE, CONNECTION)
 @click.pass_context

@@ -155,7 +155,11 @@ PREDICTION: tuple[Option, ...] = (
     ),
 )
 CONNECTION: tuple[Option, ...] = (
-    click.option("--endpoint", default="", help="URL of the KFP server.  [default: KF_PIPELINES_ENDPOINT]"),
+    click.option(
+        "--endpoint",
+        default="",
+        help="URL of the KFP server.  [default: KF_PIPELINES_ENDPOINT, or the current cluster]",
+    ),
     click.option("-n", "--namespace", default="", envvar="KFP_NAMESPACE", help="Your namespace (multi-user servers)."),
     click.option(
         "--ca-cert", default="", type=click.Path(dir_okay=False), help="CA certificate file to verify the server with."

@@ -21,7 +21,7 @@ from pipeline.parameters import parse_secret_fields, parse_settings
     "--secret-fields",
     default="AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY",
     show_default=True,
-    help="Names of the access key and the secret key inside the Secret.",
+    help="Names of the access key and the secret key inside the store's Secret, separated by a comma.",
 )
 def compile_(output: Path, secret_fields: str) -> None:
     """Write the pipeline as IR YAML, to upload in the Kubeflow Pipelines UI. Prints the path of the file.

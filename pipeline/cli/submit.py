@@ -37,6 +37,7 @@ SUBMISSION = (
 
 
 def connected(endpoint: str, namespace: str, ca_cert: str) -> "Server":
+    """Return the KFP server at these connection options. Raises UserError."""
     if ca_cert and not os.path.isfile(ca_cert):
         raise UserError(f"--ca-cert {ca_cert!r} is not a file")
     from pipeline.cluster.client import Connection, Server

@@ -108,6 +108,7 @@ def _places(collected: LocalResult) -> list[tuple[str, str]]:
 
 
 def print_comparison(rows: Sequence["RunRow"]) -> None:
+    """Print one line for each run in MLflow."""
     from rich.console import Console
     from rich.table import Table
 
@@ -143,6 +144,7 @@ def print_comparison(rows: Sequence["RunRow"]) -> None:
 
 
 def print_weights(found: Sequence["StoredWeights"]) -> None:
+    """Print one line for each trained network."""
     from rich.console import Console
     from rich.table import Table
 

@@ -199,7 +199,7 @@ def test_a_store_that_is_not_the_clusters_is_said(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--cluster", "--dataset", "photos/"], "dataset 'photos/' is a path of this machine"),
+        (["--cluster", "--dataset", "photos/"], "dataset 'photos/' is a path on this machine"),
         (["--cluster", "--baseline", "--set", "cps.weight=0"], "--baseline compares with cps.weight=0"),
         (["--gpus", "1"], "--gpus needs --cluster"),
         (["-n", "team-a"], "--namespace needs --cluster"),
