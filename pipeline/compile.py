@@ -1,4 +1,4 @@
-"""What a KFP server takes: the compiled pipeline, the same that local runs execute."""
+"""Compile the pipeline for a KFP server; local runs execute the same file."""
 
 import hashlib
 from pathlib import Path
@@ -15,11 +15,11 @@ from pipeline.version import VERSION
 def compile_pipeline(path: Path, secret_fields: tuple[str, str] = KEYS) -> Path:
     """Write the pipeline as IR YAML, with its Kubernetes settings as a second document.
 
-    `secret_fields` name the access key and the secret key inside the Secret: they cannot be parameters of the
-    pipeline, because KFP fixes them when it compiles. Raises WorkFailed where the result would compute wrong data.
+    `secret_fields` are the names of the access key and the secret key inside the Secret. They cannot be parameters of
+    the pipeline, because KFP fixes them at compile time. Raises WorkFailed if the result would compute wrong data.
     """
     if path.suffix not in (".yaml", ".yml"):
-        raise UserError(f"{str(path)!r} must end in .yaml: KFP tells the format by it")
+        raise UserError(f"{str(path)!r} must end in .yaml or .yml: KFP derives the format from the extension")
     from kfp import compiler
 
     from pipeline.dag import cross_pseudo_supervision
@@ -40,7 +40,7 @@ def compile_pipeline(path: Path, secret_fields: tuple[str, str] = KEYS) -> Path:
 
 
 def version_name(compiled: Path) -> str:
-    """What a version of the pipeline is called on a server: the release, and a digest of the YAML."""
+    """Return the name of a pipeline version on a server: the release and a digest of the YAML."""
     return f"{VERSION}-{hashlib.sha256(compiled.read_bytes()).hexdigest()[:12]}"
 
 

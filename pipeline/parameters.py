@@ -1,4 +1,4 @@
-"""A command's options as the parameters of the pipeline, checked before anything starts."""
+"""Convert a command's options to pipeline parameters, and check them before anything starts."""
 
 import json
 import os
@@ -22,7 +22,7 @@ _PREDICTION = {"predict_images": "images", "predict_limit": "limit"}
 
 @dataclass(frozen=True)
 class PipelineParameters:
-    """Every parameter of the DAG: what is run, on what, and with which images and Secrets."""
+    """Every parameter of the DAG: the run, its resources, and its images, ConfigMap and Secrets."""
 
     run: "RunRequest"
     resources: "Resources"
@@ -49,7 +49,7 @@ class PipelineParameters:
 
     @property
     def run_name(self) -> str:
-        """What people call the run: dataset, labelled ratio, recipe and seed."""
+        """Return the display name of the run: dataset, labelled ratio, recipe and seed."""
         run = self.run
         name = run.dataset.split()[0].rstrip("/").rpartition("/")[2].split("?")[0].split(":")[0]
         return f"{name} {run.labeled_ratio} {run.recipe} seed {run.seed}"
@@ -59,7 +59,7 @@ _NAMES = ("image", "data_image", "settings_config_map", "store_secret", "downloa
 
 
 def local_parameters(**options: Any) -> PipelineParameters:
-    """Return a command's options as parameters for this machine: relative paths made absolute, and all checked.
+    """Return a command's options as checked parameters for this machine, with absolute paths.
 
     Options have the DAG's names; an empty one keeps its default. Raises UserError.
     """
@@ -76,7 +76,7 @@ def local_parameters(**options: Any) -> PipelineParameters:
 
 
 def cluster_parameters(**options: Any) -> PipelineParameters:
-    """Return a command's options as parameters for a cluster, which must not name anything of this machine.
+    """Return a command's options as checked parameters for a cluster, which must not refer to local files.
 
     Options have the DAG's names; an empty one keeps its default. Raises UserError.
     """
@@ -91,8 +91,8 @@ def cluster_parameters(**options: Any) -> PipelineParameters:
     recipe = parameters.run.recipe
     if recipe not in recipe_names() and recipe.endswith((".yaml", ".yml")):
         raise UserError(
-            f"recipe {recipe!r} is a file of this machine, which the cluster cannot read: "
-            "give one of the project's by name, and change it with --set"
+            f"recipe {recipe!r} is a file on this machine, which the cluster cannot read: "
+            "use a recipe from `cps recipes list`, and change it with --set"
         )
     _check(parameters, is_local=False)
     network = parameters.run.resolve(is_local=False).network
@@ -122,7 +122,7 @@ def _check(parameters: PipelineParameters, *, is_local: bool) -> None:
 
 
 def _check_places(dataset: str, weights: Mapping[str, str]) -> None:
-    """Raises UserError for what lies on this machine."""
+    """Raise UserError if the dataset or the pretrained weights are local files."""
     from components.dataset.sources.address import STORED, is_url, parse_sources
     from components.scenes.generate import is_scenes
 
@@ -130,14 +130,14 @@ def _check_places(dataset: str, weights: Mapping[str, str]) -> None:
         text = source.text
         if not (is_scenes(text) or text.startswith(STORED) or is_url(text)):
             raise UserError(
-                f"dataset {text!r} is a path of this machine, which the cluster cannot read: "
-                "give an s3:// or http(s):// address"
+                f"dataset {text!r} is a path on this machine, which the cluster cannot read: "
+                "use an s3:// or http(s):// URL"
             )
     for setting, text in weights.items():
         if text and not is_url(text):
             raise UserError(
-                f"network.{setting} {text!r} is a path of this machine, which the cluster cannot read: "
-                f"give an s3:// or http(s):// address, and network.{setting}_sha256"
+                f"network.{setting} {text!r} is a path on this machine, which the cluster cannot read: "
+                f"use an s3:// or http(s):// URL, and set network.{setting}_sha256"
             )
 
 
@@ -149,12 +149,12 @@ def _label(text: str) -> tuple[str, str]:
 
 
 def _toleration(text: str) -> dict[str, str]:
-    """KEY[=VALUE][:EFFECT], as `kubectl taint` writes a taint."""
+    """Return a toleration for KEY[=VALUE][:EFFECT], the format of `kubectl taint`."""
     taint, colon, effect = text.rpartition(":") if ":" in text else (text, "", "")
     key, equals, value = taint.partition("=")
     if not key or (colon and effect not in EFFECTS):
         raise UserError(
-            f"--toleration {text!r} must be KEY, KEY=VALUE or either with :EFFECT ({', '.join(EFFECTS)}), "
+            f"--toleration {text!r} must be KEY or KEY=VALUE, optionally with :EFFECT ({', '.join(EFFECTS)}), "
             "such as nvidia.com/gpu:NoSchedule"
         )
     toleration = {"key": key, "operator": "Equal", "value": value} if equals else {"key": key, "operator": "Exists"}
@@ -162,17 +162,17 @@ def _toleration(text: str) -> dict[str, str]:
 
 
 def parse_secret_fields(text: str) -> tuple[str, str]:
-    """Names of access key and secret key inside a Secret; ours where none are given. Raises UserError."""
+    """Return the names of the access key and the secret key inside a Secret, or the defaults. Raises UserError."""
     from components.training.multi_node.pod_settings import KEYS
 
     fields = [name.strip() for name in text.split(",")] if text else [*KEYS]
     if len(fields) != 2 or not all(fields):
-        raise UserError(f"--secret-fields {text!r} must be two names, separated by a comma")
+        raise UserError(f"--secret-fields {text!r} must be two names separated by a comma")
     return fields[0], fields[1]
 
 
 def parse_settings(settings: Iterable[str]) -> "Overrides":
-    """Return `training.epochs=3` and so on as overrides of a recipe; values are read as YAML. Raises UserError."""
+    """Return settings such as `training.epochs=3` as overrides of a recipe; values are YAML. Raises UserError."""
     import yaml
 
     parsed: dict[str, JsonValue] = {}
@@ -184,13 +184,13 @@ def parse_settings(settings: Iterable[str]) -> "Overrides":
             value = yaml.safe_load(text)
             json.dumps(value)
         except (yaml.YAMLError, TypeError):  # such as a date
-            raise UserError(f"--set {setting!r}: {text!r} is not a value in YAML that JSON has too") from None
+            raise UserError(f"--set {setting!r}: {text!r} is not a valid YAML value that JSON can represent") from None
         parsed[name.strip()] = value
     return parsed
 
 
 def _absolute(path: str) -> str:
-    """A path that exists, from the root: a step need not run in this directory."""
+    """Return an existing path as absolute, because steps may run in another directory; others unchanged."""
     return os.path.abspath(path) if os.path.exists(path) else path
 
 

@@ -1,6 +1,6 @@
-"""The release. It stands here alone: pyproject.toml and scripts/images read it, and so does `cps --version`."""
+"""The release, defined only here: pyproject.toml, scripts/images and `cps --version` read it."""
 
 VERSION = "0.2.0"
 IMAGE = f"cps-pipeline/cps:{VERSION}"
 DATA_IMAGE = f"cps-pipeline/data:{VERSION}"
-"""The images of the steps: those that need Paddle, and the others."""
+"""Container images: for the steps that need Paddle, and for the others."""

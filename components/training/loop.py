@@ -47,6 +47,7 @@ LOADER_THREADS = 2
 LOADER_DEPTH = 4
 SETTLE_SECONDS = 5.0
 """How long to wait for pending uploads after the last step; if any remain, the final state is saved as well."""
+LAST_UPLOADS = "waiting for the object store to accept the last uploads"
 CURVES = ("loss", "loss_supervised", "loss_cross")
 STATISTICS = ("._mean", "._variance")
 """Name endings of batch normalisation's running statistics, the only state that differs between processes."""
@@ -284,6 +285,8 @@ def _save_end(training: Training) -> None:
     [behind] = training.group.means([float(not training.uploads.settled(SETTLE_SECONDS))])
     if behind > 0:
         _save_recovery(training, steps)
+        if training.group.leads:
+            progress.say("train", LAST_UPLOADS)
 
 
 def _log(training: Training, step: int, pace: Pace) -> None:

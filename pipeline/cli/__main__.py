@@ -1,4 +1,4 @@
-"""`python -m pipeline.cli`: the command without an installation."""
+"""Run the command line without installing it: `python -m pipeline.cli`."""
 
 from pipeline.cli.main import main
 

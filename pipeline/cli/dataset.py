@@ -1,4 +1,4 @@
-"""`cps dataset check`: what is wrong with a dataset, before anything is paid for it."""
+"""`cps dataset check`: find problems in a dataset before training. `cps dataset scenes`: generate a dataset."""
 
 import json
 import shlex
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from components.dataset.layouts import Layout
 
 _LINES = 3
-"""Items of a finding that are named on the terminal."""
+"""Number of items that the terminal shows of each finding."""
 
 
 @click.group()
 def dataset() -> None:
-    """Datasets before they are trained on.
+    """Check a dataset before training, or generate one.
 
     \b
     Examples:
@@ -35,17 +35,25 @@ def dataset() -> None:
     """
 
 
-@dataset.command(short_help="Find what is wrong with a dataset.")
+@dataset.command(short_help="Find problems in a dataset before training.")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=complete_file)
-@click.option("--sha256", default="", help="Of the archives, in hex, in their order; - for one that is not known.")
-@click.option("--pools", default="", help="Further unlabelled pools of the dataset to take, separated by commas.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Page to write, with pictures.")
-@click.option("--json", "as_json", is_flag=True, help="Everything that was found, as JSON.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the splits that are looked at.")
-@click.option("--stratify", is_flag=True, help="Look at splits that rank images by class (split.stratify).")
-@click.option("--group-by", default="", help="Look at splits by sequence (split.group_by).")
+@click.option("--sha256", default="", help="Expected SHA-256 of each source, in the same order; - to skip one.")
+@click.option("--pools", default="", help="Additional unlabelled pools of the dataset to check, separated by commas.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="HTML report to write, with pictures."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the splits to check.")
+@click.option(
+    "--stratify", is_flag=True, help="Check splits in which no class is missing, if possible (split.stratify)."
+)
+@click.option(
+    "--group-by",
+    default="",
+    help="Check splits that keep sequences together: auto or a regular expression (split.group_by).",
+)
 @quiet_option
-@on_interrupt("nothing is left half done; the same command begins again, and goes on with a download where it was")
+@on_interrupt("run the same command again to start over; interrupted downloads resume")
 def check(
     sources: tuple[str, ...],
     sha256: str,
@@ -56,11 +64,14 @@ def check(
     stratify: bool,
     group_by: str,
 ) -> None:
-    """Find what is wrong with a dataset: a folder, an archive, an http(s):// or s3:// address of one, or several of
-    these that belong together, as `cps run --dataset` takes them.
+    """Find problems in a dataset before you train on it.
 
-    Unreadable images, labels that do not fit, copies between training and val, classes that the labelled part
-    lacks. Exit code 1 when something is fatal: training would fail, or its figures would be wrong.
+    SOURCE is a folder, an archive, or an http(s):// or s3:// URL of one, as in `cps run --dataset`. Give several
+    sources if the dataset consists of them.
+
+    Reports unreadable images, labels that do not match their image, copies between training and val, and classes that
+    are missing from the labelled part of a split. Prints the findings, with a verdict; --output writes them as an HTML
+    page. Exit code 1 if the verdict is fatal: training would fail, or its scores would be wrong.
 
     \b
     Examples:
@@ -90,20 +101,20 @@ def check(
         raise WorkFailed(f"dataset {report.dataset} cannot be trained on: {report.findings[0].line()}")
 
 
-@dataset.command(short_help="Draw photographs to try things out with.")
+@dataset.command(short_help="Generate street scenes to try things out.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--train", default=32, show_default=True, type=click.IntRange(2), help="Labelled photographs to train on."
-)
-@click.option("--val", default=8, show_default=True, type=click.IntRange(1), help="Labelled photographs to judge by.")
-@click.option("--unlabeled", default=40, show_default=True, type=click.IntRange(0), help="Photographs without labels.")
-@click.option("--width", default=256, show_default=True, type=click.IntRange(64, 4096), help="Pixels.")
-@click.option("--height", default=128, show_default=True, type=click.IntRange(32, 4096), help="Pixels.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another one gives other streets.")
+@click.option("--train", default=32, show_default=True, type=click.IntRange(2), help="Labelled training images.")
+@click.option("--val", default=8, show_default=True, type=click.IntRange(1), help="Labelled validation images.")
+@click.option("--unlabeled", default=40, show_default=True, type=click.IntRange(0), help="Images without labels.")
+@click.option("--width", default=256, show_default=True, type=click.IntRange(64, 4096), help="Image width in pixels.")
+@click.option("--height", default=128, show_default=True, type=click.IntRange(32, 4096), help="Image height in pixels.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Random seed of the scenes.")
 @quiet_option
 @on_interrupt(RESTARTS)
 def scenes(folder: Path, unlabeled: int, **counts: int) -> None:
-    """Draw street scenes into a new FOLDER, as one's own photographs would lie there: images/, labels/, classes.json.
+    """Generate street scenes in a new FOLDER.
+
+    The folder is laid out like your own photographs: images/, labels/ and classes.json. Prints its path.
 
     \b
     Examples:
@@ -117,7 +128,7 @@ def scenes(folder: Path, unlabeled: int, **counts: int) -> None:
 
 
 def _joined(sources: tuple[str, ...]) -> str:
-    """As one parameter, which is how a run takes them."""
+    """Return the sources as one parameter, the form that a run expects."""
     return sources[0] if len(sources) == 1 else shlex.join(sources)
 
 
@@ -133,7 +144,7 @@ def _lines(report: "CheckReport") -> Iterator[str]:
     yield f"layout   {report.layout}, {len(report.classes)} classes"
     yield from (f"         {note}" for note in (*report.notes, *account_lines(report.account)))
     if report.pools:
-        yield f"         not looked at without --pools: {pools_text(report.pools)}"
+        yield f"         ignored without --pools: {pools_text(report.pools)}"
     for finding in report.findings:
         yield f"{finding.level:<9}{finding.title} ({len(finding.items):,})"
         for item in finding.items[:_LINES]:
@@ -149,7 +160,7 @@ def _lines(report: "CheckReport") -> Iterator[str]:
 
 @contextmanager
 def _layout(source: str, sha256: str, pools: str) -> "Iterator[Layout]":
-    """The dataset of a source, as a run would store it; what is unpacked lasts as long as this."""
+    """Yield the layout of a dataset as a run would store it; delete the unpacked files afterwards."""
     from components.dataset.prepare import opened_layout
     from components.dataset.sources.address import check_source, parse_sources
     from components.files import default_cache, scratch_folder, work_folder
@@ -169,7 +180,7 @@ def _layout(source: str, sha256: str, pools: str) -> "Iterator[Layout]":
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; nothing where standard error goes elsewhere."""
+    """Yield a function that draws a progress bar on a terminal, and nothing elsewhere."""
     if progress.is_quiet() or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
@@ -183,10 +194,10 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _write(path: Path, text: str) -> None:
-    """All of it or nothing: a page that was there stays where the disk has no room for another."""
+    """Write the page completely or not at all: if the disk is full, an existing page stays."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():  # such as /dev/stdout, which no file may replace
+        if path.exists() and not path.is_file():  # such as /dev/stdout, which must not be replaced
             path.write_text(text)
             return
         with replacing(path) as partial:

@@ -1,4 +1,4 @@
-"""The `cps` command. Nothing heavy is imported before a command needs it: `cps --help` answers at once."""
+"""The `cps` command. Commands import heavy modules only when they need them, so `cps --help` stays fast."""
 
 import os
 import sys
@@ -25,7 +25,7 @@ from pipeline.version import VERSION
 
 
 class _Commands(click.Group):
-    """Lists the commands in the order in which one meets them."""
+    """A group that lists its commands in the order of their registration."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.commands)
@@ -37,31 +37,33 @@ def cli() -> None:
     """Train semantic segmentation with few labels: Cross Pseudo Supervision as a Kubeflow pipeline.
 
     \b
-    cps run                                    the whole pipeline on generated street scenes
-    cps run --dataset photos/ --ratio 1/8      on your own images, an eighth of the labels used
-    cps plan --dataset photos/ --memory 8GiB   what that will need, before it is paid for
-    cps submit --ratio 1/8 --watch             the same on a Kubeflow Pipelines server
-    cps matrix --baseline                      mIoU by number of labels: did CPS help?
-    cps reproduce RUN                          the same run again: does it come to the same?
-    cps label-next RUN                         which images to label for the next run
-    cps compare                                mIoU of all runs
-    cps weights pull RUN                       the trained network
+    cps run                                    run the whole pipeline on generated street scenes
+    cps run --dataset photos/ --ratio 1/8      train on your own images with an eighth of the labels
+    cps plan --dataset photos/ --memory 8GiB   forecast the time and memory that a run needs
+    cps submit --ratio 1/8 --watch             run the pipeline on a Kubeflow Pipelines server
+    cps matrix --baseline                      measure mIoU by number of labels, with and without CPS
+    cps reproduce RUN                          repeat a run and compare the results
+    cps label-next RUN                         suggest which images to label next
+    cps compare                                list the mIoU of all runs
+    cps weights pull RUN                       download the trained network
 
-    Settings come from the usual variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
-    MLFLOW_TRACKING_URI); without them an object store and an MLflow server are started on this machine, with
-    their state in .cps (or CPS_HOME).
+    Set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and MLFLOW_TRACKING_URI to use your own services.
+    Without them, commands start an object store and an MLflow server on this machine and keep their state in .cps
+    (or CPS_HOME).
+
+    Exit codes: 0 success, 1 failure, 2 invalid input, 130 or 143 interrupted by a signal.
     """
 
 
 VARIABLE = "_CPS_COMPLETE"
-"""Click answers a shell's question where this is set."""
+"""Shells set this variable to ask click for completions."""
 
 
-@click.command(short_help="Completion for bash, zsh or fish.")
+@click.command(short_help="Print shell completion for bash, zsh or fish.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete commands, options, recipes and file names after `cps`.
+    """Print a script that lets SHELL complete commands, options, recipes and file names after `cps`.
 
     \b
     Examples:
@@ -99,7 +101,7 @@ for command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 the user's mistake, 130 and 143 on signals."""
+    """Run the command line and exit: 0 success, 1 failure, 2 invalid input, 130 and 143 on signals."""
     sys.exit(_run(arguments))
 
 
@@ -119,7 +121,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone, as `head` does; Python would complain once more when it flushes.
+        # The reader of our output has exited, as `head` does. Python would report that again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:

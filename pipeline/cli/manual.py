@@ -1,4 +1,4 @@
-"""The command line's manual, from the commands themselves: python -m pipeline.cli.manual > COMMANDS.md"""
+"""Generate the manual from the commands' help: python -m pipeline.cli.manual > COMMANDS.md"""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ import click
 _WIDTH = 100
 _HEAD = """# Commands
 
-What `--help` says of every command. This file is made from it by `make commands`, and a test holds the two together.
+The `--help` text of every command. `make commands` generates this file; a test checks that it is up to date.
 """
 
 
 def manual(root: click.Group, name: str) -> str:
-    """All commands in their order, each with its whole help, as Markdown."""
+    """Return the full help of all commands, in their order, as Markdown."""
     return "\n".join([_HEAD, *_sections(root, click.Context(root, info_name=name, **root.context_settings))])
 
 

@@ -1,4 +1,4 @@
-"""`cps matrix`: the label-efficiency curve, and whether CPS helped."""
+"""`cps matrix`: measure mIoU by number of labels, and whether CPS helps."""
 
 import json
 import os
@@ -38,28 +38,46 @@ _Announce = Callable[[int, "Cell", str], None]
 
 @dataclass(frozen=True)
 class _Done:
-    """What became of the cells, with the parameters that they have in common, and the MLflow server to tell."""
+    """The outcome of the cells, their common parameters, and the MLflow server that gets the result."""
 
     outcome: "MatrixOutcome"
     parameters: PipelineParameters
     tracking: str
 
 
-@click.command(short_help="mIoU by number of labels, CPS beside its supervised baseline.")
+@click.command(short_help="Measure mIoU by number of labels, with and without CPS.")
 @with_options(DATASET)
-@click.option("--ratios", default="1/16,1/8,1/4,1/2", show_default=True, help="Shares of the labels, by commas.")
-@click.option("--seeds", default="1,2,3", show_default=True, help="Seeds, by commas.")
 @click.option(
-    "--baseline", is_flag=True, help="Train the supervised baseline of every run too: weight 0, as many steps."
+    "--ratios", default="1/16,1/8,1/4,1/2", show_default=True, help="Fractions of the labels, separated by commas."
+)
+@click.option("--seeds", default="1,2,3", show_default=True, help="Seeds, separated by commas.")
+@click.option(
+    "--baseline",
+    is_flag=True,
+    help="Also train a supervised baseline for every run: cps.weight=0, same number of steps.",
 )
 @with_options(RECIPE, LENGTH, PROCESSES, [eval_shards(1)])
 @click.option(
-    "-o", "--output", default="matrix", show_default=True, type=click.Path(path_type=Path), help="Folder of the result."
+    "-o",
+    "--output",
+    default="matrix",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for matrix.html, matrix.svg and matrix.csv.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @quiet_option
-@click.option("--cluster", is_flag=True, help="All runs at once on a KFP server, by the options that follow.")
-@click.option("--parallel", default=0, type=click.IntRange(0), help="At most so many runs at once; 0 is no limit.")
+@click.option(
+    "--cluster",
+    is_flag=True,
+    help="Start all runs at once on a KFP server. Required by the options below.",
+)
+@click.option(
+    "--parallel",
+    default=0,
+    type=click.IntRange(0),
+    help="Maximum number of concurrent runs; 0 for no limit.  [default: 0]",
+)
 @with_options(PODS, PLACE, CONNECTION)
 @click.pass_context
 def matrix(
@@ -73,16 +91,16 @@ def matrix(
     cluster: bool,
     **options: Any,
 ) -> None:
-    """Run every combination of label ratio and seed, and draw mIoU against the number of labels.
+    """Run every combination of label ratio and seed, and plot mIoU against the number of labels.
 
-    With --baseline each run is compared with its supervised baseline, and every ratio gets a verdict: what CPS gained,
-    and how certain that is. Finished runs are not repeated, so an interrupted matrix resumes, and a larger one adds to
-    a smaller one.
-    The folder gets matrix.html, matrix.svg and matrix.csv; MLflow gets them too.
+    With --baseline, each run is compared with a supervised baseline, and each ratio gets a verdict: how much CPS
+    gained, and how certain the gain is. Finished runs are not repeated, so an interrupted matrix resumes and a larger
+    one extends a smaller one. Writes an HTML page, an SVG chart and a CSV file, and logs them to MLflow. Exit code 1 if
+    a run fails; the other runs continue.
 
-    With --cluster a Kubeflow Pipelines server has all runs at once, or --parallel of them and the others as those end,
-    each as `cps submit` makes it. Their figures are read from the cluster's object store: AWS_ENDPOINT_URL and its keys
-    must lead to it from here.
+    With --cluster, the runs start on a Kubeflow Pipelines server as with `cps submit`: all at once, or --parallel at a
+    time. The command reads their scores from the cluster's object store, so AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and
+    AWS_SECRET_ACCESS_KEY must be set to that store as reached from this machine.
 
     \b
     Examples:
@@ -99,7 +117,7 @@ def matrix(
     def announce(number: int, cell: "Cell", what: str) -> None:
         progress.say("matrix", f"{number}/{len(cells)} {_name(cell)}: {what}")
 
-    # One picture is enough to see that a cell's network works; `cps predict` makes the others.
+    # One image is enough to see that a cell's network works; `cps predict` segments the others.
     options |= {
         "labeled_ratio": cells[0].labeled_ratio,
         "seed": cells[0].seed,
@@ -118,11 +136,11 @@ def matrix(
 
 
 def _without_place(context: click.Context, **given: Any) -> Any:
-    """Return the options without those that follow --cluster. Raises UserError if one was given without it."""
+    """Return the options without those that need --cluster. Raises UserError if one was given."""
     names = [parameter.name for parameter in context.command.params]
     for parameter in context.command.params[names.index("cluster") + 1 :]:
         if context.get_parameter_source(str(parameter.name)) == click.core.ParameterSource.COMMANDLINE:
-            raise UserError(f"{parameter.opts[-1]} says where runs go on a cluster: give --cluster too")
+            raise UserError(f"{parameter.opts[-1]} needs --cluster: add --cluster, or leave the option out")
         del given[str(parameter.name)]
     return given
 
@@ -131,12 +149,12 @@ def _check_baseline(recipe: str, overrides: tuple[str, ...]) -> None:
     from components.recipes import load_recipe
 
     if load_recipe(recipe, parse_settings(overrides)).cps.weight == 0:
-        raise UserError("--baseline compares with cps.weight=0, which the settings give already: leave one of them out")
+        raise UserError("--baseline compares with cps.weight=0, which the settings already set: leave out one of them")
 
 
 @on_interrupt(RESUMES)
 def _on_this_machine(cells: "list[Cell]", announce: _Announce, **options: Any) -> _Done:
-    """One run after the other."""
+    """Run the cells one after the other."""
     from pipeline.cli.progress import display
     from pipeline.local.environment import resolve_environment, state_home
     from pipeline.local.matrix import run_matrix
@@ -150,11 +168,11 @@ def _on_this_machine(cells: "list[Cell]", announce: _Announce, **options: Any) -
 
 
 def _on_cluster(cells: "list[Cell]", announce: _Announce, *, parallel: int, **options: Any) -> _Done:
-    """The store is asked first: without it nothing could be gathered."""
+    """Run the cells on the server. Checks the store first, because the scores are read from it."""
     if not os.environ.get("AWS_ENDPOINT_URL"):
         raise UserError(
-            "what runs come to is read from the cluster's object store: set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY to it as it is reached from here, such as by kubectl port-forward"
+            "--cluster reads scores from the cluster's object store: set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY for that store as reached from this machine, such as with kubectl port-forward"
         )
     from components.storage.client import Store
     from components.storage.settings import settings_from_environment
@@ -175,7 +193,10 @@ def _on_cluster(cells: "list[Cell]", announce: _Announce, *, parallel: int, **op
             on_cell=announce,
         )
     except KeyboardInterrupt:
-        click.echo("cps: submitted runs go on; the same command follows them, `cps runs terminate` ends one", err=True)
+        click.echo(
+            "cps: submitted runs continue; run the same command again to follow them, `cps runs terminate` to stop one",
+            err=True,
+        )
         raise
     return _Done(outcome, parameters, os.environ.get("MLFLOW_TRACKING_URI", ""))
 
@@ -223,10 +244,10 @@ def _cells(ratios: str, seeds: str, *, baseline: bool) -> "list[Cell]":
     try:
         numbers = [int(seed) for seed in _parts(seeds)]
     except ValueError:
-        raise UserError(f"--seeds {seeds!r} must be whole numbers, separated by commas, such as 1,2,3") from None
+        raise UserError(f"--seeds {seeds!r} must be integers separated by commas, such as 1,2,3") from None
     shares = [ratio_text(parse_ratio(ratio)) for ratio in _parts(ratios)]
     if not numbers or not shares:
-        raise UserError("--ratios and --seeds must each name one at least, such as --ratios 1/8 --seeds 1")
+        raise UserError("--ratios and --seeds each need at least one value, such as --ratios 1/8 --seeds 1")
     return cells(sorted(set(shares), key=lambda text: parse_ratio(text)), sorted(set(numbers)), baseline=baseline)
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands have, in groups, and what a shell completes after them."""
+"""Options that several commands share, in groups, and their shell completion."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -10,11 +10,11 @@ from components import progress
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 Option = Callable[[Any], Any]
-"""What `click.option` returns."""
+"""The decorator that `click.option` returns."""
 
 
 def with_options(*groups: Sequence[Option]) -> Callable[[_Command], _Command]:
-    """Give a command the options of these groups; its help lists them in this order."""
+    """Return a decorator that adds the options of these groups; the help lists them in this order."""
 
     def decorate(command: _Command) -> _Command:
         for option in reversed([option for group in groups for option in group]):
@@ -25,12 +25,12 @@ def with_options(*groups: Sequence[Option]) -> Callable[[_Command], _Command]:
 
 
 def complete_file(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Have the shell complete a name of a file or folder."""
+    """Let the shell complete a file or folder name."""
     return [CompletionItem(incomplete, type="file")]
 
 
 def complete_recipe(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The named recipes, else files."""
+    """Complete recipe names; if none match, files."""
     from components.recipes import recipe_names
 
     named = [CompletionItem(name) for name in recipe_names() if name.startswith(incomplete)]
@@ -42,18 +42,23 @@ def _be_quiet(_context: click.Context, _parameter: click.Parameter, value: bool)
 
 
 quiet_option = click.option(
-    "-q", "--quiet", is_flag=True, expose_value=False, callback=_be_quiet, help="No progress: only results and errors."
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_be_quiet,
+    help="Print only results and errors, no progress.",
 )
 
 
 def eval_shards(default: int) -> Option:
-    """How many evaluation tasks share the checkpoints."""
+    """Return the option `--eval-shards` with this default."""
     return click.option(
         "--eval-shards",
         default=default,
         show_default=True,
         type=click.IntRange(1),
-        help="Evaluation tasks that share the checkpoints.",
+        help="Number of evaluation tasks that share the checkpoints.",
     )
 
 
@@ -63,16 +68,19 @@ DATASET: tuple[Option, ...] = (
         default="scenes",
         show_default=True,
         shell_complete=complete_file,
-        help="A folder, archive, http(s) address, s3:// URI, several of these, or scenes: generated street scenes.",
+        help="Folder, archive, http(s):// or s3:// URL, several of these in quotes, or scenes (generated images).",
     ),
     click.option(
-        "--sha256", "dataset_sha256", default="", help="Expected sha256 of a dataset file; of several, in their order."
+        "--sha256",
+        "dataset_sha256",
+        default="",
+        help="Expected SHA-256 of the dataset file; for several files, one each in the same order, or - to skip one.",
     ),
     click.option(
         "--pools",
         "dataset_pools",
         default="",
-        help="Further unlabelled pools of the dataset to use, separated by commas.",
+        help="Additional unlabelled pools of the dataset to use, separated by commas.",
     ),
 )
 RATIO: tuple[Option, ...] = (
@@ -82,7 +90,7 @@ RATIO: tuple[Option, ...] = (
         "labeled_ratio",
         default="1/8",
         show_default=True,
-        help="Share of the labels that is used, as a fraction.",
+        help="Fraction of the labels to use.",
     ),
 )
 RECIPE: tuple[Option, ...] = (
@@ -91,27 +99,44 @@ RECIPE: tuple[Option, ...] = (
         default="demo",
         show_default=True,
         shell_complete=complete_recipe,
-        help="Named settings (`cps recipes`), or a .yaml file.",
+        help="Recipe name (see `cps recipes list`) or path of a .yaml file.",
     ),
     click.option(
-        "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Change a setting of the recipe; repeatable."
+        "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Override a setting of the recipe; repeatable."
     ),
 )
 SEED: tuple[Option, ...] = (
     click.option(
-        "--seed", default=0, show_default=True, type=click.IntRange(0), help="Decides split, initialisation and order."
+        "--seed",
+        default=0,
+        show_default=True,
+        type=click.IntRange(0),
+        help="Seed of the split, the initial weights and the image order.",
     ),
 )
 LENGTH: tuple[Option, ...] = (
     click.option(
-        "--epochs", default=0, type=click.IntRange(0), help="Passes over the longer list.  [default: the recipe's]"
+        "--epochs",
+        default=0,
+        type=click.IntRange(0),
+        help="Passes over the longer of the labelled and unlabelled lists.  [default: the recipe's]",
     ),
     click.option(
-        "--batch-size", default=0, type=click.IntRange(0), help="Labelled images in a step.  [default: the recipe's]"
+        "--batch-size",
+        default=0,
+        type=click.IntRange(0),
+        help="Labelled images per step, over all processes.  [default: the recipe's]",
     ),
 )
 PROCESSES: tuple[Option, ...] = (
-    click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="Training processes."),
+    click.option(
+        "--processes",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Training processes. Results depend slightly on the number, because batch normalisation and OHEM are "
+        "computed per process.",
+    ),
 )
 PREDICTION: tuple[Option, ...] = (
     click.option(
@@ -119,35 +144,77 @@ PREDICTION: tuple[Option, ...] = (
         "predict_images",
         default="val",
         show_default=True,
-        help="What is segmented at the end: val, test, unlabeled, or a file or folder.",
+        help="Images to segment at the end: val, test, unlabeled, or a file or folder.",
     ),
     click.option(
-        "--predict-limit", default=24, show_default=True, type=click.IntRange(0), help="At most so many images; 0: all."
+        "--predict-limit",
+        default=24,
+        show_default=True,
+        type=click.IntRange(0),
+        help="Maximum number of images to segment; 0 for all.",
     ),
 )
 CONNECTION: tuple[Option, ...] = (
-    click.option("--endpoint", default="", help="Address of the KFP server.  [default: KF_PIPELINES_ENDPOINT]"),
+    click.option(
+        "--endpoint",
+        default="",
+        help="URL of the KFP server.  [default: KF_PIPELINES_ENDPOINT, or the current cluster]",
+    ),
     click.option("-n", "--namespace", default="", envvar="KFP_NAMESPACE", help="Your namespace (multi-user servers)."),
     click.option(
-        "--ca-cert", default="", type=click.Path(dir_okay=False), help="File of certificates to trust the server by."
+        "--ca-cert", default="", type=click.Path(dir_okay=False), help="CA certificate file to verify the server with."
     ),
 )
 PODS: tuple[Option, ...] = (
-    click.option("--gpus", default=0, show_default=True, type=click.IntRange(0), help="GPUs on each node; 0: the CPU."),
-    click.option("--accelerator", default="", help="What the nodes call a GPU.  [default: nvidia.com/gpu]"),
-    click.option("--nodes", default=1, show_default=True, type=click.IntRange(1), help="Nodes that train together."),
-    click.option("--cpu", default="", help="Cores for each pod that trains, evaluates or predicts.  [default: 2]"),
-    click.option("--memory", default="", help="Memory for each of them.  [default: 8Gi]"),
-    click.option("--node-selector", multiple=True, metavar="LABEL=VALUE", help="Nodes that train; repeatable."),
     click.option(
-        "--toleration", "tolerations", multiple=True, metavar="KEY[=VALUE][:EFFECT]", help="A taint; repeatable."
+        "--gpus", default=0, show_default=True, type=click.IntRange(0), help="GPUs per node; 0 to train on the CPU."
     ),
-    click.option("--image", default="", help="Image of the steps that train, evaluate and predict."),
-    click.option("--data-image", default="", help="Image of the other steps."),
-    click.option("--settings-config-map", default="", help="ConfigMap with addresses.  [default: cps-settings]"),
-    click.option("--store-secret", default="", help="Secret with the store's keys.  [default: cps-store]"),
-    click.option("--download-secret", default="", help="Secret with a dataset's login.  [default: cps-download]"),
-    click.option("--secret-fields", default="", help="Names of both keys inside the store's Secret."),
+    click.option("--accelerator", default="", help="Kubernetes resource name of the GPUs.  [default: nvidia.com/gpu]"),
+    click.option(
+        "--nodes",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Training nodes; more than 1 needs Kubeflow Trainer.",
+    ),
+    click.option("--cpu", default="", help="CPU cores for each pod that trains, evaluates or predicts.  [default: 2]"),
+    click.option("--memory", default="", help="Memory for each of these pods.  [default: 8Gi]"),
+    click.option(
+        "--node-selector",
+        multiple=True,
+        metavar="LABEL=VALUE",
+        help="Label of the nodes that may run training; repeatable.",
+    ),
+    click.option(
+        "--toleration",
+        "tolerations",
+        multiple=True,
+        metavar="KEY[=VALUE][:EFFECT]",
+        help="Taint that all pods tolerate; repeatable.",
+    ),
+    click.option("--image", default="", help="Container image of the steps that train, evaluate, select or predict."),
+    click.option("--data-image", default="", help="Container image of the other steps."),
+    click.option(
+        "--settings-config-map",
+        default="",
+        help="ConfigMap with the addresses of the services.  [default: cps-settings]",
+    ),
+    click.option(
+        "--store-secret",
+        default="",
+        help="Secret with the object store's access key and secret key.  [default: cps-store]",
+    ),
+    click.option(
+        "--download-secret",
+        default="",
+        help="Secret with CPS_DOWNLOAD_TOKEN, if the dataset needs authentication.  [default: cps-download]",
+    ),
+    click.option(
+        "--secret-fields",
+        default="",
+        help="Names of the access key and the secret key inside the store's Secret, separated by a comma.  "
+        "[default: AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY]",
+    ),
 )
 RUN_NAME: tuple[Option, ...] = (
     click.option("--name", default="", help="Run name shown in the UI.  [default: dataset, ratio, recipe and seed]"),
@@ -158,7 +225,7 @@ PLACE: tuple[Option, ...] = (
         default="cps",
         show_default=True,
         envvar="KF_PIPELINES_DEFAULT_EXPERIMENT_NAME",
-        help="Created if it does not exist.",
+        help="Experiment of the run; created if it does not exist.",
     ),
     click.option("--service-account", default="", help="Kubernetes service account of the pods."),
 )

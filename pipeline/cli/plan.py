@@ -1,4 +1,4 @@
-"""`cps plan`: what a run will need, before anything is paid for."""
+"""`cps plan`: forecast what a run needs before you start it."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -15,24 +15,26 @@ if TYPE_CHECKING:
     from pipeline.local.forecast import Forecast, Limits, Probes
 
 
-@click.command(short_help="Forecast what a run will need, from a few real steps.")
+@click.command(short_help="Forecast what a run needs, from a few real steps.")
 @with_options(DATASET, RATIO, RECIPE, SEED, LENGTH)
-@click.option("--steps", default=8, show_default=True, type=click.IntRange(1, 1000), help="Steps that are timed.")
-@click.option("--memory", default="", help="What the pod or machine that trains has, such as 8GiB.")
-@click.option("--shm", default="", help="What its /dev/shm has.")
-@click.option("--disk", default="", help="What the object store has left.")
-@click.option("--hours", default=0.0, type=click.FloatRange(0), help="How long the run may take.")
-@click.option("--pod", is_flag=True, help="Memory, /dev/shm and hours as the compiled training step has them.")
-@click.option("--json", "as_json", is_flag=True, help="All of it as JSON on standard output.")
+@click.option("--steps", default=8, show_default=True, type=click.IntRange(1, 1000), help="Training steps to time.")
+@click.option("--memory", default="", help="Memory limit of the pod or machine that trains, such as 8GiB.")
+@click.option("--shm", default="", help="Size of its /dev/shm, such as 1GiB.  [default: this machine's]")
+@click.option("--disk", default="", help="Free space in the object store, such as 50GiB.")
+@click.option("--hours", default=0.0, type=click.FloatRange(0), help="Time limit of the run, in hours.")
+@click.option("--pod", is_flag=True, help="Use the memory, /dev/shm and time limits of the compiled training step.")
+@click.option("--json", "as_json", is_flag=True, help="Print the measurements and the forecast as JSON.")
 @quiet_option
-@on_interrupt("a plan keeps nothing, and the same command begins again")
+@on_interrupt("nothing was kept; run the same command again to start over")
 def plan(steps: int, memory: str, shm: str, disk: str, hours: float, pod: bool, as_json: bool, **options: Any) -> None:
-    """Forecast what a run will need: time, memory, /dev/shm and storage.
+    """Forecast what a run needs: time, memory, /dev/shm and storage.
 
-    A few real training steps are made and some images scored, on this machine, in one process, with the batch and
-    images of the run. No store keeps anything of it: the dataset is prepared in one that is removed again, or read from
-    yours as stored:DIGEST. The forecast is for this machine; none is made for another one, and a GPU's memory is not
-    looked at. Prediction and pages are not in it. Exit code 1 where the run does not fit what is given.
+    Runs a few real training steps and scores a few images on this machine, in one process, with the run's batch size
+    and images. Prepares the dataset in a temporary object store, or reads it from yours with stored:DIGEST; nothing is
+    kept. The forecast is valid for this machine only and does not cover GPU memory, prediction or HTML pages.
+
+    Exit code 1 if the run exceeds a limit given with --memory, --disk, --hours or --pod. A /dev/shm that is too small
+    only causes a warning.
 
     \b
     Examples:
@@ -59,7 +61,7 @@ def plan(steps: int, memory: str, shm: str, disk: str, hours: float, pod: bool, 
 def _size(option: str, text: str) -> int:
     size = parse_size(text)
     if not size:
-        raise UserError(f"--{option} {text!r} must be an amount such as 8GiB, 8Gi or 500MB")
+        raise UserError(f"--{option} {text!r} must be a size such as 8GiB, 8Gi or 500MB")
     return size
 
 
@@ -88,11 +90,11 @@ def _table(found: "Probes", expected: "Forecast", limits: "Limits") -> list[str]
     each = f"{evaluation.image_seconds:.3g} s each"
     scored = f"{training.checkpoints} checkpoints on {evaluation.images} images, {each}"
     stored = (
-        f"{training.checkpoints} checkpoints of {memory_text(training.checkpoint_bytes)}, two recoveries of "
+        f"{training.checkpoints} checkpoints of {memory_text(training.checkpoint_bytes)}, two recovery states of "
         f"{memory_text(training.recovery_bytes)}, the dataset's {memory_text(training.dataset_bytes)}, "
         "best weights"
     )
-    resident = f"resident {memory_text(training.peak_rss_bytes)} in training, and decoded images"
+    resident = f"training process {memory_text(training.peak_rss_bytes)}, plus decoded images"
     given = {"time": f"{limits.hours:g} h" if limits.hours else ""}
     given |= {
         name: memory_text(size) if size else ""
@@ -101,14 +103,14 @@ def _table(found: "Probes", expected: "Forecast", limits: "Limits") -> list[str]
     rows = [
         ("training", seconds_text(expected.training_seconds), "", trained),
         ("evaluation", seconds_text(expected.evaluation_seconds), "", scored),
-        ("time", seconds_text(expected.seconds), given["time"], "both, one after the other, on this machine"),
+        ("time", seconds_text(expected.seconds), given["time"], "training, then evaluation, on this machine"),
         ("memory", memory_text(expected.memory_bytes), given["memory"], resident),
         (
             "/dev/shm",
             memory_text(expected.decoded_bytes),
             given["/dev/shm"],
-            "decoded training images, if there is room",
+            "decoded training images, as far as they fit",
         ),
         ("storage", memory_text(expected.storage_bytes), given["storage"], stored),
     ]
-    return [f"{'':<12}{'forecast':<14}{'given':<12}", *(f"{a:<12}{b:<14}{c:<12}{d}" for a, b, c, d in rows)]
+    return [f"{'':<12}{'forecast':<14}{'limit':<12}", *(f"{a:<12}{b:<14}{c:<12}{d}" for a, b, c, d in rows)]

@@ -1,4 +1,4 @@
-"""Draw the events of a run: progress bars with the time left on a terminal, plain lines elsewhere."""
+"""Draw the events of a run: progress bars with the remaining time on terminals, plain lines elsewhere."""
 
 import sys
 import time
@@ -12,14 +12,14 @@ from components.progress import Event
 from components.units import seconds_text
 
 _PLAIN_SECONDS = 15.0
-"""A plain log gets a line of progress this often, whatever the steps say."""
+"""Seconds between two progress lines of a step where there is no terminal."""
 
 
 @contextmanager
 def display(stream: TextIO | None = None) -> Iterator[Callable[[Event], None]]:
-    """A function that takes each event as it comes, for standard error; it draws nothing with `--quiet`.
+    """Yield a function that draws each event on standard error, or nothing with `--quiet`.
 
-    Failures are left to the caller, who says them last.
+    The caller prints failures, at the end.
     """
     stream = stream or sys.stderr
     if progress.is_quiet():
@@ -65,7 +65,7 @@ def _bars(stream: TextIO) -> Iterator[Callable[[Event], None]]:
     from rich.text import Text
 
     class Left(ProgressColumn):
-        """The time that is left for a step."""
+        """The remaining time of a step."""
 
         def render(self, task: Task) -> Text:
             left = task.fields["remaining"].seconds()
@@ -105,19 +105,19 @@ def _bars(stream: TextIO) -> Iterator[Callable[[Event], None]]:
 
 
 _LATELY = 30.0
-"""Seconds that the estimate looks back over: a first slow step, or work found done, is soon forgotten."""
+"""Time window of the estimate, in seconds; short enough to forget a slow first step or skipped work soon."""
 
 
 _LEAST = 3
-"""Reports that an estimate needs, and that it keeps however long ago they were."""
+"""Minimum number of reports for an estimate; this many are kept regardless of their age."""
 
 
 class Remaining:
-    """Takes each report of how far a step is; tells the seconds that are left, or None while nobody can know.
+    """Estimates the remaining time of a step, in seconds, from its progress reports.
 
-    What was done before the first report took no time here, so it does not count as speed: a step that goes on where it
-    was is not promised to end at once. Where a step turns to other units or falls back, the estimate begins anew.
-    Silence counts: while a step stands still, what is left grows.
+    Work done before the first report does not count towards the speed, so the estimate of a resumed step is not too
+    short. The estimate starts over if the step changes its units or its progress decreases. While the step reports
+    nothing, the estimate grows.
     """
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class Remaining:
         self._total = 0.0
 
     def report(self, done: float, total: float, now: float | None = None) -> None:
-        """`done` of `total` units; `now` in seconds of a monotonic clock."""
+        """Note that `done` of `total` units are complete; `now` is in seconds of a monotonic clock."""
         now = time.monotonic() if now is None else now
         if total != self._total or (self._reports and done < self._reports[-1][1]):
             self._reports.clear()
@@ -135,6 +135,7 @@ class Remaining:
             self._reports.popleft()
 
     def seconds(self, now: float | None = None) -> float | None:
+        """Return the remaining seconds, or None if there are too few reports."""
         if len(self._reports) < _LEAST:
             return None
         now = time.monotonic() if now is None else now

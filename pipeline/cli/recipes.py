@@ -1,4 +1,4 @@
-"""`cps recipes`, `cps compile`: named settings of the training, and the pipeline as YAML."""
+"""`cps recipes`, `cps compile`: named training settings, and the pipeline as YAML."""
 
 from pathlib import Path
 
@@ -10,21 +10,26 @@ from pipeline.parameters import parse_secret_fields, parse_settings
 
 @click.command("compile", short_help="Write the pipeline as YAML for Kubeflow Pipelines.")
 @click.option(
-    "-o", "--output", default="cps.yaml", show_default=True, type=click.Path(path_type=Path), help="Where to write it."
+    "-o",
+    "--output",
+    default="cps.yaml",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="File to write; must end in .yaml or .yml.",
 )
 @click.option(
     "--secret-fields",
     default="AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY",
     show_default=True,
-    help="Names of access key and secret key inside the Secret.",
+    help="Names of the access key and the secret key inside the store's Secret, separated by a comma.",
 )
 def compile_(output: Path, secret_fields: str) -> None:
-    """Write the pipeline as the IR YAML that the Kubeflow Pipelines UI takes.
+    """Write the pipeline as IR YAML, to upload in the Kubeflow Pipelines UI. Prints the path of the file.
 
     \b
     Examples:
       cps compile -o cps.yaml
-      cps compile -o cps.yaml --secret-fields accesskey,secretkey     (KFP's own mlpipeline-minio-artifact)
+      cps compile -o cps.yaml --secret-fields accesskey,secretkey     (for KFP's mlpipeline-minio-artifact)
     """
     from pipeline.compile import compile_pipeline
 
@@ -33,7 +38,7 @@ def compile_(output: Path, secret_fields: str) -> None:
 
 @click.group()
 def recipes() -> None:
-    """Named settings of the training.
+    """List and show recipes: named training settings for `--recipe`.
 
     \b
     Examples:
@@ -44,7 +49,7 @@ def recipes() -> None:
 
 @recipes.command("list")
 def list_recipes() -> None:
-    """The recipes that come with the project, and what they are for.
+    """List the built-in recipes, with the purpose of each.
 
     \b
     Example:
@@ -60,9 +65,9 @@ def list_recipes() -> None:
 
 @recipes.command("show")
 @click.argument("name", shell_complete=complete_recipe)
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting; repeatable.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Override a setting; repeatable.")
 def show_recipe(name: str, settings: tuple[str, ...]) -> None:
-    """Every setting of a recipe with its value, as YAML.
+    """Print every setting of a recipe as YAML. NAME is a recipe or the path of a .yaml file.
 
     \b
     Example:

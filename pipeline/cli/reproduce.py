@@ -1,4 +1,4 @@
-"""`cps reproduce`: a run again, from its run.json alone."""
+"""`cps reproduce`: repeat a run from its run.json alone."""
 
 import json
 import sys
@@ -18,31 +18,35 @@ if TYPE_CHECKING:
     from components.storage.client import Store
 
 
-@click.command(short_help="Make a run again from its run.json, and compare.")
+@click.command(short_help="Repeat a run from its run.json and compare the results.")
 @click.argument("run")
-@click.option("--check", is_flag=True, help="Only say what differs, and whether it can be made again.")
-@click.option("--dataset", default="", help="Where the dataset is, if the store no longer has it.")
+@click.option("--check", is_flag=True, help="Only print the differences and whether the run can be repeated.")
+@click.option("--dataset", default="", help="Source of the dataset, if the store no longer has it.")
 @click.option("--pools", default="", help="Pools of that dataset that the run used, separated by commas.")
 @click.option(
     "--pretrained",
     "backbones",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Pretrained weights that lie elsewhere now; repeatable.",
+    help="Pretrained weights file, if it has moved; repeatable.",
 )
-@click.option("--processes", default=0, type=click.IntRange(0), help="Training processes.  [default: as then]")
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@click.option(
+    "--processes", default=0, type=click.IntRange(0), help="Training processes.  [default: as in the original run]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @quiet_option
 @on_interrupt(RESUMES)
 def reproduce(
     run: str, check: bool, dataset: str, pools: str, backbones: tuple[Path, ...], processes: int, as_json: bool
 ) -> None:
-    """Make a run again: same dataset, split, recipe and seed, by their digests, under a key that begins with `again-`.
+    """Repeat a run with the same dataset, split, recipe and seed, and compare the results.
 
-    RUN is a run key or enough of it, or the path or s3:// URI of a run.json, which need not be in the store. First
-    it is said what differs between then and now: versions, code, machine, threads. At the end, whether mIoU and the
-    weights of every checkpoint are the same; that they are not is no failure. The same command goes on where it was;
-    `cps runs delete` the reproduction to make it anew.
+    RUN is a run key or an unambiguous part of one, or the path or s3:// URI of a run.json. The repeated run gets a key
+    that begins with `again-`. Digests verify that its inputs are the same.
+
+    Prints first how versions, code, machine and threads differ from the original run, and at the end whether mIoU and
+    the weights of every checkpoint are the same. Different results are not a failure. Exit code 2 if the run cannot be
+    repeated. The same command resumes an interrupted run; to start over, delete it with `cps runs delete`.
 
     \b
     Examples:
@@ -61,7 +65,7 @@ def reproduce(
     home = state_home()
     environment = resolve_environment(home, tracking=not check)
     store = Store(settings_from_environment(environment))
-    store.check()  # a new one has no bucket yet
+    store.check()  # creates the bucket of a new store
     record = read_record(run, store)
     if dataset:
         take_dataset(record, store, RunRequest(dataset=dataset, dataset_pools=pools))
@@ -77,7 +81,7 @@ def reproduce(
 
 
 def _say(planned: "Reproduction", record: "RunRecord", *, as_json: bool) -> None:
-    """What differs; to standard error, unless that is all there is to say."""
+    """Print the differences: to standard error, or as JSON to standard output."""
     if as_json:
         listed = [vars(difference) for difference in planned.differences]
         click.echo(json.dumps({"run": record.run_key, "key": planned.run_key, "differences": listed}, indent=2))
@@ -86,10 +90,10 @@ def _say(planned: "Reproduction", record: "RunRecord", *, as_json: bool) -> None
         if not difference.fatal:
             click.echo(f"[reproduce] {difference}", err=True)
     if fatal:
-        raise UserError(f"run {record.run_key} cannot be made again: {'; '.join(map(str, fatal))}")
+        raise UserError(f"run {record.run_key} cannot be repeated: {'; '.join(map(str, fatal))}")
     if not as_json:
-        nothing = "" if planned.differences else "; nothing differs that is recorded"
-        click.echo(f"[reproduce] {record.run_key} again as {planned.run_key}{nothing}", err=True)
+        nothing = "" if planned.differences else "; no recorded difference"
+        click.echo(f"[reproduce] repeating {record.run_key} as {planned.run_key}{nothing}", err=True)
 
 
 def _run(
@@ -112,7 +116,7 @@ def _run(
         sys.exit(outcome.exit_code)
     collected = collect_outcome(outcome, home, environment)
     if collected.result.run_key != planned.run_key:
-        raise WorkFailed(f"the pipeline made {collected.result.run_key}, and not {planned.run_key}")
+        raise WorkFailed(f"the pipeline made run {collected.result.run_key} instead of {planned.run_key}")
     again, _ = load_run(store, planned.run_key)
     original = planned.original
     differences = list(environment_differences(original, again.trained_on[-1])) if again.trained_on else []

@@ -1,4 +1,4 @@
-"""`cps compare`, `cps weights`, `cps predict`, `cps label-next`: what comes out of the runs."""
+"""`cps compare`, `cps weights`, `cps predict`, `cps label-next`: use the results of runs."""
 
 import json
 from datetime import timedelta
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--dataset", default="", help="Only runs on this dataset.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="At most so many runs.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--dataset", default="", help="List only runs on this dataset.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="Maximum number of runs to list.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare(dataset: str, limit: int, as_json: bool) -> None:
-    """mIoU of all runs, the best first, from MLflow.
+    """List the runs in MLflow by mIoU, best first.
 
     \b
     Examples:
@@ -43,12 +43,12 @@ def compare(dataset: str, limit: int, as_json: bool) -> None:
     elif rows:
         print_comparison(rows)
     else:
-        click.echo("no runs yet: `cps run` makes one", err=True)
+        click.echo("no runs yet; start one with `cps run`", err=True)
 
 
 @click.group()
 def weights() -> None:
-    """The trained networks in the object store. RUN is a run key, or enough of it to be the only one.
+    """List, download or share trained networks. RUN is a run key or an unambiguous part of one.
 
     \b
     Examples:
@@ -59,9 +59,9 @@ def weights() -> None:
 
 
 @weights.command("list")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_weights(as_json: bool) -> None:
-    """Every trained network, with its size and sha256.
+    """List the trained networks in the object store, with size and SHA-256.
 
     \b
     Example:
@@ -76,7 +76,7 @@ def list_weights(as_json: bool) -> None:
     elif found:
         print_weights(found)
     else:
-        click.echo("no weights yet: `cps run` makes some", err=True)
+        click.echo("no weights yet; train some with `cps run`", err=True)
 
 
 @weights.command()
@@ -88,16 +88,20 @@ def list_weights(as_json: bool) -> None:
     default="safetensors",
     show_default=True,
     type=click.Choice(["safetensors", "onnx", "pdparams", "npz"]),
-    help="As stored, or made for onnxruntime, for Paddle, or for numpy.",
+    help="File format: safetensors (as stored), onnx, pdparams (Paddle) or npz (NumPy).",
 )
-@click.option("--branch", type=click.Choice(["left", "right"]), help="One network, where the average of both won.")
+@click.option(
+    "--branch",
+    type=click.Choice(["left", "right"]),
+    help="Network to export, if the best weights are a pair; not for safetensors.",
+)
 @on_interrupt(RESTARTS)
 def pull(run: str, output: Path | None, form: str, branch: str | None) -> None:
-    """Download a run's best weights, verified by sha256; the file appears whole or not at all.
+    """Download a run's best weights and verify their SHA-256. Prints the path, size and SHA-256 of the file.
 
-    An ONNX file says in its metadata what is needed to use it with onnxruntime alone: class names, palette, mean, std,
-    crop, stride, and how they go together. Its windows have the size that the weights were scored with. A .pdparams
-    file of a network that paddleseg has bears paddleseg's names.
+    The file is written completely or not at all. The metadata of an ONNX file contains everything needed to use it with
+    onnxruntime alone: class names, palette, mean, std, crop and stride. Its input has the window size that the weights
+    were scored with. A .pdparams file uses paddleseg's parameter names if paddleseg has the network.
 
     \b
     Examples:
@@ -108,7 +112,9 @@ def pull(run: str, output: Path | None, form: str, branch: str | None) -> None:
     from components.runs.stored import find_weights, pull_converted
 
     if form == "safetensors" and branch:
-        raise UserError("--branch goes with --format onnx, pdparams or npz: the stored file is taken as it is")
+        raise UserError(
+            "--branch needs --format onnx, pdparams or npz: safetensors downloads the stored file unchanged"
+        )
     store = open_store()
     found = find_weights(store, run)
     target = output or Path(f"{found.run_key}.{form}")
@@ -124,9 +130,9 @@ def pull(run: str, output: Path | None, form: str, branch: str | None) -> None:
 
 @weights.command()
 @click.argument("run")
-@click.option("--expires", default="1h", show_default=True, help="How long it works: 30m, 2h, 7d at most.")
+@click.option("--expires", default="1h", show_default=True, help="Lifetime of the link, such as 30m or 2h; at most 7d.")
 def link(run: str, expires: str) -> None:
-    """An address that anyone can download a run's best weights from, until it expires.
+    """Print a URL from which anyone can download a run's best weights until it expires.
 
     \b
     Example:
@@ -139,7 +145,7 @@ def link(run: str, expires: str) -> None:
     click.echo(presigned_link(store, find_weights(store, run), duration))
 
 
-@click.command(short_help="Segment photographs.")
+@click.command(short_help="Segment photographs with a trained network.")
 @click.argument("images", nargs=-1, required=True, shell_complete=complete_file)
 @click.option(
     "--weights",
@@ -147,42 +153,52 @@ def link(run: str, expires: str) -> None:
     required=True,
     metavar="FILE|RUN",
     shell_complete=complete_file,
-    help="A weights file, or a run whose best is taken.",
+    help="Weights file, or a run whose best weights to use.",
 )
 @click.option(
     "-o",
     "--output",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for masks, overlays and the gallery.",
+    help="Folder for the masks, overlays and gallery.",
 )
-@click.option("--sha256", default="", help="Refuse the weights unless this is their digest.")
+@click.option("--sha256", default="", help="Expected SHA-256 of the weights; fail if it differs.")
 @click.option(
     "--crop",
     nargs=2,
     type=click.IntRange(1),
     metavar="WIDTH HEIGHT",
-    help="Sliding window, in pixels.  [default: as the weights were scored]",
+    help="Size of the sliding window, in pixels.  [default: as the weights were scored]",
 )
-@click.option("--stride", nargs=2, type=click.IntRange(1), metavar="WIDTH HEIGHT", help="Its steps, in pixels.")
+@click.option(
+    "--stride",
+    nargs=2,
+    type=click.IntRange(1),
+    metavar="WIDTH HEIGHT",
+    help="Step of the sliding window, in pixels.  [default: the overlap that the weights were scored with]",
+)
 @click.option(
     "--scale",
     "scales",
     multiple=True,
     default=(1.0,),
     type=click.FloatRange(0, 8, min_open=True),
-    help="Resize the images by this factor; given several times, the probabilities are averaged.  [default: 1]",
+    help="Resize factor of the images. Repeatable: the probabilities of all scales are averaged.  [default: 1]",
 )
-@click.option("--flip", is_flag=True, help="Average with the mirrored image, too.")
-@click.option("--triptychs", is_flag=True, help="Photograph, prediction and truth side by side, too.")
-@click.option("--confidence", is_flag=True, help="The predicted class's probability too, 0 to 1 as 0 to 255 in a PNG.")
+@click.option("--flip", is_flag=True, help="Average with the prediction for the mirrored image.")
+@click.option("--triptychs", is_flag=True, help="Also write photograph, prediction and ground truth side by side.")
+@click.option(
+    "--confidence",
+    is_flag=True,
+    help="Also write the probability of the predicted class as a PNG, 0 to 1 scaled to 0 to 255.",
+)
 @click.option(
     "--engine",
     default="auto",
     show_default=True,
-    help="What runs the network: auto (the fastest exact one), paddle, onnxruntime, openvino, openvino-bf16.",
+    help="Inference engine: auto (the fastest exact one), paddle, onnxruntime, openvino or openvino-bf16.",
 )
-@click.option("--bf16", is_flag=True, help="Allow bfloat16, where the processor has it: faster, and not exact.")
+@click.option("--bf16", is_flag=True, help="Allow bfloat16 if the processor supports it: faster, but not exact.")
 @quiet_option
 @on_interrupt(RESUMES)
 def predict(
@@ -199,10 +215,11 @@ def predict(
     engine: str,
     bf16: bool,
 ) -> None:
-    """Segment photographs; no pipeline and no services are needed with a weights file.
+    """Segment photographs with a trained network. With a weights file, this needs no pipeline and no services.
 
-    IMAGES are files, folders, quoted patterns, lists (.txt, a line is `image` or `image label`) or s3:// prefixes.
-    What OUTPUT has already from the same weights is not made again.
+    IMAGES are files, folders, quoted glob patterns, lists (.txt with `image` or `image label` on each line) or s3://
+    prefixes. Images that OUTPUT already contains from the same weights are skipped. Prints the path of the gallery.
+    Exit code 1 if some images could not be read; the others are done.
 
     \b
     Examples:
@@ -214,7 +231,7 @@ def predict(
     from components.prediction.photographs import check_exist
     from components.prediction.predict import predict_files
 
-    check_exist(images)  # before weights are fetched for them
+    check_exist(images)  # before any weights are downloaded
     refused = predict_files(
         list(images),
         _weights_file(source),
@@ -236,20 +253,20 @@ def predict(
 
 
 def _height_first(size: tuple[int, int] | None) -> tuple[int, int] | None:
-    """People say width and height, the code height and width."""
+    """Return (width, height), the order of the options, as (height, width), the order of the code."""
     return None if size is None else (size[1], size[0])
 
 
 def parse_expiry(text: str) -> timedelta:
-    """Return a time as `30m` or `7d`, the most that S3 signs for. Raises UserError."""
+    """Return a duration such as `30m`; S3 allows at most `7d`. Raises UserError."""
     duration = parse_duration(text)
     if duration is None or not timedelta(0) < duration <= timedelta(days=7):
-        raise UserError(f"--expires {text!r} must be a time such as 30m, 2h or 7d, and 7 days at most")
+        raise UserError(f"--expires {text!r} must be a time such as 30m, 2h or 7d, at most 7 days")
     return duration
 
 
 def _weights_file(source: str) -> Path:
-    """The file itself, or a run's best weights, downloaded once and kept below the state folder."""
+    """Return the weights file, or a run's best weights, which are downloaded once to the state folder."""
     path = Path(source)
     if path.is_file():
         return path
@@ -263,27 +280,31 @@ def _weights_file(source: str) -> Path:
     return store.get_file(found.key, state_home() / "runs" / found.run_key / "best.safetensors", found.sha256 or None)
 
 
-@click.command("label-next", short_help="Which images to label for the next run.")
+@click.command("label-next", short_help="Suggest which images to label next.")
 @click.argument("run")
-@click.option("-n", "--count", default=50, show_default=True, type=click.IntRange(1), help="Images to suggest.")
+@click.option(
+    "-n", "--count", default=50, show_default=True, type=click.IntRange(1), help="Number of images to suggest."
+)
 @click.option(
     "-o",
     "--output",
     default="label-next",
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the result.",
+    help="Folder for the suggestions.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @quiet_option
 @on_interrupt(RESUMES)
 def label_next(run: str, count: int, output: Path, as_json: bool) -> None:
     """Suggest which of a run's unlabelled images to label next, most useful first.
 
-    Those on which its two networks disagree and are unsure come first, and images that look like one that is labelled
-    or already suggested come late. OUTPUT gets label-next.csv, label-next.html with maps of the disagreement and,
-    where the dataset has labels for them that the run did not use, labeled.txt: a list for the next run. RUN is a run
-    key, or enough of it to be the only one. What is measured is kept, so the same again is quick.
+    RUN is a run key or an unambiguous part of one. Images on which its two networks disagree and are uncertain rank
+    first; images similar to a labelled or already suggested one rank lower. Measurements are cached, so repeating the
+    command is fast.
+
+    Writes label-next.csv, and label-next.html with disagreement maps. If the dataset has labels for the suggested
+    images that the run did not use, also writes labeled.txt, a list for the next run. Prints the paths.
 
     \b
     Examples:

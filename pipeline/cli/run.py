@@ -1,4 +1,4 @@
-"""`cps run`: the whole pipeline on this machine."""
+"""`cps run`: run the whole pipeline on this machine."""
 
 import json
 import sys
@@ -29,8 +29,14 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Run the whole pipeline on this machine.")
 @with_options(DATASET, RATIO, RECIPE, SEED, LENGTH, PROCESSES, [eval_shards(1)], PREDICTION)
-@click.option("--resume", metavar="RUN", default="", help="Go on with this run (`cps runs list`), and no other.")
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@click.option(
+    "--resume",
+    metavar="RUN",
+    default="",
+    help="Resume exactly this run (see `cps runs list`). Needs no other options, and rejects those that define a "
+    "different run.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @quiet_option
 @click.pass_context
 @on_interrupt(RESUMES)
@@ -41,10 +47,10 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Run the whole pipeline on this machine: split, train, score every checkpoint, keep the best, predict.
+    """Run the whole pipeline on this machine: split, train, score every checkpoint, keep the best weights, predict.
 
-    What is finished is not done again: the same command twice finds the same run, and after an interruption it
-    goes on where it was. --resume needs the run's key alone, and refuses options that make another run.
+    Prints the mIoU per class and where to find the weights, report and gallery. Finished work is not repeated: the same
+    command resumes an interrupted run and finds a finished one. Exit code 1 if a step fails, 2 on invalid input.
 
     \b
     Examples:
@@ -79,14 +85,14 @@ def run(
 
 
 def _only_given(context: click.Context, request: "RunRequest") -> "RunRequest":
-    """Return the request with those fields set that the command line gave, and not those left at their default."""
+    """Return the request with only the fields that the command line set; others stay at their default."""
     default = click.core.ParameterSource.DEFAULT
     names = [name for name in type(request).model_fields if context.get_parameter_source(name) != default]
     return type(request)(**request.model_dump(include=set(names)))
 
 
 def _resumed(name: str, home: Path, environment: dict[str, str], given: "RunRequest") -> "RunRequest":
-    """Return the request of the recorded run `name`. Raises UserError where `given` makes another run."""
+    """Return the request of the recorded run `name`. Raises UserError if `given` defines another run."""
     from components.runs.resume import check_dataset, recorded_run, resumed_request
     from components.storage.client import Store
     from components.storage.settings import settings_from_environment
@@ -100,7 +106,7 @@ def _resumed(name: str, home: Path, environment: dict[str, str], given: "RunRequ
 
 
 def ending(exit_code: int, failure: str, log: Path) -> str:
-    """What is said of a pipeline that did not end well."""
+    """Return the final line for a pipeline that was interrupted or failed."""
     if exit_code > 128:
         return f"cps: stopped; {RESUMES}"
-    return f"cps: error: {failure or 'the pipeline ended without saying why'} (log: {log})"
+    return f"cps: error: {failure or 'the pipeline ended without an error message'} (log: {log})"

@@ -1,4 +1,4 @@
-"""`cps runs`, `cps gc`: what the object store holds, and what of it may go."""
+"""`cps runs`, `cps gc`: list and delete runs and unreferenced objects."""
 
 import json
 from datetime import timedelta
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @click.group()
 def runs() -> None:
-    """The runs in the object store, or on a KFP server. RUN is a run key, or enough of it to be the only one.
+    """Manage the runs in the object store or on a KFP server. RUN is a run key or an unambiguous part of one.
 
-    On a server (--cluster, `watch`, `terminate`) it is a run's id, the beginning of one, or its name.
+    On a server (--cluster, `watch`, `terminate`), RUN is a run's name, its id or the beginning of the id.
 
     \b
     Examples:
@@ -34,11 +34,11 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--cluster", is_flag=True, help="The newest runs on the KFP server instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--cluster", is_flag=True, help="List the newest runs on the KFP server instead.")
 @with_options(CONNECTION)
 def list_runs(as_json: bool, cluster: bool, **connection: str) -> None:
-    """Every run: how far it is, its mIoU, and how much the store keeps of it.
+    """List the runs with their state, mIoU and size in the object store.
 
     \b
     Examples:
@@ -57,16 +57,16 @@ def list_runs(as_json: bool, cluster: bool, **connection: str) -> None:
     elif found:
         _print_runs(found)
     else:
-        click.echo("no runs yet: `cps run` makes one", err=True)
+        click.echo("no runs yet; start one with `cps run`", err=True)
 
 
 @runs.command()
 @click.argument("run")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--cluster", is_flag=True, help="A run on the KFP server, with its steps.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--cluster", is_flag=True, help="Show a run on the KFP server, with its steps.")
 @with_options(CONNECTION)
 def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
-    """One run, and every object that the store keeps of it.
+    """Show a run and its objects in the object store.
 
     \b
     Examples:
@@ -95,9 +95,9 @@ def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
 @click.argument("run")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def delete(run: str, yes: bool) -> None:
-    """Delete a run with its checkpoints, scores, predictions and weights. Its dataset stays until `cps gc`.
+    """Delete a run with its checkpoints, scores, predictions and weights.
 
-    Its record in MLflow stays, too. A run that somebody works on is refused.
+    Its dataset stays until `cps gc`; its record in MLflow stays. Fails if the run is in use.
 
     \b
     Example:
@@ -121,7 +121,7 @@ def delete(run: str, yes: bool) -> None:
 @click.argument("run")
 @with_options(CONNECTION)
 def watch(run: str, **connection: str) -> None:
-    """Follow a run on the KFP server to its end; exit code 1 where it fails.
+    """Follow a run on the KFP server until it ends. Exit code 1 if it fails.
 
     \b
     Example:
@@ -138,7 +138,7 @@ def watch(run: str, **connection: str) -> None:
 @click.option("--yes", is_flag=True, help="Terminate without asking.")
 @with_options(CONNECTION)
 def terminate(run: str, yes: bool, **connection: str) -> None:
-    """Stop a run on the KFP server. Its steps save their work: the same submission goes on where it was.
+    """Stop a run on the KFP server. Its steps save their work; submit the same run again to resume.
 
     \b
     Example:
@@ -166,7 +166,7 @@ def _list_on_server(server: "Server", *, as_json: bool) -> None:
     elif found:
         click.echo("\n".join(run_lines(found)))
     else:
-        click.echo("no runs yet: `cps submit` makes one", err=True)
+        click.echo("no runs yet; start one with `cps submit`", err=True)
 
 
 def _show_on_server(server: "Server", run: str, *, as_json: bool) -> None:
@@ -181,14 +181,16 @@ def _show_on_server(server: "Server", run: str, *, as_json: bool) -> None:
         click.echo("\n".join(filter(None, [*run_lines([found]), *step_lines(found), found.error, url])))
 
 
-@click.command(short_help="Remove from the object store what no run refers to.")
-@click.option("--yes", is_flag=True, help="Remove it; without this, it is only listed.")
-@click.option("--grace", default="1d", show_default=True, help="Keep what is younger: 0s, 30m, 2h, 7d.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.command(short_help="Delete objects that no run references.")
+@click.option("--yes", is_flag=True, help="Delete the objects; without this, only list them.")
+@click.option(
+    "--grace", default="1d", show_default=True, help="Keep objects younger than this, such as 0s, 30m, 2h or 7d."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def gc(yes: bool, grace: str, as_json: bool) -> None:
-    """Datasets, weights, recoveries and half uploads that no run refers to. Nothing is removed without --yes.
+    """List datasets, weights, recovery states and incomplete uploads that no run references; --yes deletes them.
 
-    What somebody works on is left alone.
+    Objects that are in use are kept.
 
     \b
     Examples:
@@ -207,19 +209,19 @@ def gc(yes: bool, grace: str, as_json: bool) -> None:
     for part in found.garbage:
         click.echo(f"{size_text(part.size):>10}  {len(part.objects):>5}  {part.objects[0].key}  ({part.why})")
     for upload in found.uploads:
-        click.echo(f"{'':>10}  {'':>5}  {upload.key}  (an upload that was never completed)")
+        click.echo(f"{'':>10}  {'':>5}  {upload.key}  (incomplete upload)")
     for line in (*found.kept, *left):
         click.echo(f"kept: {line}", err=True)
     if yes:
-        click.echo(f"removed {size_text(removed)}")
+        click.echo(f"deleted {size_text(removed)}")
     elif found.garbage or found.uploads:
-        click.echo(f"{size_text(found.size)} in all; `cps gc --yes` removes it")
+        click.echo(f"{size_text(found.size)} in total; `cps gc --yes` deletes it")
     else:
-        click.echo("nothing to remove")
+        click.echo("nothing to delete")
 
 
 def parse_grace(text: str) -> timedelta:
-    """Return a time as `0s`, `30m` or `7d`. Raises UserError."""
+    """Return a duration such as `0s`, `30m` or `7d`. Raises UserError."""
     duration = parse_duration(text)
     if duration is None:
         raise UserError(f"--grace {text!r} must be a time such as 0s, 30m, 2h or 7d")

@@ -1,4 +1,4 @@
-"""`cps up`, `cps down`, `cps status`: the object store and the MLflow server on this machine."""
+"""`cps up`, `cps down`, `cps status`: manage the object store and the MLflow server on this machine."""
 
 import json
 
@@ -8,11 +8,11 @@ import click
 @click.command(short_help="Start the object store and MLflow on this machine.")
 @click.option("--s3-port", type=click.IntRange(1, 65535), help="Port of the object store.  [default: a free one]")
 @click.option("--mlflow-port", type=click.IntRange(1, 65535), help="Port of MLflow.  [default: a free one]")
-@click.option("--export", is_flag=True, help="Print the environment as shell commands, for `eval`.")
+@click.option("--export", is_flag=True, help="Print the environment variables as shell commands, for `eval`.")
 def up(s3_port: int | None, mlflow_port: int | None, export: bool) -> None:
-    """Start the object store and MLflow on this machine, and wait until they answer.
+    """Start the object store and MLflow on this machine, wait until they respond, and print their addresses.
 
-    `cps run` does this by itself. They listen on loopback only, and stay until `cps down`.
+    Optional: `cps run` starts them if needed. They listen on the loopback interface only and run until `cps down`.
 
     \b
     Examples:
@@ -38,7 +38,7 @@ def up(s3_port: int | None, mlflow_port: int | None, export: bool) -> None:
 
 @click.command()
 def down() -> None:
-    """Stop the object store and MLflow; their data stays.
+    """Stop the object store and MLflow on this machine. Their data stays.
 
     \b
     Example:
@@ -48,15 +48,16 @@ def down() -> None:
     from pipeline.local.services import services_down
 
     services_down(state_home())
-    click.echo("stopped; the data stays, and `cps up` brings it back")
+    click.echo("stopped; the data stays, and `cps up` starts the services again")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(as_json: bool) -> None:
-    """What runs on this machine, and where. Exit code 1 when something of it does not answer.
+    """Show the services on this machine, their addresses and whether they respond.
 
-    The credentials in the file that it names can pull weights from the object store, and do nothing else.
+    Also prints the path of a credentials file that can pull weights from the object store and do nothing else. Exit
+    code 1 if a service does not respond or none was started.
 
     \b
     Examples:
@@ -73,7 +74,7 @@ def status(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
     else:
         for service in services:
-            state = "healthy" if service.healthy else "not running" if not service.pid else "does not answer"
+            state = "healthy" if service.healthy else "not running" if not service.pid else "not responding"
             click.echo(f"{service.name:<14}{service.address or '-':<28}{state}")
         reader = weights_reader(state_home())
         if reader:

@@ -1,4 +1,4 @@
-"""What a long command does when Ctrl-C or SIGTERM stops it."""
+"""Let long commands clean up and print how to resume when Ctrl-C or SIGTERM stops them."""
 
 import functools
 import signal
@@ -15,13 +15,11 @@ from components.step_guard import TERMINATED
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 RESUMES = "run the same command again to resume"
-RESTARTS = "nothing was written, and the same command begins again"
+RESTARTS = "nothing was written; run the same command again to start over"
 
 
 def on_interrupt(text: str) -> Callable[[_Command], _Command]:
-    """Have a command that Ctrl-C or SIGTERM stops put away what it has open, and say `text`: how to go on, and what
-    became of the work.
-    """
+    """Return a decorator: on Ctrl-C or SIGTERM, the command cleans up and prints `text`, which tells how to resume."""
 
     def decorate(command: _Command) -> _Command:
         @functools.wraps(command)
@@ -33,7 +31,7 @@ def on_interrupt(text: str) -> Callable[[_Command], _Command]:
                 click.echo(f"\ncps: stopped; {text}", err=True)
                 if isinstance(told, _Terminated):
                     raise SystemExit(TERMINATED) from None
-                # A KeyboardInterrupt would have click add an empty line.
+                # For a KeyboardInterrupt, click would print an empty line.
                 raise click.Abort from None
 
         return wrapped  # type: ignore[return-value]
@@ -42,14 +40,14 @@ def on_interrupt(text: str) -> Callable[[_Command], _Command]:
 
 
 class _Terminated(BaseException):
-    """SIGTERM came. Like KeyboardInterrupt, nothing that handles errors handles it."""
+    """SIGTERM arrived. Like KeyboardInterrupt, it is not an Exception, so error handlers do not catch it."""
 
 
 @contextmanager
 def _raising_on_sigterm() -> Iterator[None]:
-    """The system's own way with SIGTERM would leave temporary folders and child processes behind."""
+    """Raise _Terminated on SIGTERM, whose default action would leave temporary folders and child processes behind."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only there can signals be handled
+        yield  # only the main thread can handle signals
         return
     before = signal.signal(signal.SIGTERM, _raise)
     try:

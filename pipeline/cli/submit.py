@@ -1,4 +1,4 @@
-"""`cps submit` and `cps schedule`: the pipeline on a KFP server. What `cps runs` shares with them is here too."""
+"""`cps submit` and `cps schedule`: run the pipeline on a KFP server. Also holds functions for `cps runs`."""
 
 import json
 import os
@@ -33,10 +33,11 @@ SUBMISSION = (
     *(*DATASET, *RATIO, *RECIPE, *SEED, *LENGTH, *PROCESSES, eval_shards(2), *PREDICTION),
     *(*PODS, *RUN_NAME, *PLACE, *CONNECTION),
 )
-"""Every option that makes a run on a cluster: those of `cps run`, and those of its pods. `prepared` takes them."""
+"""Every option of a run on a cluster: those of `cps run` and those of its pods. `prepared` takes their values."""
 
 
 def connected(endpoint: str, namespace: str, ca_cert: str) -> "Server":
+    """Return the KFP server at these connection options. Raises UserError."""
     if ca_cert and not os.path.isfile(ca_cert):
         raise UserError(f"--ca-cert {ca_cert!r} is not a file")
     from pipeline.cluster.client import Connection, Server
@@ -55,9 +56,9 @@ def prepared(
     name: str = "",
     **options: Any,
 ) -> "tuple[Server, Version, PipelineParameters, Placing]":
-    """Return the server, the pipeline's version on it, the run's parameters, and where the run belongs.
+    """Return the server, the pipeline's version on it, the run's parameters, and the run's place on the server.
 
-    It takes all that SUBMISSION gives. Mistakes are found before the server is asked.
+    Takes the values of the options in SUBMISSION, and checks them before it connects to the server.
     """
     fields = parse_secret_fields(secret_fields)
     parameters = cluster_parameters(**options)
@@ -71,14 +72,17 @@ def prepared(
 
 @click.command(short_help="Run the whole pipeline on a Kubeflow Pipelines server.")
 @with_options(SUBMISSION)
-@click.option("--watch", is_flag=True, help="Follow the run to its end; exit code 1 where it fails.")
-@click.option("--json", "as_json", is_flag=True, help="What was made as JSON on standard output.")
+@click.option("--watch", is_flag=True, help="Follow the run until it ends; exit code 1 if it fails.")
+@click.option("--json", "as_json", is_flag=True, help="Print the created run as JSON.")
 def submit(watch: bool, as_json: bool, **options: Any) -> None:
-    """Run the whole pipeline on a Kubeflow Pipelines server: the same options as `cps run`, and where its pods go.
+    """Run the whole pipeline on a Kubeflow Pipelines server and print the run's id.
 
-    The server has the pipeline uploaded, or found by content. It is the one of KF_PIPELINES_ENDPOINT, else that of
-    this cluster or kubeconfig; a token comes by KFP_EXISTING_TOKEN. Keys and addresses of this machine are not sent:
-    the steps take theirs from the ConfigMap and the Secret that are named.
+    Takes the options of `cps run`, and options for the pods. Uploads the pipeline if the server does not have this
+    version yet. The server is --endpoint or KF_PIPELINES_ENDPOINT, otherwise that of the current cluster or the
+    kubeconfig. Authenticate with KFP_EXISTING_TOKEN.
+
+    The steps read addresses from --settings-config-map and credentials from --store-secret. Those of this machine are
+    not sent.
 
     \b
     Examples:
@@ -103,7 +107,7 @@ def submit(watch: bool, as_json: bool, **options: Any) -> None:
 
 
 def followed(server: "Server", run_id: str) -> "RunStatus":
-    """Draw a run until it has ended; returns how it did."""
+    """Draw the progress of a run until it ends; return its final status."""
     from pipeline.cluster.display import watching
     from pipeline.cluster.status import follow
 
@@ -111,12 +115,12 @@ def followed(server: "Server", run_id: str) -> "RunStatus":
         with watching() as draw:
             return follow(server, run_id, draw)
     except KeyboardInterrupt:
-        click.echo(f"cps: the run goes on; `cps runs terminate {run_id}` ends it", err=True)
+        click.echo(f"cps: the run continues; stop it with `cps runs terminate {run_id}`", err=True)
         raise
 
 
 def check_succeeded(server: "Server", status: "RunStatus") -> None:
-    """Raises WorkFailed, in one line, for a run that did not."""
+    """Raise WorkFailed, with a one-line message, if the run did not succeed."""
     from pipeline.cluster.status import failure
 
     if status.state != "SUCCEEDED":
@@ -125,9 +129,9 @@ def check_succeeded(server: "Server", status: "RunStatus") -> None:
 
 @click.group()
 def schedule() -> None:
-    """Runs that a Kubeflow Pipelines server starts by itself. SCHEDULE is a name, or the beginning of an id.
+    """Manage recurring runs on a Kubeflow Pipelines server. SCHEDULE is a name or the beginning of an id.
 
-    A run that finds its dataset unchanged finds its work done: only new data are trained on again.
+    If the dataset has not changed, a run finds its work finished: only new data triggers training.
 
     \b
     Examples:
@@ -139,11 +143,13 @@ def schedule() -> None:
 
 @schedule.command()
 @with_options(SUBMISSION)
-@click.option("--cron", default="", help="Minute, hour, day, month, weekday; in UTC.")
-@click.option("--every", default="", help="Time between two starts instead: 30m, 12h, 1d, 1w.")
-@click.option("--json", "as_json", is_flag=True, help="What was made as JSON on standard output.")
+@click.option("--cron", default="", help="Cron expression in UTC: minute, hour, day, month, weekday.")
+@click.option("--every", default="", help="Interval between starts, such as 30m, 12h, 1d or 1w; instead of --cron.")
+@click.option("--json", "as_json", is_flag=True, help="Print the created schedule as JSON.")
 def add(cron: str, every: str, as_json: bool, **options: Any) -> None:
-    """Start a run again and again: the options of `cps submit`, and when. One at a time; a missed one is left out.
+    """Create a schedule and print its id. Takes the options of `cps submit`, and either --cron or --every.
+
+    Only one run is active at a time; missed starts are skipped.
 
     \b
     Examples:
@@ -155,7 +161,7 @@ def add(cron: str, every: str, as_json: bool, **options: Any) -> None:
     from pipeline.cluster.submission import Trigger
 
     if bool(cron) == bool(every):
-        raise UserError('give one of --cron and --every, such as --cron "0 3 * * *" or --every 1d')
+        raise UserError('give either --cron or --every, such as --cron "0 3 * * *" or --every 1d')
     when = Trigger(cron=cron_with_seconds(cron)) if cron else Trigger(interval_seconds=interval_seconds(every))
     server, version, parameters, place = prepared(**options)
     made = submission.schedule(server, version, parameters, place, when)
@@ -166,9 +172,9 @@ def add(cron: str, every: str, as_json: bool, **options: Any) -> None:
 
 @schedule.command("list")
 @with_options(CONNECTION)
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_schedules(as_json: bool, **connection: str) -> None:
-    """The schedules of this pipeline on the server.
+    """List the schedules of this pipeline on the server.
 
     \b
     Example:
@@ -180,7 +186,7 @@ def list_schedules(as_json: bool, **connection: str) -> None:
     if as_json:
         click.echo(json.dumps([vars(one) for one in found], indent=2))
     elif not found:
-        click.echo("no schedules yet: `cps schedule add` makes one", err=True)
+        click.echo("no schedules yet; create one with `cps schedule add`", err=True)
     for one in () if as_json else found:
         when = one.cron or f"every {one.interval_seconds} s"
         state = "on" if one.enabled else "paused"
@@ -191,7 +197,7 @@ def list_schedules(as_json: bool, **connection: str) -> None:
 @click.argument("schedule")
 @with_options(CONNECTION)
 def pause(schedule: str, **connection: str) -> None:
-    """Start no more runs, until `cps schedule resume`. What runs goes on.
+    """Pause a schedule until `cps schedule resume`. A run that has already started continues.
 
     \b
     Example:
@@ -204,7 +210,7 @@ def pause(schedule: str, **connection: str) -> None:
 @click.argument("schedule")
 @with_options(CONNECTION)
 def resume(schedule: str, **connection: str) -> None:
-    """Start runs again.
+    """Resume a paused schedule.
 
     \b
     Example:
@@ -218,7 +224,7 @@ def resume(schedule: str, **connection: str) -> None:
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @with_options(CONNECTION)
 def delete(schedule: str, yes: bool, **connection: str) -> None:
-    """Delete a schedule. The runs that it started stay.
+    """Delete a schedule. The runs that it started are kept.
 
     \b
     Example:

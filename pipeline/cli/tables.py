@@ -1,4 +1,4 @@
-"""What a person sees at the end: the run's result, a comparison of runs, the stored weights."""
+"""Print tables: the result of a run, a comparison of runs, the stored weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LocalResult:
-    """A run's result, with copies of its pages on this machine and the addresses of the services."""
+    """A run's result, local copies of its pages, and the addresses of the services."""
 
     result: "RunResult"
     predictions: "PredictionSummary | None"
     files: dict[str, str]
-    """Paths of report and gallery."""
+    """Local paths of the report and the gallery."""
     mlflow: str
     object_store: str
     seconds: float
     log: str
 
     def as_dict(self) -> "dict[str, JsonValue]":
-        """Return the result of the run, with the rest beside its fields."""
+        """Return the fields of the run's result, merged with those of this object."""
         own = {name: getattr(self, name) for name in ("files", "mlflow", "object_store", "seconds", "log")}
         predictions = self.predictions.model_dump(mode="json") if self.predictions else {}
         return {**self.result.model_dump(mode="json"), "predictions": predictions, **own}
 
 
 def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, str]) -> LocalResult:
-    """Read the run's result, and copy its pages below `home`."""
+    """Read the run's result and copy its pages to `home`."""
     from components.contract import read
     from components.prediction.predict import PredictionSummary
     from components.runs.result import read_result
@@ -77,7 +77,7 @@ def print_outcome(collected: LocalResult) -> None:
     console.print(
         f"best mIoU [bold]{percent(best.mIoU)}[/bold]{interval if best.mIoU_low is not None else ''} "
         f"(epoch {best.epoch}, {best.variant}; {len(result.checkpoints)} checkpoints on {result.images} images); "
-        f"predicting one class everywhere: {percent(result.constant_prediction_mIoU)}\n"
+        f"baseline that predicts one class everywhere: {percent(result.constant_prediction_mIoU)}\n"
     )
     if test:
         console.print(f"test list: mIoU [bold]{percent(test.mIoU)}[/bold] on {test.images} images, scored once\n")
@@ -108,6 +108,7 @@ def _places(collected: LocalResult) -> list[tuple[str, str]]:
 
 
 def print_comparison(rows: Sequence["RunRow"]) -> None:
+    """Print one line for each run in MLflow."""
     from rich.console import Console
     from rich.table import Table
 
@@ -143,6 +144,7 @@ def print_comparison(rows: Sequence["RunRow"]) -> None:
 
 
 def print_weights(found: Sequence["StoredWeights"]) -> None:
+    """Print one line for each trained network."""
     from rich.console import Console
     from rich.table import Table
 
@@ -156,5 +158,5 @@ def print_weights(found: Sequence["StoredWeights"]) -> None:
 
 
 def _wide_console(console: Any) -> Any:
-    """Tables keep their lines whole: a pipe or a narrow terminal must not cut a run key."""
+    """Return a console that does not wrap lines, so that pipes and narrow terminals show whole run keys."""
     return console(highlight=False, width=max(console().width, 200), soft_wrap=True)

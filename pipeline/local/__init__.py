@@ -1,1 +1,1 @@
-"""Running the compiled pipeline on this machine, and the services that it needs there."""
+"""Run the compiled pipeline on this machine, with the services that it needs."""

@@ -1,8 +1,8 @@
 """The process that runs the compiled pipeline on this machine: `python -m pipeline.local.child JOB_FOLDER`.
 
-It is a process of its own because KFP's local runs change the process they are in (a patched print, a singleton),
-and because a whole process group can be stopped together. The job folder has job.json; everything KFP writes goes
-below it, and the events of the steps to events.jsonl there.
+It is a separate process because KFP's local runs modify their process (a patched print, a singleton), and because a
+process group can be stopped as a whole. The job folder contains job.json, the events of the steps in events.jsonl, and
+everything that KFP writes.
 """
 
 import json
@@ -21,7 +21,7 @@ from components import progress
 from components.step_guard import FAILED, STOPPING_VARIABLE, on_parents_death
 
 GRACE_SECONDS = 25.0
-"""How long a step has to save its work after it was told to stop."""
+"""Time that a step has to save its work after a stop request, in seconds."""
 
 
 def main(folder: Path) -> int:
@@ -31,26 +31,28 @@ def main(folder: Path) -> int:
     try:
         _run(folder, job["parameters"], job["compiled"])
     except Exception as error:
-        # A step that failed has said why; this is for one that was killed before it could say anything.
+        # A failed step reports its own error; this event covers a step that was killed before it could.
         progress.failure("pipeline", _explain(error), FAILED)
         print(f"pipeline: {error}", file=sys.stderr, flush=True)
         return FAILED
     finally:
         if os.getppid() != parent:
-            shutil.rmtree(folder, ignore_errors=True)  # whose task it is has died
+            shutil.rmtree(folder, ignore_errors=True)  # the parent, which would do this, has died
     return 0
 
 
 def _run(folder: Path, parameters: dict[str, Any], compiled: str) -> None:
-    warnings.filterwarnings("ignore", module=r"kfp\..*")  # images and display names mean nothing here
+    warnings.filterwarnings(
+        "ignore", module=r"kfp\..*"
+    )  # its warnings about images and display names do not apply to local runs
     from kfp import components, local
 
     if not compiled:
         from pipeline.compile import compile_pipeline
 
         compiled = str(compile_pipeline(folder / "pipeline.yaml"))
-    # KFP writes the interpreter's path over the text "python3" wherever it stands, in people's paths too. With
-    # this the text stays as it is, and the PATH that the parent made finds the same interpreter.
+    # KFP replaces every "python3" with the interpreter's path, even inside users' paths. This makes the replacement
+    # a no-op; the PATH that the parent sets finds the same interpreter.
     sys.executable = "python3"
     local.init(
         local.SubprocessRunner(use_venv=False),
@@ -61,7 +63,7 @@ def _run(folder: Path, parameters: dict[str, Any], compiled: str) -> None:
 
 
 def _without_retries(text: str) -> str:
-    """A retry is for a container that was taken away. Here the person reads why, and a second run goes on."""
+    """Return the pipeline without retries: a local user sees the error, and the same command resumes the run."""
     import yaml
 
     spec, *platform = yaml.safe_load_all(text)
@@ -72,9 +74,9 @@ def _without_retries(text: str) -> str:
 
 
 def _stop_together() -> None:
-    """On SIGTERM, tell every process of the group, and let the pipeline come to its end: the exit handler runs.
+    """On SIGTERM, forward it to every process of the group, and let the pipeline end with its exit handler.
 
-    The parent's death counts as one, so that nothing trains on where nobody sees it.
+    The parent's death has the same effect, so that no training continues unattended.
     """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -94,7 +96,7 @@ def _explain(error: Exception) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     failed = re.search(r"Inner task failed: '([^']+)'", text)
     if failed:
-        return f"step {failed.group(1)!r} was killed before it could say why (out of memory?)"
+        return f"step {failed.group(1)!r} was killed before it could report an error (out of memory?)"
     return " ".join(text.split()) or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""Which services a command uses: those the environment names, else the embedded ones."""
+"""Choose the services of a command: those in the environment, otherwise the embedded ones."""
 
 import os
 from collections.abc import Mapping
@@ -23,16 +23,16 @@ SERVICE_VARIABLES = (
 
 
 def state_home() -> Path:
-    """The folder of the embedded services: CPS_HOME, or .cps where the command is run."""
+    """Return the folder of the embedded services: CPS_HOME, or .cps in the current directory."""
     return Path(os.environ.get(HOME_VARIABLE) or ".cps").absolute()
 
 
 def resolve_environment(home: Path, tracking: bool = True) -> dict[str, str]:
-    """What to lay over the environment of a process that uses the services.
+    """Return the environment variables that a process needs to use the services.
 
-    AWS_ENDPOINT_URL and MLFLOW_TRACKING_URI win, each by itself; what they leave open is started in `home`.
-    MLflow may still be starting then. Without `tracking` it is left alone.
-    Raises UserError, in seconds, where the store that AWS_ENDPOINT_URL names cannot be used.
+    AWS_ENDPOINT_URL and MLFLOW_TRACKING_URI each override the embedded service, which otherwise starts in `home`.
+    MLflow may still be starting on return. Without `tracking`, MLflow is not started.
+    Raises UserError, within seconds, if the store at AWS_ENDPOINT_URL cannot be used.
     """
     given = {name: os.environ[name] for name in SERVICE_VARIABLES if os.environ.get(name)}
     store = None
@@ -50,8 +50,8 @@ def resolve_environment(home: Path, tracking: bool = True) -> dict[str, str]:
 
 
 def tracking_environment() -> Mapping[str, str]:
-    """An environment whose MLFLOW_TRACKING_URI is the server to ask about runs: this process's own where that is set,
-    else that of the embedded one, up and answering.
+    """Return an environment with the MLFLOW_TRACKING_URI to query: this process's own, otherwise that of the embedded
+    server, which is started and ready.
     """
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return os.environ
@@ -64,7 +64,7 @@ def tracking_environment() -> Mapping[str, str]:
 
 
 def open_store() -> "Store":
-    """The object store that the environment names, else the embedded one, which is started."""
+    """Return the object store in the environment, otherwise the embedded one, which is started."""
     from components.storage.client import Store
 
     store = Store(settings_from_environment({**os.environ, **resolve_environment(state_home(), tracking=False)}))

@@ -1,4 +1,4 @@
-"""`cps plan`: what a run will need, forecast from a probe of a few real steps on this machine."""
+"""`cps plan`: forecast what a run needs from a probe of a few real steps on this machine."""
 
 import json
 import os
@@ -44,7 +44,7 @@ _LOG_TAIL = 2000
 
 @dataclass(frozen=True)
 class Probes:
-    """What both probes measured."""
+    """The measurements of both probes."""
 
     training: TrainingProbe
     evaluation: EvaluationProbe
@@ -52,29 +52,29 @@ class Probes:
 
 @dataclass(frozen=True)
 class Limits:
-    """What there is; None is not known, and nothing is said of it."""
+    """The limits of a run; None is unknown and not checked."""
 
     memory: int | None = None
-    """Bytes, of the pod or machine that trains."""
+    """Memory of the pod or machine that trains, in bytes."""
     shm: int | None = None
     disk: int | None = None
-    """Bytes that the object store has left."""
+    """Free bytes in the object store."""
     hours: float | None = None
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of a whole run on this machine, in one training process and one evaluation task. Bytes and seconds."""
+    """Time and space for a whole run on this machine, with one training process and one evaluation task."""
 
     steps: int
     training_seconds: float
     evaluation_seconds: float
     memory_bytes: int
-    """The largest resident set of both probes, and what decoded images will add to it."""
+    """The larger resident set of the two probes, plus the decoded images."""
     decoded_bytes: int
-    """Of all training images and labels: what they take of /dev/shm where there is room."""
+    """Size of all decoded training images and labels, which go to /dev/shm as far as they fit."""
     storage_bytes: int
-    """Of the object store at most: dataset, all checkpoints, two recoveries while it trains, the best weights."""
+    """Peak use of the object store: dataset, all checkpoints, two recovery states during training, best weights."""
 
     @property
     def seconds(self) -> float:
@@ -82,14 +82,14 @@ class Forecast:
 
 
 def probe(request: RunRequest, steps: int) -> tuple[PlannedRun, Probes]:
-    """Train a few steps of the run that `request` makes, and score some images; return what both measured.
+    """Train a few steps of the run that `request` defines, score some images, and return both measurements.
 
-    The dataset is prepared in an object store of the probe's own, which is removed, unless it is a stored one:
-    then the user's store is read. Neither is written to by the training.
+    Prepares the dataset in a temporary object store, or reads a stored dataset from the user's store. The training
+    writes to neither.
 
     Raises:
-        UserError: the parameters or the dataset are wrong.
-        WorkFailed: a probe could not be finished, as where memory did not suffice.
+        UserError: the parameters or the dataset are invalid.
+        WorkFailed: a probe did not finish, for example because it ran out of memory.
     """
     with tempfile.TemporaryDirectory(prefix="cps-plan-", dir=os.environ.get("CPS_WORK")) as name:
         folder = Path(name)
@@ -103,10 +103,10 @@ def probe(request: RunRequest, steps: int) -> tuple[PlannedRun, Probes]:
 
 
 def forecast(found: Probes, limits: Limits) -> Forecast:
-    """What the whole run needs.
+    """Return what the whole run needs.
 
-    How much of the decoded images is shared, and how much a process keeps for itself, depends on /dev/shm: that of
-    `limits`, else this machine's.
+    The size of /dev/shm, in `limits` or otherwise on this machine, determines how many decoded images are shared and
+    how many each process keeps.
     """
     training, evaluation = found.training, found.evaluation
     decoded = int(training.decoded_bytes)
@@ -126,24 +126,25 @@ def forecast(found: Probes, limits: Limits) -> Forecast:
 
 
 def too_much(expected: Forecast, limits: Limits) -> list[str]:
-    """What will not fit, a line each."""
+    """Return one line for each limit that the run exceeds."""
     found = []
     if limits.memory is not None and expected.memory_bytes > limits.memory:
-        found.append(f"memory: {memory_text(expected.memory_bytes)} are needed, {memory_text(limits.memory)} given")
+        found.append(f"memory: needs {memory_text(expected.memory_bytes)}, limit {memory_text(limits.memory)}")
     if limits.disk is not None and expected.storage_bytes > limits.disk:
-        found.append(f"storage: {memory_text(expected.storage_bytes)} are needed, {memory_text(limits.disk)} given")
+        found.append(f"storage: needs {memory_text(expected.storage_bytes)}, limit {memory_text(limits.disk)}")
     if limits.hours is not None and expected.seconds > 3600 * limits.hours:
-        found.append(f"time: {expected.seconds / 3600:.1f} h are needed, {limits.hours:g} h given")
+        found.append(f"time: needs {expected.seconds / 3600:.1f} h, limit {limits.hours:g} h")
     return found
 
 
 def slower(expected: Forecast, limits: Limits) -> list[str]:
-    """What fits, and costs time."""
+    """Return warnings about limits that make the run slower."""
     if limits.shm is None or expected.decoded_bytes <= FREE_SHARE * limits.shm:
         return []
     return [
-        f"/dev/shm: decoded images take {memory_text(expected.decoded_bytes)}, and half of {memory_text(limits.shm)} "
-        "is used: each process keeps up to 1.0 GiB of the rest, and what is left is decoded anew every time"
+        f"/dev/shm: decoded images take {memory_text(expected.decoded_bytes)}, but only half of "
+        f"{memory_text(limits.shm)} is used: each process caches up to 1.0 GiB of the rest and decodes the others on "
+        "every use"
     ]
 
 
@@ -166,7 +167,7 @@ def as_dict(
 
 @contextmanager
 def _dataset(request: RunRequest, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """The digest of the dataset, and the environment of a store that has it."""
+    """Yield the digest of the dataset, and the environment of a store that contains it."""
     sources = parse_sources(request.dataset, request.dataset_sha256)
     if sources[0].text.startswith(STORED):
         services = resolve_environment(state_home(), tracking=False)
@@ -174,11 +175,11 @@ def _dataset(request: RunRequest, folder: Path) -> Iterator[tuple[str, dict[str,
         return
     if any(is_url(source.text) and source.text.startswith("s3://") for source in sources):
         raise UserError(
-            f"--dataset {request.dataset}: a plan reads no s3:// source; give stored:DIGEST where a run has "
-            "prepared it before, or a file or folder"
+            f"--dataset {request.dataset}: `cps plan` cannot read s3:// sources. Use stored:DIGEST if a run has "
+            "already prepared the dataset, or a file or folder"
         )
     home = folder / "services"
-    # What the environment says of the user's own store is not for this one.
+    # The environment's settings for the user's store must not affect this one.
     foreign = {name: "" for name in os.environ if name.startswith("AWS_") or name == "CPS_BUCKET"}
     try:
         services = {**foreign, **services_up(home, tracking=False).environment}
@@ -194,7 +195,7 @@ def _prepared(request: RunRequest, services: Mapping[str, str], folder: Path) ->
 
 
 def _probe(what: str, model: type[Model], folder: Path, services: Mapping[str, str]) -> Model:
-    """Run a probe in a process of its own, whose memory is then the probe's alone."""
+    """Run a probe in a separate process, so that its memory use is the probe's alone."""
     progress.say("plan", f"probing: {what}")
     events = EventFile(folder / f"{what}-events.jsonl")
     environment = {**os.environ, **services, EVENTS_VARIABLE: str(events.path)}
@@ -217,6 +218,8 @@ def _probe(what: str, model: type[Model], folder: Path, services: Mapping[str, s
     if done.returncode == USERS_MISTAKE and told:
         raise UserError(told[0])
     if done.returncode == -signal.SIGKILL:
-        raise WorkFailed(f"the probe of the {what} was killed (SIGKILL: out of memory?): the run does not fit here")
+        raise WorkFailed(
+            f"the probe of the {what} was killed (SIGKILL: out of memory?): the run does not fit on this machine"
+        )
     print(done.stdout[-_LOG_TAIL:], file=sys.stderr)
     raise WorkFailed(f"the probe of the {what} failed: {told[0] if told else f'exit code {done.returncode}'}")

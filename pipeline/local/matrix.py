@@ -1,4 +1,4 @@
-"""Run every combination of label ratio, seed and method, one after the other, or find those that are finished."""
+"""Run every combination of label ratio, seed and method one after the other; skip finished ones."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -33,11 +33,11 @@ def run_matrix(
     on_event: Callable[[Event], None],
     on_cell: Callable[[int, Cell, str], None],
 ) -> MatrixOutcome:
-    """Work through `cells`, each of which replaces ratio, seed and, for a baseline, the weight of `parameters`.
+    """Run `cells`, each of which overrides the ratio, the seed and, for a baseline, the weight of `parameters`.
 
-    A cell that fails is noted, and the others go on; a signal and a mistake in the parameters end the matrix, as they
-    would end every cell. Cells that the dataset has no split for are noted as soon as it is known, before hours of
-    others. `on_cell` hears each cell's number, the cell and what becomes of it.
+    If a cell fails, the others still run. A signal or invalid parameters end the matrix, because they would end every
+    cell. Cells for which the dataset has no split are reported as soon as the dataset is known, not after hours of
+    training. `on_cell` gets each cell's number, the cell and its status.
     """
     from components.storage.client import Store
     from components.storage.settings import settings_from_environment
@@ -49,7 +49,7 @@ def run_matrix(
             continue
         key = _finished(store, cell, parameters.run, outcome.dataset)
         if key is None:
-            on_cell(number, cell, "runs")
+            on_cell(number, cell, "running")
             own = replace(parameters, run=cell_request(cell, parameters.run))
             job = run_locally(own, home=home, environment=environment, on_event=on_event)
             if job.exit_code:
@@ -62,7 +62,7 @@ def run_matrix(
                 outcome.dataset = _dataset(job)
                 refused = impossible(store, cells, parameters.run, outcome.dataset.digest)
                 for other, reason in refused.items():
-                    on_cell(cells.index(other) + 1, other, f"cannot be run: {reason}")
+                    on_cell(cells.index(other) + 1, other, f"cannot run: {reason}")
                     outcome.exit_code = outcome.exit_code or USERS_MISTAKE
                 outcome.failed |= refused
             key = job.run_key
@@ -73,11 +73,11 @@ def run_matrix(
 
 
 def _finished(store: "Store", cell: Cell, request: "RunRequest", dataset: MatrixDataset | None) -> str | None:
-    """Return the cell's run key where its result is in the store; the pipeline is not started for it."""
+    """Return the cell's run key if its result is in the store, without starting the pipeline."""
     from components.storage import keys
 
     if dataset is None:
-        return None  # the first cell prepares the dataset, whose digest is known then
+        return None  # the first cell prepares the dataset; the digest is known afterwards
     key = planned_key(store, cell, request, dataset.digest)
     return key if store.stat(keys.run(key, "result.json")) else None
 

@@ -10,16 +10,16 @@ from components.extras import not_installed
 from pipeline.local.ports import LOOPBACK, free_internal_ports, is_free
 
 PORT = 9000
-# What `weed mini` consists of. Each has a fixed default port, which another instance may hold.
+# The servers in `weed mini`. Each has a fixed default port, which another instance may occupy.
 SERVERS = ("master", "volume", "filer", "admin", "s3")
-# Not free to choose: some of the servers look for each other's gRPC port only here.
+# Fixed: some of the servers expect each other's gRPC port at this offset.
 GRPC_OFFSET = 10_000
-# What it says when one of its ports was taken between our look and its start.
+# Its log message if another program took one of its ports between our check and its start.
 PORT_CLASH = "Port allocation failed"
 
 
 def command(folder: Path, s3_port: int, internal_ports: Mapping[str, int], identities: Path) -> list[str]:
-    """The command line of a store that keeps its data in `folder`."""
+    """Return the command line of a store that keeps its data in `folder`."""
     return [
         weed(),
         "-logtostderr=true",
@@ -35,13 +35,13 @@ def command(folder: Path, s3_port: int, internal_ports: Mapping[str, int], ident
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-master.telemetry=false",
-        # A master that takes up its old state may refuse the volume server's first call, whose next is 5 s later.
+        # A master that restores its old state may reject the volume server's first call; the next comes 5 s later.
         "-master.resumeState=false",
     ]
 
 
 def internal_ports(remembered: Mapping[str, int] | None = None) -> dict[str, int]:
-    """A port for every option that takes one, but for S3's own: the remembered ones while all of them are free."""
+    """Return a port for every port option except S3's: the remembered ports if all of them are free."""
     if remembered and all(map(is_free, remembered.values())):
         return dict(remembered)
     ports = {}
@@ -53,7 +53,7 @@ def internal_ports(remembered: Mapping[str, int] | None = None) -> dict[str, int
 
 
 def weed() -> str:
-    """The server's program, from the same environment as this Python."""
+    """Return the path of the server's program, preferring this Python's environment."""
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.exists() else shutil.which("weed")
     if found is None:

@@ -1,4 +1,4 @@
-"""Ports on the loopback interface, and who may have them."""
+"""Find and reserve ports on the loopback interface."""
 
 import contextlib
 import fcntl
@@ -13,16 +13,16 @@ from typing import Self
 
 LOOPBACK = "127.0.0.1"
 
-# With the offset below the range that outgoing connections get: a port that was free yesterday mostly is today.
+# Even with the offset, these are below the range of outgoing connections, so a free port usually stays free.
 _INTERNAL_PORTS = range(10_100, 22_000)
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """A port of ours from before the server listens on it until the server is gone.
+    """A port that is reserved from before its server listens until the server exits.
 
-    A server may take many seconds to listen; meanwhile another `cps` would find its port free. So there is a lock
-    for each port. The server inherits the locked file, and whatever ends it unlocks the port.
+    A server may take many seconds to listen; until then, another `cps` would find its port free. Each port therefore
+    has a lock file. The server inherits the locked file, so the lock is released whenever the server ends.
     """
 
     port: int
@@ -38,7 +38,7 @@ class Reservation:
 
 
 def reserve(port: int) -> Reservation | None:
-    """The port, unless something listens on it or is about to."""
+    """Reserve the port; return None if another program listens on it or has reserved it."""
     folder = Path(tempfile.gettempdir()) / f"cps-ports-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     reservation = Reservation(port, os.open(folder / str(port), os.O_RDWR | os.O_CREAT, 0o600))
@@ -55,15 +55,15 @@ def reserve(port: int) -> Reservation | None:
 
 
 def reserve_from(preferred: int) -> Reservation:
-    """The first port to be had from `preferred` on, so that addresses stay memorable."""
+    """Reserve the first available port from `preferred` on, so that addresses stay memorable."""
     reservations = (reserve(port) for port in range(preferred, 65_536))
     return next(reservation for reservation in reservations if reservation)
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port right now."""
+    """Return whether a server could listen on the port now."""
     with socket.socket() as probe:
-        # As servers do: a connection that lingers in TIME_WAIT is no reason to call a port taken.
+        # As servers do: a connection in TIME_WAIT does not occupy the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -73,16 +73,16 @@ def is_free(port: int) -> bool:
 
 
 def answers(port: int) -> bool:
-    """Whether something listens on the port."""
+    """Return whether something listens on the port."""
     with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
         return True
     return False
 
 
 def free_internal_ports(count: int, offset: int = 0) -> list[int]:
-    """Free ports nobody has to remember, at random: two starts at once seldom pick the same.
+    """Return random free ports, so that two concurrent starts rarely pick the same ones.
 
-    The port `offset` above each of them is free, too.
+    The port `offset` above each of them is free too.
     """
     candidates = random.sample(_INTERNAL_PORTS, len(_INTERNAL_PORTS))
     free = (port for port in candidates if is_free(port) and is_free(port + offset))

@@ -1,4 +1,4 @@
-"""Servers that outlive the command that started them: known again later, and stopped with all their children."""
+"""Start servers that outlive their command, recognise them later, and stop them with all their children."""
 
 import os
 import signal
@@ -14,12 +14,12 @@ from components.errors import WorkFailed
 
 _GONE = (psutil.NoSuchProcess, psutil.AccessDenied)
 
-# Children of this very process: they must be waited for, or they stay in the process table when they end.
+# Children of this process. It must wait for them, or they stay in the process table as zombies.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 class ProcessRecord(BaseModel, frozen=True):
-    """A process, and what tells it from another that got its pid later. `started` is in seconds since the epoch."""
+    """A process, distinguishable from a later one with the same pid. `started` is in seconds since the epoch."""
 
     pid: int
     started: float
@@ -29,9 +29,9 @@ class ProcessRecord(BaseModel, frozen=True):
 def start(
     command: Sequence[str], *, folder: Path, log: Path, environment: Mapping[str, str], inherit: int
 ) -> ProcessRecord:
-    """Start a server in a session of its own, so that no Ctrl-C and no closed terminal reaches it.
+    """Start a server in its own session, so that neither Ctrl-C nor a closed terminal reaches it.
 
-    It works in `folder`, appends what it says to `log`, and keeps the open file `inherit`.
+    It runs in `folder`, appends its output to `log`, and inherits the open file `inherit`.
     """
     with log.open("ab") as output:
         child = subprocess.Popen(
@@ -49,23 +49,23 @@ def start(
 
 
 def is_running(record: ProcessRecord) -> bool:
-    """Whether that process, and not just one with its pid, is there."""
+    """Return whether this process is running, and not just another with its pid."""
     if record.pid in _children:
         _children[record.pid].poll()
     try:
         process = psutil.Process(record.pid)
         if _has_ended(process):
             return False
-        # Either is enough: a clock that was set changes start times, and some servers rewrite their command.
+        # Either match suffices: clock changes shift start times, and some servers rewrite their command line.
         return bool(abs(process.create_time() - record.started) < 2 or tuple(process.cmdline()) == record.command)
     except _GONE:
         return False
 
 
 def stop(records: Iterable[ProcessRecord], grace: float = 15) -> None:
-    """End servers and all their children; what is still there after `grace` seconds is killed.
+    """Stop servers and all their children; kill those that are still running after `grace` seconds.
 
-    Raises WorkFailed where even that does not help, as with a process that waits for a dead disk.
+    Raises WorkFailed if SIGKILL has no effect, as with a process that waits for a failed disk.
     """
     remaining = list(records)
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10)):
@@ -75,7 +75,9 @@ def stop(records: Iterable[ProcessRecord], grace: float = 15) -> None:
         while (remaining := [record for record in remaining if _members(record)]) and time.monotonic() < deadline:
             time.sleep(0.05)
     if remaining:
-        raise WorkFailed(f"cannot end process {', '.join(str(record.pid) for record in remaining)}: it ignores SIGKILL")
+        raise WorkFailed(
+            f"cannot stop process {', '.join(str(record.pid) for record in remaining)}: it ignores SIGKILL"
+        )
 
 
 def _signal(record: ProcessRecord, number: signal.Signals) -> None:
@@ -87,10 +89,10 @@ def _signal(record: ProcessRecord, number: signal.Signals) -> None:
 
 
 def _members(record: ProcessRecord) -> list[psutil.Process]:
-    """The server and its children, which it may leave behind when it is killed.
+    """Return the server and its children, which may outlive it if it is killed.
 
-    A session keeps the pid of its first process reserved. So where that pid is free the session is ours still,
-    and where another process has it, our session has ended.
+    A session reserves the pid of its first process. If the pid is free, the session is still ours; if another process
+    has it, our session has ended.
     """
     members = []
     for process in psutil.process_iter():
@@ -106,8 +108,8 @@ def _members(record: ProcessRecord) -> list[psutil.Process]:
 
 
 def _has_ended(process: psutil.Process) -> bool:
-    """Whether only its entry in the process table is left, which its parent has yet to take note of.
+    """Return whether the process is a zombie.
 
-    The first thread may have ended before the others, which then still hold the ports and locks of them all.
+    If only its first thread has ended, the other threads still hold its ports and locks.
     """
     return bool(process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)

@@ -1,4 +1,4 @@
-"""Run the compiled pipeline on this machine and follow what its steps say."""
+"""Run the compiled pipeline on this machine and follow the events of its steps."""
 
 import json
 import os
@@ -32,13 +32,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass
 class JobOutcome:
-    """How a job ended, and what its steps left. `failure` is one line, "" when all went well."""
+    """The exit code of a job and the results of its steps. `failure` is one line, "" on success."""
 
     exit_code: int
     seconds: float
     log: Path
     results: "dict[str, dict[str, JsonValue]]" = field(default_factory=dict)
-    """By step: what it gave to `StepRun.result`, without the seconds that it took."""
+    """By step: the values that it passed to `StepRun.result`, without its duration."""
     failure: str = ""
 
     @property
@@ -60,11 +60,11 @@ def run_locally(
     on_event: Callable[[Event], None],
     compiled: Path | None = None,
 ) -> JobOutcome:
-    """Run the pipeline, or another one that is compiled already; return when all its processes have ended.
+    """Run the pipeline, or another compiled one; return when all its processes have ended.
 
-    `environment` is laid over this process's (addresses and keys of the services). The processes are a group of
-    their own: on SIGINT, SIGTERM or SIGHUP they get `GRACE_SECONDS` to save their work, on a second signal none; the
-    exit code then is 128 + the signal.
+    `environment` (addresses and credentials of the services) overrides this process's environment. The processes form
+    their own group. On SIGINT, SIGTERM or SIGHUP, they have `GRACE_SECONDS` to save their work; a second signal kills
+    them. The exit code is then 128 + the first signal.
     """
     log = home / "logs" / f"run-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def _note(event: Event, outcome: JobOutcome, on_event: Callable[[Event], None]) 
         outcome.results.setdefault(event["step"], {}).update(values)
     elif event["kind"] == "failure":
         if outcome.exit_code:
-            return  # The first one is the cause; the rest follow from it.
+            return  # The first failure is the cause of the others.
         outcome.failure = f"[{event['step']}] {event['text']}"
         outcome.exit_code = int(event["exit_code"]) or FAILED
     on_event(event)
@@ -125,7 +125,7 @@ def _follow(
         time.sleep(_POLL_SECONDS)
 
 
-_STOP_TEXT = f"the steps save their work, for at most {GRACE_SECONDS:.0f} s; once more to stop at once"
+_STOP_TEXT = f"the steps are saving their work, for up to {GRACE_SECONDS:.0f} s; interrupt again to stop at once"
 
 
 def _kill_group(child: "subprocess.Popen[bytes]") -> None:
@@ -145,13 +145,13 @@ def _child_environment(services: Mapping[str, str], folder: Path, events: Path) 
     environment["PATH"] = os.pathsep.join([str(interpreter), environment.get("PATH", os.defpath)])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH", "")]))
     environment["PYTHONUNBUFFERED"] = "1"
-    environment["TMPDIR"] = str(folder)  # KFP leaves every step's source behind in it
+    environment["TMPDIR"] = str(folder)  # KFP does not delete the sources of the steps that it writes there
     environment[EVENTS_VARIABLE] = str(events)
     return environment
 
 
 class EventFile:
-    """Whole lines, as they are appended."""
+    """Reads the events that steps append to a file, one JSON object per line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -169,7 +169,7 @@ class EventFile:
 
 
 class _SignalWatch:
-    """Counts the signals that ask for an end, instead of dying of them."""
+    """Counts the signals that ask this process to stop, instead of ending it."""
 
     def __init__(self) -> None:
         self.first = 0

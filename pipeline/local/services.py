@@ -1,4 +1,4 @@
-"""Start, find again and stop the object store and the MLflow server of this machine."""
+"""Start, find and stop the object store and the MLflow server of this machine."""
 
 import http.client
 import os
@@ -22,14 +22,14 @@ STORE_SECONDS = 60
 TRACKING_SECONDS = 180
 STARTS = 3
 LAST_WORDS = 500
-"""Characters of what a server said last: with the path of a deep folder in them, the reason still is."""
+"""Number of characters to show of a server's last log line; enough for the reason after a long path."""
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Addresses of the services, and `environment`: what a process needs in its own to use them.
+    """Addresses of the services, and `environment`: the variables that a process needs to use them.
 
-    `s3` is the user's own store where that is used; `mlflow` is "" where tracking was not asked for.
+    `s3` is the user's own store if that one is used; `mlflow` is "" without tracking.
     """
 
     s3: str
@@ -39,7 +39,7 @@ class Endpoints:
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """A service as it is now. `address` is "" and `pid` None while it does not run."""
+    """The current state of a service. If it is not running, `address` is "" and `pid` is None."""
 
     name: str
     address: str
@@ -54,11 +54,11 @@ def services_up(
     tracking: bool = True,
     store: StoreSettings | None = None,
 ) -> Endpoints:
-    """Have the services run, whichever of them run already; return when the object store takes a PUT.
+    """Start the services that are not running; return when the object store accepts a PUT.
 
-    MLflow may still be starting then (see `wait_tracking`). Ports that are not asked for are those of the last time,
-    or else the first free ones from 9000 and 5000 on. With `store`, that one is used and none is embedded.
-    Raises UserError where a port that was asked for is in use, WorkFailed where a server does not start.
+    MLflow may still be starting on return (see `wait_tracking`). Ports that are not given are those of the last time,
+    otherwise the first free ones from 9000 and 5000 on. With `store`, no object store is started.
+    Raises UserError if a given port is in use, WorkFailed if a server does not start.
     """
     place = Home(home)
     place.create()
@@ -77,20 +77,20 @@ def services_up(
 
 
 def wait_tracking(home: Path, seconds: float = TRACKING_SECONDS) -> str:
-    """Wait until the MLflow server answers; its address.
+    """Wait until the MLflow server responds, and return its address.
 
-    A fresh database takes it about half a minute. Raises WorkFailed where it ended or does not answer in time.
+    A new database takes about half a minute. Raises WorkFailed if the server exits or does not respond in time.
     """
     place = Home(home)
     service = place.read().mlflow
     if service is None or service.process is None:
-        raise UserError(f"no MLflow server was started in {place.folder}: run `cps up`")
+        raise UserError(f"no MLflow server is running in {place.folder}: start it with `cps up`")
     _wait(MLFLOW, service, _log(place, MLFLOW), lambda: _healthy(service.port, "/health"), seconds)
     return _address(service.port)
 
 
 def services_down(home: Path) -> None:
-    """Stop what runs. Data, ports and credentials stay for the next time."""
+    """Stop the running services. Data, ports and credentials stay for the next start."""
     place = Home(home)
     if not place.exists():
         return
@@ -102,14 +102,14 @@ def services_down(home: Path) -> None:
 
 
 def services_status(home: Path) -> list[ServiceStatus]:
-    """Every service that was ever started in this home, as it is now."""
+    """Return the current state of every service that was ever started in this home."""
     state = Home(home).read()
     known = ((STORE, state.object_store, "/healthz"), (MLFLOW, state.mlflow, "/health"))
     return [_status(name, service, path) for name, service, path in known if service]
 
 
 def weights_reader(home: Path) -> Path | None:
-    """The credentials file of the embedded store's identity that may read weights and nothing else."""
+    """Return the credentials file of the embedded store's identity that may only read weights, if it exists."""
     reader = Home(home).reader
     return reader if reader.exists() else None
 
@@ -136,7 +136,7 @@ def _object_store_up(place: Home, wanted: int | None) -> StoreSettings:
 
 
 def _start_object_store(place: Home, before: ServiceState | None, wanted: int | None) -> ServiceState:
-    """Start it, again with other ports where some program was quicker to take one of those it was given."""
+    """Start the store; retry with other ports if another program takes one of them first."""
     log = _log(place, STORE)
     for _ in range(STARTS):
         internal = object_store.internal_ports(before.internal_ports if before else None)
@@ -152,11 +152,11 @@ def _start_object_store(place: Home, before: ServiceState | None, wanted: int | 
             time.sleep(0.05)
         if processes.is_running(process) or object_store.PORT_CLASH not in _said_since(log, said_before):
             return service
-    raise WorkFailed(f"the object store found its ports taken {STARTS} times: see {log}")
+    raise WorkFailed(f"the object store did not start: its ports were taken {STARTS} times. See {log}")
 
 
 def _takes_a_put(settings: StoreSettings, port: int) -> bool:
-    # Here, because the SDK takes half a second to import, which commands that find everything running need not wait.
+    # Imported here: the SDK takes half a second to import, which commands that find everything running can skip.
     from components.storage.client import Store
 
     if not answers(port):
@@ -177,7 +177,7 @@ def _mlflow_up(place: Home, wanted: int | None, store: StoreSettings, *, embedde
         if not embedded or service.store_endpoint in ("", store.endpoint):
             return _address(service.port)
         assert service.process is not None
-        processes.stop([service.process])  # the store has moved, and MLflow learns that only by starting anew
+        processes.stop([service.process])  # the store has a new address, which MLflow reads only at start
     with _reserve(MLFLOW, "--mlflow-port", service, wanted, tracking_server.PORT) as reservation:
         artifacts = f"s3://{tracking_server.BUCKET}" if embedded else f"s3://{store.bucket}/{tracking_server.BUCKET}"
         process = processes.start(
@@ -195,14 +195,16 @@ def _mlflow_up(place: Home, wanted: int | None, store: StoreSettings, *, embedde
 
 
 def _keep(name: str, option: str, service: ServiceState | None, wanted: int | None) -> bool:
-    """Whether the service runs already. What a killed server left of itself is cleared away."""
+    """Return whether the service is already running. Stops the remaining children of a killed server."""
     if service is None or service.process is None:
         return False
     if not processes.is_running(service.process):
         processes.stop([service.process])
         return False
     if wanted not in (None, service.port):
-        raise UserError(f"{name} runs on port {service.port} already: leave out {option} {wanted}, or `cps down` first")
+        raise UserError(
+            f"{name} already runs on port {service.port}: leave out {option} {wanted}, or run `cps down` first"
+        )
     return True
 
 
@@ -210,14 +212,16 @@ def _reserve(name: str, option: str, before: ServiceState | None, wanted: int | 
     if wanted is not None:
         reservation = reserve(wanted)
         if reservation is None:
-            raise UserError(f"port {wanted} is in use: choose another {option} for {name}, or stop what has it")
+            raise UserError(
+                f"port {wanted} is in use: choose another {option} for {name}, or stop the program that uses it"
+            )
         return reservation
     if before is None:
         return reserve_from(preferred)
     reservation = reserve(before.port)
     if reservation is None:
         reservation = reserve_from(preferred)
-        progress.say("services", f"another program has port {before.port}: {name} moves to {reservation.port}")
+        progress.say("services", f"port {before.port} is in use by another program: {name} moves to {reservation.port}")
     return reservation
 
 
@@ -226,9 +230,9 @@ def _wait(name: str, service: ServiceState, log: Path, ready: Callable[[], bool]
     deadline = time.monotonic() + seconds
     while not ready():
         if not processes.is_running(service.process):
-            raise WorkFailed(f"{name} ended while it started: {_last_words(log)} (all of it in {log})")
+            raise WorkFailed(f"{name} exited during startup: {_last_words(log)} (log: {log})")
         if time.monotonic() > deadline:
-            raise WorkFailed(f"{name} does not answer at {_address(service.port)} after {seconds:.0f} s: see {log}")
+            raise WorkFailed(f"{name} does not respond at {_address(service.port)} after {seconds:.0f} s. See {log}")
         time.sleep(0.05)
 
 
@@ -254,7 +258,7 @@ def _neutral() -> dict[str, str]:
 
 
 def _past_proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """Where a proxy is set, what keeps clients from asking it for addresses of this machine."""
+    """Return variables that make clients bypass a configured proxy for this machine."""
     if not any(name.lower() in ("http_proxy", "all_proxy") for name in environ):
         return {}
     exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
@@ -276,6 +280,6 @@ def _said_since(log: Path, offset: int) -> str:
 def _last_words(log: Path) -> str:
     lines = _said_since(log, max(0, log.stat().st_size - 65_536)).split("\n")
     said = [line.strip() for line in lines if line.strip()]
-    # The store's threads may say more after the one that ends it all, whose line begins with F and the date.
+    # Other threads of the store may log after the fatal error, whose line begins with F and the date.
     fatal = [line for line in said if re.match(r"F\d{4} ", line)]
-    return (fatal or said)[-1][:LAST_WORDS] if said else "it said nothing"
+    return (fatal or said)[-1][:LAST_WORDS] if said else "no output"

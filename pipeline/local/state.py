@@ -1,4 +1,4 @@
-"""What is remembered of the embedded services between commands: ports, processes, credentials."""
+"""State of the embedded services between commands: ports, processes, credentials."""
 
 import json
 import secrets
@@ -16,7 +16,7 @@ from pipeline.local.processes import ProcessRecord
 
 
 class ServiceState(BaseModel, frozen=True):
-    """A service that was started at least once. `process` is None after it was stopped; its port stays."""
+    """A service that was started at least once. After it is stopped, `process` is None; its port stays."""
 
     port: int
     process: ProcessRecord | None = None
@@ -30,7 +30,7 @@ class State(BaseModel, frozen=True):
 
 
 class Home:
-    """The folder that everything of the embedded services lies in; readable by its owner only."""
+    """The state folder of the embedded services, readable by its owner only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
@@ -57,7 +57,7 @@ class Home:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One command at a time changes the services."""
+        """Hold the lock that lets only one command at a time change the services."""
         with holding(self.folder / "services.lock"):
             yield
 
@@ -67,15 +67,15 @@ class Home:
         except FileNotFoundError:
             return State()
         except ValidationError as error:
-            raise UserError(f"{self._state} is damaged: stop the servers it speaks of, then remove it") from error
+            raise UserError(f"{self._state} is damaged: stop the servers that it lists, then delete it") from error
 
     def write(self, state: State) -> None:
         write_private(self._state, state.model_dump_json(indent=1))
 
     def keys(self) -> tuple[str, str]:
-        """The access key and the secret key of the embedded store, made up the first time.
+        """Return the access key and the secret key of the embedded store.
 
-        So are those of the identity that may read weights and nothing else.
+        The first call generates them, and those of the identity that may only read weights.
         """
         if not self.credentials.exists():
             write_identities(self.credentials, new_keys(), new_keys())
@@ -85,9 +85,9 @@ class Home:
             own = found[OWNER]
         except (ValueError, LookupError, TypeError) as error:
             raise UserError(
-                f"{self.credentials} is damaged: remove it, and `cps down && cps up` makes a new one"
+                f"{self.credentials} is damaged: delete it, then run `cps down && cps up` to create a new one"
             ) from error
-        if READER not in found:  # written by a version that had none; the store takes it up when it next starts
+        if READER not in found:  # written by an older version; the store reads the new identity at its next start
             found[READER] = new_keys()
             write_identities(self.credentials, own, found[READER])
         profile = PROFILE.format(*found[READER])
@@ -99,18 +99,18 @@ class Home:
 OWNER = "cps"
 READER = "cps-weights-reader"
 PROFILE = "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n"
-"""The form that AWS_SHARED_CREDENTIALS_FILE is read in, by us and by everybody's S3 tools."""
+"""The format of AWS_SHARED_CREDENTIALS_FILE, which all S3 tools read."""
 
 
 def new_keys() -> tuple[str, str]:
-    """An access key and a secret key."""
+    """Return a new access key and secret key."""
     return secrets.token_hex(10), secrets.token_hex(20)
 
 
 def write_identities(
     path: Path, owner: tuple[str, str], reader: tuple[str, str] | None = None, bucket: str = DEFAULT_BUCKET
 ) -> None:
-    """The users of the store, in the form that the store reads and a file that only its owner may."""
+    """Write the identities of the store in its own format, readable by their owner only."""
     identities = [_identity(OWNER, owner, ["Admin", "Read", "Write", "List", "Tagging"])]
     if reader is not None:
         below = f"{bucket}/{keys.WEIGHTS}*"
@@ -127,6 +127,6 @@ def _key(identity: dict[str, list[dict[str, str]]], field: str) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that is never, not even while it is written, readable by others; all at once."""
+    """Write a file atomically; it is never readable by others, not even during the write."""
     with replacing(path, private=True) as partial:
         partial.write_text(text)

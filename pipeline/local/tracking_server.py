@@ -10,15 +10,15 @@ BUCKET = "mlflow"
 
 
 def command(port: int, artifacts: str) -> list[str]:
-    """The command line of a server that keeps its database in the folder it is started in.
+    """Return the command line of a server that keeps its database in its working directory.
 
-    `artifacts` is an s3:// address that the server alone writes to; clients hand their artifacts to the server.
+    `artifacts` is an s3:// URI that only the server writes to; clients upload their artifacts to the server.
     """
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--host", LOOPBACK, "--port", str(port)),
         *("--workers", "1"),
-        # Relative: a folder's name may hold what has a meaning in a database URL.
+        # Relative, because a folder's name may contain characters with a meaning in a database URL.
         *("--backend-store-uri", "sqlite:///mlflow.db"),
         *("--artifacts-destination", artifacts),
         *("--uvicorn-opts", "--no-access-log"),
@@ -26,7 +26,7 @@ def command(port: int, artifacts: str) -> list[str]:
 
 
 def environment(store: StoreSettings) -> dict[str, str]:
-    """What the server must find in its environment to reach the object store, and to keep quiet about itself."""
+    """Return the variables with which the server reaches the object store and sends no telemetry."""
     return {
         "MLFLOW_S3_ENDPOINT_URL": store.endpoint,
         "AWS_ACCESS_KEY_ID": store.access_key,

@@ -53,7 +53,7 @@ def test_it_works_as_written(tmp_path: Path, environment: dict[str, str]) -> Non
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / "check.html").stat().st_size > 10_000
-    [report] = (folder / ".cps" / "runs").glob("demo-1-1-s0-*/report.html")
+    [report] = (folder / ".cps" / "runs").glob("photos-demo-1-1-s0-*/report.html")
     assert report.stat().st_size > 10_000
     mask = np.array(Image.open(folder / "mask.png"))
     ours = np.array(Image.open(folder / "predicted" / "masks" / "street_000000.png"))

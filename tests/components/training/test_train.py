@@ -17,7 +17,7 @@ from components.runs.checkpoints import finished_index
 from components.runs.request import RunRequest
 from components.runs.steps import prepare_dataset, split_labels_step
 from components.storage import keys
-from components.training.loop import SETTLE_SECONDS
+from components.training.loop import LAST_UPLOADS
 from components.training.recovery import parse_recovery, recovery_key, unplaced_key
 from components.training.supervision.pending import pending_folder, pending_path
 from tests.object_stores import line_to
@@ -212,8 +212,9 @@ def test_told_to_stop_by_a_slow_store_the_state_is_on_disk(store, run_key, envir
         assert stopped.stderr is not None
         while percent not in (seen := stopped.stderr.readline()):
             assert seen
-        if percent == "100%":  # until it waits for its last uploads
-            time.sleep(SETTLE_SECONDS + 2)
+        if percent == "100%":  # all steps are made, and the state after the last one is among the uploads
+            while LAST_UPLOADS not in (seen := stopped.stderr.readline()):
+                assert seen
         stopped.send_signal(signal.SIGTERM)
         if killed:
             # An upload that has failed may have left an older state there: the kill is to come after the newest.

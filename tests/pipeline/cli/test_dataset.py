@@ -97,7 +97,7 @@ def test_it_says_how_the_folder_was_read_and_which_pools_were_left_out(photos: P
         "         used: 16 train images, 16 train labels, 2 val images, 2 val labels, classes (classes.json)",
         "         not used: 5 files (config_new): lists of the reference implementation; 1 image (extra.png): "
         "unlabelled pool train_extra_3000 (add it with --pools)",
-        "         not looked at without --pools: train_extra_3000 (1 image)",
+        "         ignored without --pools: train_extra_3000 (1 image)",
     ]
     assert "1/4      4 labelled, 12 unlabelled" in lines
     assert "1/2      8 labelled, 8 unlabelled by its own list" in lines

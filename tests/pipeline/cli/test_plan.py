@@ -59,7 +59,9 @@ def test_a_small_shared_memory_costs_time_and_not_memory():
     limits = Limits(shm=2 * GIB)
     expected = forecast(FOUND, limits)
     assert expected.memory_bytes == 2 * GIB + GIB + GIB, "half of /dev/shm, and what a process keeps"
-    assert slower(expected, limits)[0].startswith("/dev/shm: decoded images take 6.0 GiB, and half of 2.0 GiB is used")
+    assert slower(expected, limits)[0].startswith(
+        "/dev/shm: decoded images take 6.0 GiB, but only half of 2.0 GiB is used"
+    )
     assert slower(expected, Limits(shm=12 * GIB)) == slower(expected, Limits()) == []
 
 
@@ -68,15 +70,15 @@ def test_each_limit_is_held_to_and_what_is_not_given_is_not():
     assert too_much(expected, Limits()) == []
     assert too_much(expected, Limits(memory=8 * GIB, disk=2100, hours=1)) == []
     assert too_much(expected, Limits(memory=8 * GIB - 1, disk=2099, hours=0.05)) == [
-        "memory: 8.0 GiB are needed, 8.0 GiB given",
-        "storage: 2 KiB are needed, 2 KiB given",
-        "time: 0.1 h are needed, 0.05 h given",
+        "memory: needs 8.0 GiB, limit 8.0 GiB",
+        "storage: needs 2 KiB, limit 2 KiB",
+        "time: needs 0.1 h, limit 0.05 h",
     ]
 
 
 @pytest.mark.parametrize("text", ["much", "8GiBs", "0"])
 def test_other_amounts_are_refused(text):
-    with pytest.raises(UserError, match=r"--memory .* must be an amount such as 8GiB"):
+    with pytest.raises(UserError, match=r"--memory .* must be a size such as 8GiB"):
         _size("memory", text)
 
 
@@ -105,9 +107,9 @@ def test_a_probe_that_dies_or_fails_is_told_from_a_mistake(store, run_key, tmp_p
 
 def test_bad_input_is_one_line_and_exit_code_2(store_environment, tmp_path, refusing_tracker):
     for options, named in (
-        (["--memory", "lots"], "--memory 'lots' must be an amount"),
+        (["--memory", "lots"], "--memory 'lots' must be a size"),
         (["--dataset", "stored:" + "0" * 64], "does not exist: prepare it from its source"),
-        (["--dataset", "s3://bucket/data.tar"], "a plan reads no s3:// source"),
+        (["--dataset", "s3://bucket/data.tar"], "`cps plan` cannot read s3:// sources"),
         (["--ratio", "2"], "labelled ratio '2'"),
     ):
         environment = {**store_environment, "MLFLOW_TRACKING_URI": refusing_tracker}
@@ -168,7 +170,7 @@ def test_a_plan_that_is_stopped_leaves_no_file_and_no_process(tmp_path, number):
     out, _ = running.communicate(timeout=60)
     assert (running.returncode, out) == (128 + number, ""), said.read_text()
     assert said.read_text().splitlines()[-1] == (
-        "cps: stopped; a plan keeps nothing, and the same command begins again"
+        "cps: stopped; nothing was kept; run the same command again to start over"
     )
     assert "Traceback" not in said.read_text()
     assert list(work.iterdir()) == []

@@ -184,9 +184,7 @@ def test_the_command_checks_and_refuses(store, record, store_environment, tmp_pa
         store.remove(item.key)
     refused = run(record.run_key)
     assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1].startswith(
-        f"cps: error: run {record.run_key} cannot be made again: dataset: "
-    )
+    assert refused.stderr.splitlines()[-1].startswith(f"cps: error: run {record.run_key} cannot be repeated: dataset: ")
 
 
 @pytest.mark.slow

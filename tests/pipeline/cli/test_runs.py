@@ -218,14 +218,14 @@ def test_the_commands(store: Store) -> None:
     assert keys.best_weights("a", pair=False) in cps.invoke(cli, ["runs", "show", "a"]).stdout
 
     before = present(store)
-    assert "nothing to remove" in cps.invoke(cli, ["gc"]).stdout
+    assert "nothing to delete" in cps.invoke(cli, ["gc"]).stdout
     listed = cps.invoke(cli, ["gc", "--grace", "0s"]).stdout
     assert keys.dataset_manifest(UNUSED) in listed
-    assert "`cps gc --yes` removes it" in listed
+    assert "`cps gc --yes` deletes it" in listed
     assert cps.invoke(cli, ["runs", "delete", "a"], input="n\n").exit_code != 0
     assert present(store) == before
 
-    assert "removed" in cps.invoke(cli, ["gc", "--grace", "0s", "--yes"]).stdout
+    assert "deleted" in cps.invoke(cli, ["gc", "--grace", "0s", "--yes"]).stdout
     assert cps.invoke(cli, ["runs", "delete", "a", "--yes"]).exit_code == 0
     assert present(store) == {keys.job("job-a")}
 

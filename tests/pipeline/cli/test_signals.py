@@ -23,9 +23,7 @@ from tests.object_stores import small_disk
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
-STOPPED = (
-    "cps: stopped; nothing is left half done; the same command begins again, and goes on with a download where it was"
-)
+STOPPED = "cps: stopped; run the same command again to start over; interrupted downloads resume"
 
 
 @dataclass(frozen=True)

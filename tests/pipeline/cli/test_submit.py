@@ -120,10 +120,10 @@ class TestSubmit:
         [
             (["--ratio", "3/2"], "'3/2'"),
             (["--recipe", "demu"], "did you mean 'demo'?"),
-            (["--recipe", "mine.yaml"], "is a file of this machine"),
-            (["--dataset", "photos/"], "dataset 'photos/' is a path of this machine"),
+            (["--recipe", "mine.yaml"], "is a file on this machine"),
+            (["--dataset", "photos/"], "dataset 'photos/' is a path on this machine"),
             (["--dataset", "ftp://x/y.tar"], "only http://, https:// and s3:// are supported"),
-            (["--set", "network.pretrained=weights.npz"], "network.pretrained 'weights.npz' is a path of this machine"),
+            (["--set", "network.pretrained=weights.npz"], "network.pretrained 'weights.npz' is a path on this machine"),
             (["--predict", "photos"], "predict_images is 'photos': give val, test, unlabeled, an s3:// prefix"),
             (["--memory", "lots"], "memory is 'lots'"),
             (["--cpu", "0"], "cpu is '0'"),
@@ -223,8 +223,8 @@ class TestSchedule:
     @pytest.mark.parametrize(
         ("arguments", "named"),
         [
-            ([], "give one of --cron and --every"),
-            (["--cron", "0 3 * * *", "--every", "1d"], "give one of --cron and --every"),
+            ([], "give either --cron or --every"),
+            (["--cron", "0 3 * * *", "--every", "1d"], "give either --cron or --every"),
             (["--cron", "nightly"], "must have five fields"),
             (["--every", "0h"], "must be a duration such as"),
         ],

@@ -140,7 +140,7 @@ def test_a_run_that_goes_on_is_followed_by_a_second_call(
         patch.setattr("pipeline.cluster.matrix.follow_all", interrupted)
         code, _, err = cps(capsys, *ONE)
     assert code == 130
-    assert "submitted runs go on; the same command follows them" in err
+    assert "submitted runs continue; run the same command again to follow them" in err
     code, out, _ = cps(capsys, *ONE)
     assert code == 0
     assert len(kfp_server.made("runs")) == 1
@@ -199,10 +199,10 @@ def test_a_store_that_is_not_the_clusters_is_said(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--cluster", "--dataset", "photos/"], "dataset 'photos/' is a path of this machine"),
+        (["--cluster", "--dataset", "photos/"], "dataset 'photos/' is a path on this machine"),
         (["--cluster", "--baseline", "--set", "cps.weight=0"], "--baseline compares with cps.weight=0"),
-        (["--gpus", "1"], "--gpus says where runs go on a cluster: give --cluster too"),
-        (["-n", "team-a"], "--namespace says where runs go on a cluster"),
+        (["--gpus", "1"], "--gpus needs --cluster"),
+        (["-n", "team-a"], "--namespace needs --cluster"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

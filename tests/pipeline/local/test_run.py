@@ -78,7 +78,7 @@ def test_results_and_messages_arrive_and_paths_are_left_as_they_are(compiled: Pa
         pytest.param(
             "killed",
             1,
-            "[pipeline] step 'act' was killed before it could say why (out of memory?)",
+            "[pipeline] step 'act' was killed before it could report an error (out of memory?)",
             marks=pytest.mark.slow,
         ),
     ],

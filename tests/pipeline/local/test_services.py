@@ -145,7 +145,7 @@ def test_a_port_that_was_asked_for_is_given_and_kept(home: Path) -> None:
     [port] = free_internal_ports(1)
     assert services_up(home, s3_port=port, tracking=False).s3 == f"http://127.0.0.1:{port}"
     assert services_up(home, tracking=False).s3 == f"http://127.0.0.1:{port}"
-    with pytest.raises(UserError, match=rf"runs on port {port} already.*cps down"):
+    with pytest.raises(UserError, match=rf"already runs on port {port}.*cps down"):
         services_up(home, s3_port=port + 1, tracking=False)
 
 
@@ -158,7 +158,7 @@ def test_a_remembered_port_that_was_taken_meanwhile(home: Path, capsys: pytest.C
         after = services_up(home, tracking=False)
     assert after.s3 != before.s3
     assert (
-        f"another program has port {port}: object store moves to {after.s3.rpartition(':')[2]}"
+        f"port {port} is in use by another program: object store moves to {after.s3.rpartition(':')[2]}"
         in capsys.readouterr().err
     )
     assert _store(after).get_bytes("a") == b"hello"
@@ -191,7 +191,7 @@ def test_a_store_that_cannot_start_says_why(home: Path) -> None:
     (home / "object-store" / "filerldb2").touch()  # where it wants a folder
     with pytest.raises(WorkFailed) as caught:
         services_up(home, tracking=False)
-    assert "object store ended while it started: " in str(caught.value)
+    assert "object store exited during startup: " in str(caught.value)
     assert "filerldb2" in str(caught.value)
     assert "\n" not in str(caught.value)
 
