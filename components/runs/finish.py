@@ -132,7 +132,7 @@ def notify(job_id: str, status: str, failure: str) -> None:
     # The job may have failed because the store is unreachable; notify anyway, without the run's details.
     with suppress(UserError, WorkFailed):
         store = open_store()
-        if store.stat(keys.job_told(job_id)) is not None:
+        if store.stat(keys.job_notified(job_id)) is not None:
             return
         ending = _describe_run(store, job_id, status)
     reason = " ".join(failure.split())[:LONGEST_FAILURE] if status == "FAILED" else None
@@ -147,7 +147,7 @@ def notify(job_id: str, status: str, failure: str) -> None:
         return
     if store is not None:
         with suppress(UserError, WorkFailed):
-            store.put_json(keys.job_told(job_id), {"run_key": ending.run_key or "", "status": status})
+            store.put_json(keys.job_notified(job_id), {"run_key": ending.run_key or "", "status": status})
 
 
 def message(ending: RunEnding) -> str:

@@ -83,7 +83,7 @@ def job(job_id: str) -> str:
     return f"jobs/{job_id}.json"
 
 
-def job_told(job_id: str) -> str:
+def job_notified(job_id: str) -> str:
     """Return the key that marks a KFP job's notification as sent, so that a retried exit handler sends it once."""
     return f"jobs/{job_id}.told.json"
 

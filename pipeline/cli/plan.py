@@ -42,17 +42,17 @@ def plan(steps: int, memory: str, shm: str, disk: str, hours: float, pod: bool, 
       cps plan --dataset photos/ --ratio 1/4 --memory 8GiB --shm 1GiB --disk 50GiB --hours 6
       cps plan --pod --json | jq .forecast
     """
-    from pipeline.local.forecast import as_dict, forecast, probe, slower, too_much
+    from pipeline.local.forecast import as_dict, exceeded, forecast, probe, slowdowns
 
     limits = _limits(memory, shm, disk, hours, pod=pod)
     planned, found = probe(local_parameters(**options).run, steps)
     expected = forecast(found, limits)
-    problems = too_much(expected, limits)
+    problems = exceeded(expected, limits)
     if as_json:
         click.echo(json.dumps(as_dict(planned, found, expected, limits, problems), indent=2))
     else:
         click.echo("\n".join(_table(found, expected, limits)))
-    for line in slower(expected, limits):
+    for line in slowdowns(expected, limits):
         click.echo(f"cps: warning: {line}", err=True)
     if problems:
         raise WorkFailed(f"{planned.key} does not fit: {'; '.join(problems)}")

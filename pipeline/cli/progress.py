@@ -35,7 +35,7 @@ class _Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._last: dict[str, float] = {}
-        self._remaining: defaultdict[str, Remaining] = defaultdict(Remaining)
+        self._remaining: defaultdict[str, TimeLeft] = defaultdict(TimeLeft)
 
     def __call__(self, event: Event) -> None:
         step = event["step"]
@@ -81,13 +81,13 @@ def _bars(stream: TextIO) -> Iterator[Callable[[Event], None]]:
         console=console,
         transient=True,
     )
-    bars: dict[str, tuple[TaskID, Remaining]] = {}
+    bars: dict[str, tuple[TaskID, TimeLeft]] = {}
 
     def draw(event: Event) -> None:
         step = event["step"]
         if event["kind"] == "advance":
             if step not in bars:
-                remaining = Remaining()
+                remaining = TimeLeft()
                 bars[step] = bar.add_task(escape(step), total=event["total"], note="", remaining=remaining), remaining
             task, remaining = bars[step]
             remaining.report(event["done"], event["total"])
@@ -112,7 +112,7 @@ _LEAST = 3
 """Minimum number of reports for an estimate; this many are kept regardless of their age."""
 
 
-class Remaining:
+class TimeLeft:
     """Estimates the remaining time of a step, in seconds, from its progress reports.
 
     Work done before the first report does not count towards the speed, so the estimate of a resumed step is not too

@@ -125,7 +125,7 @@ def forecast(found: Probes, limits: Limits) -> Forecast:
     )
 
 
-def too_much(expected: Forecast, limits: Limits) -> list[str]:
+def exceeded(expected: Forecast, limits: Limits) -> list[str]:
     """Return one line for each limit that the run exceeds."""
     found = []
     if limits.memory is not None and expected.memory_bytes > limits.memory:
@@ -137,7 +137,7 @@ def too_much(expected: Forecast, limits: Limits) -> list[str]:
     return found
 
 
-def slower(expected: Forecast, limits: Limits) -> list[str]:
+def slowdowns(expected: Forecast, limits: Limits) -> list[str]:
     """Return warnings about limits that make the run slower."""
     if limits.shm is None or expected.decoded_bytes <= FREE_SHARE * limits.shm:
         return []
@@ -161,7 +161,7 @@ def as_dict(
         "limits": asdict(limits),
         "fits": not problems,
         "problems": [*problems],
-        "warnings": [*slower(expected, limits)],
+        "warnings": [*slowdowns(expected, limits)],
     }
 
 

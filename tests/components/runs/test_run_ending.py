@@ -111,7 +111,7 @@ def test_without_an_address_nothing_is_said(
     monkeypatch.delenv("CPS_WEBHOOK_URL", raising=False)
     assert finish_job("job", "SUCCEEDED")["status"] == "FINISHED"
     assert capsys.readouterr().err == ""
-    assert job.stat(keys.job_told("job")) is None
+    assert job.stat(keys.job_notified("job")) is None
 
 
 def test_what_slack_would_read_as_markup_is_escaped() -> None:

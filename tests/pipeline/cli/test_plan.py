@@ -18,7 +18,7 @@ from components.runs.request import RunRequest
 from components.training.train import train
 from pipeline.cli.plan import _size
 from pipeline.local import forecast as forecasting
-from pipeline.local.forecast import Limits, Probes, forecast, probe, slower, too_much
+from pipeline.local.forecast import Limits, Probes, exceeded, forecast, probe, slowdowns
 from tests.pipeline import in_process
 from tests.pipeline.small_runs import SCENES, cps
 
@@ -59,17 +59,17 @@ def test_a_small_shared_memory_costs_time_and_not_memory():
     limits = Limits(shm=2 * GIB)
     expected = forecast(FOUND, limits)
     assert expected.memory_bytes == 2 * GIB + GIB + GIB, "half of /dev/shm, and what a process keeps"
-    assert slower(expected, limits)[0].startswith(
+    assert slowdowns(expected, limits)[0].startswith(
         "/dev/shm: decoded images take 6.0 GiB, but only half of 2.0 GiB is used"
     )
-    assert slower(expected, Limits(shm=12 * GIB)) == slower(expected, Limits()) == []
+    assert slowdowns(expected, Limits(shm=12 * GIB)) == slowdowns(expected, Limits()) == []
 
 
 def test_each_limit_is_held_to_and_what_is_not_given_is_not():
     expected = forecast(FOUND, Limits())
-    assert too_much(expected, Limits()) == []
-    assert too_much(expected, Limits(memory=8 * GIB, disk=2100, hours=1)) == []
-    assert too_much(expected, Limits(memory=8 * GIB - 1, disk=2099, hours=0.05)) == [
+    assert exceeded(expected, Limits()) == []
+    assert exceeded(expected, Limits(memory=8 * GIB, disk=2100, hours=1)) == []
+    assert exceeded(expected, Limits(memory=8 * GIB - 1, disk=2099, hours=0.05)) == [
         "memory: needs 8.0 GiB, limit 8.0 GiB",
         "storage: needs 2 KiB, limit 2 KiB",
         "time: needs 0.1 h, limit 0.05 h",

@@ -1,17 +1,17 @@
 """What is said to be left, against what it then was."""
 
-from pipeline.cli.progress import Remaining
+from pipeline.cli.progress import TimeLeft
 
 
 def after(reports: list[tuple[float, float]], total: float, now: float) -> float | None:
-    remaining = Remaining()
+    remaining = TimeLeft()
     for at, done in reports:
         remaining.report(done, total, at)
     return remaining.seconds(now)
 
 
 def test_a_steady_step_is_told_to_the_second_at_every_moment() -> None:
-    remaining = Remaining()
+    remaining = TimeLeft()
     for second in range(0, 100, 4):  # a unit takes 4 seconds, 25 of them
         remaining.report(second / 4, 25, second)
         for later in (0, 1, 3):
@@ -37,7 +37,7 @@ def test_a_slow_beginning_is_forgotten() -> None:
 def test_other_units_and_a_step_that_falls_back_begin_anew() -> None:
     drawn = [(second, 100.0 * second) for second in range(10)]
     for total, first in ((20.0, 0.0), (1000.0, 10.0)):
-        remaining = Remaining()
+        remaining = TimeLeft()
         for at, done in drawn:
             remaining.report(done, 1000, at)
         for second in range(3):

@@ -163,7 +163,7 @@ def test_what_is_in_use_stays_as_it_is(store: Store) -> None:
     digest = store.get_json(keys.run(run_key, "run.json"))["dataset"]["digest"]
     store.put_bytes(f"datasets/{digest}/of-a-newer-version.json", b"{}")
     store.put_json(keys.job("job"), {"run_key": run_key})
-    store.put_json(keys.job_told("job"), {"run_key": run_key})
+    store.put_json(keys.job_notified("job"), {"run_key": run_key})
     for name in ("recovery.0.safetensors", "checkpoints/epoch-0001.safetensors", "scores/epoch-0001.npz"):
         store.put_bytes(keys.run(run_key, name), b"content")
     before = {ref.key: (ref.size, ref.modified) for ref in store.list("")}
