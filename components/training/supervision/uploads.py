@@ -171,8 +171,8 @@ class Uploads:
         without_room = [item.key for item in lacking if item.key not in kept]
         parts = []
         if kept:
-            names = kept[0] if len(kept) == 1 else f"{kept[0]} and {len(kept) - 1} more"
-            parts.append(f"{names} are saved in {self._folder}: rerun the same command on this machine to upload them")
+            saved = f"{kept[0]} is saved" if len(kept) == 1 else f"{kept[0]} and {len(kept) - 1} more are saved"
+            parts.append(f"{saved} in {self._folder}: rerun the same command on this machine to upload them")
         if without_room:
             parts.append(
                 f"{', '.join(without_room)} did not fit on this machine's disk: the work since the newest stored "

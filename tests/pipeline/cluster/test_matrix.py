@@ -223,5 +223,5 @@ def test_without_a_store_to_read_nothing_is_sent(
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", kfp_server.address)
     code, _, err = cps(capsys, "matrix", "--cluster")
     assert code == 2
-    assert "read from the cluster's object store: set AWS_ENDPOINT_URL" in err
+    assert "reads scores from the cluster's object store: set AWS_ENDPOINT_URL" in err
     assert kfp_server.requests == []

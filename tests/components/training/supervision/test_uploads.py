@@ -97,7 +97,7 @@ def test_what_finds_no_room_either_is_named_and_the_rest_is_kept(home, tmp_path,
         uploads.add("runs/x/checkpoints/epoch-0002", lambda: b"second")
         with pytest.raises(WorkFailed) as failed:
             uploads.finish(0.5)
-        assert "runs/x/checkpoints/epoch-0002 wait in" in str(failed.value)
+        assert "runs/x/checkpoints/epoch-0002 is saved in" in str(failed.value)
         assert "runs/x/checkpoints/epoch-0001 did not fit on this machine's disk" in str(failed.value)
         assert [path.read_bytes() for path in kept.iterdir()] == [b"second"]
 
