@@ -142,7 +142,7 @@ def known_classes(name: str, ignore_index: int | None = None) -> Declared:
 
 
 def read_classes(folder: Path) -> Declared | None:
-    """Read the class file of the dataset in `folder`; return None if there is none.
+    """Read the class file of the dataset in `folder`; return None if it has no class file.
 
     Our own classes.json or classes.yaml takes precedence over the files of labelling tools.
 

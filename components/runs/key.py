@@ -25,6 +25,7 @@ _WITHOUT_EFFECT: dict[str, Any] = {
 DIGITS = 12
 """Hexadecimal digits at the end of a run key. They alone identify the run."""
 _LONGEST_NAME = 40
+"""Of a dataset. The name of a recipe stays whole, as in keys of version 0.1, which must be found again."""
 
 
 def run_key(
@@ -39,7 +40,7 @@ def run_key(
         fingerprint: the split's.
     """
     names = ["again"] if recipe.reproduces else []
-    names += [_name(dataset_name) or "dataset"] if dataset_name else []
+    names += [_name(dataset_name[:_LONGEST_NAME]) or "dataset"] if dataset_name else []
     names += [_name(recipe.name) or "recipe", ratio_text(ratio).replace("/", "-"), f"s{seed}"]
     return "-".join([*names, _digest(recipe, dataset_digest, fingerprint, seed)])
 
@@ -67,7 +68,7 @@ def find_key(given: str, known: Collection[str], what: str) -> str:
 
 
 def _name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", text)[:_LONGEST_NAME].strip("-.")
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")
 
 
 def _digest(recipe: Recipe, dataset_digest: str, fingerprint: str, seed: int) -> str:

@@ -110,7 +110,7 @@ class Street:
     crossing: float
     """Distance of a zebra crossing; 0 means none."""
     side_road: tuple[float, float]
-    """First and last z of a road that joins from both sides; equal if there is none."""
+    """First and last z of a road that joins from both sides; equal if no road joins."""
     rows: tuple[Row, Row]
 
     def edge(self, side: int) -> float:

@@ -83,6 +83,13 @@ def test_the_name_of_the_dataset_is_in_front_and_changes_nothing(dataset: str, n
     assert run_key(again, dataset, "d" * 64, "f" * 64, Fraction(1, 8), 0).startswith(f"again-{name}demo-")
 
 
+def test_the_name_of_a_recipe_stays_whole_as_in_0_1() -> None:
+    recipe = load_recipe("demo").model_copy(update={"name": "a-recipe-whose-name-is-longer-than-forty-characters"})
+    old = run_key(recipe, "", "d" * 64, "f" * 64, Fraction(1, 8), 0)
+    assert old.startswith(f"{recipe.name}-1-8-s0-")
+    assert run_key(recipe, "photos", "d" * 64, "f" * 64, Fraction(1, 8), 0) == f"photos-{old}"
+
+
 def test_a_key_is_found_by_its_beginning_or_by_what_follows_the_dataset() -> None:
     known = [f"photos-demo-1-8-s{seed}-0123456789a{seed}" for seed in (0, 1)] + ["again-photos-demo-1-8-s0-a"]
     for given in ("photos-demo-1-8-s0", "demo-1-8-s0", known[0]):

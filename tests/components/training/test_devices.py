@@ -26,4 +26,4 @@ def test_enough_of_them_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(paddle.device, "is_compiled_with_cuda", lambda: True)
     monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 4)
-    check_gpus(2)
+    assert check_gpus(2) is None
