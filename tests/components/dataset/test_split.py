@@ -30,19 +30,35 @@ def manifest(train: int, unlabeled: tuple[str, ...] = (), own: dict[str, RatioLi
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1/8", Fraction(1, 8)), (" 2/16 ", Fraction(1, 8)), ("3/4", Fraction(3, 4)), ("1/1", Fraction(1))],
+    [
+        ("1/8", Fraction(1, 8)),
+        (" 2/16 ", Fraction(1, 8)),
+        ("3/4", Fraction(3, 4)),
+        ("1/1", Fraction(1)),
+        ("0.125", Fraction(1, 8)),
+        (".5", Fraction(1, 2)),
+        ("1", Fraction(1)),
+        ("1.", Fraction(1)),
+        ("12.5%", Fraction(1, 8)),
+        ("12.5 %", Fraction(1, 8)),
+        ("100%", Fraction(1)),
+        ("0.1", Fraction(1, 10)),
+    ],
 )
 def test_a_ratio_is_read_exactly(text: str, value: Fraction) -> None:
     assert parse_ratio(text) == value
 
 
-@pytest.mark.parametrize(
-    "text", ["", "0.125", "1", "0/8", "1/0", "9/8", "-1/8", "1/8/2", "1 / 8", "a/b", "1/8x", "١/٨"]
-)
+NO_RATIOS = "0 . % 0% 1.01 101% 1/8% 1,5 1e-1 0/8 1/0 9/8 -1/8 1/8/2 a/b 1/8x nan ١/٨ ٠.٥".split()
+
+
+@pytest.mark.parametrize("text", ["", "1 / 8", *NO_RATIOS])
 def test_what_is_no_ratio_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UserError) as error:
         parse_ratio(text)
-    assert str(error.value) == f"labelled ratio {text!r} is not a fraction a/b with 0 < a <= b: write, for example, 1/8"
+    assert (
+        str(error.value) == f"labelled ratio {text!r} is not a fraction above 0 and up to 1: write 1/8, 0.125 or 12.5%"
+    )
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
