@@ -11,9 +11,11 @@ from paddle import nn
 
 from components.errors import UserError
 from components.networks.pdparams import read_pdparams
+from components.networks.torch_weights import read_torch
 
 MIN_MATCH = 0.9
 """A file that matches a smaller share of the backbone's tensors is refused."""
+SUFFIXES = (".npz", ".safetensors", ".pdparams", ".pth", ".pt")
 SHOWN = 4
 """Maximum number of tensor names in a log line."""
 
@@ -39,7 +41,7 @@ class Match:
 
 
 def load_backbone(network: nn.Layer, path: Path) -> Match:
-    """Fill the network's backbone from an .npz, .safetensors or .pdparams file.
+    """Fill the network's backbone from a file that `read_arrays` reads.
 
     Tensors are matched by name, including PyTorch's names for running statistics. If the names differ but all shapes
     agree in order, tensors are matched by order, because exporters rename tensors but keep their order; the file may
@@ -72,7 +74,7 @@ def load_backbone(network: nn.Layer, path: Path) -> Match:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
-    """Return the arrays of an .npz, .safetensors or .pdparams file, in order, without executing any of its content."""
+    """Return a file's arrays in order, without executing any of its content; its suffix is one of SUFFIXES."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
@@ -83,9 +85,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
             return dict(load_file(path))
         if path.suffix == ".pdparams":
             return read_pdparams(path)
+        if path.suffix in (".pth", ".pt"):
+            return read_torch(path)
     except Exception as error:  # numpy, zipfile, safetensors and pickle raise different errors for damaged files
         raise UserError(f"pretrained weights {path} cannot be read: {' '.join(str(error).split())}") from None
-    raise UserError(f"pretrained weights {path} must be an .npz, .safetensors or .pdparams file")
+    raise UserError(f"pretrained weights {path} must be one of these: {', '.join(SUFFIXES)}")
 
 
 def _by_name(wanted: Mapping[str, paddle.Tensor], arrays: Arrays, prefix: str) -> dict[str, str]:
