@@ -88,6 +88,7 @@ def build_result(
             scales=protocol.scales,
             flip=protocol.flip,
             boundary_ratio=protocol.boundary_ratio,
+            longest_side=protocol.longest_side,
             checkpoint_sha256=best.checkpoint_sha256,
         ),
         interval=BootstrapSettings(level=bootstrap.LEVEL, draws=bootstrap.DRAWS, seed=bootstrap.SEED),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from components.errors import WorkFailed
-from components.inference.sliding import Size
+from components.inference.sliding import Size, Window
 from components.metrics.boundary import RATIO, BandCounts
 from components.metrics.confusion import Matrix
 from components.metrics.scores import mean_iou
@@ -40,6 +40,12 @@ class Protocol:
     flip: bool = False
     boundary_ratio: float = RATIO
     """The boundary IoU's distance, as a share of the image's diagonal."""
+    longest_side: int = 0
+    """Number of pixels along the longer side to which larger images are reduced; 0 keeps their size."""
+
+    def window(self, batch: int) -> Window:
+        """Return the sliding window, with `batch` windows per network call."""
+        return Window(self.crop, self.stride, batch, self.scales, self.flip, self.longest_side)
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,8 @@ def unpack(data: bytes, origin: str) -> Scores | None:
             names = _VARIANTS_OF_FORMAT_2 if meta["format"] == 2 else dict(zip(VARIANTS, VARIANTS, strict=True))
             matrices: dict[Variant, Matrix] = {names[stored]: file[stored] for stored in meta["variants"]}
             bands: dict[Variant, BandCounts] = {names[stored]: file[f"bands-{stored}"] for stored in meta["variants"]}
-        protocol = {field.name: _frozen(meta["protocol"][field.name]) for field in fields(Protocol)}
+        stored = meta["protocol"]
+        protocol = {field.name: _frozen(stored[field.name]) for field in fields(Protocol) if field.name in stored}
         return Scores(
             epoch=meta["epoch"],
             step=meta["step"],

@@ -24,7 +24,7 @@ from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT
 from components.inference.passes import image_logits
 from components.inference.probabilities import predicted_classes
-from components.inference.sliding import SINGLE, Window
+from components.inference.sliding import SINGLE
 from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
 from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
@@ -169,7 +169,7 @@ def _examples(
     branches = ("left", "right") if variant == "ensemble" else (variant,)
     engines = [checkpoint.engines[branch] for branch in branches]
     description, protocol = checkpoint.description, sweep.protocol
-    window = Window(protocol.crop, protocol.stride, sweep.recipe.evaluation.batch, protocol.scales, protocol.flip)
+    window = protocol.window(sweep.recipe.evaluation.batch)
 
     def example(number: int) -> Example:
         name = scores.images[number]
@@ -202,6 +202,8 @@ def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: RunR
         f"crop {crop[1]} × {crop[0]} pixels, stride {stride[1]} × {stride[0]} (width × height); "
         "logits averaged where windows overlap"
     )
+    if protocol.longest_side:
+        window += f"; larger images are first reduced to {protocol.longest_side} pixels along their longer side"
     interval = (
         f"95 %: percentiles of {DRAWS:,} bootstrap draws of the images with seed {SEED}; differences are paired on the "
         "same draws. Images are assumed to be independent; for frames of one video, the intervals are too narrow"

@@ -27,7 +27,7 @@ from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT, choose, is_exact
 from components.inference.passes import image_logits
 from components.inference.probabilities import mean_probabilities, most_likely
-from components.inference.sliding import Window, images_in_flight
+from components.inference.sliding import images_in_flight
 from components.metrics.boundary import BandCounts, boundary_counts
 from components.metrics.confusion import Matrix, confusion_matrix
 from components.recipes.loader import parse_recipe
@@ -77,6 +77,7 @@ def sweep_of(record: RunRecord, split: Split, reader: DatasetReader) -> Sweep:
         engine=EXACT if is_exact(engine) else engine,
         scales=recipe.evaluation.scales,
         flip=recipe.evaluation.flip,
+        longest_side=recipe.network.longest_side,
     )
     return Sweep(record.run_key, recipe, split, reader.manifest, protocol)
 
@@ -186,7 +187,7 @@ def score_images(
         logits = image_logits(
             engines,
             image,
-            Window(protocol.crop, protocol.stride, sweep.recipe.evaluation.batch, protocol.scales, protocol.flip),
+            protocol.window(sweep.recipe.evaluation.batch),
             mean=description.mean,
             std=description.std,
         )

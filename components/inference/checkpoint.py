@@ -30,6 +30,8 @@ class Description:
     """Fingerprint of the training split."""
     epoch: int
     step: int
+    longest_side: int = 0
+    """Number of pixels along the longer side to which larger images are reduced; 0 keeps their size."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def read_description(meta: Mapping[str, str], origin: str) -> Description:
             values[key] = tuple(json.loads(meta[key]))
         key = "epoch"
         epoch, step = int(meta.get("epoch", "0")), int(meta.get("step", "0"))
+        key = "longest_side"
+        longest_side = int(meta.get(key, "0"))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"weights {origin}: metadata {key!r} is missing or malformed ({error})") from None
     return Description(
@@ -67,6 +71,7 @@ def read_description(meta: Mapping[str, str], origin: str) -> Description:
         split=meta.get("split", ""),
         epoch=epoch,
         step=step,
+        longest_side=longest_side,
     )
 
 

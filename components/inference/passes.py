@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from components.inference.engine import Engine
 from components.inference.paddle_engine import Floats
-from components.inference.probabilities import softmax
-from components.inference.sliding import Size, Window, normalize, sliding_logits
+from components.inference.probabilities import predicted_classes, softmax
+from components.inference.sliding import BAND_BYTES, Size, Window, normalize, sliding_classes, sliding_logits
+from components.metrics.confusion import ClassIds
+from components.networks.image_size import reduced
 
 
 def image_logits(
@@ -25,16 +27,16 @@ def image_logits(
     std: Sequence[float],
 ) -> list[Floats]:
     """Return each engine's logits, (C, H, W) float32, of an RGB image, (H, W, 3) uint8."""
-    planes = normalize(image, mean, std)
+    size = image.shape[0], image.shape[1]
+    planes = normalize(reduced(image, window.longest_side), mean, std)
     if window.single:
-        return sliding_logits(engines, planes, window)
-    size = planes.shape[1:]
+        return [resize(logits, size) for logits in sliding_logits(engines, planes, window)]
     totals: list[Floats] = []
     passes = 0
     for version, mirrored in _versions(planes, window):
         passes += 1
         for number, logits in enumerate(sliding_logits(engines, version, window)):
-            resized = resize(logits[:, :, ::-1] if mirrored else logits, (size[0], size[1]))
+            resized = resize(logits[:, :, ::-1] if mirrored else logits, size)
             if number == len(totals):
                 totals.append(softmax(resized))
             else:
@@ -44,6 +46,39 @@ def image_logits(
         # Probabilities that underflow to 0 would become infinite logits.
         np.log(np.maximum(total, np.finfo(np.float32).tiny, out=total), out=total)
     return totals
+
+
+def image_classes(
+    engines: Sequence[Engine],
+    image: NDArray[np.uint8],
+    window: Window,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> ClassIds:
+    """Return class ids (H, W) of an RGB image, (H, W, 3) uint8, from one pass; probabilities of engines are averaged.
+
+    Needs memory for the logits of some rows, not of the whole image.
+    """
+    small = reduced(image, window.longest_side)
+    if small.shape == image.shape:
+        return sliding_classes(engines, image, window, mean=mean, std=std)
+    height, width = image.shape[:2]
+    found = sliding_logits(engines, normalize(small, mean, std), window)
+    wide = [resize(logits, (logits.shape[1], width)) for logits in found]
+    rows = max(1, BAND_BYTES // (4 * width * sum(map(len, wide))))
+    bands = [range(top, min(top + rows, height)) for top in range(0, height, rows)]
+    return np.concatenate([predicted_classes([_rows(logits, band, height) for logits in wide]) for band in bands])
+
+
+def _rows(planes: Floats, band: range, height: int) -> Floats:
+    """Return the rows `band` of (C, h, W), resized to `height` rows by linear interpolation between pixel centres."""
+    places = np.clip((np.array(band) + 0.5) * planes.shape[1] / height - 0.5, 0, planes.shape[1] - 1)
+    above = places.astype(int)
+    below = np.minimum(above + 1, planes.shape[1] - 1)
+    shares = (places - above).astype(np.float32)[:, None]
+    rows: Floats = planes[:, above] * (1 - shares) + planes[:, below] * shares
+    return rows
 
 
 def resize(planes: Floats, size: Size) -> Floats:

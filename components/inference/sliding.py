@@ -53,10 +53,12 @@ class Window:
     """Factors to resize the image by. `passes.image_logits` averages the probabilities over scales and mirroring."""
     flip: bool = False
     """Add a pass over the mirrored image at each scale."""
+    longest_side: int = 0
+    """Reduce larger images to this many pixels along the longer side first; 0 keeps their size."""
 
     @property
     def single(self) -> bool:
-        """Whether the image is seen once: neither resized nor mirrored."""
+        """Whether the image is seen once, neither scaled nor mirrored."""
         return tuple(self.scales) == SINGLE and not self.flip
 
 
@@ -97,7 +99,7 @@ class Band(NamedTuple):
 def sliding_logits(engines: Sequence[Engine], image: Floats, window: Window) -> list[Floats]:
     """Return each engine's logits, (C, H, W) float32, of a normalised RGB image, (3, H, W) float32.
 
-    This is one pass: it ignores the window's scales and flip. All engines see the same windows.
+    This is one pass: it ignores the window's scales, flip and longest side. All engines see the same windows.
     """
     size = image.shape[1], image.shape[2]
     whole: list[Floats] = []

@@ -13,6 +13,7 @@ from components.inference.paddle_engine import Floats
 from components.inference.probabilities import mean_probabilities, most_likely
 from components.inference.sliding import Window, normalize, sliding_bands
 from components.metrics.confusion import ClassIds
+from components.networks.image_size import reduced
 
 GRID = (4, 6)
 """Rows and columns of the cells that a description averages over."""
@@ -53,7 +54,8 @@ class Measure:
 def compare(
     engines: Sequence[Engine], image: NDArray[np.uint8], description: Description, batch: int = 4
 ) -> Comparison:
-    """Run both networks over an image, (H, W, 3) uint8 RGB."""
+    """Run both networks over an image, (H, W, 3) uint8 RGB, at the size that they see."""
+    image = reduced(image, description.longest_side)
     height, width = image.shape[:2]
     classes = len(description.classes)
     ids = [np.zeros((height, width), np.uint8 if classes <= 256 else np.uint16) for _ in engines]

@@ -157,6 +157,7 @@ def checkpoint_meta(  # noqa: PLR0913 - the fields of the metadata, each with it
     std: tuple[float, ...],
     crop: tuple[int, int],
     stride: tuple[int, int],
+    longest_side: int = 0,
     run_key: str,
     split: str,
     dataset: str,
@@ -166,6 +167,7 @@ def checkpoint_meta(  # noqa: PLR0913 - the fields of the metadata, each with it
     """Return the metadata of a checkpoint; `crop` and `stride` are height and width in pixels."""
     return {
         **({RIGHT_STRUCTURE: right_structure} if right_structure not in ("", structure) else {}),
+        **({"longest_side": str(longest_side)} if longest_side else {}),
         "structure": structure,
         "num_classes": str(len(classes)),
         "classes": json.dumps(classes),

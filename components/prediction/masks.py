@@ -12,9 +12,9 @@ from components import progress
 from components.contract import Class
 from components.inference.checkpoint import Checkpoint
 from components.inference.paddle_engine import Floats
-from components.inference.passes import image_logits
+from components.inference.passes import image_classes, image_logits
 from components.inference.probabilities import mean_probabilities, predicted_classes
-from components.inference.sliding import Window, images_in_flight, sliding_classes
+from components.inference.sliding import Window, images_in_flight
 from components.metrics.confusion import ClassIds
 from components.pages.pictures import ids_of_png, jpeg, mask_png, overlay, painted, png, triptych
 from components.prediction.decode import Pixels, Unreadable
@@ -173,8 +173,7 @@ def predict_one(
     description, engines = checkpoint.description, list(checkpoint.engines.values())
     mean, std = description.mean, description.std
     if window.single and not confidence:
-        # Needs memory for some rows of logits, not for the whole image's.
-        return sliding_classes(engines, image, window, mean=mean, std=std), None
+        return image_classes(engines, image, window, mean=mean, std=std), None
     logits = image_logits(engines, image, window, mean=mean, std=std)
     ids = predicted_classes(logits)
     return ids, mean_probabilities(logits).max(axis=0) if confidence else None

@@ -235,6 +235,8 @@ def _stamp(weights: Path, window: "Window", engine: str) -> str:
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     settings = {"crop": window.crop, "stride": window.stride, "scales": window.scales, "flip": window.flip}
+    if window.longest_side:
+        settings["longest_side"] = window.longest_side
     rounding = {} if is_exact(engine) else {"engine": engine}
     return json.dumps({"weights": digest, **settings, **rounding})
 
@@ -276,12 +278,13 @@ def _window(
         raise UserError(
             f"stride {stride[1]}x{stride[0]} must be positive and at most crop {crop[1]}x{crop[0]} (width x height)"
         )
-    return Window(crop, stride, scales=tuple(scales), flip=flip)
+    return Window(crop, stride, scales=tuple(scales), flip=flip, longest_side=description.longest_side)
 
 
 def _facts(checkpoint: "Checkpoint", window: "Window", weights: str) -> list[tuple[str, str]]:
     description = checkpoint.description
     networks = len(checkpoint.engines)
+    longest = [("reduced to", f"{window.longest_side} pixels along the longer side")] if window.longest_side else []
     return [
         ("weights", weights),
         ("network", f"{description.structure}, {'mean of two networks' if networks == 2 else 'one network'}"),
@@ -290,6 +293,7 @@ def _facts(checkpoint: "Checkpoint", window: "Window", weights: str) -> list[tup
         ("crop", f"{window.crop[1]} × {window.crop[0]} pixels (width × height)"),
         ("stride", f"{window.stride[1]} × {window.stride[0]} pixels"),
         ("scales", ", ".join(f"{scale:g}" for scale in window.scales) + (", and mirrored" if window.flip else "")),
+        *longest,
     ]
 
 

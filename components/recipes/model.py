@@ -21,7 +21,8 @@ class Settings(BaseModel):
 
 
 AUTO = "auto"
-"""The value of `split.group_by` that recognises the names of well-known datasets."""
+"""The value that lets the program choose: a recipe and a labelled ratio that suit the dataset, or in `split.group_by`
+the names of well-known datasets."""
 
 
 class Split(Settings):
@@ -43,7 +44,7 @@ class Split(Settings):
         return self
 
 
-STRUCTURES = ("small-fpn", "mobilenetv2-fpn", "deeplabv3p-resnet50", "deeplabv3p-resnet101")
+STRUCTURES = ("small-fpn", "mobilenetv2-fpn", "efficientnet-lite0-fpn", "deeplabv3p-resnet50", "deeplabv3p-resnet101")
 """Our own networks, which `components.networks.structures` builds."""
 FOREIGN = "paddleseg:"
 """Prefix for the name of a paddleseg network."""
@@ -66,14 +67,17 @@ class Network(Settings):
     structure: str = "mobilenetv2-fpn"
     """One of ours (STRUCTURES), or a paddleseg model as `paddleseg:NAME`."""
     pretrained: str = ""
-    """Backbone weights: path, http(s) URL or s3:// URI of an .npz, .safetensors or .pdparams file; empty trains from
-    scratch."""
+    """Backbone weights: path, http(s) URL or s3:// URI of an .npz, .safetensors, .pdparams or PyTorch .pth file;
+    `imagenet` for weights that are installed with this program; empty trains from scratch."""
     pretrained_sha256: str = ""
     right_structure: str = ""
     """The right network's structure, if it differs; if empty, both networks use `structure`."""
     right_pretrained: str = ""
     """Backbone weights for `right_structure`; `pretrained` then applies to the left network only."""
     right_pretrained_sha256: str = ""
+    longest_side: Annotated[int, Field(ge=0)] = 0
+    """Reduce larger images so that their longer side has this many pixels before a network sees them; 0 keeps their
+    size. Scores and masks are always at an image's own size."""
     freeze_stem: bool = False
     """Freeze the backbone's first stages, with BatchNorm in evaluation mode. Both networks then share these stages and
     run them only once."""

@@ -116,6 +116,8 @@ class ScoringProtocol(Frozen):
     flip: bool
     boundary_ratio: float
     """The boundary IoU's distance, as a share of the image's diagonal."""
+    longest_side: int = 0
+    """Number of pixels along the longer side to which larger images are reduced; 0 keeps their size."""
     checkpoint_sha256: str
 
 

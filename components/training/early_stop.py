@@ -17,8 +17,9 @@ from components.dataset.manifest import Sample
 from components.dataset.split import Split
 from components.errors import UserError
 from components.inference.paddle_engine import PaddleEngine
+from components.inference.passes import image_logits
 from components.inference.probabilities import mean_probabilities, most_likely
-from components.inference.sliding import Window, normalize, sliding_logits
+from components.inference.sliding import Window
 from components.metrics.confusion import confusion_matrix
 from components.metrics.scores import mean_iou
 from components.recipes import Recipe
@@ -88,14 +89,15 @@ class EarlyStop:
     def score(self, pair: "Pair") -> float:
         """Return the mIoU in [0, 1] of the weights that a checkpoint would hold now. The networks are not changed."""
         manifest, evaluation, augmentation = self._reader.manifest, self._recipe.evaluation, self._recipe.augmentation
-        window = Window(evaluation.crop, evaluation.stride, evaluation.batch)
+        longest_side = self._recipe.network.longest_side
+        window = Window(evaluation.crop, evaluation.stride, evaluation.batch, longest_side=longest_side)
         classes = len(manifest.classes)
         total = np.zeros((classes, classes), np.int64)
         with pair.evaluated() as networks:
             engines = [PaddleEngine(network) for network in networks]
             for sample in self._held:
-                image = normalize(self._reader.image(sample.image), augmentation.mean, augmentation.std)
-                logits = sliding_logits(engines, image, window)
+                image = self._reader.image(sample.image)
+                logits = image_logits(engines, image, window, mean=augmentation.mean, std=augmentation.std)
                 assert sample.label is not None, "a labelled image has a label"
                 prediction = most_likely(mean_probabilities(logits))
                 total += confusion_matrix(self._reader.label(sample.label), prediction, classes, manifest.ignore_index)

@@ -230,6 +230,7 @@ def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
         std=recipe.augmentation.std,
         crop=recipe.evaluation.crop,
         stride=recipe.evaluation.stride,
+        longest_side=recipe.network.longest_side,
         run_key=record.run_key,
         split=record.split,
         dataset=record.dataset.digest,

@@ -21,6 +21,7 @@ from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.dataset.stored.shared_images import MEMORY, PRIVATE_BYTES
 from components.networks import processor
+from components.networks.image_size import reduced_size
 from components.recipes.loader import parse_recipe
 from components.runs.probes import TrainingProbe
 from components.runs.record import RunRecord
@@ -94,19 +95,21 @@ def probe_training(folder: Path, steps: int) -> TrainingProbe:
         checkpoints=len(whole.checkpoint_epochs),
         checkpoint_bytes=_size(store, "/checkpoints/"),
         recovery_bytes=_size(store, "/recovery."),
-        decoded_bytes=decoded_bytes(reader, split),
+        decoded_bytes=decoded_bytes(reader, split, recipe.network.longest_side),
         private_bytes=PRIVATE_BYTES,
         shm_bytes=shutil.disk_usage(MEMORY).total if MEMORY.is_dir() else 0,
         dataset_bytes=sum(shard.size for shard in reader.manifest.shards),
     )
 
 
-def decoded_bytes(reader: DatasetReader, split: Split) -> int:
+def decoded_bytes(reader: DatasetReader, split: Split, longest_side: int = 0) -> int:
     """Estimate the size of all decoded training images and labels from a sample: 3 bytes a pixel, 4 with a label."""
     labeled, known = [item.image for item in split.labeled], reader.manifest.train_labels()
     names = [*labeled, *split.unlabeled]
     sample = names[:: max(1, len(names) // _SAMPLE)]
-    pixels = statistics.mean(reader.image(name).size // 3 for name in sample)
+    shapes = [reader.image(name).shape for name in sample]
+    sizes = [reduced_size(height, width, longest_side) for height, width, _ in shapes]
+    pixels = statistics.mean(height * width for height, width in sizes)
     # Hidden labels are decoded too: the audit compares pseudo labels with them.
     return round(sum(pixels * (4 if name in known else 3) for name in names))
 

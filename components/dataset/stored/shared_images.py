@@ -2,7 +2,8 @@
 
 /dev/shm/cps-<uid>/<digest>/.lock        locked (flock, shared) by every process that uses the folder
 /dev/shm/cps-<uid>/<digest>/.used        the total size of the files, in bytes, with those being written
-/dev/shm/cps-<uid>/<digest>/<sha256>-i   an image's height, width and channels, and its pixels; -l for a label
+/dev/shm/cps-<uid>/<digest>/<sha256>-i   an image's height, width and channels, and its pixels; -l for a label;
+                                         -i-512 if it was reduced to 512 pixels
 
 A file is renamed to its final name when it is complete. The name holds the verified sha256 of the encoded file.
 The last process that uses the folder removes it. The next process removes the folders of killed ones.
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from components.dataset.stored.cache import size_setting
 from components.dataset.stored.reader import DatasetReader
 from components.files import holding, locked, replacing
+from components.networks.image_size import reduced, reduced_label
 
 LIMIT_VARIABLE = "CPS_DECODED_BYTES"
 MEMORY = Path("/dev/shm")
@@ -40,30 +42,33 @@ Pixels = NDArray[np.uint8]
 class SharedImages:
     """Images and labels by name. Processes share what they have decoded. Safe to use from several threads."""
 
-    def __init__(self, reader: DatasetReader, *, memory: Path = MEMORY, private: int = PRIVATE_BYTES) -> None:
+    def __init__(
+        self, reader: DatasetReader, longest_side: int = 0, *, memory: Path = MEMORY, private: int = PRIVATE_BYTES
+    ) -> None:
         """
         Args:
+            longest_side: reduce larger images and labels to this many pixels; 0 keeps their size.
             memory: a folder in memory. Nothing is shared if it cannot be used or CPS_DECODED_BYTES is 0.
             private: bytes that this process keeps in addition; the least recently used images are dropped.
         """
-        self._reader = reader
+        self._reader, self._longest_side = reader, longest_side
         limit = size_setting(LIMIT_VARIABLE)
         self._shared = None if limit == 0 else _open_shared(memory, reader.manifest.digest, limit)
         self._private = _Private(private)
 
     def image(self, name: str) -> Pixels:
         """Return (H, W, 3) uint8, RGB. Do not modify it."""
-        return self._get(name, "i", self._reader.image)
+        return self._get(name, "i", lambda name: reduced(self._reader.image(name), self._longest_side))
 
     def label(self, name: str) -> Pixels:
         """Return (H, W) uint8 class ids. Do not modify them."""
-        return self._get(name, "l", self._reader.label)
+        return self._get(name, "l", lambda name: reduced_label(self._reader.label(name), self._longest_side))
 
     def _get(self, name: str, kind: str, decode: Callable[[str], Pixels]) -> Pixels:
         entry = self._reader.manifest.files.get(name)
         if entry is None:
             return decode(name)  # which raises the error
-        key = f"{entry.sha256}-{kind}"
+        key = f"{entry.sha256}-{kind}" + (f"-{self._longest_side}" if self._longest_side else "")
         found = self._private.get(key)
         if found is None and self._shared is not None:
             found = self._shared.get(key)

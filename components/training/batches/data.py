@@ -53,7 +53,7 @@ class TrainingData:
             )
         self.reader, self.split, self.recipe, self.seed, self.share = reader, split, recipe, seed, share
         self.ignore_index = reader.manifest.ignore_index
-        self.decoded = SharedImages(reader)
+        self.decoded = SharedImages(reader, recipe.network.longest_side)
         if recipe.cps.weight > 0:
             unlabeled_pairs(len(split.unlabeled), seed, 0, 1)  # report fewer than two images before training starts
         self._check_crop()

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from components.inference.passes import image_logits
-from components.inference.probabilities import softmax
+from components.inference import passes
+from components.inference.passes import image_classes, image_logits
+from components.inference.probabilities import predicted_classes, softmax
 from components.inference.sliding import Window, normalize, sliding_logits
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -65,3 +66,29 @@ def test_every_scale_comes_back_to_the_image(scales: tuple[float, ...]) -> None:
     assert found.shape == (3, 20, 31)
     assert np.isfinite(found).all()
     np.testing.assert_allclose(np.exp(found).sum(axis=0), 1, atol=1e-5)
+
+
+def large_photograph() -> NDArray[np.uint8]:
+    smooth = np.random.default_rng(1).integers(0, 256, (9, 12, 3)).astype(np.uint8)
+    return np.asarray(cv2.resize(smooth, (160, 120), interpolation=cv2.INTER_CUBIC))
+
+
+def test_a_large_image_is_seen_reduced_and_scored_at_its_own_size() -> None:
+    image, window = large_photograph(), Window((16, 16), (8, 8), longest_side=40)
+    small = cv2.resize(image, (40, 30), interpolation=cv2.INTER_AREA)
+    expected = sliding_logits([Slopes()], normalize(small, MEAN, STD), window)[0]
+    found = image_logits([Slopes()], image, window, mean=MEAN, std=STD)[0]
+    assert found.shape == (3, 120, 160)
+    back = cv2.resize(expected.transpose(1, 2, 0), (160, 120), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
+    np.testing.assert_allclose(found, back, atol=1e-5)
+
+
+@pytest.mark.parametrize("longest_side", [0, 40, 160, 500])
+@pytest.mark.parametrize("engines", [1, 2])
+def test_classes_are_those_of_the_logits(monkeypatch: pytest.MonkeyPatch, longest_side: int, engines: int) -> None:
+    monkeypatch.setattr(passes, "BAND_BYTES", 4 * 160 * 3 * 7)  # several bands, and a shorter last one
+    window, networks = Window((16, 16), (8, 8), longest_side=longest_side), [Slopes()] * engines
+    logits = image_logits(networks, large_photograph(), window, mean=MEAN, std=STD)
+    found = image_classes(networks, large_photograph(), window, mean=MEAN, std=STD)
+    differs = found != predicted_classes(logits)
+    assert differs.mean() < 1e-3  # ties between classes

@@ -15,6 +15,7 @@ from components.dataset.layouts import read_layout
 from components.dataset.stored.reader import DatasetReader
 from components.dataset.stored.shared_images import LIMIT_VARIABLE, SharedImages
 from components.dataset.stored.store import store_dataset
+from components.networks.image_size import reduced, reduced_label
 from components.storage.client import Store
 from tests.components.conftest import MakeDataset
 
@@ -61,6 +62,18 @@ def test_what_one_has_decoded_the_other_has_too(reader: Counting, memory: Path) 
     assert reader.counts == dict.fromkeys(IMAGES, 1)
     with pytest.raises(ValueError, match="read-only"):
         second.image(IMAGES[0])[0, 0] = 1
+
+
+def test_reduced_images_are_shared_apart_from_whole_ones(reader: Counting, memory: Path) -> None:
+    whole, small, again = (SharedImages(reader, side, memory=memory, private=0) for side in (0, 6, 6))
+    name, label = IMAGES[0], IMAGES[0].replace("images", "labels")
+    expected = DatasetReader.image(reader, name)
+    assert np.array_equal(whole.image(name), expected)
+    assert np.array_equal(small.image(name), reduced(expected, 6))
+    assert np.array_equal(small.label(label), reduced_label(reader.label(label), 6))
+    assert max(small.image(name).shape) == max(small.label(label).shape) == 6
+    assert np.array_equal(again.image(name), small.image(name))
+    assert reader.counts == {name: 2}  # once for each size
 
 
 def test_the_last_to_leave_removes_everything(reader: Counting, memory: Path) -> None:
