@@ -8,12 +8,13 @@ from paddle import nn
 from components.errors import UserError, nearest
 from components.networks.deeplab import DeepLab
 from components.networks.paddleseg_models import build_paddleseg
-from components.networks.small import MobileNetV2FPN, SmallFPN
+from components.networks.small import EfficientNetLite0FPN, MobileNetV2FPN, SmallFPN
 from components.recipes.model import FOREIGN, PADDLESEG_MODELS, STRUCTURES
 
 BUILDERS: dict[str, Callable[[int], nn.Layer]] = {
     "small-fpn": SmallFPN,
     "mobilenetv2-fpn": MobileNetV2FPN,
+    "efficientnet-lite0-fpn": EfficientNetLite0FPN,
     "deeplabv3p-resnet50": lambda num_classes: DeepLab(50, num_classes),
     "deeplabv3p-resnet101": lambda num_classes: DeepLab(101, num_classes),
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 from components.dataset.sources.fetch import is_url
 from components.errors import UserError
 from components.files import file_sha256
+from components.networks.installed_weights import IMAGENET, installed_weights
 from components.recipes import Recipe
 
 
@@ -28,6 +29,8 @@ def _sha256(recipe: Recipe, setting: str, *, is_here: bool) -> str:
     given: str = getattr(recipe.network, f"{setting}_sha256")
     if not source:
         return given
+    if source == IMAGENET:
+        return _of_package(recipe, setting, given)
     if is_url(source):
         if not given:
             raise UserError(
@@ -38,13 +41,26 @@ def _sha256(recipe: Recipe, setting: str, *, is_here: bool) -> str:
         return given
     if not Path(source).is_file():
         raise UserError(
-            f"network.{setting}: {source!r} is not a file; set it to an .npz, .safetensors or .pdparams file, a URL or "
-            "an s3:// URI"
+            f"network.{setting}: {source!r} is not a file; set it to {IMAGENET}, an .npz, .safetensors, .pdparams or "
+            ".pth file, a URL or an s3:// URI"
         )
     found = file_sha256(Path(source))
+    _compare(setting, source, given, found)
+    return found
+
+
+def _of_package(recipe: Recipe, setting: str, given: str) -> str:
+    # Only the training step needs the package, and checks that it is installed.
+    structures = recipe.network.structures
+    structure = structures["left" if setting == "pretrained" else "right"]
+    found = installed_weights(structure).sha256
+    _compare(setting, IMAGENET, given, found)
+    return found
+
+
+def _compare(setting: str, source: str, given: str, found: str) -> None:
     if given and given.lower() != found:
         raise UserError(
             f"network.{setting}: {source} has sha256 {found}, but network.{setting}_sha256 is {given}: "
             "correct one of them"
         )
-    return found

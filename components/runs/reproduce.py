@@ -14,6 +14,7 @@ from components.contract import Frozen
 from components.dataset.stored.store import stored_manifest
 from components.errors import UserError, WorkFailed
 from components.files import file_sha256
+from components.networks.installed_weights import IMAGENET
 from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
 from components.runs.environment import Environment
@@ -205,7 +206,7 @@ def _with_backbones(recipe: Recipe, files: Sequence[Path]) -> tuple[Recipe, list
         source, sha256 = getattr(network, setting), getattr(network, f"{setting}_sha256")
         if sha256 in given:
             network = network.model_copy(update={setting: given[sha256]})
-        elif source and "://" not in source and not _is_file(Path(source), sha256):
+        elif source not in ("", IMAGENET) and "://" not in source and not _is_file(Path(source), sha256):
             now = "missing: pass the file with --pretrained"
             missing.append(Difference(f"network.{setting}", f"{source} ({sha256[:12]})", now, fatal=True))
     return recipe.model_copy(update={"network": network}), missing

@@ -173,11 +173,14 @@ def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:
     if not backbones:
         return
     from components.dataset.sources.fetch import fetch
+    from components.networks.installed_weights import IMAGENET, installed_file
     from components.networks.pretrained import load_backbone
 
     for source, sha256, names in backbones:
         with tempfile.TemporaryDirectory(prefix="cps-pretrained-") as folder:
-            path, _ = fetch(source, sha256, Path(folder), store, "train")
+            is_installed = source == IMAGENET
+            at = str(installed_file(recipe.network.structures[names[0]])) if is_installed else source
+            path, _ = fetch(at, sha256, Path(folder), store, "train")
             for name in names:
                 match = load_backbone(pair.networks[name], path)
         progress.say("train", f"pretrained weights {source}: {match}")

@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from components.errors import UserError
+from components.networks.installed_weights import INSTALLED
 from components.recipes import load_recipe
 from components.runs.backbone import pin_pretrained
 
@@ -58,3 +59,14 @@ def test_each_of_two_structures_has_a_file_of_its_own(tmp_path):
     ]
     with pytest.raises(UserError, match=r"network.right_pretrained: 'nowhere' is not a file"):
         pin_pretrained(recipe(right_structure="mobilenetv2-fpn", right_pretrained="nowhere"), is_here=True)
+
+
+def test_installed_weights_have_a_known_digest() -> None:
+    network = {"structure": "efficientnet-lite0-fpn", "pretrained": "imagenet"}
+    known = INSTALLED["efficientnet-lite0-fpn"].sha256
+    for is_here in (True, False):
+        assert pin_pretrained(recipe(**network), is_here=is_here).network.pretrained_sha256 == known
+    with pytest.raises(UserError, match=r"imagenet is available for efficientnet-lite0-fpn, not for small-fpn: set it"):
+        pin_pretrained(recipe(pretrained="imagenet"), is_here=False)
+    with pytest.raises(UserError, match=rf"imagenet has sha256 {known}, but network.pretrained_sha256 is ab"):
+        pin_pretrained(recipe(**network, pretrained_sha256="ab"), is_here=False)
