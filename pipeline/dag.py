@@ -31,8 +31,8 @@ def cross_pseudo_supervision(
     dataset: str = "scenes",
     dataset_sha256: str = "",
     dataset_pools: str = "",
-    labeled_ratio: str = "1/8",
-    recipe: str = "demo",
+    labeled_ratio: str = "auto",
+    recipe: str = "auto",
     overrides: str = "{}",
     seed: int = 0,
     epochs: int = 0,
@@ -60,8 +60,8 @@ def cross_pseudo_supervision(
         dataset: "scenes" (generated), a folder, or an archive (path, http(s) or s3:// URI); separate several by spaces.
         dataset_sha256: The sha256 of each dataset file, in the same order; empty skips the check.
         dataset_pools: Further pools of unlabelled images to use, separated by commas; the first step lists them.
-        labeled_ratio: Share of the training labels to use: 1/16, 1/8, 1/4, 1/2, or any fraction up to 1.
-        recipe: Name of the recipe, a set of training settings; `cps recipes list` shows all recipes.
+        labeled_ratio: Share of the training labels to use, such as 1/16, 1/8 or 1; auto: all, or 1/8 of scenes.
+        recipe: Name of a set of training settings (see `cps recipes list`); auto: one that suits the dataset.
         overrides: Changes to the recipe, as JSON: {"optimization.learning_rate": 0.01}.
         seed: Seed of the split, both networks' initial weights and the order of images. A new seed makes a new run.
         epochs: Passes over the longer of the labelled and unlabelled lists; 0 uses the recipe's value.

@@ -49,10 +49,11 @@ class PipelineParameters:
 
     @property
     def run_name(self) -> str:
-        """Return the display name of the run: dataset, labelled ratio, recipe and seed."""
+        """Return the display name of the run: dataset, labelled ratio, recipe and seed, as far as they are given."""
         run = self.run
         name = run.dataset.split()[0].rstrip("/").rpartition("/")[2].split("?")[0].split(":")[0]
-        return f"{name} {run.labeled_ratio} {run.recipe} seed {run.seed}"
+        given = [text for text in (run.labeled_ratio, run.recipe) if text != "auto"]
+        return " ".join([name, *given, f"seed {run.seed}"])
 
 
 _NAMES = ("image", "data_image", "settings_config_map", "store_secret", "download_secret")
@@ -124,6 +125,7 @@ def _check(parameters: PipelineParameters, *, is_local: bool) -> None:
 def _check_places(dataset: str, weights: Mapping[str, str]) -> None:
     """Raise UserError if the dataset or the pretrained weights are local files."""
     from components.dataset.sources.address import STORED, is_url, parse_sources
+    from components.networks.installed_weights import IMAGENET
     from components.scenes.generate import is_scenes
 
     for source in parse_sources(dataset):
@@ -134,7 +136,7 @@ def _check_places(dataset: str, weights: Mapping[str, str]) -> None:
                 "use an s3:// or http(s):// URL"
             )
     for setting, text in weights.items():
-        if text and not is_url(text):
+        if text not in ("", IMAGENET) and not is_url(text):
             raise UserError(
                 f"network.{setting} {text!r} is a path on this machine, which the cluster cannot read: "
                 f"use an s3:// or http(s):// URL, and set network.{setting}_sha256"
@@ -202,5 +204,8 @@ def _absolute_sources(dataset: str) -> str:
 
 
 def _with_absolute_weights(overrides: "Overrides") -> "Overrides":
-    names = ("network.pretrained", "network.right_pretrained")
-    return {**overrides, **{name: _absolute(str(overrides[name])) for name in names if overrides.get(name)}}
+    from components.networks.installed_weights import IMAGENET
+
+    names = [f"network.{name}" for name in ("pretrained", "right_pretrained")]
+    paths = {name: str(overrides[name]) for name in names if overrides.get(name) not in (None, "", IMAGENET)}
+    return {**overrides, **{name: _absolute(path) for name, path in paths.items()}}

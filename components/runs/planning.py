@@ -9,6 +9,7 @@ from components.dataset.stored.label_classes import label_classes
 from components.dataset.stored.store import stored_manifest
 from components.errors import UserError, WorkFailed
 from components.recipes import Recipe
+from components.runs.auto import choose_settings
 from components.runs.key import run_key
 from components.runs.record import RunRecord, new_record
 from components.runs.request import RunRequest
@@ -27,6 +28,9 @@ class PlannedRun:
     split: Split
     recipe: Recipe
     request: RunRequest
+    """Without `auto`."""
+    choice: str = ""
+    """The reason for the choice of an `auto` recipe."""
 
     def record(self) -> RunRecord:
         """Return the run's initial run.json."""
@@ -40,12 +44,15 @@ def plan_run(store: "Store", dataset_digest: str, request: RunRequest) -> Planne
         UserError: a parameter is wrong, or the dataset has no such split.
         WorkFailed: the dataset is not stored.
     """
-    recipe = request.resolve()
     manifest = stored_manifest(store, dataset_digest)
     if manifest is None:
         raise WorkFailed(f"no dataset at {store.uri(keys.dataset_manifest(dataset_digest))}: run prepare-dataset again")
+    choice = choose_settings(store, manifest, request)
+    request = choice.request
+    recipe = request.resolve()
     split = checked_split(store, manifest, recipe, request)
-    return PlannedRun(existing_key(store, manifest, split, recipe, request), manifest, split, recipe, request)
+    key = existing_key(store, manifest, split, recipe, request)
+    return PlannedRun(key, manifest, split, recipe, request, choice.reason)
 
 
 def existing_key(store: "Store", manifest: Manifest, split: Split, recipe: Recipe, request: RunRequest) -> str:

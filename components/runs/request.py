@@ -17,11 +17,14 @@ from components.dataset.sources.address import STORED, check_source, parse_sourc
 from components.errors import UserError
 from components.labeled_ratio import parse_ratio, ratio_text
 from components.recipes import Overrides, Recipe, load_recipe
+from components.recipes.model import AUTO
 from components.runs.backbone import pin_pretrained
 
 if TYPE_CHECKING:
     from components.runs.record import RunRecord
 
+PHOTOS = "photos"
+"""The recipe for photographs, which `auto` adapts to a dataset."""
 MOST_PROCESSES = 1024
 MOST_SHARDS = 256
 IMAGE_SETS = ("val", "test", "unlabeled")
@@ -45,6 +48,10 @@ def parse_overrides(text: str) -> Overrides:
     return overrides
 
 
+def _lowest_terms(text: str) -> str:
+    return AUTO if text == AUTO else ratio_text(parse_ratio(text))
+
+
 class RunRequest(Frozen):
     """A run as requested. Different requests give the same run key if they resolve to the same settings."""
 
@@ -54,10 +61,10 @@ class RunRequest(Frozen):
     """Expected sha256 of each source, in the same order; empty skips the check."""
     dataset_pools: str = ""
     """Additional unlabelled pools of the dataset to use, separated by commas."""
-    labeled_ratio: Annotated[str, AfterValidator(lambda text: ratio_text(parse_ratio(text)))] = "1/8"
-    """In lowest terms: 2/16 becomes 1/8."""
-    recipe: str = "demo"
-    """A recipe's name, or the path of a YAML file."""
+    labeled_ratio: Annotated[str, AfterValidator(_lowest_terms)] = AUTO
+    """In lowest terms: 2/16 becomes 1/8. `auto` uses all labels, but 1/8 of the generated scenes."""
+    recipe: str = AUTO
+    """A recipe's name, the path of a YAML file, or `auto` for one that suits the dataset."""
     overrides: dict[str, JsonValue] = Field(default_factory=dict)
     """Changes to the recipe's settings, by dotted name."""
     seed: int = 0
@@ -102,13 +109,16 @@ class RunRequest(Frozen):
     def resolve(self, *, is_local: bool = True) -> Recipe:
         """Return the recipe with the overrides applied and the sha256 of pretrained weights filled in.
 
+        For `auto` this is only a check, with the recipe for photographs: see `components.runs.auto`.
+
         Args:
             is_local: whether this machine will read the weights. If so, a path must exist, and is hashed.
 
         Raises:
             UserError: the recipe, a setting or the weights are invalid.
         """
-        return pin_pretrained(load_recipe(self.recipe, self.all_overrides), is_here=is_local)
+        name = PHOTOS if self.recipe == AUTO else self.recipe
+        return pin_pretrained(load_recipe(name, self.all_overrides), is_here=is_local)
 
     @classmethod
     def of_record(cls, record: "RunRecord", recipe_file: str) -> "RunRequest":

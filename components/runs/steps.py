@@ -13,6 +13,7 @@ from components.dataset.stored.label_classes import label_classes
 from components.files import default_cache, work_folder
 from components.recipes import Recipe
 from components.recipes.model import FOREIGN, PADDLESEG_MODELS
+from components.runs.auto import choose_settings
 from components.runs.planning import PlannedRun, checked_split, plan_run
 from components.runs.record import JobRecord
 from components.runs.request import RunRequest
@@ -50,7 +51,7 @@ def prepare_dataset(request: RunRequest, work_dir: str = "") -> StoredDataset:
     from components.storage.client import open_store
 
     request.check_sources()
-    recipe = request.resolve()
+    request.resolve()
     store = open_store()
     folder = Path(work_dir) if work_dir else work_folder()
     manifest = prepare(
@@ -61,7 +62,8 @@ def prepare_dataset(request: RunRequest, work_dir: str = "") -> StoredDataset:
         pools=request.dataset_pools,
         cache_dir=default_cache(),
     )
-    checked_split(store, manifest, recipe, request)
+    request = choose_settings(store, manifest, request).request
+    checked_split(store, manifest, request.resolve(), request)
     return StoredDataset(
         digest=manifest.digest,
         name=manifest.name,
@@ -87,6 +89,8 @@ def split_labels_step(dataset_digest: str, request: RunRequest, job_id: str = ""
     run = plan_run(store, dataset_digest, request)
     key, manifest, split = run.key, run.manifest, run.split
     _write_run(store, run)
+    if run.choice:
+        progress.say(SPLIT_STEP, f"recipe auto: {run.choice}")
     if job_id:
         job = JobRecord(job_id=job_id, run_key=key, dataset=manifest.name)
         store.put_json(keys.job(job_id), job.model_dump())

@@ -105,8 +105,8 @@ def matrix(
     \b
     Examples:
       cps matrix --ratios 1/8,1/4 --seeds 1 --baseline
-      cps matrix --dataset photos/ --recipe camvid-mobilenetv2 --baseline -o efficiency
-      cps matrix --cluster --dataset s3://data/photos.tar --recipe camvid-mobilenetv2 --baseline --gpus 1
+      cps matrix --dataset photos/ --baseline -o efficiency
+      cps matrix --cluster --dataset s3://data/photos.tar --baseline --gpus 1
     """
     cells = _cells(ratios, seeds, baseline=baseline)
     if baseline:
@@ -146,9 +146,9 @@ def _without_place(context: click.Context, **given: Any) -> Any:
 
 
 def _check_baseline(recipe: str, overrides: tuple[str, ...]) -> None:
-    from components.recipes import load_recipe
+    from components.runs.request import RunRequest
 
-    if load_recipe(recipe, parse_settings(overrides)).cps.weight == 0:
+    if RunRequest(recipe=recipe, overrides=dict(parse_settings(overrides))).resolve(is_local=False).cps.weight == 0:
         raise UserError("--baseline compares with cps.weight=0, which the settings already set: leave out one of them")
 
 
@@ -206,14 +206,14 @@ def _matrix_result(
 ) -> "MatrixResult":
     from components.matrix.published_results import published
     from components.matrix.report import MatrixResult
-    from components.recipes import load_recipe
+    from components.recipes.model import AUTO
 
     overrides = parameters.run.overrides
-    recipe = load_recipe(parameters.run.recipe, overrides)
+    recipe = parameters.run.resolve(is_local=False)
     settings = f" with {', '.join(f'{name}={value}' for name, value in overrides.items())}" if overrides else ""
     return MatrixResult(
         dataset=dataset.name,
-        recipe=recipe.name + settings,
+        recipe=(AUTO if parameters.run.recipe == AUTO else recipe.name) + settings,
         images=dataset.images,
         command=shlex.join(["cps", *sys.argv[1:]]),
         scores=tuple(outcome.scores),

@@ -33,7 +33,7 @@ def complete_recipe(_context: click.Context, _parameter: click.Parameter, incomp
     """Complete recipe names; if none match, files."""
     from components.recipes import recipe_names
 
-    named = [CompletionItem(name) for name in recipe_names() if name.startswith(incomplete)]
+    named = [CompletionItem(name) for name in ("auto", *recipe_names()) if name.startswith(incomplete)]
     return named or [CompletionItem(incomplete, type="file")]
 
 
@@ -88,18 +88,18 @@ RATIO: tuple[Option, ...] = (
         "--ratio",
         "--labeled-ratio",
         "labeled_ratio",
-        default="1/8",
+        default="auto",
         show_default=True,
-        help="Fraction of the labels to use.",
+        help="Share of the labels to use: 1/8, 0.125 or 12.5%. auto: all, or 1/8 of the generated scenes.",
     ),
 )
 RECIPE: tuple[Option, ...] = (
     click.option(
         "--recipe",
-        default="demo",
+        default="auto",
         show_default=True,
         shell_complete=complete_recipe,
-        help="Recipe name (see `cps recipes list`) or path of a .yaml file.",
+        help="Recipe name (see `cps recipes list`) or path of a .yaml file. auto: one that suits the dataset.",
     ),
     click.option(
         "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Override a setting of the recipe; repeatable."

@@ -309,7 +309,7 @@ def label_next(run: str, count: int, output: Path, as_json: bool) -> None:
     \b
     Examples:
       cps label-next scenes-demo-1-8-s0
-      cps label-next camvid-mobilenetv2-1-16-s1 -n 23 -o suggested --json | jq -r '.suggestions[].image'
+      cps label-next photos-1-16-s1 -n 23 -o suggested --json | jq -r '.suggestions[].image'
     """
     from components.labeling.label_next import label_next as suggest
     from components.runs.stored import find_run

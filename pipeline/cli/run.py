@@ -56,7 +56,7 @@ def run(
     Examples:
       cps run
       cps run --dataset "leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip" --ratio 1/8
-      cps run --dataset photos/ --recipe camvid-mobilenetv2 --ratio 1/4
+      cps run --dataset photos/ --ratio 1/4
       cps run --ratio 1/16 --seed 1 --set optimization.learning_rate=0.01 --set cps.weight=0
       cps run --resume scenes-demo-1-8-s0-1a2b3c4d5e6f
       cps run --json | jq .best.mIoU

@@ -86,7 +86,7 @@ def submit(watch: bool, as_json: bool, **options: Any) -> None:
 
     \b
     Examples:
-      cps submit --dataset s3://data/photos.tar --recipe camvid-mobilenetv2 --ratio 1/4 --watch
+      cps submit --dataset s3://data/photos.tar --ratio 1/4 --watch
       cps submit --gpus 4 --cpu 16 --memory 64Gi --toleration nvidia.com/gpu --image registry/cps:0.2.0-gpu
       cps submit --store-secret mlpipeline-minio-artifact --secret-fields accesskey,secretkey
       cps submit --json | jq -r .run_id
@@ -135,7 +135,7 @@ def schedule() -> None:
 
     \b
     Examples:
-      cps schedule add --cron "0 3 * * *" --dataset https://host/newest.tar --recipe camvid-mobilenetv2
+      cps schedule add --cron "0 3 * * *" --dataset https://host/newest.tar --recipe photos
       cps schedule list
       cps schedule pause nightly
     """

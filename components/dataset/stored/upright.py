@@ -15,6 +15,13 @@ def is_turned(picture: Image.Image) -> bool:
     return picture.getexif().get(_ORIENTATION, 1) in range(2, 9)
 
 
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """Return height and width of the picture turned upright."""
+    width, height = picture.size
+    is_on_its_side = picture.getexif().get(_ORIENTATION, 1) in range(5, 9)
+    return (width, height) if is_on_its_side else (height, width)
+
+
 def upright_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     """Return (H, W, 3) uint8, turned upright by its EXIF data and reduced to 8 bits. Do not modify it.
 

@@ -49,10 +49,27 @@ def test_a_ratio_is_read_exactly(text: str, value: Fraction) -> None:
     assert parse_ratio(text) == value
 
 
-NO_RATIOS = "0 . % 0% 1.01 101% 1/8% 1,5 1e-1 0/8 1/0 9/8 -1/8 1/8/2 a/b 1/8x nan ١/٨ ٠.٥".split()
+NO_RATIOS = [
+    "",
+    "0",
+    ".",
+    "%",
+    "0%",
+    "1.01",
+    "101%",
+    "1/8%",
+    "1,5",
+    "1e-1",
+    "0/8",
+    "1/0",
+    "9/8",
+    "-1/8",
+    "1/8/2",
+    "1 / 8",
+]
 
 
-@pytest.mark.parametrize("text", ["", "1 / 8", *NO_RATIOS])
+@pytest.mark.parametrize("text", [*NO_RATIOS, "a/b", "1/8x", "nan", "١/٨", "٠.٥"])
 def test_what_is_no_ratio_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UserError) as error:
         parse_ratio(text)

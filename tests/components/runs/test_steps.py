@@ -48,7 +48,7 @@ def test_parameters_are_parsed() -> None:
     assert (request.ratio, request.labeled_ratio, request.dataset_sha256) == (Fraction(1, 8), "1/8", "a" * 64)
     recipe = request.resolve()
     assert (recipe.optimization.learning_rate, recipe.training.epochs, recipe.training.batch_size) == (0.5, 3, 2)
-    assert RunRequest().resolve() == load_recipe("demo")
+    assert RunRequest(recipe="demo").resolve() == load_recipe("demo")
     assert RunRequest.model_validate_json(request.model_dump_json()) == request
 
 
@@ -56,8 +56,8 @@ def test_parameters_are_parsed() -> None:
     ("wrong", "text"),
     [
         (
-            {"labeled_ratio": "0.1"},
-            "labelled ratio '0.1' is not a fraction a/b with 0 < a <= b: write, for example, 1/8",
+            {"labeled_ratio": "1,5"},
+            "labelled ratio '1,5' is not a fraction above 0 and up to 1: write 1/8, 0.125 or 12.5%",
         ),
         (
             {"dataset": "/none/at/all"},
@@ -126,12 +126,12 @@ def test_a_path_of_another_machine_is_not_looked_for() -> None:
 def prepared(
     source: Path, ratio: str = "1/4", overrides: dict[str, Any] | None = None, batch_size: int = BATCH
 ) -> StoredDataset:
-    given = {"dataset": str(source), "labeled_ratio": ratio, "batch_size": batch_size}
+    given = {"dataset": str(source), "labeled_ratio": ratio, "recipe": "demo", "batch_size": batch_size}
     return prepare_dataset(RunRequest(**given, overrides=overrides or {}))
 
 
 def split_step(digest: str, ratio: str = "1/4", seed: int = 0, *, job: str = "", **others: Any) -> str:
-    request = RunRequest(labeled_ratio=ratio, seed=seed, **{"batch_size": BATCH, **others})
+    request = RunRequest(labeled_ratio=ratio, seed=seed, **{"recipe": "demo", "batch_size": BATCH, **others})
     return split_labels_step(digest, request, job)
 
 

@@ -47,10 +47,10 @@ class TestSubmit:
         code, out, err = cps(capsys, "submit")
         assert code == 0
         assert out.strip() in kfp_server.records.runs
-        assert f"[run] scenes 1/8 demo seed 0: {kfp_server.address}/#/runs/details/{out.strip()}" in err
+        assert f"[run] scenes seed 0: {kfp_server.address}/#/runs/details/{out.strip()}" in err
 
     def test_options_become_parameters(self, capsys: Captured, kfp_server: KfpServer) -> None:
-        words = "--dataset s3://data/photos.tar --ratio 1/4 --recipe camvid-mobilenetv2 --seed 3 --epochs 2 --gpus 4"
+        words = "--dataset s3://data/photos.tar --ratio 1/4 --recipe photos --seed 3 --epochs 2 --gpus 4"
         words += " --set cps.weight=0.5 --cpu 16 --memory 64Gi --node-selector pool=gpu --toleration nvidia.com/gpu"
         words += " --toleration spot=true:NoSchedule --image registry/cps:1 --store-secret mine"
         assert cps(capsys, "submit", *words.split())[0] == 0
@@ -59,7 +59,7 @@ class TestSubmit:
         expected = {
             "dataset": "s3://data/photos.tar",
             "labeled_ratio": "1/4",
-            "recipe": "camvid-mobilenetv2",
+            "recipe": "photos",
             "seed": 3,
             "epochs": 2,
             "gpus": 4,
@@ -111,9 +111,7 @@ class TestSubmit:
         code, out, err = cps(capsys, "submit", "--watch", "--json")
         assert code == 1
         assert json.loads(out)["state"] == "FAILED"
-        assert err.splitlines()[-1].startswith(
-            "cps: error: run scenes 1/8 demo seed 0 failed in step 'evaluate'; see its log"
-        )
+        assert err.splitlines()[-1].startswith("cps: error: run scenes seed 0 failed in step 'evaluate'; see its log")
 
     @pytest.mark.parametrize(
         ("arguments", "named"),
