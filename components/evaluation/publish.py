@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from components.labeled_ratio import labels_text
 from components.pages.render import percent
-from components.runs.result import VARIANTS, CheckpointScores, RunResult
+from components.runs.result import VARIANTS, CheckpointScores, RunResult, useless_text
 from components.storage.settings import object_link
+from components.tracking.registry import NO_CHAMPION_TAG
 
 if TYPE_CHECKING:
     from components.runs.checkpoints import CheckpointEntry
@@ -57,13 +58,20 @@ def publish(
             "mlflow.note.content": summary(result),  # the run's description
         }
     )
+    if result.is_useless:
+        tracker.set_tags({NO_CHAMPION_TAG: "true"})
     tracker.log_artifact(report)
     tracker.register(
         result.dataset.name,
         result.dataset.digest,
         result.weights.uri,
         best.mIoU or 0.0,
-        {"sha256": result.weights.sha256, "labeled_ratio": result.labeled_ratio, "epoch": best.epoch},
+        {
+            "sha256": result.weights.sha256,
+            "labeled_ratio": result.labeled_ratio,
+            "epoch": best.epoch,
+            **({NO_CHAMPION_TAG: "true"} if result.is_useless else {}),
+        },
         f"{percent(best.mIoU)} mIoU with {labels_text(result.labeled_ratio)}: epoch {best.epoch}, {best.variant}",
     )
 
@@ -104,6 +112,11 @@ def summary(result: RunResult, tracking_link: str = "") -> str:
         f"{result.images} validation images. Predicting one class everywhere scores "
         f"{percent(result.constant_prediction_mIoU)}.",
         "",
+        *(
+            [f"**{useless_text(result)}** Likely reasons:", "", *_listed(result.likely_reasons), ""]
+            if result.is_useless
+            else []
+        ),
         "| class | IoU | accuracy |",
         "| --- | ---: | ---: |",
         *(
@@ -119,6 +132,10 @@ def summary(result: RunResult, tracking_link: str = "") -> str:
         result.note,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _listed(lines: Sequence[str]) -> list[str]:
+    return [f"- {line}" for line in lines]
 
 
 def _place(name: str, uri: str) -> str:

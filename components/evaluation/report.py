@@ -12,7 +12,15 @@ from components.evaluation.examples import Example
 from components.evaluation.verdict import Verdict
 from components.labeled_ratio import labels_text
 from components.pages.render import render
-from components.runs.result import VARIANTS, ConfusionMatrix, PseudoLabelEpoch, PseudoLabelRecord, RunResult, Variant
+from components.runs.result import (
+    VARIANTS,
+    ConfusionMatrix,
+    PseudoLabelEpoch,
+    PseudoLabelRecord,
+    RunResult,
+    Variant,
+    useless_text,
+)
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -48,6 +56,7 @@ def render_report(
     return render(
         TEMPLATE,
         result=result,
+        useless_text=useless_text,
         title=f"{result.dataset.name} with {labels_text(result.labeled_ratio)}",
         lead=result.lead,
         rivals=[(VARIANT_NAMES[item.over.variant], item) for item in result.variants],

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from components.evaluation import verdict as decided
+from components.evaluation.doubts import is_better_than_constant
 from components.evaluation.scores import Scores
 from components.evaluation.verdict import Verdict
 from components.metrics import bootstrap
@@ -45,6 +46,7 @@ def build_result(
     scores: Sequence[Scores],
     test: Scores | None = None,
     *,
+    reasons: Sequence[str] = (),
     weights: StoredObject,
     report: StoredObject,
 ) -> RunResult:
@@ -53,11 +55,13 @@ def build_result(
     Args:
         scores: the scores that the verdict is based on.
         test: the winner's scores on the dataset's test list, if it has one.
+        reasons: why the result may be no better than a constant prediction; dropped if it is better.
     """
     by_epoch = {item.epoch: item for item in scores}
     best, variant = by_epoch[verdict.best.epoch], verdict.best.variant
     matrix = best.total(variant)
     constant = best_constant_prediction(matrix)
+    is_better = is_better_than_constant(best, variant)
     protocol, (low, high) = best.protocol, _bounds(verdict.interval)
     return RunResult(
         run_key=record.run_key,
@@ -80,6 +84,8 @@ def build_result(
         checkpoints=tuple(_checkpoint(row, by_epoch[row.epoch].total(variant)) for row in verdict.rows),
         constant_prediction_mIoU=_figure(constant.mean_iou),
         constant_prediction_class=protocol.classes[constant.class_id],
+        is_better_than_constant=is_better,
+        likely_reasons=() if is_better else tuple(reasons),
         confusion_matrix=ConfusionMatrix(classes=protocol.classes, matrix=tuple(map(tuple, matrix.tolist()))),
         protocol=ScoringProtocol(
             crop=protocol.crop,

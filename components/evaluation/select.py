@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 
 from components import progress
 from components.contract import read
+from components.dataset.check.balance import missing_classes
+from components.dataset.stored.label_classes import label_classes
 from components.dataset.stored.reader import DatasetReader
 from components.errors import WorkFailed
+from components.evaluation.doubts import likely_reasons
 from components.evaluation.examples import Example, choose, draw
 from components.evaluation.held_out import score_test_list
 from components.evaluation.report import render_report
 from components.evaluation.result import build_result
 from components.evaluation.scores import Protocol, Scores
 from components.evaluation.sweep import Sweep, open_sweep, stored_scores
-from components.evaluation.verdict import decide
+from components.evaluation.verdict import Verdict, decide
 from components.files import default_cache
 from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT
@@ -80,6 +83,7 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult
             verdict,
             scores,
             test,
+            reasons=_reasons(store, sweep, chosen, verdict),
             weights=StoredObject(uri=weights.uri, sha256=weights.sha256, size=weights.size),
             report=StoredObject(uri=store.uri(keys.run(run_key, "report.html"))),
         )
@@ -119,6 +123,17 @@ def finished_result(store: "Store", run_key: str, entries: Sequence[CheckpointEn
         and store.stat(keys.run(run_key, "report.html")) is not None
     )
     return result if same else None
+
+
+def _reasons(store: "Store", sweep: Sweep, scores: Scores, verdict: Verdict) -> tuple[str, ...]:
+    has_classes = store.stat(keys.dataset_label_classes(sweep.manifest.digest)) is not None  # not before 0.1.0
+    missing = (
+        missing_classes(sweep.manifest, sweep.split.labeled, label_classes(store, sweep.manifest))
+        if has_classes
+        else ()
+    )
+    steps = verdict.last.step
+    return likely_reasons(sweep.recipe, sweep.split, scores, verdict.best.variant, steps=steps, missing=missing)
 
 
 def _outcome(result: RunResult, entries: Sequence[CheckpointEntry]) -> RunOutcome:

@@ -161,6 +161,10 @@ class RunResult(Frozen):
     constant_prediction_mIoU: float | None
     """The mIoU of predicting a single class everywhere, for the class that scores best."""
     constant_prediction_class: str
+    is_better_than_constant: bool | None = None
+    """Whether the mIoU exceeds the best constant prediction's by more than chance; None in results of 0.1.0."""
+    likely_reasons: tuple[str, ...] = ()
+    """Why it may not be better, with advice; empty if it is."""
     confusion_matrix: ConfusionMatrix
     protocol: ScoringProtocol
     interval: BootstrapSettings
@@ -168,12 +172,25 @@ class RunResult(Frozen):
     weights: StoredObject
     report: StoredObject
 
+    @property
+    def is_useless(self) -> bool:
+        """Whether the result is known to be no better than a constant prediction."""
+        return self.is_better_than_constant is False
+
     @model_validator(mode="before")
     @classmethod
     def _read_format_2(cls, value: Any) -> Any:
         if not isinstance(value, dict) or value.get("format") != 2:
             return value
         return renamed(_ensemble_for_mean(value), {"ratio": "labeled_ratio"}) | {"format": FORMAT}
+
+
+def useless_text(result: RunResult) -> str:
+    """Return the sentence that says that a result is no better than a constant prediction."""
+    return (
+        f"This is no better than predicting {result.constant_prediction_class} everywhere "
+        f"({100 * (result.constant_prediction_mIoU or 0):.1f} % mIoU): do not use these weights."
+    )
 
 
 def _ensemble_for_mean(value: JsonValue) -> Any:

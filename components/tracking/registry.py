@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 SCORE_TAG = "mIoU"
+NO_CHAMPION_TAG = "no_better_than_constant"
+"""The tag of a version that never becomes champion, because one class everywhere scores as much."""
 
 
 def model_name(dataset: str, digest: str) -> str:
@@ -25,6 +27,8 @@ def model_name(dataset: str, digest: str) -> str:
 
 def register(run: ServedRun, model: str, weights: str, tags: Mapping[str, str], description: str = "") -> None:
     """Register the run's weights as a version, and make it the champion if its mIoU is higher than the champion's.
+
+    A version with NO_CHAMPION_TAG never becomes champion.
 
     Args:
         weights: their URI.
@@ -36,7 +40,9 @@ def register(run: ServedRun, model: str, weights: str, tags: Mapping[str, str], 
     version = _version(client, run.run_id, model, weights, tags, description)
     champion = _champion(client, model)
     own = f"{tags[RUN_KEY_TAG]}, {_percent(version)}"
-    if champion is None:
+    if NO_CHAMPION_TAG in tags:
+        say("tracking", f"champion of {model}: not {own}, which is no better than a constant prediction")
+    elif champion is None:
         client.set_registered_model_alias(model, CHAMPION, version.version)
         say("tracking", f"champion of {model}: {own}, the first")
     elif champion.version == version.version:

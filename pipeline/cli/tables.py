@@ -65,7 +65,10 @@ def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, s
 def print_outcome(collected: LocalResult) -> None:
     """Print the result of a run on standard output."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
+
+    from components.runs.result import useless_text
 
     console = Console(highlight=False, soft_wrap=True)
     result, best, test = collected.result, collected.result.best, collected.result.test
@@ -79,6 +82,11 @@ def print_outcome(collected: LocalResult) -> None:
         f"(epoch {best.epoch}, {best.variant}; {len(result.checkpoints)} checkpoints on {result.images} images); "
         f"baseline that predicts one class everywhere: {percent(result.constant_prediction_mIoU)}\n"
     )
+    if result.is_useless:
+        console.print(f"[bold yellow]{escape(useless_text(result))}[/] Likely reasons:")
+        for reason in result.likely_reasons:
+            console.print(f"  - {reason}", markup=False)
+        console.print()
     if test:
         console.print(f"test list: mIoU [bold]{percent(test.mIoU)}[/bold] on {test.images} images, scored once\n")
     table = Table("class", box=None, pad_edge=False, header_style="bold")

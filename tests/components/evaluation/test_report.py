@@ -25,6 +25,7 @@ from components.runs.result import (
     PseudoLabelEpoch,
     PseudoLabelRecord,
     StoredObject,
+    useless_text,
 )
 
 CLASSES = (
@@ -138,6 +139,23 @@ def test_the_page_names_excluded_classes_and_escapes_names() -> None:
     assert "<b>" not in html.replace("<b style", "")
     assert "sky &amp; clouds" in html
     assert "were not used for the selection" in html
+
+
+def test_the_page_says_first_that_a_result_is_useless() -> None:
+    constant = dict.fromkeys(VARIANTS, np.tile([[60, 0, 0], [40, 0, 0], [0, 0, 0]], (4, 1, 1)))
+    scores = [replace(make_scores([1])[0], matrices=constant)]
+    verdict = decide(scores)
+    reasons = ("3 labelled images are few for <b> classes",)
+    result = build_result(RECORD, verdict, scores, reasons=reasons, weights=WEIGHTS, report=REPORT)
+    assert result.likely_reasons == reasons
+    html = render_report(result, verdict, classes=CLASSES, worst=[], best=[], facts=[])
+    page = Page()
+    page.feed(html)
+    assert page.open == []
+    assert useless_text(result).replace("<b>", "&lt;b&gt;") in html
+    assert "<li>3 labelled images are few for &lt;b&gt; classes</li>" in html
+    better = result.model_copy(update={"is_better_than_constant": True, "likely_reasons": ()})
+    assert "do not use" not in render_report(better, verdict, classes=CLASSES, worst=[], best=[], facts=[])
 
 
 def test_the_page_shows_the_intervals() -> None:

@@ -1,5 +1,6 @@
 """What a finished sweep leaves in MLflow."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ RECORD = RunRecord(
 def make_scores(epoch: int, images: int = 5) -> Scores:
     random = np.random.default_rng(epoch)
     protocol = Protocol("f" * 64, ("road", "sky"), 255, (32, 32), (32, 32), "paddle")
-    matrices = {variant: random.integers(1, 90, (images, 2, 2)) for variant in VARIANTS}
+    hits = 90 * np.eye(2, dtype=np.int64)
+    matrices = {variant: random.integers(1, 90, (images, 2, 2)) + hits for variant in VARIANTS}
     bands = dict.fromkeys(VARIANTS, np.tile([[6, 9, 8], [2, 4, 6]], (images, 1, 1)))
     return Scores(epoch, epoch * 10, f"{epoch:064}", protocol, tuple(map(str, range(images))), matrices, bands)
 
@@ -94,3 +96,30 @@ def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, sto
         "labeled_ratio": "1/8",
         "epoch": str(best.epoch),
     }
+    assert "no_better_than_constant" not in run.data.tags
+
+
+def test_a_result_that_is_no_better_than_a_constant_says_so(client: Any, store: Store, tmp_path: Path) -> None:
+    constant = dict.fromkeys(VARIANTS, np.tile([[40, 0], [40, 0]], (5, 1, 1)))
+    scores = [replace(make_scores(1), matrices=constant)]
+    result = build_result(
+        RECORD,
+        decide(scores),
+        scores,
+        reasons=["14 labelled images are few"],
+        weights=StoredObject(uri="s3://cps/best"),
+        report=StoredObject(uri="s3://cps/report.html"),
+    )
+    assert result.is_useless
+    page = tmp_path / "report.html"
+    page.write_text("<!doctype html>")
+    entry = CheckpointEntry(epoch=1, step=10, key="epoch-1", sha256=scores[0].checkpoint_sha256)
+    with open_run(RECORD.run_key, "streets", {"seed": 0}) as tracker:
+        publish(result, [entry], store, tracker, page)
+        assert tracker.finish()
+    (run,) = client.search_runs([client.get_experiment_by_name("cps/streets").experiment_id])
+    assert run.data.tags["no_better_than_constant"] == "true"
+    note = run.data.tags["mlflow.note.content"]
+    assert "**This is no better than predicting road everywhere (25.0 % mIoU): do not use these weights.**" in note
+    assert "- 14 labelled images are few" in note
+    assert client.get_registered_model("cps-streets-dddddddd").aliases == {}

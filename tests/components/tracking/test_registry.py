@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from components.tracking.client import open_run
-from components.tracking.registry import model_name
+from components.tracking.registry import NO_CHAMPION_TAG, model_name
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -14,11 +14,10 @@ DIGEST = "0123456789" * 6 + "abcd"
 MODEL = "cps-scenes-01234567"
 
 
-def score(run_key: str, miou: float) -> None:
+def score(run_key: str, miou: float, **tags: str) -> None:
     with open_run(run_key, "scenes", {"seed": 0}) as tracker:
-        tracker.register(
-            "scenes", DIGEST, f"s3://cps/weights/{run_key}", miou, {"sha256": run_key * 8}, f"run {run_key}"
-        )
+        tags = {"sha256": run_key * 8, **tags}
+        tracker.register("scenes", DIGEST, f"s3://cps/weights/{run_key}", miou, tags, f"run {run_key}")
         assert tracker.close()
 
 
@@ -44,6 +43,20 @@ def test_the_champion_moves_to_what_is_better_only_and_it_is_said(
     assert sorted(version.description for version in versions) == ["run a", "run b", "run c", "run d"]
     run = client.get_run(next(version.run_id for version in versions if version.tags["cps.run_key"] == "c"))
     assert run.data.tags["cps.run_key"] == "c"
+
+
+def test_what_is_no_better_than_a_constant_is_a_version_but_no_champion(
+    client: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    score("a", 0.3, **{NO_CHAMPION_TAG: "true"})
+    assert client.get_registered_model(MODEL).aliases == {}
+    score("b", 0.2)
+    assert champion(client)[0] == "b"
+    assert capsys.readouterr().err.splitlines() == [
+        f"[tracking] champion of {MODEL}: not a, 30.0 % mIoU, which is no better than a constant prediction",
+        f"[tracking] champion of {MODEL}: b, 20.0 % mIoU, the first",
+    ]
+    assert len(client.search_model_versions(f"name = '{MODEL}'")) == 2
 
 
 def test_the_same_result_again_is_the_same_version(client: Any) -> None:

@@ -1,0 +1,60 @@
+"""Judge whether a result is better than predicting one class everywhere, and find likely reasons if it is not."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from components.dataset.split import Split
+from components.evaluation.scores import Scores
+from components.metrics.bootstrap import Bootstrap, interval
+from components.metrics.scores import best_constant_prediction, mean_iou
+from components.recipes import Recipe
+from components.runs.result import Variant
+
+_IMAGES_PER_CLASS = 5
+"""With fewer labelled images for each class, most classes are seen too rarely."""
+_FEW_STEPS = 200
+_ALMOST_ALL = 0.95
+
+
+def is_better_than_constant(scores: Scores, variant: Variant) -> bool:
+    """Return whether the mIoU exceeds the best constant prediction's by more than chance.
+
+    That is, whether the 95 % interval of the paired difference over images lies above zero. A single image has no
+    interval; there, the difference decides.
+    """
+    matrices = scores.matrices[variant]
+    constant = np.zeros_like(matrices)
+    constant[:, :, best_constant_prediction(matrices.sum(axis=0)).class_id] = matrices.sum(axis=2)
+    if len(matrices) < 2:
+        return mean_iou(matrices.sum(axis=0)) > mean_iou(constant.sum(axis=0))
+    draws = Bootstrap(len(matrices))
+    return interval(draws.mean_iou(matrices) - draws.mean_iou(constant)).low > 0
+
+
+def likely_reasons(
+    recipe: Recipe, split: Split, scores: Scores, variant: Variant, *, steps: int, missing: Sequence[str]
+) -> tuple[str, ...]:
+    """Return reasons why a result may be no better than a constant prediction, each with what to do about it.
+
+    Args:
+        steps: the length of the training.
+        missing: classes that no labelled image contains.
+    """
+    classes, labeled = len(scores.protocol.classes), len(split.labeled)
+    reasons = []
+    if not recipe.network.backbones:
+        reasons.append("the networks start from random weights: use --recipe photos, or set network.pretrained")
+    if labeled < _IMAGES_PER_CLASS * classes:
+        reasons.append(f"{labeled} labelled images are few for {classes} classes: use more of them, or merge classes")
+    if missing:
+        reasons.append(f"no labelled image contains {', '.join(missing)}: label some, or merge classes")
+    if steps < _FEW_STEPS:
+        reasons.append(f"{steps} training steps are few: raise --epochs")
+    predicted = scores.total(variant).sum(axis=0)
+    share = predicted.max() / max(1, predicted.sum())
+    if share > _ALMOST_ALL:
+        name = scores.protocol.classes[int(predicted.argmax())]
+        reasons.append(f"{100 * share:.0f} % of the pixels are predicted as {name}")
+    reasons.append("the labels may be wrong: look at them with `cps dataset check`")
+    return tuple(reasons)
