@@ -18,13 +18,12 @@ from components.dataset.stored.upright import upright_size
 from components.networks.image_size import reduced_size
 from components.recipes import Overrides, load_recipe
 from components.recipes.model import AUTO
-from components.runs.request import PHOTOS, RunRequest
+from components.runs.request import DEMO, PHOTOS, RunRequest
 from components.scenes.model import CLASSES
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-_SCENES = "demo"
 _SCENES_RATIO, _ALL = "1/8", "1/1"
 _SAMPLE = 24
 """Number of images whose size is read."""
@@ -53,7 +52,7 @@ def choose_settings(store: "Store", manifest: Manifest, request: RunRequest) -> 
     if request.recipe != AUTO:
         return Choice(request)
     if is_scenes:
-        return Choice(request.model_copy(update={"recipe": _SCENES}), f"{_SCENES}, for generated scenes")
+        return Choice(request.model_copy(update={"recipe": DEMO}), f"{DEMO}, for generated scenes")
     labeled, unlabeled = _counts(manifest, request)
     sizes = _sizes(store, manifest)
     overrides, reason = _for_photographs(request, labeled, unlabeled, sizes)

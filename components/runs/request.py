@@ -23,8 +23,8 @@ from components.runs.backbone import pin_pretrained
 if TYPE_CHECKING:
     from components.runs.record import RunRecord
 
-PHOTOS = "photos"
-"""The recipe for photographs, which `auto` adapts to a dataset."""
+DEMO, PHOTOS = "demo", "photos"
+"""The recipes that `auto` chooses: for generated scenes, and for photographs, where it is adapted to the dataset."""
 MOST_PROCESSES = 1024
 MOST_SHARDS = 256
 IMAGE_SETS = ("val", "test", "unlabeled")
@@ -109,7 +109,7 @@ class RunRequest(Frozen):
     def resolve(self, *, is_local: bool = True) -> Recipe:
         """Return the recipe with the overrides applied and the sha256 of pretrained weights filled in.
 
-        For `auto` this is only a check, with the recipe for photographs: see `components.runs.auto`.
+        For `auto` this is only a check, with the recipe that most such datasets get: see `components.runs.auto`.
 
         Args:
             is_local: whether this machine will read the weights. If so, a path must exist, and is hashed.
@@ -117,8 +117,14 @@ class RunRequest(Frozen):
         Raises:
             UserError: the recipe, a setting or the weights are invalid.
         """
-        name = PHOTOS if self.recipe == AUTO else self.recipe
-        return pin_pretrained(load_recipe(name, self.all_overrides), is_here=is_local)
+        return pin_pretrained(load_recipe(self._likely_recipe(), self.all_overrides), is_here=is_local)
+
+    def _likely_recipe(self) -> str:
+        if self.recipe != AUTO:
+            return self.recipe
+        from components.scenes.generate import is_scenes
+
+        return DEMO if is_scenes(parse_sources(self.dataset)[0].text) else PHOTOS
 
     @classmethod
     def of_record(cls, record: "RunRecord", recipe_file: str) -> "RunRequest":

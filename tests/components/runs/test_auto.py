@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.errors import UserError
 from components.recipes import load_recipe
 from components.runs.planning import PlannedRun, plan_run
 from components.runs.request import RunRequest
@@ -104,6 +105,14 @@ def test_generated_scenes_are_the_demo_under_any_name(store: Store) -> None:
     assert run.choice == "demo, for generated scenes"
     again = planned(store, f"stored:{run.manifest.digest}", batch_size=2)
     assert again.key == run.key
+
+
+def test_overrides_are_checked_with_the_likely_recipe() -> None:
+    """Of generated scenes: photos freezes a stem and has pretrained weights, which this network lacks."""
+    given = {"network.structure": "small-fpn"}
+    assert RunRequest(dataset="scenes", overrides=given).resolve().network.structure == "small-fpn"
+    with pytest.raises(UserError, match="imagenet is available for efficientnet-lite0-fpn, not for small-fpn"):
+        RunRequest(dataset="photos", overrides=given).resolve()
 
 
 def test_the_choice_is_the_same_everywhere(store: Store, tmp_path: Path) -> None:
