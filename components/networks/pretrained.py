@@ -24,7 +24,7 @@ Arrays = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
 
 @dataclass(frozen=True)
 class Match:
-    """How many of the backbone's tensors the file filled, and the unmatched tensors on both sides."""
+    """How many of the backbone's tensors the file filled, and the unmatched tensors on both sides, without scalars."""
 
     filled: int
     wanted: int
@@ -69,7 +69,7 @@ def load_backbone(network: nn.Layer, path: Path) -> Match:
         filled=len(pairs),
         wanted=len(wanted),
         unfilled=tuple(name for name in wanted if name not in pairs),
-        unused=tuple(name for name in arrays if name not in used),
+        unused=tuple(name for name, array in arrays.items() if name not in used and array.ndim),
     )
 
 

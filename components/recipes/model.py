@@ -68,7 +68,8 @@ class Network(Settings):
     """One of ours (STRUCTURES), or a paddleseg model as `paddleseg:NAME`."""
     pretrained: str = ""
     """Backbone weights: path, http(s) URL or s3:// URI of an .npz, .safetensors, .pdparams or PyTorch .pth file;
-    `imagenet` for weights that are installed with this program; empty trains from scratch."""
+    `imagenet` for weights that are installed with this program; empty trains from scratch, and so does `none`, which
+    overrides the pretrained weights of a recipe."""
     pretrained_sha256: str = ""
     right_structure: str = ""
     """The right network's structure, if it differs; if empty, both networks use `structure`."""

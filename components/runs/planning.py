@@ -10,6 +10,7 @@ from components.dataset.stored.store import stored_manifest
 from components.errors import UserError, WorkFailed
 from components.recipes import Recipe
 from components.runs.auto import choose_settings
+from components.runs.backbone import pin_addresses
 from components.runs.key import run_key
 from components.runs.record import RunRecord, new_record
 from components.runs.request import RunRequest
@@ -38,18 +39,20 @@ class PlannedRun:
 
 
 def plan_run(store: "Store", dataset_digest: str, request: RunRequest) -> PlannedRun:
-    """Return the run that `request` describes on a stored dataset. Writes nothing.
+    """Return the run that `request` describes on a stored dataset.
+
+    Writes nothing, except the sha256 of pretrained weights that were not used before.
 
     Raises:
         UserError: a parameter is wrong, or the dataset has no such split.
-        WorkFailed: the dataset is not stored.
+        WorkFailed: the dataset is not stored, or the pretrained weights cannot be downloaded.
     """
     manifest = stored_manifest(store, dataset_digest)
     if manifest is None:
         raise WorkFailed(f"no dataset at {store.uri(keys.dataset_manifest(dataset_digest))}: run prepare-dataset again")
     choice = choose_settings(store, manifest, request)
     request = choice.request
-    recipe = request.resolve()
+    recipe = pin_addresses(request.resolve(), store)
     split = checked_split(store, manifest, recipe, request)
     key = existing_key(store, manifest, split, recipe, request)
     return PlannedRun(key, manifest, split, recipe, request, choice.reason)

@@ -18,7 +18,7 @@ from components.errors import UserError
 from components.labeled_ratio import parse_ratio, ratio_text
 from components.recipes import Overrides, Recipe, load_recipe
 from components.recipes.model import AUTO
-from components.runs.backbone import pin_pretrained
+from components.runs.backbone import check_start, pin_pretrained
 
 if TYPE_CHECKING:
     from components.runs.record import RunRecord
@@ -117,7 +117,9 @@ class RunRequest(Frozen):
         Raises:
             UserError: the recipe, a setting or the weights are invalid.
         """
-        return pin_pretrained(load_recipe(self._likely_recipe(), self.all_overrides), is_here=is_local)
+        name = self._likely_recipe()
+        recipe = check_start(load_recipe(name, self.all_overrides), load_recipe(name))
+        return pin_pretrained(recipe, is_here=is_local)
 
     def _likely_recipe(self) -> str:
         if self.recipe != AUTO:

@@ -34,6 +34,11 @@ def dataset_source(source_digest: str) -> str:
     return f"datasets/by-source/{source_digest}.json"
 
 
+def backbone(address_digest: str) -> str:
+    """Return the key that maps an address of pretrained weights, by its sha256, to the sha256 of the file."""
+    return f"backbones/{address_digest}.json"
+
+
 def run(run_key: str, name: str) -> str:
     """Return the key of an object of a run: run.json, split.json, result.json, report.html, lease.json."""
     return f"runs/{run_key}/{name}"

@@ -25,9 +25,9 @@ def camvid_training() -> Iterator["Training"]:
 
     CPS_TEST_DATA names the folder that has camvid/, CPS_TEST_WEIGHTS the one that has mobilenetv2_imagenet.npz.
     """
-    overrides: dict[str, Any] = {"network.pretrained": ""}
+    overrides: dict[str, Any] = {"network.freeze_stem": False}
     if weights := os.environ.get("CPS_TEST_WEIGHTS"):
-        overrides["network.pretrained"] = str(Path(weights) / "mobilenetv2_imagenet.npz")
+        overrides = {"network.pretrained": str(Path(weights) / "mobilenetv2_imagenet.npz")}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         home = Path(name)
         try:

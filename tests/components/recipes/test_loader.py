@@ -5,6 +5,7 @@ import pytest
 from components.errors import UserError
 from components.recipes import load_recipe, recipe_names
 from components.recipes.loader import parse_recipe, setting_names
+from components.training.schedule import plan
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -74,6 +75,7 @@ def test_the_deeper_backbone_trains_in_the_same_way():
     assert plain["network"].pop("structure") == "deeplabv3p-resnet50"
     for settings in (deep, plain):
         del settings["name"], settings["summary"]
+        assert settings["network"].pop("pretrained").startswith("https://")
     assert deep == plain
 
 
@@ -94,3 +96,27 @@ def test_a_file_with_an_unknown_key_names_the_nearest(tmp_path):
 
 def test_setting_names_are_dotted():
     assert {"network.structure", "cps.weight", "evaluation.crop"} <= set(setting_names())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rate", "decay", "processes", "divided"),
+    [
+        ("cityscapes-deeplabv3p-resnet50", 0.02, 1e-4, 4, True),  # at a batch of 8
+        ("cityscapes-deeplabv3p-resnet101", 0.02, 1e-4, 4, True),
+        ("voc-deeplabv3p-resnet50", 0.005 * 8 / 16, 1e-4, 4, False),  # their code multiplies the rate by the processes
+    ],
+)
+def test_learning_rate_and_weight_decay_have_the_references_effect(
+    recipe: str, rate: float, decay: float, processes: int, divided: bool
+) -> None:
+    """Their gradient is divided by the number of processes: tests/components/training/test_group.py derives it."""
+    settings = load_recipe(recipe).optimization
+    assert settings.reference_batch == 8
+    assert settings.learning_rate == pytest.approx(rate / processes if divided else rate)
+    assert settings.weight_decay == pytest.approx(decay * processes)
+
+
+def test_cityscapes_checkpoints_are_the_references() -> None:
+    recipe = load_recipe("cityscapes-deeplabv3p-resnet50")
+    found = plan(recipe, labeled=1488, unlabeled=1487, ratio="1/2")
+    assert (found.epochs, found.checkpoint_epochs) == (240, tuple(range(205, 241, 5)))

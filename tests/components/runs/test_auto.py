@@ -84,7 +84,7 @@ def test_without_unlabelled_images_there_is_no_cross_loss(store: Store, tmp_path
 
 def test_what_the_user_gives_is_kept(store: Store, tmp_path: Path) -> None:
     folder = photographs(tmp_path / "photos")
-    given: dict[str, Any] = {"augmentation.crop": [32, 64], "network.pretrained": ""}
+    given: dict[str, Any] = {"augmentation.crop": [32, 64], "network.pretrained": "none", "network.freeze_stem": False}
     run = planned(store, folder, overrides=given, epochs=3, batch_size=2, labeled_ratio="1/4")
     assert run.recipe.augmentation.crop == (32, 64)
     assert run.recipe.network.pretrained == ""

@@ -1,13 +1,19 @@
 """The sha256 of pretrained weights is determined before a run gets its key."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
+from components.dataset.sources.fetch import fetch
 from components.errors import UserError
 from components.networks.installed_weights import INSTALLED
 from components.recipes import load_recipe
-from components.runs.backbone import pin_pretrained
+from components.runs.backbone import check_start, pin_addresses, pin_pretrained
+from components.storage.client import Store
+from tests.components.dataset.sources.web_server import serving
+
+Captured = pytest.CaptureFixture[str]
 
 
 def recipe(**network: str):
@@ -36,11 +42,54 @@ def test_a_missing_file_is_named_where_it_would_be_read():
     assert pin_pretrained(elsewhere, is_here=False) == elsewhere
 
 
-def test_an_address_needs_a_sha256():
-    with pytest.raises(UserError, match=r"set network.pretrained_sha256 too"):
-        pin_pretrained(recipe(pretrained="https://host/a.npz"), is_here=True)
+def test_an_address_may_have_a_sha256() -> None:
+    assert pin_pretrained(recipe(pretrained="https://host/a.npz"), is_here=True).network.pretrained_sha256 == ""
     pinned = pin_pretrained(recipe(pretrained="s3://bucket/a.npz", pretrained_sha256="AB"), is_here=True)
     assert pinned.network.pretrained_sha256 == "ab"
+
+
+def test_an_address_keeps_the_sha256_of_its_first_use(store: Store, tmp_path: Path, capfd: Captured) -> None:
+    (tmp_path / "a.npz").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    with serving(tmp_path) as server:
+        address = f"{server.url}/a.npz"
+        given = recipe(pretrained=address)
+        pinned = pin_addresses(given, store)
+        assert pinned.network.pretrained_sha256 == digest
+        assert f"pretrained weights {address}: sha256 {digest} recorded" in capfd.readouterr().err
+        (tmp_path / "a.npz").write_bytes(b"others")
+        assert pin_addresses(given, store) == pinned
+        with pytest.raises(UserError, match="sha256"):  # as the training step fetches it
+            fetch(address, pinned.network.pretrained_sha256, tmp_path / "fetched", store, "train")
+    assert pin_addresses(given, store) == pinned  # without the server
+    assert pin_addresses(pinned, store) == pinned
+    assert pin_addresses(recipe(), store) == recipe()
+
+
+def test_a_missing_address_is_named(store: Store, tmp_path: Path) -> None:
+    with serving(tmp_path) as server, pytest.raises(UserError, match=r"a\.npz"):
+        pin_addresses(recipe(pretrained=f"{server.url}/a.npz"), store)
+
+
+def test_random_weights_in_place_of_pretrained_ones_are_asked_for() -> None:
+    published = load_recipe("cityscapes-deeplabv3p-resnet50")
+    assert check_start(published, published) == published
+    with pytest.raises(
+        UserError, match=r"starts from pretrained weights, but network\.pretrained is empty: omit it, or"
+    ):
+        check_start(load_recipe(published.name, {"network.pretrained": ""}), published)
+    scratch = check_start(load_recipe(published.name, {"network.pretrained": "none"}), published)
+    assert scratch.network.pretrained == ""
+    assert pin_pretrained(scratch, is_here=True) == scratch
+
+
+@pytest.mark.parametrize("pretrained", ["", "none"])
+def test_a_stem_of_random_weights_is_never_frozen(pretrained: str) -> None:
+    frozen = load_recipe("camvid-mobilenetv2", {"network.pretrained": pretrained})
+    with pytest.raises(
+        UserError, match=r"freeze_stem would freeze random weights: set network\.pretrained, or network"
+    ):
+        check_start(frozen, load_recipe("camvid-mobilenetv2"))
 
 
 def test_each_of_two_structures_has_a_file_of_its_own(tmp_path):

@@ -63,7 +63,7 @@ def test_a_setting_that_is_given_its_default_is_left_alone() -> None:
     [
         ("demo", "photos-demo-1-8-s0-8bbefa446e26"),
         ("camvid-mobilenetv2", "photos-camvid-mobilenetv2-1-8-s0-30992181ab39"),
-        ("cityscapes-deeplabv3p-resnet50", "photos-cityscapes-deeplabv3p-resnet50-1-8-s0-9a5bf2565c4b"),
+        ("cityscapes-deeplabv3p-resnet50", "photos-cityscapes-deeplabv3p-resnet50-1-8-s0-cb04bf44d46d"),
     ],
 )
 def test_keys_of_the_recipes_stay(recipe: str, expected: str) -> None:

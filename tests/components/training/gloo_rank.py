@@ -130,6 +130,33 @@ def gradients(batch: Batch, criterion: Criterion, synchronize) -> tuple[dict, li
     return found, [losses.total, losses.supervised, losses.cross]
 
 
+def toy_weights(group: Group, *, as_reference: bool) -> list[float]:
+    """Weights of a linear layer after some steps on both processes' shares, with momentum and weight decay.
+
+    The references add up the loss over processes and divide it by their number inside autograd, which divides the
+    gradient, and their data parallelism averages the gradients. We average the gradients alone.
+    """
+    rate, decay = 0.5, 0.02
+    if not as_reference:
+        rate, decay = rate / group.processes, decay * group.processes
+    random = np.random.default_rng(0)
+    layer = paddle.nn.Linear(5, 3, bias_attr=False)
+    layer.weight.set_value(paddle.to_tensor(random.normal(size=(5, 3)).astype(np.float32)))
+    network = paddle.DataParallel(layer)
+    optimizer = paddle.optimizer.Momentum(rate, 0.9, parameters=layer.parameters(), weight_decay=decay)
+    for _ in range(6):
+        images = random.normal(size=(2 * group.processes, 5)).astype(np.float32)[group.share.slots(4)]
+        labels = random.integers(0, 3, 2 * group.processes)[group.share.slots(4)]
+        loss = paddle.nn.functional.cross_entropy(network(paddle.to_tensor(images)), paddle.to_tensor(labels))
+        if as_reference:
+            paddle.distributed.all_reduce(loss)
+            loss = loss / group.processes
+        loss.backward()
+        optimizer.step()
+        optimizer.clear_grad()
+    return layer.weight.numpy().ravel().tolist()
+
+
 def main() -> None:
     folder, group = Path(sys.argv[1]), Group()
     whole = make_batch(0, size=4)
@@ -153,6 +180,7 @@ def main() -> None:
         "whole": whole_losses,
         "gathered": gathered,
         **compare_trainings(folder, group),
+        "toy": [toy_weights(group, as_reference=as_reference) for as_reference in (True, False)],
         "valid": [int((whole.labels[group.share.slots(4)] != 255).sum()), int((~whole.void).sum())],
     }
     (folder / f"said.{group.rank}.json").write_text(json.dumps(said))

@@ -117,6 +117,12 @@ class TestTwoProcessesOverGloo:
         assert np.abs(shared / whole - 1).mean() < 0.04
         assert whole[-1, 0] < 0.8 * whole[0, 0], "something is learned meanwhile"
 
+    def test_the_references_arithmetic_is_a_smaller_learning_rate_and_a_larger_weight_decay(self, two_ranks):
+        """Why the recipes divide the references' learning rate by their number of processes: see the recipes."""
+        (theirs, ours), again = (said(two_ranks, rank)["toy"] for rank in (0, 1))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+        assert again == [theirs, ours]
+
     def test_arrays_are_gathered_by_rank(self, two_ranks):
         expected = [{"a": [[rank] * 3] * 2, "b": [10 * rank, 10 * rank + 1]} for rank in (0, 1)]
         assert said(two_ranks, 0)["gathered"] == said(two_ranks, 1)["gathered"] == expected
