@@ -21,30 +21,20 @@ from components.dataset.check.facts import FileFacts, label_facts, read_bytes
 from components.dataset.check.inspect import STEP
 from components.dataset.class_files import RGB
 from components.dataset.classes import Declared
+from components.dataset.converted import LEVEL, UnreadableLabel, write_labels
+from components.dataset.drawn_labels import with_drawn_labels
 from components.dataset.label_pixels import MAX_COLORS, LabelPixels, stored_values
 from components.dataset.layouts import Layout
 from components.dataset.layouts.cityscapes import LABEL_IDS, TRAIN_IDS
 from components.dataset.manifest import Lists, Sample
-from components.errors import UserError
-from components.files import writing
 from components.threads import in_threads
 
 Ids = NDArray[np.uint8]
 
-_LEVEL = 6
-"""zlib's compression level. Fixed, because the digests of the mapped labels depend on it."""
 _VOC_NAME = re.compile(r"(?:20[0-9]{2}_)?[0-9]{6}")
 """An image name of PASCAL VOC, such as 2007_000032."""
 _SHOWN = 4
 """Maximum number of colours in a message."""
-
-
-class UnreadableLabel(UserError):
-    """A label whose class ids cannot be read; `kind` is the kind of the check's finding."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -76,9 +66,11 @@ def with_class_ids(layout: Layout, folder: Path, *, keep_going: bool = False) ->
         keep_going: leave labels that cannot be read as they are, and list them in `refused`.
 
     Raises:
-        UnreadableLabel: a label does not hold ids, or has values or colours that belong to no class.
+        UnreadableLabel: a label does not hold ids, has values or colours that belong to no class, or cannot be drawn.
         WorkFailed: the disk is full.
     """
+    if layout.drawing is not None:
+        return with_drawn_labels(layout, layout.drawing, folder, keep_going=keep_going)
     if layout.label_ids is not None:
         reading = Reading(layout.label_ids, unknown="which are not Cityscapes label ids: download the label again")
     elif layout.label_colors is not None:
@@ -95,8 +87,17 @@ def with_class_ids(layout: Layout, folder: Path, *, keep_going: bool = False) ->
     labels = {sample.label for sample in _samples(layout.lists) if sample.label is not None}
     ending = "_L" if layout.label_colors is not None else ""
     mapped = {name: name if name in reading.refused else _mapped_name(name, ending) for name in sorted(labels)}
-    with writing(folder):
-        refused = dict(_write(layout, mapped, folder, reading, keep_going=keep_going))
+    changed = {name: target for name, target in mapped.items() if target != name}
+
+    def convert(name: str, target: Path) -> None:
+        try:
+            _map(layout.folder / name, target, reading, by_color=name in reading.by_color)
+        except UnreadableLabel:
+            os.symlink((layout.folder / name).absolute(), target)
+            raise
+
+    results = write_labels(layout, changed, folder, convert, keep_going=keep_going, what="labels mapped to class ids")
+    refused = {name: (error.kind, str(error)) for name, error in results if isinstance(error, UnreadableLabel)}
     return replace(
         layout,
         folder=folder,
@@ -319,34 +320,6 @@ def _scan(layout: Layout) -> dict[str, FileFacts]:
     return found
 
 
-def _write(
-    layout: Layout, mapped: Mapping[str, str], folder: Path, reading: Reading, *, keep_going: bool
-) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Write the converted labels and links to all other files; yield the labels that cannot be converted, and why."""
-    for name in layout.lists.file_names():
-        place = folder / mapped.get(name, name)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if mapped.get(name, name) == name:
-            os.symlink((layout.folder / name).absolute(), place)
-    names = [name for name, target in mapped.items() if target != name]
-
-    def map_one(name: str) -> UnreadableLabel | None:
-        try:
-            _map(layout.folder / name, folder / mapped[name], reading, by_color=name in reading.by_color)
-        except UnreadableLabel as error:
-            if not keep_going:
-                raise UnreadableLabel(error.kind, str(error).replace(f"{layout.folder}/", layout.root, 1)) from None
-            os.symlink((layout.folder / name).absolute(), folder / mapped[name])
-            return error
-        return None
-
-    for done, (name, error) in enumerate(zip(names, in_threads(map_one, names), strict=True), start=1):
-        if error:
-            yield mapped[name], (error.kind, str(error).replace(f"{layout.folder}/", "", 1))
-        if done % 200 == 0 or done == len(names):
-            progress.advance(STEP, done, len(names), "labels mapped to class ids")
-
-
 def _map(source: Path, target: Path, reading: Reading, *, by_color: bool) -> None:
     data = read_bytes(source)
     try:
@@ -355,7 +328,7 @@ def _map(source: Path, target: Path, reading: Reading, *, by_color: bool) -> Non
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise UnreadableLabel("unreadable", f"label {source} cannot be read ({reason}): replace it") from None
-    Image.fromarray(ids).save(target, "PNG", compress_level=_LEVEL)
+    Image.fromarray(ids).save(target, "PNG", compress_level=LEVEL)
 
 
 def _ids(source: Path, picture: Image.Image, reading: Reading, *, by_color: bool) -> Ids:

@@ -10,6 +10,8 @@
                     train.txt, val.txt, test.txt with train/, trainannot/ …
     folders         images/ and labels/ side by side, with or without train/ and val/ inside; or train/, train_labels/;
                     or labels next to their images, as x_mask.png; many spellings are accepted
+    coco, labelme, cvat
+                    images with annotations instead of masks: COCO JSON, LabelMe JSON, CVAT XML
 
 `lists` and `voc` may include their own split for a ratio: 1_16/labeled.txt and optionally 1_16/unlabeled.txt, next to
 the lists or in splits/. Without unlabeled.txt, all other training images are unlabelled.
@@ -22,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from components.dataset.layouts import camvid, cityscapes, cityscapes_cps, folders, lists, voc
+from components.dataset.layouts import annotated, camvid, cityscapes, cityscapes_cps, folders, lists, voc
 from components.dataset.layouts.account import account_lines, refuse_unused, unused, with_account
 from components.dataset.layouts.files import subfolders
 from components.dataset.layouts.model import Layout, Use, pools_text
@@ -53,6 +55,7 @@ _LAYOUTS: tuple[tuple[Callable[[Path], bool], Reader], ...] = (
     (cityscapes.matches, cityscapes.read),
     (camvid.matches, camvid.read),
     (lists.matches, lists.read),
+    (annotated.matches, annotated.read),
     (folders.matches, folders.read),
 )
 
@@ -117,7 +120,7 @@ def _find(folder: Path) -> tuple[Path, Reader]:
     raise UserError(
         f"{folder} is not a recognised dataset layout: add train.txt and val.txt (one `image label` pair per line), or "
         "folders images/ and labels/; Cityscapes, Cityscapes for CPS (config_new/), PASCAL VOC and CamVid are read as "
-        "downloaded"
+        "downloaded, and COCO, LabelMe and CVAT annotations as exported"
     )
 
 

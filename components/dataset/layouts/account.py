@@ -142,6 +142,8 @@ class _Names:
             if "labels" not in use:
                 self.stems.setdefault(PurePosixPath(name).stem, set()).add(use)
         self.folders: set[PurePosixPath] = set()
+        self.annotations = layout.drawing.files if layout.drawing else frozenset[str]()
+        self.has_lists = layout.kind != "folders" and layout.drawing is None
 
     def _add(self, name: str, use: str) -> None:
         self.uses.setdefault(self.prefix + name, use)
@@ -163,6 +165,8 @@ class _Names:
             return _Kind("lists", "used")
         if own in self.layout.declared.files:
             return _Kind("classes", "used")
+        if own in self.annotations:
+            return _Kind("annotation files", "used")
         if any(is_hidden(part) for part in path.parts):
             return _Kind("hidden files", "explained", place=".")
         why = next((why for pattern, why in self.layout.explained if fnmatchcase(own, pattern)), None)
@@ -199,7 +203,7 @@ class _Names:
             return _Kind(what, "refused", self._folder_advice(dropped[-1]), str(dropped[-1]))
         if what == "labels":
             return _Kind(what, "unused", "no used image has a matching name")
-        if self.layout.kind == "folders":
+        if not self.has_lists:
             return _Kind(what, "unused", "they belong to no part; move them to a train, val, test or unlabeled folder")
         return _Kind(what, "unused", "no list names them; add them to a list, such as unlabeled.txt")
 
@@ -245,7 +249,7 @@ class _Names:
 
     def _folder_advice(self, folder: PurePosixPath) -> str:
         away = "or move it out of the dataset"
-        if self.layout.kind == "folders":
+        if not self.has_lists:
             return f"rename {folder.name} to train, val, test or unlabeled, {away}"
         return f"add its images to a list, such as unlabeled.txt, {away}"
 

@@ -15,7 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from components.dataset.classes import FILES, read_classes
+from components.dataset.classes import FILES, Declared, read_classes
+from components.dataset.layouts.annotations.find import annotation_files
+from components.dataset.layouts.annotations.model import TITLES
 from components.dataset.layouts.files import CONVERT, files_below, is_picture, subfolders
 from components.dataset.layouts.model import Layout, counted
 from components.dataset.layouts.names import (
@@ -64,6 +66,25 @@ def read(root: Path, _top: Path, name: str) -> Layout:
     pairs = find_pairs(root)
     if not pairs.images:
         raise UserError(f"dataset {root} has no images{_unread(root)}")
+    parts, notes = assigned_parts(root, pairs)
+    lists = lists_of(parts, declared)
+    if annotated := next(annotation_files(root), None):
+        file, kind = annotated
+        notes.append(
+            f"labels are read from masks, not from {TITLES[kind]} annotations such as {file}; to read these instead, "
+            "move the masks out of the folder"
+        )
+    withheld = {PurePosixPath(sample.label).parent for sample in parts["unlabeled"] if sample.label}
+    explained = tuple((f"{folder}/*", "labels of images that are used as unlabelled") for folder in sorted(withheld))
+    return Layout(root, name, "folders", lists, declared, explained=explained, notes=(*declared.notes, *notes))
+
+
+def assigned_parts(root: Path, pairs: Pairs) -> tuple[dict[Part, tuple[Sample, ...]], list[str]]:
+    """Return the samples of each part, and remarks on how they were chosen. Holds out val if there is none.
+
+    Raises:
+        UserError: there is nothing to train or to validate on, or image names contradict each other.
+    """
     notes: list[str] = []
     if not any(pairs.images.values()) and (by_name := parts_by_name(pairs.images)):
         pairs.images.update(by_name)
@@ -75,7 +96,12 @@ def read(root: Path, _top: Path, name: str) -> Layout:
         parts |= hold_out_val(parts["train"])
         notes.append(f"no val folder: held out {counted(len(parts['val']), 'images')}, chosen by a hash of their names")
     _check_val(root, parts, pairs)
-    lists = Lists(
+    return parts, notes
+
+
+def lists_of(parts: dict[Part, tuple[Sample, ...]], declared: Declared) -> Lists:
+    """Return the lists of a dataset. Training images without a label count as unlabelled."""
+    return Lists(
         classes=declared.classes,
         ignore_index=declared.ignore_index,
         train=tuple(sample for sample in parts["train"] if sample.label is not None),
@@ -86,9 +112,6 @@ def read(root: Path, _top: Path, name: str) -> Layout:
             *(sample.image for sample in parts["unlabeled"]),
         ),
     )
-    withheld = {PurePosixPath(sample.label).parent for sample in parts["unlabeled"] if sample.label}
-    explained = tuple((f"{folder}/*", "labels of images that are used as unlabelled") for folder in sorted(withheld))
-    return Layout(root, name, "folders", lists, declared, explained=explained, notes=(*declared.notes, *notes))
 
 
 def find_pairs(root: Path) -> Pairs:
@@ -97,7 +120,7 @@ def find_pairs(root: Path) -> Pairs:
     Raises UserError if two images match one label, or two labels match one image.
     """
     files = [PurePosixPath(name) for name in files_below(root) if is_picture(name)]
-    places = {folder: _place(folder) for folder in {path.parent for path in files}}
+    places = {folder: place_of(folder) for folder in {path.parent for path in files}}
     roles = _roles(files, places)
     pairs = Pairs(label_folders=any(role == "label" for role, _, _ in places.values()))
     by_key: dict[tuple[Part | None, Key], list[PurePosixPath]] = {}
@@ -229,7 +252,7 @@ def _png_labels(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
     return {path for path in listed if path.suffix.lower() == ".png" and path.with_suffix("") in photographs}
 
 
-def _place(folder: PurePosixPath) -> tuple[Role | None, Part | None, str]:
+def place_of(folder: PurePosixPath) -> tuple[Role | None, Part | None, str]:
     """Return the role and part from the innermost folder that determines them, and the rest of the names."""
     role: Role | None = None
     part: Part | None = None
