@@ -199,6 +199,11 @@ class _Found:
             place = place_of(PurePosixPath(image).parent)[1]
             self._elsewhere += place is not None and own is not None and place != own
             self.parts[image] = own or place
+            unnamed = next((shape.where for shape in annotated.shapes if not shape.label), None)
+            if unnamed:
+                raise UserError(
+                    f"{path}: image {annotated.file_name}, {unnamed} has no class: give it one, or remove it"
+                )
             self.used.update(shape.label for shape in annotated.shapes)
             if shapes or self.kind == "labelme":
                 label = f"{_DRAWN}/{image}.png"
@@ -259,8 +264,9 @@ class _Found:
 
 def _is_photograph(image: PurePosixPath, folders: set[PurePosixPath]) -> bool:
     """Return whether a picture is one of the dataset's images, by its folder."""
-    named = all(role_of(name) == "image" or part_of(name) is not None for name in image.parent.parts)
-    return image.parent in folders or (named and bool(image.parent.parts))
+    first = image.parts[0]
+    named = len(image.parts) > 1 and (role_of(first) == "image" or part_of(first) is not None)
+    return image.parent in folders or named
 
 
 def _empty_notes(labels: Mapping[str, Source], declared: Declared) -> Iterator[str]:

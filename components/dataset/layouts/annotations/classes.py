@@ -32,7 +32,7 @@ def declared_classes(root: Path, kind: Format, files: Sequence[AnnotationFile], 
             raise UserError(f"{root / names[0]} does not name {unknown!r}, which is annotated: add it")
         return _used_classes(root, [*entries, *rest], used, f"from {names[0]}", names)
     colors = {label.name: label.color for file in reversed(files) for label in file.labels}
-    order = list(dict.fromkeys(label.name for file in files for label in file.labels)) or sorted(used)
+    order = dict.fromkeys([*(label.name for file in files for label in file.labels), *sorted(used)])
     how = {
         "coco": "the background and the categories in the order of their ids",
         "labelme": "the background and the label names in alphabetical order",

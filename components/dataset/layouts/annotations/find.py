@@ -12,7 +12,7 @@ from components.dataset.layouts.files import files_below, is_hidden, is_picture
 from components.dataset.layouts.names import Part, part_of, role_of
 from components.errors import UserError
 
-_DEPTH = 3
+_DEPTH = 5
 """How many folder levels to search, counting the dataset's folder."""
 _FOLDERS = frozenset({"json", "jsons", "xml", "coco", "labelme", "cvat", "data", "default"})
 """Folder names in which tools put annotation files or photographs, besides those that name a role or part."""
@@ -34,13 +34,16 @@ def _candidates(root: Path, folder: PurePosixPath) -> Iterator[PurePosixPath]:
         entries = sorted((root / folder).iterdir())
     except OSError as error:
         raise UserError(f"{root / folder} cannot be read: {error.strerror}") from None
-    below = [path.name for path in entries if not is_hidden(path.name) and _holds_data(path.name) and path.is_dir()]
+    entries = [path for path in entries if not is_hidden(path.name)]
     for path in entries:
-        if path.suffix.lower() in (".json", ".xml") and not is_hidden(path.name) and path.is_file():
+        if path.suffix.lower() in (".json", ".xml") and path.is_file():
             yield folder / path.name
-    if len(folder.parts) + 1 < _DEPTH:
-        for name in below:
-            yield from _candidates(root, folder / name)
+    if len(folder.parts) + 1 >= _DEPTH:
+        return
+    for path in entries:
+        # Below images/ or labels/, folders have any name.
+        if (folder.parts or _holds_data(path.name)) and not is_picture(path.name) and path.is_dir():
+            yield from _candidates(root, folder / path.name)
 
 
 def _holds_data(folder: str) -> bool:
@@ -94,7 +97,8 @@ class Pictures:
         """Return the picture that an annotation file names, or None.
 
         A name may have folders, be relative to the annotation file, URL-escaped, a URL, or an absolute path from
-        another machine; then the picture whose path has the longest common end is taken.
+        another machine; then the picture whose path has the longest common end is taken, or else the one in the
+        same part, or in folders of the same names as those of the annotation file.
 
         Raises:
             UserError: several pictures match equally well.
@@ -127,13 +131,16 @@ class Pictures:
         return self._best(found, (), path.stem, file, part) if found else None
 
     def _best(self, found: list[PurePosixPath], parts: tuple[str, ...], name: str, file: str, part: Part | None) -> str:
-        lengths = [_common_end(path, parts) for path in found]
-        best = [path for path, length in zip(found, lengths, strict=True) if length == max(lengths)]
-        if len(best) > 1 and part:
-            best = [path for path in best if part in map(part_of, path.parts[:-1])] or best
-        if len(best) > 1:
-            near = PurePosixPath(file).parent
-            best = [path for path in best if path.is_relative_to(near)] or best
+        folders = set(PurePosixPath(file).parent.parts)
+        ranks = {
+            path: (
+                _common_end(path, parts),
+                part is not None and part in map(part_of, path.parts[:-1]),
+                len(folders & set(path.parent.parts)),
+            )
+            for path in found
+        }
+        best = [path for path, rank in ranks.items() if rank == max(ranks.values())]
         if len(best) > 1:
             raise UserError(
                 f"{self.root / file}: {name} may be {best[0]} or {best[1]}: "

@@ -51,6 +51,11 @@ def test_a_task_is_one_file_with_images(folder: Path) -> None:
     assert "1 annotation file (annotations.xml)" in account_lines(layout.account)[0]
 
 
+def test_a_label_that_the_file_does_not_declare_comes_last(folder: Path) -> None:
+    cvat(folder, "annotations.xml", {"a.jpg": BOTH, "b.jpg": BOTH}, labels=("dog",))
+    assert [entry.name for entry in read_layout(folder).lists.classes] == ["background", "dog", "cat"]
+
+
 def test_subsets_are_parts(folder: Path) -> None:
     images = {'a.jpg subset="Train"': BOTH, 'b.jpg subset="Train"': BOTH, 'c.jpg subset="Validation"': BOTH}
     cvat(folder, "annotations.xml", images)
@@ -133,6 +138,7 @@ def test_ellipses(folder: Path) -> None:
         ('<blob label="cat"/>', "is a blob, not an area"),
         ('<polygon label="cat" points="1,1;2"/>', "shape 1 (polygon) has an odd number of coordinates"),
         ('<polygon label="cat"/>', "shape 1 (polygon) has no points"),
+        ('<polygon points="1,1;5,1;5,5"/>', "shape 1 (polygon) has no class"),
         ('<polygon label="cat" points="1,x;2,2"/>', "has an attribute that is not a number"),
         ('<mask label="cat" rle="1, 2" left="0" top="0" width="9" height="9"/>', "has run lengths for 3 pixels"),
         ('<mask label="cat" rle="1, -2" left="0" top="0" width="9" height="9"/>', "has damaged run lengths"),

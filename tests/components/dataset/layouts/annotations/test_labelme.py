@@ -80,6 +80,19 @@ def test_files_in_folders_of_their_own(folder: Path, images: str, files: str, pa
     assert {use.state for use in layout.account} == {"used"}
 
 
+def test_images_and_files_in_equal_subfolders(folder: Path) -> None:
+    for site in ("north", "south"):
+        for name in "ab":
+            photograph(folder / f"images/{site}/{name}.jpg", ord(name))
+            labelme(folder / f"labels/{site}/{name}.json", CAT, image=f"{name}.jpg")
+    photograph(folder / "images/east/new.jpg", 5)
+    layout = read_layout(folder)
+    assert {sample.image for sample in (*layout.lists.train, *layout.lists.val)} == {
+        f"images/{site}/{name}.jpg" for site in ("north", "south") for name in "ab"
+    }
+    assert layout.lists.unlabeled == ("images/east/new.jpg",)
+
+
 def test_parts_by_the_names_of_the_images(folder: Path) -> None:
     for part in ("train", "val"):
         for number in range(2):
