@@ -17,7 +17,15 @@ from components.dataset.classes import FILES
 from components.dataset.layouts.files import CONVERT, files_below, is_hidden, is_picture, read_text
 from components.dataset.layouts.lists import SUFFIXES as LIST_SUFFIXES
 from components.dataset.layouts.model import Layout, Use, counted
-from components.dataset.layouts.names import Part, is_named_like_a_part, is_other, part_of, parts_in, role_of
+from components.dataset.layouts.names import (
+    Part,
+    is_named_like_a_part,
+    is_other,
+    label_stems,
+    part_of,
+    parts_in,
+    role_of,
+)
 from components.errors import UserError
 
 _STRUCTURED = (".json", ".jsonl", ".yaml", ".yml")
@@ -203,6 +211,8 @@ class _Names:
             return _Kind(what, "refused", self._folder_advice(dropped[-1]), str(dropped[-1]))
         if what == "labels":
             return _Kind(what, "unused", "no used image has a matching name")
+        if not roles and self.layout.kind == "folders" and any(stem in self.stems for stem in label_stems(path)):
+            return _Kind(what, "unused", self._sibling_advice(path.parent))
         if not self.has_lists:
             return _Kind(what, "unused", "they belong to no part; move them to a train, val, test or unlabeled folder")
         return _Kind(what, "unused", "no list names them; add them to a list, such as unlabeled.txt")
@@ -252,6 +262,12 @@ class _Names:
         if not self.has_lists:
             return f"rename {folder.name} to train, val, test or unlabeled, {away}"
         return f"add its images to a list, such as unlabeled.txt, {away}"
+
+    def _sibling_advice(self, folder: PurePosixPath) -> str:
+        return (
+            "their names match images whose labels are elsewhere; if these are the labels, rename "
+            f"{folder.name} to labels, and move the others out of the dataset"
+        )
 
     def _list_advice(self) -> str:
         listed = ", ".join(self.layout.read)
