@@ -27,6 +27,7 @@ from components.dataset.label_pixels import MAX_COLORS, LabelPixels, stored_valu
 from components.dataset.layouts import Layout
 from components.dataset.layouts.cityscapes import LABEL_IDS, TRAIN_IDS
 from components.dataset.manifest import Lists, Sample
+from components.dataset.palettes import read_palettes
 from components.threads import in_threads
 
 Ids = NDArray[np.uint8]
@@ -50,6 +51,8 @@ class Reading:
     """End of the error message for any other value."""
     by_color: frozenset[str] = frozenset()
     """Palette labels that are read by colour; the others are read by index."""
+    near: Mapping[RGB, int] = field(default_factory=dict)
+    """The class ids of palette colours that are almost those of classes."""
     is_plain: bool = False
     """Whether the stored bytes of every label are already class ids."""
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -119,8 +122,9 @@ def choose_reading(declared: Declared, facts: Mapping[str, FileFacts], kind: str
     pixels = _mark_painted({name: each.pixels for name, each in facts.items() if each.pixels is not None})
     refused = {name: problem for name, each in pixels.items() if (problem := _label_problem(name, each, declared))}
     fit = {name: each for name, each in pixels.items() if name not in refused}
-    by_color, conflicts = _palettes({name: each for name, each in fit.items() if each.kind == "palette"}, declared)
-    refused |= conflicts
+    palettes = read_palettes({name: each for name, each in fit.items() if each.kind == "palette"}, declared)
+    by_color = palettes.by_color
+    refused |= palettes.refused
     by_value = [
         each
         for name, each in fit.items()
@@ -128,7 +132,7 @@ def choose_reading(declared: Declared, facts: Mapping[str, FileFacts], kind: str
     ]
     values, notes = _values({value for each in by_value for value in _value_counts(each)}, declared)
     refused |= _mixed_binary(fit, values, declared)
-    notes += _notes(fit.values(), declared, by_color=bool(by_color))
+    notes += [*_notes(fit.values(), declared, by_color=bool(by_color)), *palettes.notes]
     shown = {values[value] for each in by_value for value in _value_counts(each) if value in values}
     # A few images of PASCAL VOC itself contain few of its classes; their names show that they are VOC's.
     other = next((name for name in fit if not _VOC_NAME.fullmatch(PurePosixPath(name).stem)), "")
@@ -139,7 +143,8 @@ def choose_reading(declared: Declared, facts: Mapping[str, FileFacts], kind: str
         values,
         declared.colors,
         declared.ignore_index,
-        by_color=frozenset(by_color),
+        by_color=by_color,
+        near=palettes.near,
         is_plain=identity and not by_color and all(each.plain for each in fit.values()),
         refused=refused,
         notes=tuple(notes),
@@ -213,52 +218,6 @@ def _unknown_colors(name: str, pixels: LabelPixels, declared: Declared) -> tuple
     )
 
 
-def _palettes(pixels: Mapping[str, LabelPixels], declared: Declared) -> tuple[set[str], dict[str, tuple[str, str]]]:
-    """Return the palette labels to read by colour, and those to refuse because their palettes are contradictory."""
-    by_color: set[str] = set()
-    refused: dict[str, tuple[str, str]] = {}
-    meant: dict[int, tuple[RGB, str]] = {}
-    for name, each in pixels.items():
-        used = {index: color for index, color in each.palette.items() if not _is_void(index, declared)}
-        if all(color == (index, index, index) for index, color in used.items()):
-            continue  # a plain grey ramp does not identify classes
-        if not declared.colors and _is_shuffled_grey(used):
-            refused[name] = (
-                "palette",
-                f"label {name} has a grey palette in another order than its indices, so its ids are ambiguous: "
-                "save ids as 8-bit grey",
-            )
-            continue
-        known = {index: color for index, color in used.items() if color in declared.colors}
-        in_order = all(declared.values.get(index) == declared.colors[color] for index, color in known.items())
-        if len(known) == len(used) and not in_order:
-            by_color.add(name)
-        elif not in_order:
-            index, color = next((i, c) for i, c in known.items() if declared.values.get(i) != declared.colors[c])
-            other = next(color for index, color in used.items() if index not in known)
-            owner = _class_name(declared, declared.colors[color])
-            refused[name] = (
-                "palette",
-                f"label {name} has the colour {color} of {owner!r} at palette index {index}, but also {other}, which "
-                "belongs to no class: save ids as 8-bit grey, or assign every colour to a class",
-            )
-        elif len(known) < len(used):
-            for index, color in used.items():
-                before, where = meant.setdefault(index, (color, name))
-                if before != color:
-                    refused[name] = (
-                        "palette",
-                        f"label {name} has {color} at palette index {index}, but label {where} has {before}: "
-                        'save ids as 8-bit grey, or give each class its "color" in classes.json',
-                    )
-    return by_color, refused
-
-
-def _is_shuffled_grey(used: Mapping[int, RGB]) -> bool:
-    greys = [color[0] for _, color in sorted(used.items()) if len(set(color)) == 1]
-    return len(greys) == len(used) > 1 and greys != sorted(greys)
-
-
 def _values(found: set[int], declared: Declared) -> tuple[dict[int, int], list[str]]:
     """Return the class id of each value, and a remark if that differs from the declared classes."""
     values = dict(declared.values)
@@ -290,14 +249,6 @@ def _has_values(pixels: LabelPixels, declared: Declared) -> bool:
 
 def _value_counts(pixels: LabelPixels) -> Iterable[int]:
     return pixels.counts if pixels.kind != "colors" else [color[0] for color in pixels.colors or ()]
-
-
-def _is_void(index: int, declared: Declared) -> bool:
-    return declared.values.get(index) == declared.ignore_index
-
-
-def _class_name(declared: Declared, number: int) -> str:
-    return declared.classes[number].name if number < len(declared.classes) else "void"
 
 
 def _not_ids(name: str, mode: str) -> str:
@@ -357,9 +308,10 @@ def _ids(source: Path, picture: Image.Image, reading: Reading, *, by_color: bool
 def _map_palette(picture: Image.Image, reading: Reading) -> Ids:
     indices = np.asarray(picture)
     flat = picture.getpalette("RGB") or []
+    colors = {**reading.near, **reading.colors}
     table: Ids = np.full(256, reading.ignored, np.uint8)
     for index in range(len(flat) // 3):
-        table[index] = reading.colors.get((flat[3 * index], flat[3 * index + 1], flat[3 * index + 2]), reading.ignored)
+        table[index] = colors.get((flat[3 * index], flat[3 * index + 1], flat[3 * index + 2]), reading.ignored)
     return np.asarray(table[indices])
 
 
