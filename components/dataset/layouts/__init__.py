@@ -106,14 +106,11 @@ def with_pools(layout: Layout, names: Sequence[str]) -> Layout:
 def _find(folder: Path) -> tuple[Path, Reader]:
     level = [folder]
     for _ in range(_DEPTH):
-        found = [(path, read) for path in level for matches, read in _LAYOUTS if matches(path)]
         # One folder may match several layouts; the first wins. Several folders are separate datasets.
-        roots = list(dict.fromkeys(path for path, _ in found))
-        if len(roots) > 1:
-            raise UserError(
-                f"{folder} contains several datasets, {' and '.join(str(root.relative_to(folder)) for root in roots)}: "
-                "pass the folder of one of them"
-            )
+        found = [(path, read) for path in level if (read := _reader(path))]
+        if len(found) > 1:
+            names = " and ".join(str(path.relative_to(folder)) for path, _ in found)
+            raise UserError(f"{folder} contains several datasets, {names}: pass the folder of one of them")
         if found:
             return found[0]
         level = [inside for path in level for inside in subfolders(path)]
@@ -122,6 +119,10 @@ def _find(folder: Path) -> tuple[Path, Reader]:
         "folders images/ and labels/; Cityscapes, Cityscapes for CPS (config_new/), PASCAL VOC and CamVid are read as "
         "downloaded, and COCO, LabelMe and CVAT annotations as exported"
     )
+
+
+def _reader(folder: Path) -> Reader | None:
+    return next((read for matches, read in _LAYOUTS if matches(folder)), None)
 
 
 def _slug(name: str) -> str:

@@ -167,8 +167,8 @@ class _Found:
     used: Counter[str] = field(default_factory=Counter)
     """Number of shapes by class name."""
     notes: list[str] = field(default_factory=list)
-    unlisted: int = 0
-    """Number of pictures that no annotation file lists."""
+    boxes: int = 0
+    """Number of shapes that are upright rectangles."""
 
     def __post_init__(self) -> None:
         self._pictures = Pictures(self.root)
@@ -205,6 +205,7 @@ class _Found:
                     f"{path}: image {annotated.file_name}, {unnamed} has no class: give it one, or remove it"
                 )
             self.used.update(shape.label for shape in annotated.shapes)
+            self.boxes += sum(shape.is_box for shape in annotated.shapes)
             if shapes or self.kind == "labelme":
                 label = f"{_DRAWN}/{image}.png"
                 self.labels[image], self.sources[label] = label, Source(image, file.name, annotated)
@@ -232,6 +233,11 @@ class _Found:
                 f"dataset {self.root}: {none} belongs to no part, but other images do: move it to a folder train, val, "
                 "test or unlabeled, or assign it to such a subset"
             )
+        if self.boxes:
+            self.notes.append(
+                f"{self.boxes:,} of {self.used.total():,} shapes are rectangles, drawn as areas: if they only frame "
+                "their objects, draw outlines instead"
+            )
         if self._elsewhere:
             self.notes.append(
                 f"{counted(self._elsewhere, 'images')} in folders of one part belong to another: the annotation files "
@@ -246,7 +252,6 @@ class _Found:
             for image, part in find_pairs(self.root).images.items()
             if image not in self.parts and _is_photograph(PurePosixPath(image), folders)
         }
-        self.unlisted = len(extra)
         val = next((image for image, part in extra.items() if part == "val"), None)
         if val:
             raise UserError(

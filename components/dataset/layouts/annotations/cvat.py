@@ -91,7 +91,7 @@ def _image(path: Path, element: ElementTree.Element) -> AnnotatedImage:
             raise UserError(f"{path}: image {name}, {where} has no {error.args[0]}: export it again") from None
         except ValueError as error:
             raise UserError(f"{path}: image {name}, {where} {_told(error)}: export it again") from None
-        shapes.append(Shape(entry.get("label", "").strip(), where, geometry, depth))
+        shapes.append(Shape(entry.get("label", "").strip(), where, geometry, depth, is_box=entry.tag == "box"))
     try:
         width, height = int(element.get("width", 0)), int(element.get("height", 0))
     except ValueError:

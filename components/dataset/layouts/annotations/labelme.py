@@ -44,7 +44,7 @@ def read_labelme(root: Path, name: str) -> AnnotationFile:
         kind = shape.shape_type or "polygon"
         where = f"shape {number} ({kind})"
         try:
-            shapes.append(Shape(shape.label.strip(), where, _geometry(kind, shape)))
+            shapes.append(Shape(shape.label.strip(), where, _geometry(kind, shape), is_box=kind == "rectangle"))
         except ValueError as error:
             raise UserError(f"{root / name}: {where} {error}: correct it in labelme") from None
     return AnnotationFile(name, (AnnotatedImage(listed.imagePath, size, tuple(shapes)),))

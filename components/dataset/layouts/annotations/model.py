@@ -44,6 +44,8 @@ class Shape:
     geometry: Geometry
     depth: int = 0
     """Shapes with a greater depth cover those with a smaller one."""
+    is_box: bool = False
+    """Whether it is an upright rectangle, which often only frames an object."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,8 @@ def test_shapes_are_drawn_as_labelme_draws_them(folder: Path) -> None:
     labelme(folder / "d.json", {"label": "x", "points": [(1.5, 2.5), (4.5, 3.5)], "shape_type": "circle"})
     labelme(folder / "e.json", {"label": "x", "points": points, "shape_type": "oriented_rectangle"})
     labelme(folder / "f.json", {"label": "x", "points": points, "shape_type": None})
-    _, labels = read_labels(folder)
+    layout, labels = read_labels(folder)
+    assert any("1 of 6 shapes are rectangles, drawn as areas" in note for note in layout.notes)
     assert (labels["a"] == drawn("polygon", *points)).all()
     assert (labels["b"] == drawn("rectangle", (5.7, 3.2), (20.4, 12.6))).all()
     for name, (x, y), (px, py) in (("c", (10.2, 8.4), (14.9, 9.7)), ("d", (1.5, 2.5), (4.5, 3.5))):
