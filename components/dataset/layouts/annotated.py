@@ -23,7 +23,7 @@ from components.dataset.layouts.annotations.labelme import read_labelme
 from components.dataset.layouts.annotations.model import TITLES, AnnotationFile, Drawing, Format, Source
 from components.dataset.layouts.folders import Pairs, assigned_parts, find_pairs, lists_of, place_of
 from components.dataset.layouts.model import Layout, counted
-from components.dataset.layouts.names import Part, part_of, parts_in, role_of, words
+from components.dataset.layouts.names import Part, is_named_like_a_part, part_of, parts_in, role_of, words
 from components.errors import UserError
 
 _DRAWN = "drawn-labels"
@@ -188,6 +188,11 @@ class _Found:
         missing = []
         for annotated in file.images:
             own = part or part_of(annotated.subset)
+            if own is None and is_named_like_a_part(annotated.subset):
+                raise UserError(
+                    f"{path}: image {annotated.file_name} is in subset {annotated.subset!r}, which is not used: rename "
+                    "the subset to train, val, test or unlabeled, or remove its images"
+                )
             image = self._picture(annotated.file_name, file.name, own)
             if image is None:
                 missing.append(annotated.file_name)

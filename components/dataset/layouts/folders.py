@@ -67,20 +67,19 @@ def matches(root: Path) -> bool:
 
 def read(root: Path, _top: Path, name: str) -> Layout:
     declared = read_classes(root)
+    file, kind = next(annotation_files(root), ("", None))
+    instead = "to read these instead, move the masks out of the folder"
     if declared is None:
-        raise UserError(f"dataset {root} declares no classes: add {FILES[0]} or {FILES[1]} to it")
+        unread = f"; it also has {TITLES[kind]} annotations such as {file}: {instead}" if kind else ""
+        raise UserError(f"dataset {root} declares no classes: add {FILES[0]} or {FILES[1]} to it{unread}")
     pairs = find_pairs(root)
     if not pairs.images:
         raise UserError(f"dataset {root} has no images{_unread(root)}")
     parts, notes = assigned_parts(root, pairs)
     lists = lists_of(parts, declared)
     notes = [*pairs.notes, *notes]
-    if annotated := next(annotation_files(root), None):
-        file, kind = annotated
-        notes.append(
-            f"labels are read from masks, not from {TITLES[kind]} annotations such as {file}; to read these instead, "
-            "move the masks out of the folder"
-        )
+    if kind:
+        notes.append(f"labels are read from masks, not from {TITLES[kind]} annotations such as {file}; {instead}")
     withheld = {PurePosixPath(sample.label).parent for sample in parts["unlabeled"] if sample.label}
     explained = [(f"{folder}/*", "labels of images that are used as unlabelled") for folder in sorted(withheld)]
     explained += [(f"{glob.escape(folder)}/*", why) for folder, why in sorted(pairs.passed_over.items())]
@@ -327,6 +326,8 @@ class _Matcher:
         for stem in label_stems(label):
             parts: tuple[Part | None, ...] = (part, None) if part is not None else (None, *PARTS)
             found = list(dict.fromkeys(image for each in parts for image in self.by_key.get((each, (rest, stem)), ())))
+            if len(found) > 1:  # x.jpg comes before x_test.jpg
+                found = [image for image in found if image_stems(image)[0] == stem] or found
             if len(found) > 1:
                 raise UserError(f"dataset {self.root}: {found[0]} and {found[1]} both match {label}; keep one image")
             if found:

@@ -67,7 +67,7 @@ class _Annotation(BaseModel):
     image_id: _Id
     category_id: _Id = "none"
     segmentation: Annotated[Any, PlainValidator(_geometry)] = None
-    iscrowd: bool = False
+    iscrowd: bool | None = None
     bbox: _Presence = False
     keypoints: _Presence = False
     caption: _Presence = False
@@ -170,7 +170,7 @@ def _where(place: int, annotation: _Annotation) -> str:
 
 
 def _notes(name: str, listed: _File) -> Iterator[str]:
-    crowds = sum(annotation.iscrowd for annotation in listed.annotations)
+    crowds = sum(bool(annotation.iscrowd) for annotation in listed.annotations)
     if crowds:
         yield f"{name}: annotations with iscrowd ({crowds:,}) are drawn as their category, below the others"
     names = Counter(category.name.strip() for category in listed.categories or ())

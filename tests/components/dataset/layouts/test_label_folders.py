@@ -127,6 +127,13 @@ def test_a_folder_of_unknown_name_beside_labels_is_a_warning(tmp_path: Path) -> 
     )
 
 
+def test_an_image_of_the_labels_very_name_comes_first(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "images/{name}.jpg", "gt/{name}.png", parts={"all": 10})
+    photograph(tmp_path / "images/00_training.jpg", 60)
+    write_classes(tmp_path, "background", "cat")
+    assert read_layout(tmp_path).lists.unlabeled == ("images/00_training.jpg",)
+
+
 def test_which_names_are_more_specific() -> None:
     names = ("masks_color", "mask", "1st_manual", "SemanticLabelIds", "labels")
     assert [label_rank(name) for name in names] == [0, 1, 2, None, None]

@@ -319,6 +319,9 @@ def test_masks_are_read_rather_than_annotations(folder: Path) -> None:
     coco(folder, "annotations/instances_default.json", {f"{n}.jpg": [polygon()] for n in range(4)}, folder="images")
     for number in range(4):
         grey(folder / f"masks/{number}.png", ids_of(number))
+    assert "declares no classes: add classes.json or classes.yaml to it; it also has COCO annotations" in refusal(
+        folder
+    )
     (folder / "classes.json").write_text('["background", "cat"]')
     layout = read_layout(folder)
     assert layout.kind == "folders"

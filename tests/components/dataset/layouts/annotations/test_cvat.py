@@ -63,6 +63,8 @@ def test_subsets_are_parts(folder: Path) -> None:
     assert ([sample.image for sample in lists.val], len(lists.train)) == (["images/c.jpg"], 2)
     cvat(folder, "annotations.xml", {**images, 'd.jpg subset="hard"': BOTH})
     assert "images/d.jpg belongs to no part, but other images do" in refusal(folder)
+    cvat(folder, "annotations.xml", {"a.jpg": BOTH, "b.jpg": BOTH, 'c.jpg subset="val_hard"': BOTH})
+    assert "image c.jpg is in subset 'val_hard', which is not used: rename the subset" in refusal(folder)
 
 
 def test_equal_names_in_two_subsets(folder: Path) -> None:
