@@ -9,6 +9,7 @@ PACKAGE = "cps-pipeline"
 EXTRAS = {
     **dict.fromkeys(("kfp", "kfp_server_api"), "pipeline"),
     **dict.fromkeys(("mlflow",), "tracking"),
+    **dict.fromkeys(("pycocotools",), "annotations"),
     **dict.fromkeys(("psutil",), "services"),
     **dict.fromkeys(("cv2", "onnx", "onnxruntime", "openvino", "paddle", "paddle2onnx"), "train"),
     **dict.fromkeys(("safetensors", "scipy"), "train"),

@@ -21,30 +21,21 @@ from components.dataset.check.facts import FileFacts, label_facts, read_bytes
 from components.dataset.check.inspect import STEP
 from components.dataset.class_files import RGB
 from components.dataset.classes import Declared
+from components.dataset.converted import LEVEL, UnreadableLabel, write_labels
+from components.dataset.drawn_labels import with_drawn_labels
 from components.dataset.label_pixels import MAX_COLORS, LabelPixels, stored_values
 from components.dataset.layouts import Layout
 from components.dataset.layouts.cityscapes import LABEL_IDS, TRAIN_IDS
 from components.dataset.manifest import Lists, Sample
-from components.errors import UserError
-from components.files import writing
+from components.dataset.palettes import read_palettes
 from components.threads import in_threads
 
 Ids = NDArray[np.uint8]
 
-_LEVEL = 6
-"""zlib's compression level. Fixed, because the digests of the mapped labels depend on it."""
 _VOC_NAME = re.compile(r"(?:20[0-9]{2}_)?[0-9]{6}")
 """An image name of PASCAL VOC, such as 2007_000032."""
 _SHOWN = 4
 """Maximum number of colours in a message."""
-
-
-class UnreadableLabel(UserError):
-    """A label whose class ids cannot be read; `kind` is the kind of the check's finding."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -60,6 +51,8 @@ class Reading:
     """End of the error message for any other value."""
     by_color: frozenset[str] = frozenset()
     """Palette labels that are read by colour; the others are read by index."""
+    near: Mapping[RGB, int] = field(default_factory=dict)
+    """The class ids of palette colours that are almost those of classes."""
     is_plain: bool = False
     """Whether the stored bytes of every label are already class ids."""
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -76,9 +69,11 @@ def with_class_ids(layout: Layout, folder: Path, *, keep_going: bool = False) ->
         keep_going: leave labels that cannot be read as they are, and list them in `refused`.
 
     Raises:
-        UnreadableLabel: a label does not hold ids, or has values or colours that belong to no class.
+        UnreadableLabel: a label does not hold ids, has values or colours that belong to no class, or cannot be drawn.
         WorkFailed: the disk is full.
     """
+    if layout.drawing is not None:
+        return with_drawn_labels(layout, layout.drawing, folder, keep_going=keep_going)
     if layout.label_ids is not None:
         reading = Reading(layout.label_ids, unknown="which are not Cityscapes label ids: download the label again")
     elif layout.label_colors is not None:
@@ -95,8 +90,17 @@ def with_class_ids(layout: Layout, folder: Path, *, keep_going: bool = False) ->
     labels = {sample.label for sample in _samples(layout.lists) if sample.label is not None}
     ending = "_L" if layout.label_colors is not None else ""
     mapped = {name: name if name in reading.refused else _mapped_name(name, ending) for name in sorted(labels)}
-    with writing(folder):
-        refused = dict(_write(layout, mapped, folder, reading, keep_going=keep_going))
+    changed = {name: target for name, target in mapped.items() if target != name}
+
+    def convert(name: str, target: Path) -> None:
+        try:
+            _map(layout.folder / name, target, reading, by_color=name in reading.by_color)
+        except UnreadableLabel:
+            os.symlink((layout.folder / name).absolute(), target)
+            raise
+
+    results = write_labels(layout, changed, folder, convert, keep_going=keep_going, what="labels mapped to class ids")
+    refused = {name: (error.kind, str(error)) for name, error in results if isinstance(error, UnreadableLabel)}
     return replace(
         layout,
         folder=folder,
@@ -118,8 +122,9 @@ def choose_reading(declared: Declared, facts: Mapping[str, FileFacts], kind: str
     pixels = _mark_painted({name: each.pixels for name, each in facts.items() if each.pixels is not None})
     refused = {name: problem for name, each in pixels.items() if (problem := _label_problem(name, each, declared))}
     fit = {name: each for name, each in pixels.items() if name not in refused}
-    by_color, conflicts = _palettes({name: each for name, each in fit.items() if each.kind == "palette"}, declared)
-    refused |= conflicts
+    palettes = read_palettes({name: each for name, each in fit.items() if each.kind == "palette"}, declared)
+    by_color = palettes.by_color
+    refused |= palettes.refused
     by_value = [
         each
         for name, each in fit.items()
@@ -127,7 +132,7 @@ def choose_reading(declared: Declared, facts: Mapping[str, FileFacts], kind: str
     ]
     values, notes = _values({value for each in by_value for value in _value_counts(each)}, declared)
     refused |= _mixed_binary(fit, values, declared)
-    notes += _notes(fit.values(), declared, by_color=bool(by_color))
+    notes += [*_notes(fit.values(), declared, by_color=bool(by_color)), *palettes.notes]
     shown = {values[value] for each in by_value for value in _value_counts(each) if value in values}
     # A few images of PASCAL VOC itself contain few of its classes; their names show that they are VOC's.
     other = next((name for name in fit if not _VOC_NAME.fullmatch(PurePosixPath(name).stem)), "")
@@ -138,7 +143,8 @@ def choose_reading(declared: Declared, facts: Mapping[str, FileFacts], kind: str
         values,
         declared.colors,
         declared.ignore_index,
-        by_color=frozenset(by_color),
+        by_color=by_color,
+        near=palettes.near,
         is_plain=identity and not by_color and all(each.plain for each in fit.values()),
         refused=refused,
         notes=tuple(notes),
@@ -212,52 +218,6 @@ def _unknown_colors(name: str, pixels: LabelPixels, declared: Declared) -> tuple
     )
 
 
-def _palettes(pixels: Mapping[str, LabelPixels], declared: Declared) -> tuple[set[str], dict[str, tuple[str, str]]]:
-    """Return the palette labels to read by colour, and those to refuse because their palettes are contradictory."""
-    by_color: set[str] = set()
-    refused: dict[str, tuple[str, str]] = {}
-    meant: dict[int, tuple[RGB, str]] = {}
-    for name, each in pixels.items():
-        used = {index: color for index, color in each.palette.items() if not _is_void(index, declared)}
-        if all(color == (index, index, index) for index, color in used.items()):
-            continue  # a plain grey ramp does not identify classes
-        if not declared.colors and _is_shuffled_grey(used):
-            refused[name] = (
-                "palette",
-                f"label {name} has a grey palette in another order than its indices, so its ids are ambiguous: "
-                "save ids as 8-bit grey",
-            )
-            continue
-        known = {index: color for index, color in used.items() if color in declared.colors}
-        in_order = all(declared.values.get(index) == declared.colors[color] for index, color in known.items())
-        if len(known) == len(used) and not in_order:
-            by_color.add(name)
-        elif not in_order:
-            index, color = next((i, c) for i, c in known.items() if declared.values.get(i) != declared.colors[c])
-            other = next(color for index, color in used.items() if index not in known)
-            owner = _class_name(declared, declared.colors[color])
-            refused[name] = (
-                "palette",
-                f"label {name} has the colour {color} of {owner!r} at palette index {index}, but also {other}, which "
-                "belongs to no class: save ids as 8-bit grey, or assign every colour to a class",
-            )
-        elif len(known) < len(used):
-            for index, color in used.items():
-                before, where = meant.setdefault(index, (color, name))
-                if before != color:
-                    refused[name] = (
-                        "palette",
-                        f"label {name} has {color} at palette index {index}, but label {where} has {before}: "
-                        'save ids as 8-bit grey, or give each class its "color" in classes.json',
-                    )
-    return by_color, refused
-
-
-def _is_shuffled_grey(used: Mapping[int, RGB]) -> bool:
-    greys = [color[0] for _, color in sorted(used.items()) if len(set(color)) == 1]
-    return len(greys) == len(used) > 1 and greys != sorted(greys)
-
-
 def _values(found: set[int], declared: Declared) -> tuple[dict[int, int], list[str]]:
     """Return the class id of each value, and a remark if that differs from the declared classes."""
     values = dict(declared.values)
@@ -291,14 +251,6 @@ def _value_counts(pixels: LabelPixels) -> Iterable[int]:
     return pixels.counts if pixels.kind != "colors" else [color[0] for color in pixels.colors or ()]
 
 
-def _is_void(index: int, declared: Declared) -> bool:
-    return declared.values.get(index) == declared.ignore_index
-
-
-def _class_name(declared: Declared, number: int) -> str:
-    return declared.classes[number].name if number < len(declared.classes) else "void"
-
-
 def _not_ids(name: str, mode: str) -> str:
     return f"label {name} has pixel mode {mode}, but must hold class ids: save it as 8-bit grey or palette PNG"
 
@@ -319,34 +271,6 @@ def _scan(layout: Layout) -> dict[str, FileFacts]:
     return found
 
 
-def _write(
-    layout: Layout, mapped: Mapping[str, str], folder: Path, reading: Reading, *, keep_going: bool
-) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Write the converted labels and links to all other files; yield the labels that cannot be converted, and why."""
-    for name in layout.lists.file_names():
-        place = folder / mapped.get(name, name)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if mapped.get(name, name) == name:
-            os.symlink((layout.folder / name).absolute(), place)
-    names = [name for name, target in mapped.items() if target != name]
-
-    def map_one(name: str) -> UnreadableLabel | None:
-        try:
-            _map(layout.folder / name, folder / mapped[name], reading, by_color=name in reading.by_color)
-        except UnreadableLabel as error:
-            if not keep_going:
-                raise UnreadableLabel(error.kind, str(error).replace(f"{layout.folder}/", layout.root, 1)) from None
-            os.symlink((layout.folder / name).absolute(), folder / mapped[name])
-            return error
-        return None
-
-    for done, (name, error) in enumerate(zip(names, in_threads(map_one, names), strict=True), start=1):
-        if error:
-            yield mapped[name], (error.kind, str(error).replace(f"{layout.folder}/", "", 1))
-        if done % 200 == 0 or done == len(names):
-            progress.advance(STEP, done, len(names), "labels mapped to class ids")
-
-
 def _map(source: Path, target: Path, reading: Reading, *, by_color: bool) -> None:
     data = read_bytes(source)
     try:
@@ -355,7 +279,7 @@ def _map(source: Path, target: Path, reading: Reading, *, by_color: bool) -> Non
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise UnreadableLabel("unreadable", f"label {source} cannot be read ({reason}): replace it") from None
-    Image.fromarray(ids).save(target, "PNG", compress_level=_LEVEL)
+    Image.fromarray(ids).save(target, "PNG", compress_level=LEVEL)
 
 
 def _ids(source: Path, picture: Image.Image, reading: Reading, *, by_color: bool) -> Ids:
@@ -384,9 +308,10 @@ def _ids(source: Path, picture: Image.Image, reading: Reading, *, by_color: bool
 def _map_palette(picture: Image.Image, reading: Reading) -> Ids:
     indices = np.asarray(picture)
     flat = picture.getpalette("RGB") or []
+    colors = {**reading.near, **reading.colors}
     table: Ids = np.full(256, reading.ignored, np.uint8)
     for index in range(len(flat) // 3):
-        table[index] = reading.colors.get((flat[3 * index], flat[3 * index + 1], flat[3 * index + 2]), reading.ignored)
+        table[index] = colors.get((flat[3 * index], flat[3 * index + 1], flat[3 * index + 2]), reading.ignored)
     return np.asarray(table[indices])
 
 

@@ -77,22 +77,28 @@ _Id = Annotated[int, Field(ge=0, le=255)]
 _Color = tuple[_Id, _Id, _Id]
 
 
+_Name = Annotated[str, Field(min_length=1)]
+
+
 class _ClassLine(BaseModel):
     id: _Id
-    name: Annotated[str, Field(min_length=1)]
+    name: _Name
     color: _Color | None = None
     values: list[_Id | _Color] = []
+    names: list[_Name] = []
 
 
 class _KnownFile(BaseModel):
     classes: str
     ignore_index: _Id | None = None
+    ignore_names: list[_Name] = []
 
 
 class _ClassesFile(BaseModel):
     classes: Annotated[list[_ClassLine], Field(min_length=2, max_length=255)]
     ignore_index: _Id | None = None
     ignore_values: list[_Id | _Color] = []
+    ignore_names: list[_Name] = []
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,10 @@ class Declared:
     """The class id, or the ignore index, of each label value."""
     colors: Mapping[RGB, int] = field(default_factory=dict)
     """The class id, or the ignore index, of each label colour; empty if the dataset declares no colours."""
+    names: Mapping[str, int] = field(default_factory=dict)
+    """The class id, or the ignore index, of each name that annotation files use."""
+    background: int | None = None
+    """The class id, or the ignore index, of pixels without an annotation; None if labels are masks."""
     ignores_255: bool = False
     """Whether the dataset explicitly declares 255 as void, rather than by convention."""
     is_known: bool = False
@@ -122,20 +132,24 @@ class Declared:
         return {
             "values": sorted(self.values.items()),
             "colors": colors,
+            "names": sorted(self.names.items()),
+            "background": self.background,
             "ignores_255": self.ignores_255,
             "is_known": self.is_known,
         }
 
 
-def known_classes(name: str, ignore_index: int | None = None) -> Declared:
+def known_classes(name: str, ignore_index: int | None = None, ignore_names: Sequence[str] = ()) -> Declared:
     """Return the classes of the well-known dataset `name`, a key of KNOWN."""
     classes, usual = KNOWN[name]
     ignored = usual if ignore_index is None else ignore_index
+    names = {entry.name: number for number, entry in enumerate(classes)}
     return Declared(
         classes,
         ignored,
         {number: number for number in (*range(len(classes)), ignored)},
         {entry.color: number for number, entry in enumerate(classes)},
+        names=names | dict.fromkeys(ignore_names, ignored),
         ignores_255=ignored == 255,
         is_known=True,
     )
@@ -149,9 +163,18 @@ def read_classes(folder: Path) -> Declared | None:
     Raises:
         UserError: the file is malformed, or contradicts itself.
     """
+    own = read_own_classes(folder)
+    if own is not None:
+        return own
+    found = read_tool_entries(folder)
+    return _from_entries(folder, *found) if found else None
+
+
+def read_own_classes(folder: Path) -> Declared | None:
+    """Read classes.json or classes.yaml; return None if there is neither. Raises UserError like `read_classes`."""
     path = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if path is None:
-        return _read_tool_files(folder)
+        return None
     try:
         text = read_text(path)
         value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
@@ -172,7 +195,7 @@ def read_classes(folder: Path) -> Declared | None:
 def _known(path: Path, named: _KnownFile) -> Declared:
     if named.classes not in KNOWN:
         raise UserError(f"{path}: unknown class set {named.classes!r}; available: {', '.join(KNOWN)}")
-    return replace(known_classes(named.classes, named.ignore_index), files=(path.name,))
+    return replace(known_classes(named.classes, named.ignore_index, named.ignore_names), files=(path.name,))
 
 
 _EXAMPLE = '{"classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, …], "ignore_index": 255}'
@@ -223,7 +246,7 @@ def _declared(path: Path, listed: _ClassesFile) -> Declared:
     if repeated is not None:
         raise UserError(f"{path}: class id {repeated} is used twice; give each class its own id")
     # Shift by one, because the first colour is black.
-    classes = tuple(Class(name=line.name, color=line.color or _voc_color(line.id + 1)) for line in lines)
+    classes = tuple(Class(name=line.name, color=line.color or default_color(line.id + 1)) for line in lines)
     ignored = listed.ignore_index
     if ignored is not None and ignored in ids:
         raise UserError(f"{path}: ignore_index {ignored} is also a class id; use another value, such as 255")
@@ -231,9 +254,9 @@ def _declared(path: Path, listed: _ClassesFile) -> Declared:
     found = _Meanings(path, classes)
     for number, line in enumerate(lines):
         found.add(line.color, number)
-        for value in line.values or [line.id]:
+        for value in (*(line.values or [line.id]), line.name, *line.names):
             found.add(value, number)
-    for value in listed.ignore_values:
+    for value in (*listed.ignore_values, *listed.ignore_names):
         found.add(value, ignore_index)
     if ignored is not None:
         found.add(ignored, ignore_index)
@@ -247,6 +270,7 @@ def _declared(path: Path, listed: _ClassesFile) -> Declared:
         ignore_index,
         found.values,
         found.colors,
+        found.names,
         ignores_255=ignored == 255 or 255 in listed.ignore_values,
         files=(path.name,),
         notes=notes,
@@ -254,27 +278,30 @@ def _declared(path: Path, listed: _ClassesFile) -> Declared:
 
 
 class _Meanings:
-    """The class id of each value and colour. Raises UserError if one would get two class ids."""
+    """The class id of each value, colour and name. Raises UserError if one would get two class ids."""
 
     def __init__(self, path: Path, classes: Sequence[Class]) -> None:
-        self.path, self.names = path, [entry.name for entry in classes]
+        self.path, self.classes = path, classes
         self.values: dict[int, int] = {}
         self.colors: dict[RGB, int] = {}
+        self.names: dict[str, int] = {}
 
-    def add(self, value: int | RGB | None, meaning: int) -> None:
+    def add(self, value: int | RGB | str | None, meaning: int) -> None:
         if value is None:
             return
-        before = (
-            self.values.setdefault(value, meaning) if isinstance(value, int) else self.colors.setdefault(value, meaning)
-        )
+        if isinstance(value, int):
+            before, what = self.values.setdefault(value, meaning), f"value {value}"
+        elif isinstance(value, str):
+            before, what = self.names.setdefault(value, meaning), f"name {value!r}"
+        else:
+            before, what = self.colors.setdefault(value, meaning), f"colour {list(value)}"
         if before != meaning:
-            what = f"value {value}" if isinstance(value, int) else f"colour {list(value)}"
             raise UserError(
                 f"{self.path}: {what} is assigned to both {self._name(before)} and {self._name(meaning)}; remove one"
             )
 
     def _name(self, meaning: int) -> str:
-        return repr(self.names[meaning]) if meaning < len(self.names) else "void"
+        return repr(self.classes[meaning].name) if meaning < len(self.classes) else "void"
 
 
 def _span(ids: Sequence[int]) -> str:
@@ -282,8 +309,12 @@ def _span(ids: Sequence[int]) -> str:
     return f"{ids[0]} to {ids[-1]}" if list(ids) == whole else ", ".join(map(str, ids))
 
 
-def _read_tool_files(folder: Path) -> Declared | None:
-    """Read the class files of labelling tools and other trainers in the dataset's folder or its subfolders."""
+def read_tool_entries(folder: Path) -> tuple[tuple[str, ...], list[Entry]] | None:
+    """Return the class files of labelling tools in the dataset's folder or its subfolders, and the classes in them.
+
+    Raises:
+        UserError: a file is malformed, or two files contradict each other.
+    """
     by_name: dict[str, list[Path]] = {}
     for place in (folder, *subfolders(folder)):
         for path in sorted(place.iterdir()):
@@ -305,7 +336,7 @@ def _read_tool_files(folder: Path) -> Declared | None:
     if len(declared) > 1:
         raise UserError(f"{folder}: {names[0]} and {names[1]} declare different classes: remove one, or add {FILES[0]}")
     files = tuple(path.relative_to(folder).as_posix() for path in by_name[names[0]])
-    return _from_entries(folder, files, found[names[0]])
+    return files, found[names[0]]
 
 
 def _rank(entries: Sequence[Entry]) -> int:
@@ -321,7 +352,7 @@ def _from_entries(folder: Path, files: tuple[str, ...], entries: Sequence[Entry]
             f"{path} names {len(named)} classes, but 2 to 255 are required: name all classes, including the background"
         )
     classes = tuple(
-        Class(name=entry.name, color=entry.color or _voc_color(number + 1)) for number, entry in enumerate(named)
+        Class(name=entry.name, color=entry.color or default_color(number + 1)) for number, entry in enumerate(named)
     )
     found = _Meanings(path, classes)
     for row, entry in enumerate(entries):
@@ -329,13 +360,14 @@ def _from_entries(folder: Path, files: tuple[str, ...], entries: Sequence[Entry]
         # A file with colours only may come with grey labels, whose values are then the row numbers.
         found.add(row if entry.value is None else entry.value, meaning)
         found.add(entry.color, meaning)
+        found.names[entry.name] = meaning
     found.values.setdefault(255, 255)
     void = [entry.name for entry in entries if entry.is_void and (entry.value is not None or entry.color)]
     notes = (f"classes from {files[0]}", *(f"{name!r} is treated as void because of its name" for name in void))
-    return Declared(classes, 255, found.values, found.colors, files=files, notes=notes)
+    return Declared(classes, 255, found.values, found.colors, found.names, files=files, notes=notes)
 
 
-def _voc_color(value: int) -> tuple[int, int, int]:
+def default_color(value: int) -> tuple[int, int, int]:
     """Return a colour of PASCAL VOC's colour map, which makes consecutive ids easy to tell apart."""
     red = green = blue = 0
     for bit in range(7, -1, -1):
@@ -346,7 +378,7 @@ def _voc_color(value: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-VOC = tuple(Class(name=name, color=_voc_color(number)) for number, name in enumerate(_VOC_NAMES))
+VOC = tuple(Class(name=name, color=default_color(number)) for number, name in enumerate(_VOC_NAMES))
 """PASCAL VOC's 21 classes, including background."""
 
 KNOWN = {"cityscapes": (CITYSCAPES, 255), "voc": (VOC, 255), "camvid": (CAMVID, 11)}

@@ -129,6 +129,7 @@ def test_the_data_image_has_its_steps_and_no_paddle() -> None:
         import importlib.util, json
         import components.runs.steps, components.runs.finish
         from mlflow import MlflowClient
+        from pycocotools import mask
         print(json.dumps([name for name in ("paddle", "paddleseg", "cv2", "pytest") if importlib.util.find_spec(name)]))
     """
     done = in_container(DATA_IMAGE, "python3", "-c", program)

@@ -38,8 +38,8 @@ class Facts:
 
 
 def hash_files(layout: Layout) -> dict[str, str]:
-    """Return the sha256 of every file in the lists, by name."""
-    names = layout.lists.file_names()
+    """Return the sha256 of every file that the dataset is read from, by name."""
+    names = layout.source_files
 
     def digest(name: str) -> str:
         path = layout.folder / name

@@ -8,6 +8,8 @@ from components.dataset.check.facts import FileFacts
 from components.dataset.check.findings import Finding, Item
 from components.dataset.layouts import Layout, unused
 
+_NO_BACKGROUND = 'every pixel is annotated; list the other classes in classes.json with "ignore_names": ["background"]'
+
 
 def account_findings(layout: Layout) -> list[Finding]:
     """Report unused images, labels and lists; fatal if they are named like a part of the dataset."""
@@ -38,13 +40,14 @@ def unshown_classes(layout: Layout, labels: Mapping[str, FileFacts]) -> Finding:
         if pixels[ignored]
         else "correct the labels or remove the class"
     )
+    hints = {layout.declared.background: _NO_BACKGROUND}
     missing = [] if wrong or layout.declared.is_known else np.flatnonzero(pixels[: len(classes)] == 0).tolist()
     return Finding(
         "unshown", "fatal", "Classes that no label contains",
         "The labels may not match the declared classes: values that mean other classes would be learned as these.",
         tuple(
             Item(
-                f"no label contains class {number} ({classes[number].name}): {hint}"
+                f"no label contains class {number} ({classes[number].name}): {hints.get(number, hint)}"
             )
             for number in missing
         ),

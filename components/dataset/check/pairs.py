@@ -26,6 +26,10 @@ KINDS: dict[str, tuple[Level, str, str]] = {
         'The same index means different classes in different labels. Give each class its "color" in classes.json, or '
         "save ids as 8-bit grey.",
     ),
+    "shapes": (
+        "fatal", "Annotations that cannot be drawn",
+        "Drawing them as something else would give wrong labels. Correct or remove them in the annotation tool.",
+    ),
     "classes": (
         "fatal", "Labels that do not fit PASCAL VOC's classes",
         "The folders are those of PASCAL VOC, so its classes were assumed. Declare your own classes.",

@@ -10,6 +10,8 @@
                     train.txt, val.txt, test.txt with train/, trainannot/ …
     folders         images/ and labels/ side by side, with or without train/ and val/ inside; or train/, train_labels/;
                     or labels next to their images, as x_mask.png; many spellings are accepted
+    coco, labelme, cvat
+                    images with annotations instead of masks: COCO JSON, LabelMe JSON, CVAT XML
 
 `lists` and `voc` may include their own split for a ratio: 1_16/labeled.txt and optionally 1_16/unlabeled.txt, next to
 the lists or in splits/. Without unlabeled.txt, all other training images are unlabelled.
@@ -22,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from components.dataset.layouts import camvid, cityscapes, cityscapes_cps, folders, lists, voc
+from components.dataset.layouts import annotated, camvid, cityscapes, cityscapes_cps, folders, lists, voc
 from components.dataset.layouts.account import account_lines, refuse_unused, unused, with_account
 from components.dataset.layouts.files import subfolders
 from components.dataset.layouts.model import Layout, Use, pools_text
@@ -53,6 +55,7 @@ _LAYOUTS: tuple[tuple[Callable[[Path], bool], Reader], ...] = (
     (cityscapes.matches, cityscapes.read),
     (camvid.matches, camvid.read),
     (lists.matches, lists.read),
+    (annotated.matches, annotated.read),
     (folders.matches, folders.read),
 )
 
@@ -103,22 +106,23 @@ def with_pools(layout: Layout, names: Sequence[str]) -> Layout:
 def _find(folder: Path) -> tuple[Path, Reader]:
     level = [folder]
     for _ in range(_DEPTH):
-        found = [(path, read) for path in level for matches, read in _LAYOUTS if matches(path)]
         # One folder may match several layouts; the first wins. Several folders are separate datasets.
-        roots = list(dict.fromkeys(path for path, _ in found))
-        if len(roots) > 1:
-            raise UserError(
-                f"{folder} contains several datasets, {' and '.join(str(root.relative_to(folder)) for root in roots)}: "
-                "pass the folder of one of them"
-            )
+        found = [(path, read) for path in level if (read := _reader(path))]
+        if len(found) > 1:
+            names = " and ".join(str(path.relative_to(folder)) for path, _ in found)
+            raise UserError(f"{folder} contains several datasets, {names}: pass the folder of one of them")
         if found:
             return found[0]
         level = [inside for path in level for inside in subfolders(path)]
     raise UserError(
         f"{folder} is not a recognised dataset layout: add train.txt and val.txt (one `image label` pair per line), or "
         "folders images/ and labels/; Cityscapes, Cityscapes for CPS (config_new/), PASCAL VOC and CamVid are read as "
-        "downloaded"
+        "downloaded, and COCO, LabelMe and CVAT annotations as exported"
     )
+
+
+def _reader(folder: Path) -> Reader | None:
+    return next((read for matches, read in _LAYOUTS if matches(folder)), None)
 
 
 def _slug(name: str) -> str:

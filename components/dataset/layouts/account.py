@@ -17,7 +17,15 @@ from components.dataset.classes import FILES
 from components.dataset.layouts.files import CONVERT, files_below, is_hidden, is_picture, read_text
 from components.dataset.layouts.lists import SUFFIXES as LIST_SUFFIXES
 from components.dataset.layouts.model import Layout, Use, counted
-from components.dataset.layouts.names import Part, is_named_like_a_part, is_other, part_of, parts_in, role_of
+from components.dataset.layouts.names import (
+    Part,
+    is_named_like_a_part,
+    is_other,
+    label_stems,
+    part_of,
+    parts_in,
+    role_of,
+)
 from components.errors import UserError
 
 _STRUCTURED = (".json", ".jsonl", ".yaml", ".yml")
@@ -142,6 +150,8 @@ class _Names:
             if "labels" not in use:
                 self.stems.setdefault(PurePosixPath(name).stem, set()).add(use)
         self.folders: set[PurePosixPath] = set()
+        self.annotations = layout.drawing.files if layout.drawing else frozenset[str]()
+        self.has_lists = layout.kind != "folders" and layout.drawing is None
 
     def _add(self, name: str, use: str) -> None:
         self.uses.setdefault(self.prefix + name, use)
@@ -163,6 +173,8 @@ class _Names:
             return _Kind("lists", "used")
         if own in self.layout.declared.files:
             return _Kind("classes", "used")
+        if own in self.annotations:
+            return _Kind("annotation files", "used")
         if any(is_hidden(part) for part in path.parts):
             return _Kind("hidden files", "explained", place=".")
         why = next((why for pattern, why in self.layout.explained if fnmatchcase(own, pattern)), None)
@@ -199,7 +211,9 @@ class _Names:
             return _Kind(what, "refused", self._folder_advice(dropped[-1]), str(dropped[-1]))
         if what == "labels":
             return _Kind(what, "unused", "no used image has a matching name")
-        if self.layout.kind == "folders":
+        if not roles and self.layout.kind == "folders" and any(stem in self.stems for stem in label_stems(path)):
+            return _Kind(what, "unused", self._sibling_advice(path.parent))
+        if not self.has_lists:
             return _Kind(what, "unused", "they belong to no part; move them to a train, val, test or unlabeled folder")
         return _Kind(what, "unused", "no list names them; add them to a list, such as unlabeled.txt")
 
@@ -245,9 +259,15 @@ class _Names:
 
     def _folder_advice(self, folder: PurePosixPath) -> str:
         away = "or move it out of the dataset"
-        if self.layout.kind == "folders":
+        if not self.has_lists:
             return f"rename {folder.name} to train, val, test or unlabeled, {away}"
         return f"add its images to a list, such as unlabeled.txt, {away}"
+
+    def _sibling_advice(self, folder: PurePosixPath) -> str:
+        return (
+            "their names match images whose labels are elsewhere; if these are the labels, rename "
+            f"{folder.name} to labels, and move the others out of the dataset"
+        )
 
     def _list_advice(self) -> str:
         listed = ", ".join(self.layout.read)

@@ -9,14 +9,18 @@ train/x.jpg, train/x_mask.png   valid/…
 `components.dataset.layouts.names` defines the accepted spellings. Images and labels may have matching subfolders.
 """
 
+import glob
 import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from components.dataset.classes import FILES, read_classes
+from components.dataset.classes import FILES, Declared, read_classes
+from components.dataset.layouts.annotations.find import annotation_files
+from components.dataset.layouts.annotations.model import TITLES
 from components.dataset.layouts.files import CONVERT, files_below, is_picture, subfolders
+from components.dataset.layouts.label_folders import choose_labels, folder_of
 from components.dataset.layouts.model import Layout, counted
 from components.dataset.layouts.names import (
     PARTS,
@@ -51,6 +55,10 @@ class Pairs:
     """The label of each labelled image."""
     label_folders: bool = False
     """Whether any folder is named after labels."""
+    notes: list[str] = field(default_factory=list)
+    """Remarks on how labels were chosen."""
+    passed_over: dict[str, str] = field(default_factory=dict)
+    """Folders that look like labels but are not read, and why."""
 
 
 def matches(root: Path) -> bool:
@@ -59,11 +67,31 @@ def matches(root: Path) -> bool:
 
 def read(root: Path, _top: Path, name: str) -> Layout:
     declared = read_classes(root)
+    file, kind = next(annotation_files(root), ("", None))
+    instead = "to read these instead, move the masks out of the folder"
     if declared is None:
-        raise UserError(f"dataset {root} declares no classes: add {FILES[0]} or {FILES[1]} to it")
+        unread = f"; it also has {TITLES[kind]} annotations such as {file}: {instead}" if kind else ""
+        raise UserError(f"dataset {root} declares no classes: add {FILES[0]} or {FILES[1]} to it{unread}")
     pairs = find_pairs(root)
     if not pairs.images:
         raise UserError(f"dataset {root} has no images{_unread(root)}")
+    parts, notes = assigned_parts(root, pairs)
+    lists = lists_of(parts, declared)
+    notes = [*pairs.notes, *notes]
+    if kind:
+        notes.append(f"labels are read from masks, not from {TITLES[kind]} annotations such as {file}; {instead}")
+    withheld = {PurePosixPath(sample.label).parent for sample in parts["unlabeled"] if sample.label}
+    explained = [(f"{folder}/*", "labels of images that are used as unlabelled") for folder in sorted(withheld)]
+    explained += [(f"{glob.escape(folder)}/*", why) for folder, why in sorted(pairs.passed_over.items())]
+    return Layout(root, name, "folders", lists, declared, explained=tuple(explained), notes=(*declared.notes, *notes))
+
+
+def assigned_parts(root: Path, pairs: Pairs) -> tuple[dict[Part, tuple[Sample, ...]], list[str]]:
+    """Return the samples of each part, and remarks on how they were chosen. Holds out val if there is none.
+
+    Raises:
+        UserError: there is nothing to train or to validate on, or image names contradict each other.
+    """
     notes: list[str] = []
     if not any(pairs.images.values()) and (by_name := parts_by_name(pairs.images)):
         pairs.images.update(by_name)
@@ -75,7 +103,12 @@ def read(root: Path, _top: Path, name: str) -> Layout:
         parts |= hold_out_val(parts["train"])
         notes.append(f"no val folder: held out {counted(len(parts['val']), 'images')}, chosen by a hash of their names")
     _check_val(root, parts, pairs)
-    lists = Lists(
+    return parts, notes
+
+
+def lists_of(parts: dict[Part, tuple[Sample, ...]], declared: Declared) -> Lists:
+    """Return the lists of a dataset. Training images without a label count as unlabelled."""
+    return Lists(
         classes=declared.classes,
         ignore_index=declared.ignore_index,
         train=tuple(sample for sample in parts["train"] if sample.label is not None),
@@ -86,9 +119,6 @@ def read(root: Path, _top: Path, name: str) -> Layout:
             *(sample.image for sample in parts["unlabeled"]),
         ),
     )
-    withheld = {PurePosixPath(sample.label).parent for sample in parts["unlabeled"] if sample.label}
-    explained = tuple((f"{folder}/*", "labels of images that are used as unlabelled") for folder in sorted(withheld))
-    return Layout(root, name, "folders", lists, declared, explained=explained, notes=(*declared.notes, *notes))
 
 
 def find_pairs(root: Path) -> Pairs:
@@ -96,8 +126,10 @@ def find_pairs(root: Path) -> Pairs:
 
     Raises UserError if two images match one label, or two labels match one image.
     """
-    files = [PurePosixPath(name) for name in files_below(root) if is_picture(name)]
-    places = {folder: _place(folder) for folder in {path.parent for path in files}}
+    everything = [PurePosixPath(name) for name in files_below(root)]
+    files = [path for path in everything if is_picture(path.name)]
+    unreadable = [path for path in everything if path.suffix.lower() in CONVERT]
+    places = {folder: place_of(folder) for folder in {path.parent for path in files}}
     roles = _roles(files, places)
     pairs = Pairs(label_folders=any(role == "label" for role, _, _ in places.values()))
     by_key: dict[tuple[Part | None, Key], list[PurePosixPath]] = {}
@@ -108,10 +140,25 @@ def find_pairs(root: Path) -> Pairs:
         pairs.images[str(path)] = part
         for stem in image_stems(path):
             by_key.setdefault((part, (rest, stem)), []).append(path)
+    match = _Matcher(root, by_key)
+    claims: dict[str, list[PurePosixPath]] = {}
+    parts: dict[PurePosixPath, Part | None] = {}
     for path in files:
-        if roles[path] == "label":
-            _, part, rest = places[path.parent]
-            _pair(root, path, part, rest, by_key, pairs)
+        if roles[path] == "label" and (image := match(path, *places[path.parent][1:])):
+            claims.setdefault(image, []).append(path)
+            parts[path] = places[path.parent][1]
+    readable = {folder_of(path) for found in claims.values() for path in found}
+    for path in unreadable:
+        role, part, rest = place_of(path.parent)
+        if role == "label" and folder_of(path) not in readable and (image := match(path, part, rest)) in claims:
+            claims[image].append(path)
+    chosen = choose_labels(root, claims)
+    pairs.labels.update(chosen.labels)
+    for image, label in chosen.labels.items():
+        pairs.images[image] = pairs.images[image] or parts[PurePosixPath(label)]
+    pairs.notes += chosen.notes()
+    for folder in chosen.folders:
+        pairs.passed_over[folder] = f"labels are read from {chosen.passed_over[folder_of(PurePosixPath(folder, 'x'))]}/"
     return pairs
 
 
@@ -229,7 +276,7 @@ def _png_labels(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
     return {path for path in listed if path.suffix.lower() == ".png" and path.with_suffix("") in photographs}
 
 
-def _place(folder: PurePosixPath) -> tuple[Role | None, Part | None, str]:
+def place_of(folder: PurePosixPath) -> tuple[Role | None, Part | None, str]:
     """Return the role and part from the innermost folder that determines them, and the rest of the names."""
     role: Role | None = None
     part: Part | None = None
@@ -265,27 +312,27 @@ def _roles(
     return found
 
 
-def _pair(
-    root: Path,
-    label: PurePosixPath,
-    part: Part | None,
-    rest: str,
-    by_key: dict[tuple[Part | None, Key], list[PurePosixPath]],
-    pairs: Pairs,
-) -> None:
-    """Pair a label with the image of the same name in its part, or in any part if only one of the two has a part."""
-    for stem in label_stems(label):
-        parts: tuple[Part | None, ...] = (part, None) if part is not None else (None, *PARTS)
-        found = list(dict.fromkeys(image for each in parts for image in by_key.get((each, (rest, stem)), ())))
-        if len(found) > 1:
-            raise UserError(f"dataset {root}: {found[0]} and {found[1]} both match {label}; keep one image")
-        if found:
-            image = str(found[0])
-            other = pairs.labels.setdefault(image, str(label))
-            if other != str(label):
-                raise UserError(f"dataset {root}: {other} and {label} both match {image}; remove one label")
-            pairs.images[image] = pairs.images[image] or part
-            return
+class _Matcher:
+    """Finds the image of a label: the one of the same name in its part, or in any part if only one of both has one."""
+
+    def __init__(self, root: Path, by_key: dict[tuple[Part | None, Key], list[PurePosixPath]]) -> None:
+        self.root, self.by_key = root, by_key
+        self._rests = {rest for _, (rest, _) in by_key}
+
+    def __call__(self, label: PurePosixPath, part: Part | None, rest: str) -> str | None:
+        """Return the name of a label's image, or None. Raises UserError if two images match."""
+        if rest.isdigit() and rest not in self._rests:
+            rest = ""  # manual1 next to images
+        for stem in label_stems(label):
+            parts: tuple[Part | None, ...] = (part, None) if part is not None else (None, *PARTS)
+            found = list(dict.fromkeys(image for each in parts for image in self.by_key.get((each, (rest, stem)), ())))
+            if len(found) > 1:  # x.jpg comes before x_test.jpg
+                found = [image for image in found if image_stems(image)[0] == stem] or found
+            if len(found) > 1:
+                raise UserError(f"dataset {self.root}: {found[0]} and {found[1]} both match {label}; keep one image")
+            if found:
+                return str(found[0])
+        return None
 
 
 def _unread(root: Path) -> str:
@@ -298,7 +345,7 @@ def _unread(root: Path) -> str:
 
 
 def _hint(root: Path, pairs: Pairs) -> str:
-    """Return the likely reason why no label was found: annotations that are not images, or a folder's name."""
+    """Return the likely reason why no label was found: files that are no readable images, or a folder's name."""
     stems = {PurePosixPath(image).stem for image in pairs.images}
     for name in files_below(root):
         path = PurePosixPath(name)
@@ -306,6 +353,8 @@ def _hint(root: Path, pairs: Pairs) -> str:
             path.stem in stems or "coco" in path.stem or "instances" in path.stem
         ):
             return f"; {name} is an annotation file, not an image: export masks as PNG from the tool that wrote it"
+        if path.suffix.lower() in CONVERT and role_of(path.parent.name) == "label":
+            return f"; {name} cannot be read, because it is {path.suffix[1:].upper()}: save the labels as PNG"
     return "" if pairs.label_folders else "; put labels into a folder labels/ or masks/, or name them like x_mask.png"
 
 

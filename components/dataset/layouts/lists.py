@@ -205,6 +205,7 @@ class _Finder:
             )
         if self._paired:
             found.append("the lists name images only; labels are matched by file name")
+            found += self._pairs.notes
         return tuple(found)
 
     def _below(self, name: str) -> str:

@@ -13,6 +13,7 @@ _PLURAL = re.compile(r"(?<=image)s|(?<=label)s|(?<=picture)s|(?<=file)s|(?<=list
 
 if TYPE_CHECKING:
     from components.dataset.check.facts import FileFacts
+    from components.dataset.layouts.annotations.model import Drawing
 
 
 def counted(number: int, what: str) -> str:
@@ -44,7 +45,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Layout:
-    """A recognised dataset. Every file that its lists name exists."""
+    """A recognised dataset. Every file that its lists name exists, except for labels that are still to be drawn."""
 
     folder: Path
     name: str
@@ -66,6 +67,8 @@ class Layout:
     """Class ids by label value, for well-known datasets that number their labels differently."""
     label_colors: Mapping[tuple[int, int, int], int] | None = None
     """Class ids by colour, for well-known datasets with colour masks."""
+    drawing: "Drawing | None" = None
+    """How to draw the labels, for annotations that are not drawn yet: no file of a label exists until then."""
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Labels that cannot be converted to class ids and were left as they are, with the finding's kind and text."""
     label_facts: Mapping[str, "FileFacts"] = field(default_factory=dict)
@@ -79,6 +82,13 @@ class Layout:
     def root(self) -> str:
         """Return the prefix of file names in messages."""
         return f"{self.origin or self.folder}/"
+
+    @property
+    def source_files(self) -> list[str]:
+        """Return the sorted names of the files that the dataset is read from."""
+        if self.drawing is None:
+            return self.lists.file_names()
+        return sorted((set(self.lists.file_names()) - self.drawing.labels.keys()) | self.drawing.files)
 
     @property
     def pool_sizes(self) -> dict[str, int]:

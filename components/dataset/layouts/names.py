@@ -34,8 +34,16 @@ _IMAGE_WORDS = _words(
 _LABEL_WORDS = _words(
     "label labels mask masks annotation annotations annot annots ann anns anno annos segmentation segmentations seg "
     "segs segmap segmaps gt gts groundtruth groundtruths gtfine segmentationclass segmentationclassaug "
-    "segmentationclasspng segmentationclassraw target targets"
+    "segmentationclasspng segmentationclassraw target targets manual manuals"
 )
+_SEMANTIC_WORDS = _words("semantic semantics labelids trainids labeltrainids")
+_TRUTH_WORDS = _words("gt gts groundtruth groundtruths manual manuals")
+_MASK_WORDS = _words("mask masks")
+_BESIDE_WORDS = _words(
+    "color colors colour colours colored coloured rgb colormap fov roi rois aoi edge edges boundary boundaries contour "
+    "contours border borders weight weights confidence"
+)
+"""Words for pictures that accompany labels: colourings, fields of view, outlines."""
 _OTHER_WORDS = _words(
     "instance instances instanceids panoptic segmentationobject visualization visualizations visualisation "
     "visualisations viz vis overlay overlays preview previews thumb thumbs thumbnail thumbnails "
@@ -47,10 +55,10 @@ _FILLERS = _words("dir folder set split data dataset png jpg semantic class clas
 # Longer endings come first, so that the stem of x_gtFine_labelIds is x.
 _LABEL_ENDINGS = (
     "gtfine_labeltrainids|gtfine_labelids|labeltrainids|labelids|trainids|ground_truth|groundtruth|segmentation|"
-    "annotations|annotation|annot|labels|label|masks|mask|seg|gt|l"
+    "annotations|annotation|annot|labels|label|masks|mask|manual[0-9]?|seg|gt|l"
 )
 _LABEL_STARTS = "mask|label|gt|seg|annotation"
-_IMAGE_ENDINGS = "leftimg8bit|image|img|rgb|sat|photo"
+_IMAGE_ENDINGS = "leftimg8bit|image|img|rgb|sat|photo|training|test"  # DRIVE: 21_training.tif with 21_manual1.gif
 _OTHER_ENDINGS = ("_instanceids", "_instancetrainids", "_gtfine_color", "_gtfine_instanceids", "_panoptic")
 
 _ENDING = re.compile(rf"(?P<stem>.+?)[_.\- ](?:{_LABEL_ENDINGS})", re.IGNORECASE)
@@ -91,6 +99,19 @@ def role_of(name: str) -> Role | None:
     if any(word in _LABEL_WORDS for word in variants):
         return "label"
     return "image" if any(word in _IMAGE_WORDS for word in variants) else None
+
+
+def label_rank(name: str) -> int | None:
+    """Return how surely a folder of labels holds those to learn, from 0 to 3; None if its name does not tell.
+
+    0 is a picture beside the labels, such as masks_color; 1 a mask, which may be a field of view; 2 the ground truth;
+    3 says that the labels are semantic.
+    """
+    found = {*_split_compounds(name), "".join(words(name))}
+    for rank, known in ((0, _BESIDE_WORDS), (3, _SEMANTIC_WORDS), (2, _TRUTH_WORDS)):
+        if found & known:
+            return rank
+    return 1 if found & _LABEL_WORDS and found & _LABEL_WORDS <= _MASK_WORDS else None
 
 
 def residue(name: str) -> str:

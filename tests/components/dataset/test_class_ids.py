@@ -215,13 +215,82 @@ def test_a_palette_that_differs_by_file_is_read_by_its_colours(folder: Path, sto
     assert stored_pixels(folder, store) == [*pixels_of(3), 0]
     write_classes(folder, *NAMES[:3])
     text = refusal(folder.parent / "photos", store, stored=4)
-    assert "labels/train/01.png has (0, 0, 0) at palette index 2, but label labels/train/00.png has" in text
+    assert "labels/train/01.png has (0, 0, 142) at palette index 0, but label labels/train/00.png has" in text
 
 
 def test_a_palette_of_other_colours_goes_by_its_indices(folder: Path, store: Store) -> None:
     write_dataset(folder, classes=3, write=lambda path, ids: with_palette(path, ids, PAINT + np.uint8(7)))
     write_classes(folder, *NAMES[:3], paint=PAINT)
     assert stored_pixels(folder, store) == [*pixels_of(3), 0]
+
+
+def other_order(*colors: tuple[int, int, int]) -> WriteLabel:
+    """Write ids 0, 1 and 2 as palette indices 2, 1 and 0, which have these colours."""
+    return lambda path, ids: with_palette(path, np.uint8(2) - ids, np.array(colors, np.uint8))
+
+
+def test_a_palette_of_almost_the_classes_colours_in_another_order_is_read_by_the_nearest(
+    folder: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_dataset(folder, classes=3, write=other_order((3, 0, 138), (222, 20, 57), (0, 0, 0)))
+    grey(folder / "labels/train/00.png", ids_of(0, 3))  # among labels that hold ids
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    assert stored_pixels(folder, store) == [*pixels_of(3), 0]
+    printed = capsys.readouterr().err
+    assert "palette colours that differ from those of the classes by up to 4 of 255 are read as the nearest" in printed
+
+
+def test_one_label_of_few_colours_is_read_as_the_others_of_its_palette(folder: Path, store: Store) -> None:
+    colors = np.array([[0, 0, 140], [220, 20, 60], [0, 0, 0]], np.uint8)
+
+    def write(path: Path, ids: Ids) -> None:
+        with_palette(path, np.full_like(ids, 0) if path.stem == "00" else np.uint8(2) - ids, colors)
+
+    write_dataset(folder, classes=3, write=write, parts={"train": 4, "val": 2})
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    expected = np.zeros(3, np.int64)
+    for place, count in enumerate((4, 2)):
+        for index in range(count):
+            ids = ids_of(100 * place + index, 3)
+            expected += np.bincount((np.full_like(ids, 2) if index == 0 else ids).ravel(), minlength=3)
+    assert stored_pixels(folder, store) == [*expected.tolist(), 0]
+
+
+@pytest.mark.parametrize(
+    "colors",
+    [
+        ((12, 0, 130), (205, 20, 60), (0, 0, 1)),  # further away
+        ((0, 0, 138), (0, 3, 142), (0, 0, 1)),  # two that are nearest to one class
+        ((3, 0, 138), (90, 200, 90), (0, 0, 4)),  # one that is far from any class
+    ],
+)
+def test_colours_that_may_be_those_of_the_classes_in_another_order_are_refused(
+    folder: Path, store: Store, colors: tuple[tuple[int, int, int], ...]
+) -> None:
+    write_dataset(folder, classes=3, write=other_order(*colors))
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    text = refusal(folder, store)
+    assert "so that its colours and indices may disagree: give the classes the palette's colours" in text
+    # The advice works.
+    write_classes(folder, *NAMES[:3], paint=np.array(colors[::-1], np.uint8))
+    assert stored_pixels(folder, store) == [*pixels_of(3), 0]
+
+
+def test_a_colour_between_two_classes_is_not_guessed(folder: Path, store: Store) -> None:
+    paint = np.array([[0, 0, 0], [0, 60, 100], [0, 72, 100]], np.uint8)
+    write_dataset(folder, classes=3, write=other_order((0, 66, 100), (0, 60, 100), (0, 0, 0)))
+    write_classes(folder, *NAMES[:3], paint=paint)
+    assert "which belongs to no class" in refusal(folder, store)
+    write_dataset(folder, classes=3, write=other_order((0, 66, 100), (0, 61, 100), (0, 0, 1)))
+    assert "its colours and indices may disagree" in refusal(folder, store)
+
+
+def test_a_palette_for_decoration_may_resemble_one_class(folder: Path, store: Store) -> None:
+    paint = np.array([[10, 10, 10], [220, 20, 60], [0, 0, 142], [131, 3, 2], [70, 70, 70], [250, 170, 30]], np.uint8)
+    voc = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128], [128, 0, 128]], np.uint8)
+    write_dataset(folder, classes=6, write=lambda path, ids: with_palette(path, ids, voc))
+    write_classes(folder, *NAMES, paint=paint)
+    assert stored_pixels(folder, store) == [*pixels_of(6), 0]
 
 
 def test_a_palette_that_is_half_the_classes_is_refused(folder: Path, store: Store) -> None:

@@ -94,7 +94,7 @@ def test_a_folder_without_lists_is_told_what_to_add(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
         f"{tmp_path} is not a recognised dataset layout: add train.txt and val.txt (one `image label` pair per line), "
         "or folders images/ and labels/; Cityscapes, Cityscapes for CPS (config_new/), PASCAL VOC and CamVid are read "
-        "as downloaded"
+        "as downloaded, and COCO, LabelMe and CVAT annotations as exported"
     )
 
 
