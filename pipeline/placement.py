@@ -26,6 +26,13 @@ WEBHOOK_SECRET, WEBHOOK = "cps-webhook", "CPS_WEBHOOK_URL"
 
 TRAINING_HOURS = 14 * 24
 
+ALL_ATTEMPTS_SECONDS = 365 * 24 * 3600
+"""Seconds from a task's first start after which Argo starts no further attempt, and stops one that runs.
+
+Argo's backoff.maxDuration limits all attempts together, pauses and time in a queue included, not one pause. The number of
+retries and each attempt's timeout limit a task already, so this must be longer than any task can take.
+"""
+
 SHARED_MEMORY = "8Gi"
 """Size limit of a pod's /dev/shm; data in it counts towards the pod's memory."""
 
@@ -63,7 +70,8 @@ def place(task: "PipelineTask", where: Placement, display_name: str, *, hours: i
     kubernetes.add_toleration_json(task, where.tolerations)
     kubernetes.set_timeout(task, hours * 3600)
     if retries:
-        task.set_retry(retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
+        everything = f"{ALL_ATTEMPTS_SECONDS}s"
+        task.set_retry(retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration=everything)
     return task
 
 
