@@ -6,6 +6,7 @@ Resources, names and images may be pipeline parameters, as text; timeouts, retri
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from components.storage.lease import DURATION
 from components.training.multi_node.pod_settings import (
     KEYS,
     OPTIONAL_SETTINGS,
@@ -70,8 +71,9 @@ def place(task: "PipelineTask", where: Placement, display_name: str, *, hours: i
     kubernetes.add_toleration_json(task, where.tolerations)
     kubernetes.set_timeout(task, hours * 3600)
     if retries:
-        everything = f"{ALL_ATTEMPTS_SECONDS}s"
-        task.set_retry(retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration=everything)
+        # A pod that was killed keeps the run's lease for a while, and a retry before that would fail.
+        first, everything = f"{DURATION:g}s", f"{ALL_ATTEMPTS_SECONDS}s"
+        task.set_retry(retries, backoff_duration=first, backoff_factor=2.0, backoff_max_duration=everything)
     return task
 
 

@@ -25,6 +25,10 @@ from components.errors import UserError, WorkFailed
 from components.storage.client import MissingObject, Store
 
 
+DURATION = 60.0
+"""Seconds that a lease is valid after each renewal, and so the longest time that a killed process keeps it."""
+
+
 class Holder(BaseModel):
     """The holder of a lease and its purpose. Fields that another version adds are ignored."""
 
@@ -84,7 +88,7 @@ class Lease:
     `lost` is set when another process has taken the lease over, such as after a long suspend: stop the work then.
     """
 
-    def __init__(self, store: Store, key: str, holder: Holder | None = None, seconds: float = 60) -> None:
+    def __init__(self, store: Store, key: str, holder: Holder | None = None, seconds: float = DURATION) -> None:
         self.store = store
         self.key = key
         self.seconds = seconds
