@@ -30,8 +30,8 @@ TRAINING_HOURS = 14 * 24
 ALL_ATTEMPTS_SECONDS = 365 * 24 * 3600
 """Seconds from a task's first start after which Argo starts no further attempt, and stops one that runs.
 
-Argo's backoff.maxDuration limits all attempts together, pauses and time in a queue included, not one pause. The number of
-retries and each attempt's timeout limit a task already, so this must be longer than any task can take.
+Argo's backoff.maxDuration limits all attempts together, pauses and time in a queue included, not one pause. The number
+of retries and each attempt's timeout limit a task already, so this must be longer than any task can take.
 """
 
 SHARED_MEMORY = "8Gi"

@@ -24,7 +24,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from components.errors import UserError, WorkFailed
 from components.storage.client import MissingObject, Store
 
-
 DURATION = 60.0
 """Seconds that a lease is valid after each renewal, and so the longest time that a killed process keeps it."""
 

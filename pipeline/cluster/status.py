@@ -10,7 +10,8 @@ from components.errors import WorkFailed, find_one
 from pipeline.cluster.client import Server, Unreachable
 from pipeline.cluster.submission import find_pipeline
 
-STEPS = ("prepare-dataset", "split-labels", "train", "evaluate", "select", "predict", "finish")
+FIRST_STEP = "prepare-dataset"
+STEPS = (FIRST_STEP, "split-labels", "train", "evaluate", "select", "predict", "finish")
 """The names of the tasks, in the order in which they run."""
 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
@@ -152,6 +153,16 @@ def follow_all(
                 status = replace(status, state="CANCELED")
             last[run_id] = status
             on_status(status)
+
+
+def may_succeed_again(status: RunStatus) -> bool:
+    """Return whether the same run may succeed if it is submitted again, resuming from what its steps have stored.
+
+    Not so if it was terminated, or if its first step failed: a parameter or the dataset is wrong then.
+    """
+    return status.state == "FAILED" and not any(
+        step.name == FIRST_STEP and step.state == "FAILED" for step in status.steps
+    )
 
 
 def failure(status: RunStatus, url: str) -> str:

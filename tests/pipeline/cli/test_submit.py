@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from components.errors import UserError
+from components.storage.lease import DURATION
+from pipeline.cli import submit
 from pipeline.cli.main import _run
 from pipeline.cluster import status
 from pipeline.cluster.schedules import cron_with_seconds, interval_seconds
@@ -27,6 +29,14 @@ SECRETS = {
 def quick(kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", kfp_server.address)
     monkeypatch.setattr(status, "POLL_SECONDS", 0.0)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of each pause before a run is submitted again, which a test does not wait for."""
+    taken = list[float]()
+    monkeypatch.setattr(submit, "sleep", taken.append)
+    return taken
 
 
 def cps(capsys: Captured, *arguments: str) -> tuple[int, str, str]:
@@ -115,9 +125,51 @@ class TestSubmit:
             "cps: error: run scenes 1/8 demo seed 0 failed in step 'evaluate'; see its log"
         )
 
+    def test_a_failed_run_is_submitted_again_until_it_succeeds(
+        self, capsys: Captured, kfp_server: KfpServer, pauses: list[float]
+    ) -> None:
+        kfp_server.records.failing_next = ["train", "evaluate"]
+        code, out, err = cps(capsys, "submit", "--watch", "--retries", "3", "--json", "--seed", "5")
+        assert code == 0
+        first, second, last = kfp_server.records.runs
+        shown = json.loads(out)
+        assert (shown["run_id"], shown["failed_run_ids"], shown["state"]) == (last, [first, second], "SUCCEEDED")
+        # The same parameters make the same run key, under which the steps find what they stored.
+        assert [body["runtime_config"]["parameters"]["seed"] for body in kfp_server.made("runs")] == [5, 5, 5]
+        assert pauses == [DURATION, DURATION]
+        retried = [line for line in err.splitlines() if "again" in line]
+        assert retried == [
+            f"[run] submitting it again in 60 s (retry {number} of 3); finished work is kept" for number in (1, 2)
+        ]
+        assert "failed in step 'train'; see its log" in err
+
+    def test_retries_end(self, capsys: Captured, kfp_server: KfpServer, pauses: list[float]) -> None:
+        kfp_server.records.failing = "train"
+        code, _, err = cps(capsys, "submit", "--watch", "--retries", "2")
+        assert (code, len(kfp_server.records.runs), len(pauses)) == (1, 3, 2)
+        assert err.splitlines()[-1].startswith("cps: error: run scenes 1/8 demo seed 0 failed in step 'train'")
+
+    def test_a_wrong_dataset_and_a_termination_are_not_retried(
+        self, capsys: Captured, kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kfp_server.records.failing_next = ["prepare-dataset"]
+        assert cps(capsys, "submit", "--watch", "--retries", "2")[0] == 1
+        assert len(kfp_server.records.runs) == 1
+        follow = status.follow
+
+        def terminated(server: Any, run_id: str, draw: Any) -> Any:
+            kfp_server.records.terminate(run_id)
+            return follow(server, run_id, draw)
+
+        monkeypatch.setattr(status, "follow", terminated)
+        code, _, err = cps(capsys, "submit", "--watch", "--retries", "2")
+        assert (code, len(kfp_server.records.runs)) == (1, 2)
+        assert "was terminated" in err.splitlines()[-1]
+
     @pytest.mark.parametrize(
         ("arguments", "named"),
         [
+            (["--retries", "1"], "--retries needs --watch"),
             (["--ratio", "3/2"], "'3/2'"),
             (["--recipe", "demu"], "did you mean 'demo'?"),
             (["--recipe", "mine.yaml"], "is a file on this machine"),
