@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterator
 from components.training.multi_node import pod_settings
 from pipeline.version import DATA_IMAGE, IMAGE
 from tests.manifests.connections import unreachable
-from tests.manifests.objects import BROUGHT_BY_KUBEFLOW, CLUSTER_SCOPED, Object, Pod, name, pods, selects
+from tests.manifests.objects import (
+    BROUGHT_BY_KUBEFLOW,
+    CLUSTER_SCOPED,
+    KEYS_OF_KUBEFLOW,
+    Object,
+    Pod,
+    name,
+    pods,
+    selects,
+)
 
 OURS = re.compile(r"(?:.*/)?(cps-pipeline/.*)")
 VERSION = re.compile(r"(:[^:/]*\d[^:/]*|@sha256:[0-9a-f]{64})$")
@@ -34,9 +43,10 @@ def dangling(objects: list[Object]) -> Iterator[str]:
     for pod in pods(objects):
         for kind, wanted, key in _references(pod):
             found = there.get((kind, wanted))
+            keys = found.get("data", {}) if found else KEYS_OF_KUBEFLOW.get((kind, wanted), [])
             if found is None and (kind, wanted) not in BROUGHT_BY_KUBEFLOW:
                 yield f"{pod.owner} refers to {kind} {wanted}, which is not there"
-            elif found is not None and key and key not in found.get("data", {}):
+            elif key and key not in keys:
                 yield f"{pod.owner} refers to key {key} of {kind} {wanted}, which has no such key"
         volumes = {volume["name"] for volume in pod.spec.get("volumes", [])} | set(pod.claims)
         mounted = {mount["name"] for one in pod.containers for mount in one.get("volumeMounts", [])}
