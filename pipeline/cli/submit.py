@@ -66,6 +66,8 @@ def prepared(
     from pipeline.cluster.submission import Placing, find_or_upload
 
     server = connected(endpoint, namespace, ca_cert)
+    if warning := server.version_warning():
+        click.echo(f"[pipeline] warning: {warning}", err=True)
     version = find_or_upload(server, fields)
     click.echo(f"[pipeline] {'uploaded' if version.uploaded else 'found'} version {version.name}", err=True)
     return server, version, parameters, Placing(name or parameters.run_name, experiment, service_account)

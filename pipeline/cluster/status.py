@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from components.errors import WorkFailed, find_one
-from pipeline.cluster.client import Server, Unreachable
+from pipeline.cluster.client import EXPLANATION, UNKNOWN_FIELD, Server, Unreachable
 from pipeline.cluster.submission import find_pipeline
 
 FIRST_STEP = "prepare-dataset"
@@ -175,6 +175,8 @@ def failure(status: RunStatus, url: str) -> str:
     else:
         what = f"ended as {status.state}"
     reason = f": {status.error}" if status.error else ""
+    if UNKNOWN_FIELD in status.error:
+        reason += f"; the KFP server rejected the pipeline because {EXPLANATION}"
     return f"run {status.name} {what}{reason}" + (f"; see its log at {url}" if url else f" ({status.run_id})")
 
 

@@ -12,6 +12,7 @@ from pipeline.cli import submit
 from pipeline.cli.main import _run
 from pipeline.cluster import status
 from pipeline.cluster.schedules import cron_with_seconds, interval_seconds
+from tests.pipeline.kfp_records import INVALID, Refused
 from tests.pipeline.kfp_server import BASE, KfpServer
 
 Captured = pytest.CaptureFixture[str]
@@ -124,6 +125,49 @@ class TestSubmit:
         assert err.splitlines()[-1].startswith(
             "cps: error: run scenes 1/8 demo seed 0 failed in step 'evaluate'; see its log"
         )
+
+    @pytest.mark.parametrize(
+        ("version", "said"),
+        [
+            ("2.17.0", ""),
+            ("v2.18.0-rc.1", ""),
+            ("3.0.1", ""),
+            (
+                "2.16.1",
+                "the KFP server is release 2.16.1, but this pipeline needs 2.17 or newer: before 2.15, its driver",
+            ),
+            ("2.5.0", "the KFP server is release 2.5.0, but this pipeline needs 2.17 or newer"),
+            ("unknown", "the KFP server does not report its release (unknown); 2.17 or newer is needed"),
+            ("", "the KFP server does not report its release (none); 2.17 or newer is needed"),
+        ],
+    )
+    def test_an_older_server_is_one_line(
+        self, capsys: Captured, kfp_server: KfpServer, version: str, said: str
+    ) -> None:
+        kfp_server.version = version
+        code, _, err = cps(capsys, "submit")
+        warnings = [line for line in err.splitlines() if "warning" in line]
+        assert code == 0
+        assert len(warnings) == bool(said)
+        assert all(line.startswith(f"[pipeline] warning: {said}") for line in warnings)
+
+    def test_what_an_older_server_or_driver_says_is_explained(
+        self, capsys: Captured, kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refusal = 'failed to unmarshal Kubernetes config, error: unknown field "optional" in KubernetesExecutorConfig'
+        explained = "it is older than this pipeline, which needs release 2.17 or newer"
+        kfp_server.records.failing, kfp_server.records.error = "prepare-dataset", refusal
+        code, _, err = cps(capsys, "submit", "--watch")
+        assert code == 1
+        assert f"{refusal}; the KFP server rejected the pipeline because {explained}" in err.splitlines()[-1]
+
+        def refuse(*_: Any) -> None:
+            raise Refused(INVALID, refusal)
+
+        monkeypatch.setattr(kfp_server.records, "create_run", refuse)
+        code, _, err = cps(capsys, "submit")
+        assert code == 2
+        assert err.splitlines()[-1].endswith(f"rejected the request (400): {refusal}; {explained}")
 
     def test_a_failed_run_is_submitted_again_until_it_succeeds(
         self, capsys: Captured, kfp_server: KfpServer, pauses: list[float]
