@@ -154,10 +154,36 @@ def followed(server: "Server", run_id: str) -> "RunStatus":
         raise
 
 
+def close_terminated(server: "Server", run_id: str) -> None:
+    """Close the MLflow run of a terminated run as KILLED: KFP does not start the exit handler of a terminated run.
+
+    This needs the settings of the cluster's object store and MLflow. Without them, print one line.
+    """
+    if missing := [name for name in ("AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI") if not os.environ.get(name)]:
+        click.echo(f"[run] MLflow keeps showing the run as running: {', '.join(missing)} not set here", err=True)
+        return
+    from components.runs.finish import finish_job
+    from pipeline.cluster.status import follow
+
+    click.echo("[run] waiting for its steps to end, to close its MLflow run", err=True)
+    follow(server, run_id, lambda _status: None)
+    try:
+        closed = finish_job(run_id, "CANCELED")
+    except (UserError, WorkFailed) as error:
+        click.echo(f"[run] MLflow keeps showing the run as running: {error}", err=True)
+        return
+    if not closed:
+        click.echo(
+            f"[run] no MLflow run: the object store at {os.environ['AWS_ENDPOINT_URL']} has no record of it", err=True
+        )
+
+
 def check_succeeded(server: "Server", status: "RunStatus") -> None:
     """Raise WorkFailed, with a one-line message, if the run did not succeed."""
     from pipeline.cluster.status import failure
 
+    if status.state == "CANCELED":
+        close_terminated(server, status.run_id)
     if status.state != "SUCCEEDED":
         raise WorkFailed(failure(status, server.url(f"runs/details/{status.run_id}")))
 

@@ -95,7 +95,7 @@ def find_run(server: Server, given: str) -> RunStatus:
 
 
 def terminate(server: Server, run_id: str) -> None:
-    """Ask the server to stop a run. Its steps save their work, and the exit handler runs."""
+    """Ask the server to stop a run. Its steps end within seconds, and its exit handler does not run."""
     server.call(server.client.terminate_run, run_id)
 
 

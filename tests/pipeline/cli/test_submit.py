@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from components.errors import UserError
+from components.storage import keys
+from components.storage.client import Store
 from components.storage.lease import DURATION
 from pipeline.cli import submit
 from pipeline.cli.main import _run
@@ -281,6 +283,27 @@ class TestRuns:
         assert code == 1
         assert err.splitlines()[-1].startswith("cps: error: run second was terminated")
         assert cps(capsys, "runs", "terminate", "second", "--yes")[0] == 2
+
+    def test_the_mlflow_run_of_a_terminated_run_is_closed(
+        self, capsys: Captured, kfp_server: KfpServer, store: Store, request: pytest.FixtureRequest
+    ) -> None:
+        """No exit handler runs: KFP stops a run by a deadline in the past, after which Argo makes no pods."""
+        run_id = cps(capsys, "submit")[1].strip()
+        _, _, err = cps(capsys, "runs", "terminate", run_id, "--yes")
+        assert "MLflow keeps showing the run as running: AWS_ENDPOINT_URL, MLFLOW_TRACKING_URI not set here" in err
+        request.getfixturevalue("store_environment")
+        request.getfixturevalue("monkeypatch").setenv(
+            "MLFLOW_TRACKING_URI", request.getfixturevalue("refusing_tracker")
+        )
+        run_id = cps(capsys, "submit")[1].strip()
+        kfp_server.records.get_run(run_id)
+        assert "has no record of it" in cps(capsys, "runs", "terminate", run_id, "--yes")[2]
+        run_id = cps(capsys, "submit")[1].strip()
+        store.put_json(keys.job(run_id), {"job_id": run_id, "run_key": "demo-1-8-s0-0123456789ab", "dataset": "scenes"})
+        _, _, err = cps(capsys, "runs", "terminate", run_id, "--yes")
+        assert kfp_server.records.runs[run_id].shown["state"] == "FAILED", "it was waited for"
+        assert "MLflow at http://127.0.0.1" in err, "it was asked to close the run"
+        assert "has no record of it" not in err
 
     def test_a_run_that_is_not_there_is_2(self, capsys: Captured) -> None:
         for command in (["watch", "x"], ["show", "x", "--cluster"], ["terminate", "x", "--yes"]):
