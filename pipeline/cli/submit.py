@@ -144,11 +144,13 @@ def _awaits_retry(server: "Server", status: "RunStatus", number: str) -> bool:
 def followed(server: "Server", run_id: str) -> "RunStatus":
     """Draw the progress of a run until it ends; return its final status."""
     from pipeline.cluster.display import watching
+    from pipeline.cluster.pods import WaitingPods
     from pipeline.cluster.status import follow
 
+    pods = WaitingPods(server.namespace, run_id)
     try:
         with watching() as draw:
-            return follow(server, run_id, draw)
+            return follow(server, run_id, lambda status: draw(pods.added_to(status)))
     except KeyboardInterrupt:
         click.echo(f"cps: the run continues; stop it with `cps runs terminate {run_id}`", err=True)
         raise

@@ -48,6 +48,8 @@ class RunStatus:
     error: str
     parameters: dict[str, Any]
     steps: tuple[StepStatus, ...]
+    waiting: tuple[str, ...] = ()
+    """Which pods are waiting, and why: one line each."""
 
     @property
     def ended(self) -> bool:
