@@ -163,6 +163,20 @@ SECURITY = [
     ("kind", "Role cps-pipeline-pods", ("rules", 2, "resourceNames"), REMOVED, "reads every Secret"),
     ("kind", "Role cps-trainjobs", ("kind",), "ClusterRole", "holds in all namespaces"),
 ]
+ALLOWED = "--allowed-hosts=cps-mlflow:5000,localhost:*"
+HOSTS = [
+    ("kind", MLFLOW, (*SERVER, "command", 7), ALLOWED, "refuses requests for cps-mlflow.kubeflow:5000"),
+    (
+        "kind",
+        MLFLOW,
+        (*SERVER, "command", 7),
+        "--allowed-hosts=cps-mlflow*:5000",
+        "accepts requests for cps-mlflow.evil",
+    ),
+    ("kind", MLFLOW, (*SERVER, "command", 7), "--allowed-hosts=*", "accepts requests for evil.example"),
+    ("kind", MLFLOW, (*SERVER, "command", 8), "--cors-allowed-origins=*", "accepts changes from any page"),
+    ("kind", MLFLOW, (*SERVER, "env", "CPS_NAMESPACE"), REMOVED, "refuses requests for cps-mlflow.kubeflow:5000"),
+]
 REST = [
     ("kind", BACKUP, ("spec", "concurrencyPolicy"), "Never", "concurrencyPolicy is Never"),
     ("kind", BACKUP, (*JOB_POD, "restartPolicy"), "Always", "restartPolicy is Always"),
@@ -192,4 +206,4 @@ SCHEMAS = [
 """Mistakes of form, which are for the published schemas to find."""
 
 FORMS = [Mutation(*row) for row in SCHEMAS]
-MUTATIONS = [Mutation(*row) for row in [*REFERENCES, *SELECTORS_AND_PORTS, *CONNECTIONS, *SECURITY, *REST]]
+MUTATIONS = [Mutation(*row) for row in [*REFERENCES, *SELECTORS_AND_PORTS, *CONNECTIONS, *SECURITY, *HOSTS, *REST]]
