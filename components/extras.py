@@ -7,7 +7,7 @@ from components.errors import UserError
 PACKAGE = "cps-pipeline"
 # Every imported module that the base installation lacks. A test compares this with pyproject.toml.
 EXTRAS = {
-    **dict.fromkeys(("kfp", "kfp_server_api"), "pipeline"),
+    **dict.fromkeys(("kfp", "kfp_server_api", "kubernetes"), "pipeline"),
     **dict.fromkeys(("mlflow",), "tracking"),
     **dict.fromkeys(("pycocotools",), "annotations"),
     **dict.fromkeys(("psutil",), "services"),

@@ -6,6 +6,7 @@ Resources, names and images may be pipeline parameters, as text; timeouts, retri
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from components.storage.lease import DURATION
 from components.training.multi_node.pod_settings import (
     KEYS,
     OPTIONAL_SETTINGS,
@@ -25,6 +26,13 @@ WEBHOOK_SECRET, WEBHOOK = "cps-webhook", "CPS_WEBHOOK_URL"
 """The Secret, and its field, with the address that notifications are posted to. The Secret is optional."""
 
 TRAINING_HOURS = 14 * 24
+
+ALL_ATTEMPTS_SECONDS = 365 * 24 * 3600
+"""Seconds from a task's first start after which Argo starts no further attempt, and stops one that runs.
+
+Argo's backoff.maxDuration limits all attempts together, pauses and time in a queue included, not one pause. The number
+of retries and each attempt's timeout limit a task already, so this must be longer than any task can take.
+"""
 
 SHARED_MEMORY = "8Gi"
 """Size limit of a pod's /dev/shm; data in it counts towards the pod's memory."""
@@ -63,7 +71,9 @@ def place(task: "PipelineTask", where: Placement, display_name: str, *, hours: i
     kubernetes.add_toleration_json(task, where.tolerations)
     kubernetes.set_timeout(task, hours * 3600)
     if retries:
-        task.set_retry(retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
+        # A pod that was killed keeps the run's lease for a while, and a retry before that would fail.
+        first, everything = f"{DURATION:g}s", f"{ALL_ATTEMPTS_SECONDS}s"
+        task.set_retry(retries, backoff_duration=first, backoff_factor=2.0, backoff_max_duration=everything)
     return task
 
 

@@ -8,13 +8,13 @@ from components import progress
 from components.contract import Frozen
 from components.errors import UserError, WorkFailed
 from components.labeled_ratio import labels_text
-from components.runs.record import find_job, read_record
+from components.runs.record import JobRecord, find_job, read_record
 from components.runs.result import read_result
 from components.runs.webhook import post
 from components.step_guard import stopping
 from components.storage import keys
 from components.storage.client import MissingObject, Store, open_store
-from components.storage.lease import Holder, Lease, LeaseHeld
+from components.storage.lease import held_by, living_holder
 from components.storage.settings import object_link
 from components.tracking.client import Status, open_run
 from components.tracking.delivery import deliver_spooled, delivered_through_store
@@ -25,6 +25,12 @@ STEP = "finish"
 ADDRESS_VARIABLE = "CPS_WEBHOOK_URL"
 LONGEST_FAILURE = 500
 _ENDED = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "was stopped"}
+_FINAL: dict[str, Status] = {
+    **dict.fromkeys(("SUCCEEDED", "COMPLETE", "COMPLETED", "CACHED"), "FINISHED"),
+    **dict.fromkeys(("CANCELLED", "CANCELED", "CANCELING"), "KILLED"),
+    "FAILED": "FAILED",
+}
+"""By state: those of KFP's API, and those of its metadata store, which the exit handler gets on a cluster."""
 _PLACES = (("Report", "report"), ("Weights", "weights"), ("MLflow", "mlflow"))
 
 
@@ -58,24 +64,28 @@ def finish_job(job_id: str, state: str, failure: str = "") -> dict[str, str]:
     left as it is.
 
     Args:
-        state: the pipeline's final state in KFP's terms (SUCCEEDED, FAILED, CANCELLED).
+        state: the pipeline's state in KFP's terms (SUCCEEDED, FAILED, CANCELLED). If it is not final (KFP 2.15 and
+            2.16 say RUNNING after a success), the run's result in the store decides.
         failure: KFP's error message, if any.
 
     Returns:
         run_key and status, or {} if the job has no run.
     """
-    status = _status(state)
+    final = _final_status(state)
+    status: Status = final or "FAILED"
     try:
-        return _close(job_id, status)
+        store = open_store()
+        job = find_job(store, job_id)
+        if job is None:
+            return {}
+        if final is None and store.stat(keys.run(job.run_key, "result.json")) is not None:
+            status = "FINISHED"
+        return _close(store, job, status)
     finally:
         notify(job_id, status, progress.first_failure() or failure)
 
 
-def _close(job_id: str, status: Status) -> dict[str, str]:
-    store = open_store()
-    job = find_job(store, job_id)
-    if job is None:
-        return {}
+def _close(store: Store, job: JobRecord, status: Status) -> dict[str, str]:
     run_key = job.run_key
     outcome: dict[str, str] = {"run_key": run_key, "status": status}
     address = os.environ.get(TRACKING_VARIABLE, "")
@@ -99,19 +109,17 @@ def _trained(store: Store, run_key: str) -> str:
     return index.modified.isoformat() if index else ""
 
 
-def _status(state: str) -> Status:
-    if stopping() or state.upper() in ("CANCELLED", "CANCELED", "CANCELING"):
+def _final_status(state: str) -> Status | None:
+    """Return the status that KFP's state stands for, or None if it is no final state."""
+    if stopping():
         return "KILLED"
-    return "FINISHED" if state.upper() in ("SUCCEEDED", "COMPLETE", "COMPLETED") else "FAILED"
+    return _FINAL.get(state.upper())
 
 
 def _worked_on_by_another(store: Store, run_key: str) -> bool:
     """Return whether another job is still training the run; if so, this job's failure is not the run's."""
-    try:
-        with Lease(store, keys.run(run_key, "lease.json"), Holder(run=run_key, doing="closing")):
-            return False
-    except LeaseHeld:
-        return True
+    holder = held_by if stopping() else living_holder  # a job that is being stopped has no time to wait
+    return holder(store, keys.run(run_key, "lease.json")) is not None
 
 
 def notify(job_id: str, status: str, failure: str) -> None:

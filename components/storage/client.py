@@ -23,7 +23,7 @@ from minio.error import S3Error
 
 from components.errors import UserError, WorkFailed
 from components.files import replacing
-from components.storage.connection import check_store, connect, patient_pool
+from components.storage.connection import check_store, check_writes, connect, patient_pool
 from components.storage.failures import (
     STORE_ERRORS,
     DigestMismatch,
@@ -81,12 +81,15 @@ class Store:
     def uri(self, key: str) -> str:
         return f"s3://{self.settings.bucket}/{key}"
 
-    def check(self) -> None:
+    def check(self, *, writes: bool = False) -> None:
         """Check within seconds that the store works, and create the bucket if it does not exist.
 
+        With `writes`, also check that the key may write, and that the store honours conditional writes.
         Raises UserError, which names the endpoint, the reason and the remedy.
         """
         check_store(self.settings)
+        if writes:
+            check_writes(self.settings)
 
     def put_file(self, key: str, path: Path, content_type: str = "application/octet-stream") -> ObjectRef:
         """Upload a file, in parallel parts if it is large. It replaces the object at the key atomically."""
@@ -279,9 +282,9 @@ class Store:
 
 
 def open_store() -> Store:
-    """Return the store that the environment configures, after checking that it works. Raises UserError."""
+    """Return the store that the environment configures, after checking that it can be written. Raises UserError."""
     store = Store(settings_from_environment())
-    store.check()
+    store.check(writes=True)
     return store
 
 

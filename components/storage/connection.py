@@ -5,9 +5,13 @@ import urllib3
 from minio.error import S3Error
 
 from components.errors import UserError
-from components.storage.failures import REFUSED, STORE_ERRORS, reason
+from components.storage import keys
+from components.storage.failures import REFUSED, STORE_ERRORS, explain, reason
 from components.storage.minio_api import Client
 from components.storage.settings import StoreSettings
+
+_CONDITIONAL_TEXT = b"Every start tries to write this object again, to check that the store refuses it.\n"
+_REFUSALS = ("PreconditionFailed", "ConditionalRequestConflict", "NotImplemented")
 
 BLOCK = 256 << 10
 """Bytes of a request body per send. The connect timeout applies to each send, so a connection must be faster than
@@ -69,6 +73,44 @@ def check_store(settings: StoreSettings) -> None:
         ) from error
     except STORE_ERRORS as error:
         raise UserError(f"the server at {endpoint} is not an S3 object store: correct AWS_ENDPOINT_URL") from error
+
+
+def check_writes(settings: StoreSettings) -> None:
+    """Check that the key may write, and that the store honours conditional writes, on which leases rely.
+
+    Raises UserError, which names the endpoint, the reason and the remedy.
+    """
+    client = connect(settings, patient_pool(settings))
+    endpoint, bucket = settings.endpoint, settings.bucket
+    try:
+        # The first write creates the object, if it does not exist yet.
+        refuses_existing = any(_refuses(client, bucket, {"If-None-Match": "*"}) for _ in range(2))
+        honours = refuses_existing and _refuses(client, bucket, {"If-Match": f'"{"0" * 32}"'})
+    except S3Error as error:
+        if error.code in REFUSED:
+            raise UserError(
+                f"the object store at {endpoint} does not allow this key to write to bucket {bucket!r} ({error.code}): "
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a key that may"
+            ) from error
+        raise explain(error, "writing", f"s3://{bucket}/{keys.CONDITIONAL}", endpoint) from error
+    except STORE_ERRORS as error:
+        raise explain(error, "writing", f"s3://{bucket}/{keys.CONDITIONAL}", endpoint) from error
+    if not honours:
+        ignored = "If-Match" if refuses_existing else "If-None-Match"
+        raise UserError(
+            f"the object store at {endpoint} ignores {ignored} when it writes, so two trainings of one run could "
+            "overwrite each other: use a store with conditional writes, such as SeaweedFS or AWS S3"
+        )
+
+
+def _refuses(client: Client, bucket: str, condition: dict[str, str]) -> bool:
+    try:
+        client.put(bucket, keys.CONDITIONAL, _CONDITIONAL_TEXT, {**condition, "Content-Type": "text/plain"})
+    except S3Error as error:
+        if error.code not in _REFUSALS:
+            raise
+        return error.code != "NotImplemented"
+    return False
 
 
 def _ensure_bucket(client: Client, bucket: str, region: str) -> None:

@@ -5,6 +5,8 @@ RUNS = "runs/"
 DATASETS = "datasets/"
 SOURCES = "datasets/by-source/"
 JOBS = "jobs/"
+CONDITIONAL = "conditional-writes.txt"
+"""An object that is always there, to check that the store refuses to write it under a condition that does not hold."""
 
 
 def dataset_manifest(digest: str) -> str:

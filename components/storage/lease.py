@@ -24,6 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from components.errors import UserError, WorkFailed
 from components.storage.client import MissingObject, Store
 
+DURATION = 60.0
+"""Seconds that a lease is valid after each renewal, and so the longest time that a killed process keeps it."""
+
 
 class Holder(BaseModel):
     """The holder of a lease and its purpose. Fields that another version adds are ignored."""
@@ -84,7 +87,7 @@ class Lease:
     `lost` is set when another process has taken the lease over, such as after a long suspend: stop the work then.
     """
 
-    def __init__(self, store: Store, key: str, holder: Holder | None = None, seconds: float = 60) -> None:
+    def __init__(self, store: Store, key: str, holder: Holder | None = None, seconds: float = DURATION) -> None:
         self.store = store
         self.key = key
         self.seconds = seconds
@@ -173,6 +176,28 @@ def held_by(store: Store, key: str) -> Holder | None:
     return current.holder if current and not _expired(current) else None
 
 
+def living_holder(store: Store, key: str) -> Holder | None:
+    """Return the holder of the lease at `key`, or None if no living process holds it.
+
+    A killed process leaves a valid lease behind. If this machine cannot tell, wait until the lease is renewed or
+    expires, at most as long as it is valid.
+    """
+    first, began = None, time.monotonic()
+    while True:
+        try:
+            current = _parse(store.get_bytes(key))
+        except MissingObject:
+            return None
+        if current is None or _expired(current):
+            return None
+        first = first or current
+        if _runs_here(current) or (current.token, current.renewed) != (first.token, first.renewed):
+            return current.holder
+        if time.monotonic() - began > first.seconds:  # the clocks differ: it should have been renewed
+            return None
+        time.sleep(min(1.0, first.seconds / 10))
+
+
 def _parse(data: bytes) -> LeaseRecord | None:
     """Return the record, or None if it is malformed, which counts as expired."""
     try:
@@ -187,16 +212,25 @@ def _expired(record: LeaseRecord) -> bool:
 
 def _died_here(record: LeaseRecord) -> bool:
     """Return whether the renewing process ran on this machine and has ended, so that nobody must wait for expiry."""
-    process = record.process
-    if not process.space or process.space != _process_space():
-        return False
+    return _is_here(record) and not _exists(record.process.pid)
+
+
+def _runs_here(record: LeaseRecord) -> bool:
+    return _is_here(record) and _exists(record.process.pid)
+
+
+def _is_here(record: LeaseRecord) -> bool:
+    return bool(record.process.space) and record.process.space == _process_space()
+
+
+def _exists(pid: int) -> bool:
     try:
-        os.kill(process.pid, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return True
+        return False
     except PermissionError:
-        return False  # it exists, and belongs to another user
-    return False
+        return True  # it belongs to another user
+    return True
 
 
 def _process_space() -> str:

@@ -161,7 +161,7 @@ def _on_this_machine(cells: "list[Cell]", announce: _Announce, **options: Any) -
 
     parameters = local_parameters(**options)
     home = state_home()
-    environment = resolve_environment(home)
+    environment = resolve_environment(home, writes=True)
     with display() as draw:
         outcome = run_matrix(cells, parameters, home=home, environment=environment, on_event=draw, on_cell=announce)
     return _Done(outcome, parameters, environment.get("MLFLOW_TRACKING_URI", ""))

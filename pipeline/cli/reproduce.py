@@ -63,7 +63,7 @@ def reproduce(
     from pipeline.local.environment import resolve_environment, state_home
 
     home = state_home()
-    environment = resolve_environment(home, tracking=not check)
+    environment = resolve_environment(home, tracking=not check, writes=not check)
     store = Store(settings_from_environment(environment))
     store.check()  # creates the bucket of a new store
     record = read_record(run, store)

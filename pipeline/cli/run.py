@@ -68,7 +68,7 @@ def run(
 
     parameters = local_parameters(**options)
     home = state_home()
-    environment = resolve_environment(home)
+    environment = resolve_environment(home, writes=True)
     if resume:
         request = _resumed(resume, home, environment, _only_given(context, parameters.run))
         parameters = replace(parameters, run=request)

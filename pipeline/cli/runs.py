@@ -9,7 +9,7 @@ import click
 from components.errors import UserError
 from components.units import parse_duration, size_text
 from pipeline.cli.options import CONNECTION, with_options
-from pipeline.cli.submit import check_succeeded, connected, followed
+from pipeline.cli.submit import check_succeeded, close_terminated, connected, followed
 
 if TYPE_CHECKING:
     from components.runs.garbage import Collection
@@ -138,7 +138,10 @@ def watch(run: str, **connection: str) -> None:
 @click.option("--yes", is_flag=True, help="Terminate without asking.")
 @with_options(CONNECTION)
 def terminate(run: str, yes: bool, **connection: str) -> None:
-    """Stop a run on the KFP server. Its steps save their work; submit the same run again to resume.
+    """Stop a run on the KFP server. Submit the same run again to resume it from the state that it saved last.
+
+    KFP does not start the last step of such a run, which closes its MLflow run. If AWS_ENDPOINT_URL, its credentials
+    and MLFLOW_TRACKING_URI are the cluster's, this command marks the MLflow run as KILLED, once the steps have ended.
 
     \b
     Example:
@@ -154,6 +157,7 @@ def terminate(run: str, yes: bool, **connection: str) -> None:
         click.confirm(f"terminate {found.name} ({found.run_id})?", abort=True, err=True)
     status.terminate(server, found.run_id)
     click.echo(f"terminating {found.name} ({found.run_id})")
+    close_terminated(server, found.run_id)
 
 
 def _list_on_server(server: "Server", *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,7 +28,7 @@ from pipeline.parameters import PipelineParameters, cluster_parameters, parse_se
 if TYPE_CHECKING:
     from pipeline.cluster.client import Server
     from pipeline.cluster.status import RunStatus
-    from pipeline.cluster.submission import Placing, Version
+    from pipeline.cluster.submission import Placing, Submitted, Version
 
 SUBMISSION = (
     *(*DATASET, *RATIO, *RECIPE, *SEED, *LENGTH, *PROCESSES, eval_shards(2), *PREDICTION),
@@ -65,6 +66,8 @@ def prepared(
     from pipeline.cluster.submission import Placing, find_or_upload
 
     server = connected(endpoint, namespace, ca_cert)
+    if warning := server.version_warning():
+        click.echo(f"[pipeline] warning: {warning}", err=True)
     version = find_or_upload(server, fields)
     click.echo(f"[pipeline] {'uploaded' if version.uploaded else 'found'} version {version.name}", err=True)
     return server, version, parameters, Placing(name or parameters.run_name, experiment, service_account)
@@ -73,8 +76,15 @@ def prepared(
 @click.command(short_help="Run the whole pipeline on a Kubeflow Pipelines server.")
 @with_options(SUBMISSION)
 @click.option("--watch", is_flag=True, help="Follow the run until it ends; exit code 1 if it fails.")
+@click.option(
+    "--retries",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="With --watch, submit a run that failed after its first step again, at most this many times. It resumes.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the created run as JSON.")
-def submit(watch: bool, as_json: bool, **options: Any) -> None:
+def submit(watch: bool, retries: int, as_json: bool, **options: Any) -> None:
     """Run the whole pipeline on a Kubeflow Pipelines server and print the run's id.
 
     Takes the options of `cps run`, and options for the pods. Uploads the pipeline if the server does not have this
@@ -86,19 +96,31 @@ def submit(watch: bool, as_json: bool, **options: Any) -> None:
 
     \b
     Examples:
-      cps submit --dataset s3://data/photos.tar --ratio 1/4 --watch
+      cps submit --dataset s3://data/photos.tar --ratio 1/4 --watch --retries 3
       cps submit --gpus 4 --cpu 16 --memory 64Gi --toleration nvidia.com/gpu --image registry/cps:0.2.0-gpu
       cps submit --store-secret mlpipeline-minio-artifact --secret-fields accesskey,secretkey
       cps submit --json | jq -r .run_id
     """
     from pipeline.cluster import submission
 
+    if retries and not watch:
+        raise UserError("--retries needs --watch: only a run that is followed can be submitted again")
     server, version, parameters, place = prepared(**options)
-    made = submission.submit(server, version, parameters, place)
-    shown = {**made.as_dict(), "parameters": parameters.as_dag()}
-    click.echo(f"[run] {made.name}: {made.url or made.run_id}", err=True)
-    status = followed(server, made.run_id) if watch else None
+
+    def submitted() -> "Submitted":
+        made = submission.submit(server, version, parameters, place)
+        click.echo(f"[run] {made.name}: {made.url or made.run_id}", err=True)
+        return made
+
+    made, failed, status = submitted(), list[str](), None
+    if watch:
+        status = followed(server, made.run_id)
+        while len(failed) < retries and _awaits_retry(server, status, f"{len(failed) + 1} of {retries}"):
+            failed.append(made.run_id)
+            made = submitted()
+            status = followed(server, made.run_id)
     if as_json:
+        shown = {**made.as_dict(), "parameters": parameters.as_dag(), "failed_run_ids": failed}
         click.echo(json.dumps({**shown, **({"state": status.state} if status else {})}, indent=2))
     elif not watch:
         click.echo(made.run_id)
@@ -106,23 +128,64 @@ def submit(watch: bool, as_json: bool, **options: Any) -> None:
         check_succeeded(server, status)
 
 
+def _awaits_retry(server: "Server", status: "RunStatus", number: str) -> bool:
+    """Return whether to submit the run again, after the pause that this takes."""
+    from components.storage.lease import DURATION
+    from pipeline.cluster.status import failure, may_succeed_again
+
+    if not may_succeed_again(status):
+        return False
+    click.echo(f"[run] {failure(status, server.url(f'runs/details/{status.run_id}'))}", err=True)
+    click.echo(f"[run] submitting it again in {DURATION:g} s (retry {number}); finished work is kept", err=True)
+    sleep(DURATION)  # a pod that was killed keeps the run's lease that long
+    return True
+
+
 def followed(server: "Server", run_id: str) -> "RunStatus":
     """Draw the progress of a run until it ends; return its final status."""
     from pipeline.cluster.display import watching
+    from pipeline.cluster.pods import WaitingPods
     from pipeline.cluster.status import follow
 
+    pods = WaitingPods(server.namespace, run_id)
     try:
         with watching() as draw:
-            return follow(server, run_id, draw)
+            return follow(server, run_id, lambda status: draw(pods.added_to(status)))
     except KeyboardInterrupt:
         click.echo(f"cps: the run continues; stop it with `cps runs terminate {run_id}`", err=True)
         raise
+
+
+def close_terminated(server: "Server", run_id: str) -> None:
+    """Close the MLflow run of a terminated run as KILLED: KFP does not start the exit handler of a terminated run.
+
+    This needs the settings of the cluster's object store and MLflow. Without them, print one line.
+    """
+    if missing := [name for name in ("AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI") if not os.environ.get(name)]:
+        click.echo(f"[run] MLflow keeps showing the run as running: {', '.join(missing)} not set here", err=True)
+        return
+    from components.runs.finish import finish_job
+    from pipeline.cluster.status import follow
+
+    click.echo("[run] waiting for its steps to end, to close its MLflow run", err=True)
+    follow(server, run_id, lambda _status: None)
+    try:
+        closed = finish_job(run_id, "CANCELED")
+    except (UserError, WorkFailed) as error:
+        click.echo(f"[run] MLflow keeps showing the run as running: {error}", err=True)
+        return
+    if not closed:
+        click.echo(
+            f"[run] no MLflow run: the object store at {os.environ['AWS_ENDPOINT_URL']} has no record of it", err=True
+        )
 
 
 def check_succeeded(server: "Server", status: "RunStatus") -> None:
     """Raise WorkFailed, with a one-line message, if the run did not succeed."""
     from pipeline.cluster.status import failure
 
+    if status.state == "CANCELED":
+        close_terminated(server, status.run_id)
     if status.state != "SUCCEEDED":
         raise WorkFailed(failure(status, server.url(f"runs/details/{status.run_id}")))
 

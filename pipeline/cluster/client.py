@@ -8,6 +8,7 @@ from KFP_EXISTING_TOKEN, a service account token (KF_PIPELINES_SA_TOKEN_PATH), G
 import contextlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,14 @@ TOKEN = "KFP_EXISTING_TOKEN"
 TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
+
+OLDEST_VERSION = (2, 17)
+"""The oldest release of Kubeflow Pipelines that runs the compiled pipeline correctly, as far as its sources show."""
+NEEDED = ".".join(map(str, OLDEST_VERSION))
+_VERSION = re.compile(r"v?(\d+)\.(\d+)\b")
+UNKNOWN_FIELD = "unknown field"
+"""Part of the error of a server, or of a driver in a run, that is older than a setting of the compiled pipeline."""
+EXPLANATION = f"it is older than this pipeline, which needs release {NEEDED} or newer"
 
 
 class Unreachable(UserError):
@@ -56,6 +65,8 @@ class Server:
         self._given = connection.endpoint or os.environ.get(ENDPOINT, "")
         self.client: Client = self.call(_connect, connection)
         self.address = str(self.client._existing_config.host)  # noqa: SLF001 - what kfp resolved is nowhere else
+        self.version: str = self.client.server_version
+        """The server's release, such as 2.17.0, or "unknown" and the like for an image that was built without one."""
         if not self.namespace:
             self.namespace = self.client.get_user_namespace() or None
 
@@ -67,6 +78,18 @@ class Server:
     def create_pipeline(self, wanted: Any) -> Any:
         """Create a pipeline without a version; kfp's own method also uploads a file. Raises Conflict."""
         return self.call(self.client._pipelines_api.pipeline_service_create_pipeline, wanted)  # noqa: SLF001
+
+    def version_warning(self) -> str:
+        """Return one line if the server is older than the pipeline needs, or does not tell; otherwise ""."""
+        found = _VERSION.match(self.version)
+        if found is None:
+            return f"the KFP server does not report its release ({self.version or 'none'}); {NEEDED} or newer is needed"
+        if (int(found[1]), int(found[2])) >= OLDEST_VERSION:
+            return ""
+        return (
+            f"the KFP server is release {self.version}, but this pipeline needs {NEEDED} or newer: before 2.15, "
+            f"its driver fails with '{UNKNOWN_FIELD} \"optional\"'; before 2.17, a run may end with a wrong status"
+        )
 
     def url(self, part: str) -> str:
         """Return the URL of `part` in the UI; empty if KFP reaches the server only through the Kubernetes API."""
@@ -82,6 +105,8 @@ def _connect(connection: Connection) -> "Client":
     from kfp.client import ServiceAccountTokenVolumeCredentials
 
     class OneTry(Client):
+        server_version = ""
+
         def _load_config(self, host: str | None, *others: Any) -> Any:
             config = super()._load_config(host, *others)
             if not host and config.host == kfp_server_api.Configuration().host:
@@ -93,13 +118,16 @@ def _connect(connection: Connection) -> "Client":
 
         def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:  # noqa: ARG002
             """Check once; KFP's own method retries for 25 seconds when the server rejects the request."""
-            _limit_waiting(self._healthz_api.api_client)
+            api_client = self._healthz_api.api_client
+            _limit_waiting(api_client)
             answer, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info()
             if "json" not in headers.get("Content-Type", ""):
                 raise UserError(
                     f"{self._existing_config.host} responds, but not as a KFP server: is it a login page? "
                     f"Set {TOKEN} to a token, or use the address of the API itself"
                 )
+            # The server reports its release, but the model of the answer has no field for it.
+            self.server_version = str(json.loads(api_client.last_response.data).get("tag_name", ""))
             return answer
 
     mounted = ServiceAccountTokenVolumeCredentials() if os.environ.get(TOKEN_PATH) else None
@@ -176,6 +204,8 @@ def _refused(address: str, status: int, said: str, reason: str) -> Exception:
         return Conflict(f"the KFP server {address}: {text}")
     if status in (502, 503, 504):
         return Unreachable(f"the KFP server {address} does not respond ({status}): {text}")
+    if UNKNOWN_FIELD in text:
+        return UserError(f"the KFP server {address} rejected the request ({status}): {text}; {EXPLANATION}")
     if status < 500:
         return UserError(f"the KFP server {address} rejected the request ({status}): {text}")
     return WorkFailed(f"the KFP server {address} failed ({status}): {text}")

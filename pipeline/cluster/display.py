@@ -40,10 +40,15 @@ class _Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._said: dict[str, tuple[str, int]] = {}
+        self._waiting: tuple[str, ...] = ()
 
     def __call__(self, status: RunStatus) -> None:
         lines = [(step.name, (step.state, step.done), _words(step)) for step in status.steps if step.state]
         run = ("run", (status.state, 0), WORDS.get(status.state, status.state.lower()))
+        for line in status.waiting:
+            if line not in self._waiting:
+                print(f"[run] {line}", file=self._stream, flush=True)
+        self._waiting = status.waiting
         for name, state, words in [*lines, run] if status.ended else [run, *lines]:
             if self._said.get(name) != state:
                 self._said[name] = state
@@ -58,6 +63,7 @@ def _words(step: StepStatus) -> str:
 
 
 def _table(status: RunStatus) -> Any:
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
@@ -70,7 +76,7 @@ def _table(status: RunStatus) -> Any:
         of = f" {step.done}/{step.total}" if step.total > 1 else ""
         time = seconds_text(step.seconds) if step.seconds else ""
         table.add_row(step.name, Text(state + of, style=_COLORS.get(step.state, "dim")), time)
-    return table
+    return Group(table, *(Text(line, style="yellow") for line in status.waiting))
 
 
 def run_lines(runs: Sequence[RunStatus]) -> list[str]:

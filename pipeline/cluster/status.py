@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from components.errors import WorkFailed, find_one
-from pipeline.cluster.client import Server, Unreachable
+from pipeline.cluster.client import EXPLANATION, UNKNOWN_FIELD, Server, Unreachable
 from pipeline.cluster.submission import find_pipeline
 
-STEPS = ("prepare-dataset", "split-labels", "train", "evaluate", "select", "predict", "finish")
+FIRST_STEP = "prepare-dataset"
+STEPS = (FIRST_STEP, "split-labels", "train", "evaluate", "select", "predict", "finish")
 """The names of the tasks, in the order in which they run."""
 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
@@ -47,6 +48,8 @@ class RunStatus:
     error: str
     parameters: dict[str, Any]
     steps: tuple[StepStatus, ...]
+    waiting: tuple[str, ...] = ()
+    """Which pods are waiting, and why: one line each."""
 
     @property
     def ended(self) -> bool:
@@ -94,7 +97,7 @@ def find_run(server: Server, given: str) -> RunStatus:
 
 
 def terminate(server: Server, run_id: str) -> None:
-    """Ask the server to stop a run. Its steps save their work, and the exit handler runs."""
+    """Ask the server to stop a run. Its steps end within seconds, and its exit handler does not run."""
     server.call(server.client.terminate_run, run_id)
 
 
@@ -154,6 +157,16 @@ def follow_all(
             on_status(status)
 
 
+def may_succeed_again(status: RunStatus) -> bool:
+    """Return whether the same run may succeed if it is submitted again, resuming from what its steps have stored.
+
+    Not so if it was terminated, or if its first step failed: a parameter or the dataset is wrong then.
+    """
+    return status.state == "FAILED" and not any(
+        step.name == FIRST_STEP and step.state == "FAILED" for step in status.steps
+    )
+
+
 def failure(status: RunStatus, url: str) -> str:
     """Return a one-line message about a run that did not succeed."""
     failed = [step.name for step in status.steps if step.state == "FAILED"]
@@ -164,6 +177,8 @@ def failure(status: RunStatus, url: str) -> str:
     else:
         what = f"ended as {status.state}"
     reason = f": {status.error}" if status.error else ""
+    if UNKNOWN_FIELD in status.error:
+        reason += f"; the KFP server rejected the pipeline because {EXPLANATION}"
     return f"run {status.name} {what}{reason}" + (f"; see its log at {url}" if url else f" ({status.run_id})")
 
 

@@ -27,12 +27,12 @@ def state_home() -> Path:
     return Path(os.environ.get(HOME_VARIABLE) or ".cps").absolute()
 
 
-def resolve_environment(home: Path, tracking: bool = True) -> dict[str, str]:
+def resolve_environment(home: Path, tracking: bool = True, *, writes: bool = False) -> dict[str, str]:
     """Return the environment variables that a process needs to use the services.
 
     AWS_ENDPOINT_URL and MLFLOW_TRACKING_URI each override the embedded service, which otherwise starts in `home`.
     MLflow may still be starting on return. Without `tracking`, MLflow is not started.
-    Raises UserError, within seconds, if the store at AWS_ENDPOINT_URL cannot be used.
+    Raises UserError, within seconds, if the store at AWS_ENDPOINT_URL cannot be used, or with `writes`, written.
     """
     given = {name: os.environ[name] for name in SERVICE_VARIABLES if os.environ.get(name)}
     store = None
@@ -40,7 +40,7 @@ def resolve_environment(home: Path, tracking: bool = True) -> dict[str, str]:
         from components.storage.client import Store
 
         store = settings_from_environment()
-        Store(store).check()
+        Store(store).check(writes=writes)
     embed_tracking = tracking and "MLFLOW_TRACKING_URI" not in given
     if store and not embed_tracking:
         return given

@@ -3,12 +3,35 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
 
 from components.training.multi_node import pod_settings
 from pipeline.version import DATA_IMAGE, IMAGE
 from tests.manifests.connections import unreachable
-from tests.manifests.objects import BROUGHT_BY_KUBEFLOW, CLUSTER_SCOPED, Object, Pod, name, pods, selects
+from tests.manifests.objects import (
+    BROUGHT_BY_KUBEFLOW,
+    CLUSTER_SCOPED,
+    KEYS_OF_KUBEFLOW,
+    Object,
+    Pod,
+    name,
+    pods,
+    selects,
+)
 
+
+def _mlflow_security() -> Any:
+    """MLflow's own check of hosts and origins, without its server, which takes many seconds to import."""
+    [package] = find_spec("mlflow").submodule_search_locations
+    spec = spec_from_file_location("security_utils", Path(package, "server", "security_utils.py"))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SECURITY = _mlflow_security()
 OURS = re.compile(r"(?:.*/)?(cps-pipeline/.*)")
 VERSION = re.compile(r"(:[^:/]*\d[^:/]*|@sha256:[0-9a-f]{64})$")
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
@@ -34,9 +57,10 @@ def dangling(objects: list[Object]) -> Iterator[str]:
     for pod in pods(objects):
         for kind, wanted, key in _references(pod):
             found = there.get((kind, wanted))
+            keys = found.get("data", {}) if found else KEYS_OF_KUBEFLOW.get((kind, wanted), [])
             if found is None and (kind, wanted) not in BROUGHT_BY_KUBEFLOW:
                 yield f"{pod.owner} refers to {kind} {wanted}, which is not there"
-            elif found is not None and key and key not in found.get("data", {}):
+            elif key and key not in keys:
                 yield f"{pod.owner} refers to key {key} of {kind} {wanted}, which has no such key"
         volumes = {volume["name"] for volume in pod.spec.get("volumes", [])} | set(pod.claims)
         mounted = {mount["name"] for one in pod.containers for mount in one.get("volumeMounts", [])}
@@ -155,6 +179,51 @@ def overpowered(objects: list[Object]) -> Iterator[str]:
             for end in ends:
                 if (end["kind"], end["name"]) not in there:
                     yield f"{name(item)} refers to {end['kind']} {end['name']}, which is not there"
+
+
+def refused_by_mlflow(objects: list[Object]) -> Iterator[str]:
+    """Names that MLflow's Service has in the cluster, or that an ingress has, and that MLflow would refuse."""
+    maps = {item["metadata"]["name"]: item["data"] for item in objects if item["kind"] == "ConfigMap"}
+    for service in (item for item in objects if name(item) == "Service cps-mlflow"):
+        space = service["metadata"]["namespace"]
+        called = [f"cps-mlflow{rest}" for rest in ("", f".{space}", f".{space}.svc", f".{space}.svc.cluster.local")]
+        names = [f"{one}:{port['port']}" for one in called for port in service["spec"]["ports"]]
+        # With the hash that kustomize appends, so that a change starts the server again.
+        [ingress] = [data["host"] for called, data in maps.items() if called.startswith("cps-mlflow-ingress-")]
+        for pod in pods(objects):
+            if not selects({"matchLabels": service["spec"]["selector"]}, pod.labels):
+                continue
+            options = _expanded(pod, maps, space)
+            allowed = options.get("--allowed-hosts", "").split(",")
+            for host in [*names, *([ingress] if ingress else [])]:
+                if not SECURITY.is_allowed_host_header(allowed, host):
+                    yield f"{pod.owner} refuses requests for {host}"
+            for host in ("evil.example", "cps-mlflow.evil.example:5000", f"cps-mlflow.{space}.svc.evil.example:5000"):
+                if SECURITY.is_allowed_host_header(allowed, host):
+                    yield f"{pod.owner} accepts requests for {host}"
+            origins = options.get("--cors-allowed-origins", "").split(",")
+            if ingress and SECURITY.should_block_cors_request(f"https://{ingress}", "POST", origins):
+                yield f"{pod.owner} refuses changes from the page at {ingress}"
+            if not SECURITY.should_block_cors_request("https://evil.example", "POST", origins):
+                yield f"{pod.owner} accepts changes from any page"
+
+
+def _expanded(pod: Pod, maps: Object, namespace: str) -> dict[str, str]:
+    """The options of the pod's command, its variables put in as Kubernetes does it."""
+    values = {}
+    [container] = pod.spec["containers"]
+    for variable in container["env"]:
+        source = variable.get("valueFrom", {})
+        reference = source.get("configMapKeyRef", {})
+        values[variable["name"]] = (
+            namespace
+            if source.get("fieldRef") == {"fieldPath": "metadata.namespace"}
+            else maps.get(reference.get("name"), {}).get(reference.get("key"), variable.get("value", ""))
+        )
+    words = [
+        re.sub(r"\$\((\w+)\)", lambda found: values.get(found[1], found[0]), word) for word in container["command"]
+    ]
+    return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 def open_to_all(objects: list[Object]) -> Iterator[str]:
@@ -276,6 +345,7 @@ CHECKS: tuple[Callable[[list[Object]], Iterator[str]], ...] = (
     unversioned,
     unrestricted,
     overpowered,
+    refused_by_mlflow,
     open_to_all,
     evictable,
     misplaced,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tests.manifests.objects import BROUGHT_BY_KUBEFLOW, PORTS_OF_KUBEFLOW, Object, Pod, pods, selects
+from tests.manifests.objects import PORTS_OF_KUBEFLOW, Object, Pod, pods, selects
 
 ADDRESS = re.compile(r"(?:https?|postgresql\+psycopg2)://(?:[^@/\s]*@)?([a-z0-9.-]+):(\d+)")
 HOST_OPTION = re.compile(r"--host=([a-z][a-z0-9.-]+)$")
@@ -15,7 +15,7 @@ def unreachable(objects: list[Object]) -> Iterator[str]:
     for pod in pods(objects):
         for host, port in sorted(set(_addresses(pod, objects))):
             if host not in services:
-                if ("Service", host) not in BROUGHT_BY_KUBEFLOW or port != PORTS_OF_KUBEFLOW[host]:
+                if port not in PORTS_OF_KUBEFLOW.get(host, []):
                     yield f"{pod.owner} is given {host}:{port}, which is no Service"
                 elif not _open(objects, "egress", pod, None, port):
                     yield f"{pod.owner} may not connect to {host}:{port}"

@@ -72,6 +72,13 @@ REFERENCES = [
         "accesskey",
         "has no such key",
     ),
+    (
+        "kubeflow",
+        MLFLOW,
+        (*SERVER, "env", "AWS_ACCESS_KEY_ID", "valueFrom", "secretKeyRef", "key"),
+        "access_key",
+        "Secret mlpipeline-minio-artifact, which has no such key",
+    ),
     ("kind", MLFLOW, (*POD, "volumes", "login", "configMap", "name"), "login", "ConfigMap login, which is not there"),
     ("kind", MLFLOW, (*POD, "volumes", "data", "persistentVolumeClaim", "claimName"), "d", "PersistentVolumeClaim d"),
     ("kind", "PersistentVolumeClaim cps-mlflow", (), None, "PersistentVolumeClaim cps-mlflow, which is not there"),
@@ -111,7 +118,14 @@ SELECTORS_AND_PORTS = [
 CONNECTIONS = [
     ("kind", "ConfigMap cps-settings", ("data", "AWS_ENDPOINT_URL"), "http://cps-store:9000", "no such port"),
     ("kind", "ConfigMap cps-settings", ("data", "AWS_ENDPOINT_URL"), "http://store:8333", "store:8333, which is no"),
-    ("kubeflow", "ConfigMap cps-settings", ("data", "AWS_ENDPOINT_URL"), "http://minio-service.kubeflow:80", "no Serv"),
+    ("kubeflow", "ConfigMap cps-settings", ("data", "AWS_ENDPOINT_URL"), "http://seaweedfs.kubeflow:80", "no Service"),
+    (
+        "kubeflow",
+        "ConfigMap cps-settings",
+        ("data", "AWS_ENDPOINT_URL"),
+        "http://minio-service.kubeflow:9000",
+        "no Ser",
+    ),
     ("kind", "ConfigMap cps-settings", ("data", "MLFLOW_TRACKING_URI"), "http://cps-mlflow:80", "no such port"),
     ("kind", "NetworkPolicy cps-deny-by-default", (), None, "no NetworkPolicy denies by default"),
     ("kind", "NetworkPolicy cps-deny-by-default", ("spec", "policyTypes"), ["Ingress"], "denies by default"),
@@ -149,6 +163,20 @@ SECURITY = [
     ("kind", "Role cps-pipeline-pods", ("rules", 2, "resourceNames"), REMOVED, "reads every Secret"),
     ("kind", "Role cps-trainjobs", ("kind",), "ClusterRole", "holds in all namespaces"),
 ]
+ALLOWED = "--allowed-hosts=cps-mlflow:5000,localhost:*"
+HOSTS = [
+    ("kind", MLFLOW, (*SERVER, "command", 7), ALLOWED, "refuses requests for cps-mlflow.kubeflow:5000"),
+    (
+        "kind",
+        MLFLOW,
+        (*SERVER, "command", 7),
+        "--allowed-hosts=cps-mlflow*:5000",
+        "accepts requests for cps-mlflow.evil",
+    ),
+    ("kind", MLFLOW, (*SERVER, "command", 7), "--allowed-hosts=*", "accepts requests for evil.example"),
+    ("kind", MLFLOW, (*SERVER, "command", 8), "--cors-allowed-origins=*", "accepts changes from any page"),
+    ("kind", MLFLOW, (*SERVER, "env", "CPS_NAMESPACE"), REMOVED, "refuses requests for cps-mlflow.kubeflow:5000"),
+]
 REST = [
     ("kind", BACKUP, ("spec", "concurrencyPolicy"), "Never", "concurrencyPolicy is Never"),
     ("kind", BACKUP, (*JOB_POD, "restartPolicy"), "Always", "restartPolicy is Always"),
@@ -178,4 +206,4 @@ SCHEMAS = [
 """Mistakes of form, which are for the published schemas to find."""
 
 FORMS = [Mutation(*row) for row in SCHEMAS]
-MUTATIONS = [Mutation(*row) for row in [*REFERENCES, *SELECTORS_AND_PORTS, *CONNECTIONS, *SECURITY, *REST]]
+MUTATIONS = [Mutation(*row) for row in [*REFERENCES, *SELECTORS_AND_PORTS, *CONNECTIONS, *SECURITY, *HOSTS, *REST]]

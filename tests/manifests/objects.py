@@ -10,13 +10,14 @@ import yaml
 Object = dict[str, Any]
 
 CLUSTER_SCOPED = ("ClusterTrainingRuntime",)
-BROUGHT_BY_KUBEFLOW = {
-    ("ServiceAccount", "pipeline-runner"),
-    ("ServiceAccount", "default-editor"),
-    ("Secret", "mlpipeline-minio-artifact"),
-    ("Service", "minio-service.kubeflow"),
+KUBEFLOW: Object = yaml.safe_load(Path(__file__).with_name("kubeflow_names.yaml").read_text())
+BROUGHT_BY_KUBEFLOW = {(item["kind"], item["name"]) for item in KUBEFLOW["objects"]}
+PORTS_OF_KUBEFLOW = {
+    f"{item['name']}.{KUBEFLOW['namespace']}": item["ports"]
+    for item in KUBEFLOW["objects"]
+    if item["kind"] == "Service"
 }
-PORTS_OF_KUBEFLOW = {"minio-service.kubeflow": 9000}
+KEYS_OF_KUBEFLOW = {(item["kind"], item["name"]): item["keys"] for item in KUBEFLOW["objects"] if "keys" in item}
 
 
 def load(path: Path) -> list[Object]:

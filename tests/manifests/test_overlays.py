@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from tests.manifests.checks import complaints
-from tests.manifests.mutations import FORMS, MUTATIONS, Mutation
-from tests.manifests.objects import Object, load
+from tests.manifests.mutations import FORMS, MLFLOW, MUTATIONS, POD, REMOVED, Mutation
+from tests.manifests.objects import Object, load, name
 
 REPOSITORY = Path(__file__).parents[2]
 OVERLAYS = sorted(Path(os.environ["CPS_TEST_MANIFESTS"]).glob("*.yaml"))
@@ -24,6 +24,17 @@ def built() -> dict[str, list[Object]]:
 @pytest.mark.parametrize("overlay", [path.stem for path in OVERLAYS])
 def test_nothing_is_wrong(built: dict[str, list[Object]], overlay: str) -> None:
     assert complaints(built[overlay]) == []
+
+
+@pytest.mark.parametrize("host", ["mlflow.example.com", "mlflow.example.com:8443"])
+def test_mlflow_answers_at_the_ingress_of_the_configmap(built: dict[str, list[Object]], host: str) -> None:
+    objects = copy.deepcopy(built["kubeflow"])
+    [settings] = [item for item in objects if name(item).startswith("ConfigMap cps-mlflow-ingress-")]
+    settings["data"]["host"] = host
+    assert complaints(objects) == []
+    variable = (*POD, "containers", "mlflow", "env", "CPS_MLFLOW_HOST")
+    Mutation("kubeflow", MLFLOW, variable, REMOVED, "").apply(objects)
+    assert [line.rpartition(" at ")[2].rpartition(" for ")[2] for line in complaints(objects)] == [host, host]
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
@@ -60,5 +71,5 @@ def test_git_has_no_secret() -> None:
         lines = [line for line in (REPOSITORY / example).read_text().splitlines() if not line.startswith("#")]
         given = dict(line.split("=", 1) for line in lines)
         assert {name for name, value in given.items() if value} <= {"AWS_ACCESS_KEY_ID", "MLFLOW_TRACKING_USERNAME"}
-    for name in tracked:
-        assert "kind: Secret" not in (REPOSITORY / name).read_text().splitlines(), name
+    for file in tracked:
+        assert "kind: Secret" not in (REPOSITORY / file).read_text().splitlines(), file

@@ -22,8 +22,9 @@ def kfp_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[KfpS
     for name in list(os.environ):
         if name.startswith(FOREIGN):
             monkeypatch.delenv(name)
-    # The user's own context, which names a namespace and cookies, is not for tests.
+    # The user's own context, which names a namespace and cookies, and their own clusters are not for tests.
     monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "no-kubeconfig"))
     monkeypatch.setattr(submission, "compile_pipeline", compiled_once)
     with running() as server:
         yield server

@@ -50,11 +50,14 @@ class Run:
 
 @dataclass
 class Records:
-    """Everything on the server. `failing` names a step that fails in runs made from now on; `on_success` does what a
+    """Everything on the server. `failing` names a step that fails in runs made from now on, after the next runs, which
+    fail in the steps of `failing_next`; `error` is what the server says of a run that failed; `on_success` does what a
     run's steps would have done, given its id and parameters; runs get on by `pace` at each look.
     """
 
     failing: str = ""
+    error: str = ""
+    failing_next: list[str] = field(default_factory=list)
     pace: int = 1
     on_success: Callable[[str, Record], None] | None = None
     pipelines: dict[str, Record] = field(default_factory=dict)
@@ -126,7 +129,8 @@ class Records:
             "finished_at": NEVER,
             "state": "PENDING",
         }
-        self.runs[shown["run_id"]] = Run(shown, _steps(spec), self.failing)
+        failing = self.failing_next.pop(0) if self.failing_next else self.failing
+        self.runs[shown["run_id"]] = Run(shown, _steps(spec), failing)
         return shown
 
     def create_recurring(self, given: Record) -> Record:
@@ -196,6 +200,8 @@ class Records:
             if self.on_success and not failed:
                 self.on_success(run.shown["run_id"], run.shown["runtime_config"]["parameters"])
             run.shown |= {"state": "FAILED" if failed else "SUCCEEDED", "finished_at": self.now()}
+            if failed and self.error:
+                run.shown["error"] = {"code": 13, "message": self.error}
 
     def _work(self, run: Run, name: str) -> None:
         run.shown["state"] = "RUNNING"

@@ -44,6 +44,7 @@ class KfpServer:
     def __init__(self) -> None:
         self.records = Records()
         self.token = ""
+        self.version = "2.17.0"
         self.read_only = False
         self.login_page = False
         self.down = 0
@@ -117,7 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
         records, path = self.kfp.records, unquote(parts.path).removeprefix(BASE).split("/")
         match (self.command, *path):
             case "GET", "healthz":
-                return "V2beta1GetHealthzResponse", {}
+                # The model of the answer lacks the first two.
+                checked("V2beta1GetHealthzResponse", health := {"multi_user": False, "pipeline_store": "database"})
+                return "object", {"commit_sha": "0123abc", "tag_name": self.kfp.version, **health}
             case "GET", "pipelines":
                 return "V2beta1ListPipelinesResponse", page("pipelines", records.pipelines, query)
             case "POST", "pipelines":

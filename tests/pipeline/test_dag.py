@@ -14,6 +14,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.errors import UserError
 from components.runs.request import PredictionRequest, Resources, RunRequest
+from components.storage.lease import DURATION
 from components.training.multi_node.pod_settings import KEYS, OPTIONAL_SETTINGS, SETTINGS, TRACKING_LOGIN
 from pipeline import dag, steps
 from pipeline.compile import compile_pipeline
@@ -104,7 +105,24 @@ def test_what_may_be_preempted_is_tried_again(pipeline: dict[str, Any]) -> None:
     assert retried == {"split-labels", "train", "evaluate", "select", "predict", "finish"}
     for name in retried:
         policy = tasks(pipeline)[name]["retryPolicy"]
-        assert (policy["backoffDuration"], policy["backoffFactor"]) == ("30s", 2.0), name
+        # Not before the lease of a killed attempt has expired.
+        assert (policy["backoffDuration"], policy["backoffFactor"]) == (f"{DURATION:g}s", 2.0), name
+
+
+def test_no_retry_comes_too_late(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
+    """Argo counts the longest duration from the first start: after it, nothing is retried, and a retry is killed."""
+
+    def seconds(text: str) -> float:
+        return float(text.removesuffix("s"))
+
+    for name, task in tasks(pipeline).items():
+        policy = task.get("retryPolicy", {})
+        if retries := policy.get("maxRetryCount", 0):
+            label = pipeline["components"][task["componentRef"]["name"]]["executorLabel"]
+            timeout = int(platform[label]["activeDeadlineSeconds"])
+            first, factor = seconds(policy["backoffDuration"]), policy["backoffFactor"]
+            pauses = sum(first * factor**number for number in range(retries))
+            assert seconds(policy["backoffMaxDuration"]) >= timeout * (retries + 1) + pauses, name
 
 
 def test_every_step_has_a_name_for_people(pipeline: dict[str, Any]) -> None:

@@ -28,14 +28,16 @@ def finished(job: Object) -> str:
     return ""
 
 
-def follow(cluster: Cluster, name: str, uid: str, lost: threading.Event) -> None:
-    """Report on the job's pods until the job is complete.
+def follow(cluster: Cluster, name: str, uid: str, lost: threading.Event) -> UserError | WorkFailed | None:
+    """Report on the job's pods until the job is complete, or has failed and its logs are shown.
+
+    Returns:
+        None if it is complete; otherwise the error of the pod that made it fail.
 
     Raises:
-        UserError, WorkFailed: the job failed, with the error of the pod that caused it; the job was deleted; or
-            `lost` was set, because another process took over the run.
+        WorkFailed: the job was deleted; or `lost` was set, because another process took over the run.
     """
-    _Following(cluster, name, uid).until_the_end(lost)
+    return _Following(cluster, name, uid).until_the_end(lost)
 
 
 class _Following:
@@ -49,7 +51,7 @@ class _Following:
         self._job: Object = {}
         self._suspended = False
 
-    def until_the_end(self, lost: threading.Event) -> None:
+    def until_the_end(self, lost: threading.Event) -> UserError | WorkFailed | None:
         jobs = self._cluster.path(f"apis/{GROUP}/{VERSION}", "trainjobs")
         try:
             # Inside the try block: a signal may arrive while the threads start, and `finally` stops them.
@@ -64,8 +66,7 @@ class _Following:
             self._drain()
         finally:
             self._stopped.set()
-        if ended == "Failed":
-            raise self._failure()
+        return self._failure() if ended == "Failed" else None
 
     def _watch(
         self, collection: str, query: dict[str, str], note: Callable[[Change], None], *, needed: bool = True
@@ -120,7 +121,7 @@ class _Following:
             progress.say("train", f"TrainJob {self._name} is suspended, probably waiting in a queue")
         self._suspended = suspended
 
-    def _failure(self) -> Exception:
+    def _failure(self) -> UserError | WorkFailed:
         cause = self._pods.root_cause()
         if cause is not None and cause.code == USERS_MISTAKE:
             return UserError(cause.text)

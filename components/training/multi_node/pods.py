@@ -55,7 +55,7 @@ class PodFollower:
         state = _container_state(pod)
         if first and uid not in self._logged and ("running" in state or "terminated" in state):
             self._logged[uid] = self._print(str(metadata["name"]))
-        reason = _waiting_reason(pod, state)
+        reason = waiting_reason(pod)
         if reason and self._waiting.get(uid) != reason:
             self._waiting[uid] = reason
             progress.say("train", f"pod {metadata['name']} is waiting: {reason}")
@@ -98,12 +98,14 @@ def _container_state(pod: Object) -> Object:
     return {}
 
 
-def _waiting_reason(pod: Object, state: Object) -> str:
+def waiting_reason(pod: Object) -> str:
     """Return what keeps a pod from starting, if it may need a person's attention, otherwise ""."""
-    waiting = state.get("waiting", {})
-    if waiting.get("message"):
-        return f"{waiting['reason']}: {waiting['message']}"
-    for condition in pod["status"].get("conditions", []):
+    status = pod["status"]
+    for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+        waiting = container.get("state", {}).get("waiting") or {}
+        if waiting.get("message"):
+            return f"{waiting['reason']}: {waiting['message']}"
+    for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return str(condition.get("message") or condition.get("reason") or "not scheduled yet")
     return ""

@@ -35,13 +35,27 @@ def train_on_nodes(run_key: str, processes: int, nodes: int, pods: Pods, lost: t
     path = cluster.path(f"apis/{GROUP}/{VERSION}", "trainjobs", name)
     try:
         job = _find_or_create(cluster, path, body)
-        follow(cluster, name, str(job["metadata"]["uid"]), lost)
+        uid = str(job["metadata"]["uid"])
+        failure = follow(cluster, name, uid, lost)
     except Rejected as error:
         raise _explained(error, cluster) from None
     except (SystemExit, KeyboardInterrupt):
         if not lost.is_set():
             _cancel(cluster, path, run_key)
         raise
+    if failure is not None:
+        _delete_failed(cluster, path, uid)
+        raise failure
+
+
+def _delete_failed(cluster: Cluster, path: str, uid: str) -> None:
+    """Delete the job: once the JobSet of a failed TrainJob has expired, Kubeflow Trainer 2.3 makes it again."""
+    name = path.rpartition("/")[2]
+    try:
+        cluster.delete(path, uid)
+        progress.say("train", f"deleted TrainJob {name}, which failed; its log is above")
+    except WorkFailed as error:
+        progress.say("train", f"delete TrainJob {name}, which failed, or it may start again: {error}")
 
 
 def _cancel(cluster: Cluster, path: str, run_key: str) -> None:

@@ -22,6 +22,7 @@ from components.storage.client import (
     open_store,
     parse_uri,
 )
+from components.storage.minio_api import Client
 from components.storage.settings import StoreSettings
 
 HELLO = hashlib.sha256(b"hello").hexdigest()
@@ -222,6 +223,32 @@ def test_a_server_that_is_not_a_store(status: int) -> None:
 def test_wrong_credentials(store: Store, wrong: dict[str, str]) -> None:
     with pytest.raises(UserError, match="check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
         Store(replace(store.settings, **wrong)).check()
+
+
+@pytest.mark.parametrize("ignored", ["If-None-Match", "If-Match"])
+def test_a_store_that_ignores_a_condition_is_refused(
+    store: Store, store_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, ignored: str
+) -> None:
+    """As older gateways of MinIO do: two trainings of one run would both get its lease."""
+    put = Client.put
+
+    def without_it(self: Client, bucket: str, key: str, body: bytes, headers: dict[str, str]) -> str:
+        return put(self, bucket, key, body, {name: value for name, value in headers.items() if name != ignored})
+
+    monkeypatch.setattr(Client, "put", without_it)
+    for _ in range(2):  # the first time its object is new
+        with pytest.raises(UserError, match=f"ignores {ignored} when it writes") as caught:
+            open_store()
+        assert store_environment["AWS_ENDPOINT_URL"] in str(caught.value)
+    store.check()  # who only reads needs no leases
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_a_store_that_can_be_written_gets_one_object_once(store: Store) -> None:
+    open_store()
+    [written] = store.list("")
+    open_store()
+    assert store.list("") == [written]
 
 
 def test_losing_the_store_in_the_middle_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

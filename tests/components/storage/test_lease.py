@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.storage.client import Store
-from components.storage.lease import Holder, Lease, LeaseHeld
+from components.storage.lease import Holder, Lease, LeaseHeld, living_holder
 
 KEY = "runs/a/lease.json"
 ELSEWHERE = Holder(host="elsewhere", pid=4711)
@@ -41,6 +41,31 @@ def test_the_heartbeat_outlives_the_time_to_live(store: Store) -> None:
         assert not lease.lost.is_set()
         with pytest.raises(LeaseHeld):
             Lease(store, KEY).__enter__()
+
+
+def test_a_lease_that_another_machine_renews_has_a_living_holder(store: Store) -> None:
+    """Which cannot be told at first sight: a killed process leaves the same behind."""
+    with Lease(store, KEY, ELSEWHERE, seconds=60):
+        assert living_holder(store, KEY) == ELSEWHERE  # a process of this machine
+    _leave_behind(store, ELSEWHERE, renewed=time.time(), seconds=3)
+
+    def renew() -> None:
+        time.sleep(0.5)
+        _leave_behind(store, ELSEWHERE, renewed=time.time(), seconds=3)
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    assert living_holder(store, KEY) == ELSEWHERE
+    thread.join()
+
+
+@pytest.mark.parametrize("ahead", [0, 3600])
+def test_a_lease_that_nobody_renews_has_none(store: Store, ahead: float) -> None:
+    """Also where the clock of the machine that held it is ahead of this one's."""
+    _leave_behind(store, ELSEWHERE, renewed=time.time() + ahead, seconds=0.5)
+    assert living_holder(store, KEY) is None
+    store.remove(KEY)
+    assert living_holder(store, KEY) is None
 
 
 def test_an_expired_lease_is_taken_over(store: Store) -> None:
@@ -109,13 +134,13 @@ with Lease(open_store(), {KEY!r}, seconds=3600):
         pass
 
 
-def _leave_behind(store: Store, holder: Holder, renewed: float) -> None:
+def _leave_behind(store: Store, holder: Holder, renewed: float, seconds: float = 60) -> None:
     record = {
         "token": "of another",
         "holder": holder.model_dump(),
         "since": "2025-01-01T00:00:00+00:00",
         "renewed": renewed,
-        "seconds": 60,
+        "seconds": seconds,
         "process": {"pid": 4711, "space": "another boot"},
     }
     store.put_bytes(KEY, json.dumps(record).encode())

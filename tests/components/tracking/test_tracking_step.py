@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,15 @@ def test_the_run_gets_the_pipelines_status(client: Any, state: str, expected: st
     assert status(client) == expected
 
 
+@pytest.mark.parametrize("state", ["RUNNING", "UNKNOWN", ""])
+def test_where_the_state_is_not_final_the_result_decides(job: Store, client: Any, state: str) -> None:
+    finish_job("job", state)
+    assert status(client) == "FAILED"
+    job.put_json(keys.run(RUN, "result.json"), {"best": 1})
+    finish_job("job", state)
+    assert status(client) == "FINISHED"
+
+
 @pytest.mark.usefixtures("job")
 def test_a_job_that_was_stopped_was_killed(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPS_STOPPING", "1")
@@ -82,6 +92,14 @@ def test_a_run_that_another_job_works_on_is_left_open(job: Store, client: Any) -
     with Lease(job, keys.run(RUN, "lease.json"), Holder(run=RUN)):
         finish_job("job", "FAILED")
         assert status(client) == "RUNNING"
+    finish_job("job", "FAILED")
+    assert status(client) == "FAILED"
+
+
+def test_the_lease_of_a_killed_pod_does_not_keep_the_run_open(job: Store, client: Any) -> None:
+    """It is valid for a while after the pod is gone, and nobody renews it."""
+    record = {"token": "x", "holder": {}, "since": "", "seconds": 2, "process": {"pid": 1, "space": "another node"}}
+    job.put_json(keys.run(RUN, "lease.json"), {**record, "renewed": time.time()})
     finish_job("job", "FAILED")
     assert status(client) == "FAILED"
 

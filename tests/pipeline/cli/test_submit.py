@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 
 from components.errors import UserError
+from components.storage import keys
+from components.storage.client import Store
+from components.storage.lease import DURATION
+from pipeline.cli import submit
 from pipeline.cli.main import _run
 from pipeline.cluster import status
 from pipeline.cluster.schedules import cron_with_seconds, interval_seconds
+from tests.pipeline.kfp_records import INVALID, Refused
 from tests.pipeline.kfp_server import BASE, KfpServer
 
 Captured = pytest.CaptureFixture[str]
@@ -27,6 +32,14 @@ SECRETS = {
 def quick(kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", kfp_server.address)
     monkeypatch.setattr(status, "POLL_SECONDS", 0.0)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of each pause before a run is submitted again, which a test does not wait for."""
+    taken = list[float]()
+    monkeypatch.setattr(submit, "sleep", taken.append)
+    return taken
 
 
 def cps(capsys: Captured, *arguments: str) -> tuple[int, str, str]:
@@ -114,8 +127,93 @@ class TestSubmit:
         assert err.splitlines()[-1].startswith("cps: error: run scenes seed 0 failed in step 'evaluate'; see its log")
 
     @pytest.mark.parametrize(
+        ("version", "said"),
+        [
+            ("2.17.0", ""),
+            ("v2.18.0-rc.1", ""),
+            ("3.0.1", ""),
+            (
+                "2.16.1",
+                "the KFP server is release 2.16.1, but this pipeline needs 2.17 or newer: before 2.15, its driver",
+            ),
+            ("2.5.0", "the KFP server is release 2.5.0, but this pipeline needs 2.17 or newer"),
+            ("unknown", "the KFP server does not report its release (unknown); 2.17 or newer is needed"),
+            ("", "the KFP server does not report its release (none); 2.17 or newer is needed"),
+        ],
+    )
+    def test_an_older_server_is_one_line(
+        self, capsys: Captured, kfp_server: KfpServer, version: str, said: str
+    ) -> None:
+        kfp_server.version = version
+        code, _, err = cps(capsys, "submit")
+        warnings = [line for line in err.splitlines() if "warning" in line]
+        assert code == 0
+        assert len(warnings) == bool(said)
+        assert all(line.startswith(f"[pipeline] warning: {said}") for line in warnings)
+
+    def test_what_an_older_server_or_driver_says_is_explained(
+        self, capsys: Captured, kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refusal = 'failed to unmarshal Kubernetes config, error: unknown field "optional" in KubernetesExecutorConfig'
+        explained = "it is older than this pipeline, which needs release 2.17 or newer"
+        kfp_server.records.failing, kfp_server.records.error = "prepare-dataset", refusal
+        code, _, err = cps(capsys, "submit", "--watch")
+        assert code == 1
+        assert f"{refusal}; the KFP server rejected the pipeline because {explained}" in err.splitlines()[-1]
+
+        def refuse(*_: Any) -> None:
+            raise Refused(INVALID, refusal)
+
+        monkeypatch.setattr(kfp_server.records, "create_run", refuse)
+        code, _, err = cps(capsys, "submit")
+        assert code == 2
+        assert err.splitlines()[-1].endswith(f"rejected the request (400): {refusal}; {explained}")
+
+    def test_a_failed_run_is_submitted_again_until_it_succeeds(
+        self, capsys: Captured, kfp_server: KfpServer, pauses: list[float]
+    ) -> None:
+        kfp_server.records.failing_next = ["train", "evaluate"]
+        code, out, err = cps(capsys, "submit", "--watch", "--retries", "3", "--json", "--seed", "5")
+        assert code == 0
+        first, second, last = kfp_server.records.runs
+        shown = json.loads(out)
+        assert (shown["run_id"], shown["failed_run_ids"], shown["state"]) == (last, [first, second], "SUCCEEDED")
+        # The same parameters make the same run key, under which the steps find what they stored.
+        assert [body["runtime_config"]["parameters"]["seed"] for body in kfp_server.made("runs")] == [5, 5, 5]
+        assert pauses == [DURATION, DURATION]
+        retried = [line for line in err.splitlines() if "again" in line]
+        assert retried == [
+            f"[run] submitting it again in 60 s (retry {number} of 3); finished work is kept" for number in (1, 2)
+        ]
+        assert "failed in step 'train'; see its log" in err
+
+    def test_retries_end(self, capsys: Captured, kfp_server: KfpServer, pauses: list[float]) -> None:
+        kfp_server.records.failing = "train"
+        code, _, err = cps(capsys, "submit", "--watch", "--retries", "2")
+        assert (code, len(kfp_server.records.runs), len(pauses)) == (1, 3, 2)
+        assert err.splitlines()[-1].startswith("cps: error: run scenes 1/8 demo seed 0 failed in step 'train'")
+
+    def test_a_wrong_dataset_and_a_termination_are_not_retried(
+        self, capsys: Captured, kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kfp_server.records.failing_next = ["prepare-dataset"]
+        assert cps(capsys, "submit", "--watch", "--retries", "2")[0] == 1
+        assert len(kfp_server.records.runs) == 1
+        follow = status.follow
+
+        def terminated(server: Any, run_id: str, draw: Any) -> Any:
+            kfp_server.records.terminate(run_id)
+            return follow(server, run_id, draw)
+
+        monkeypatch.setattr(status, "follow", terminated)
+        code, _, err = cps(capsys, "submit", "--watch", "--retries", "2")
+        assert (code, len(kfp_server.records.runs)) == (1, 2)
+        assert "was terminated" in err.splitlines()[-1]
+
+    @pytest.mark.parametrize(
         ("arguments", "named"),
         [
+            (["--retries", "1"], "--retries needs --watch"),
             (["--ratio", "3/2"], "'3/2'"),
             (["--recipe", "demu"], "did you mean 'demo'?"),
             (["--recipe", "mine.yaml"], "is a file on this machine"),
@@ -183,6 +281,27 @@ class TestRuns:
         assert code == 1
         assert err.splitlines()[-1].startswith("cps: error: run second was terminated")
         assert cps(capsys, "runs", "terminate", "second", "--yes")[0] == 2
+
+    def test_the_mlflow_run_of_a_terminated_run_is_closed(
+        self, capsys: Captured, kfp_server: KfpServer, store: Store, request: pytest.FixtureRequest
+    ) -> None:
+        """No exit handler runs: KFP stops a run by a deadline in the past, after which Argo makes no pods."""
+        run_id = cps(capsys, "submit")[1].strip()
+        _, _, err = cps(capsys, "runs", "terminate", run_id, "--yes")
+        assert "MLflow keeps showing the run as running: AWS_ENDPOINT_URL, MLFLOW_TRACKING_URI not set here" in err
+        request.getfixturevalue("store_environment")
+        request.getfixturevalue("monkeypatch").setenv(
+            "MLFLOW_TRACKING_URI", request.getfixturevalue("refusing_tracker")
+        )
+        run_id = cps(capsys, "submit")[1].strip()
+        kfp_server.records.get_run(run_id)
+        assert "has no record of it" in cps(capsys, "runs", "terminate", run_id, "--yes")[2]
+        run_id = cps(capsys, "submit")[1].strip()
+        store.put_json(keys.job(run_id), {"job_id": run_id, "run_key": "demo-1-8-s0-0123456789ab", "dataset": "scenes"})
+        _, _, err = cps(capsys, "runs", "terminate", run_id, "--yes")
+        assert kfp_server.records.runs[run_id].shown["state"] == "FAILED", "it was waited for"
+        assert "MLflow at http://127.0.0.1" in err, "it was asked to close the run"
+        assert "has no record of it" not in err
 
     def test_a_run_that_is_not_there_is_2(self, capsys: Captured) -> None:
         for command in (["watch", "x"], ["show", "x", "--cluster"], ["terminate", "x", "--yes"]):

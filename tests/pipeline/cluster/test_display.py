@@ -1,6 +1,7 @@
 """A run on a server as a terminal shows it."""
 
 import io
+from dataclasses import replace
 
 from pipeline.cluster.display import run_lines, step_lines, watching
 from pipeline.cluster.status import RunStatus, StepStatus
@@ -26,6 +27,18 @@ def test_a_terminal_has_a_table_that_ends_as_the_run_does() -> None:
     assert "failed" in last
     assert "1/2" in last
     assert "1 min 10 s" in last
+
+
+def test_what_keeps_pods_waiting_is_shown_while_it_does() -> None:
+    waiting = replace(run("RUNNING"), waiting=("pod train is waiting: 0/1 nodes are available",))
+    terminal, stream = Terminal(), io.StringIO()
+    with watching(terminal) as draw:
+        draw(waiting)
+    assert "pod train is waiting: 0/1 nodes" in terminal.getvalue()
+    with watching(stream) as draw:
+        for status in (waiting, waiting, run("RUNNING"), waiting):
+            draw(status)
+    assert stream.getvalue().count("[run] pod train is waiting: 0/1 nodes") == 2
 
 
 def test_names_with_brackets_are_no_markup() -> None:

@@ -52,6 +52,11 @@ def test_it_pulls_weights(stores: Two, tmp_path: Path) -> None:
     assert reader.get_file(found.key, tmp_path / "best", found.sha256).read_bytes() == b"weights"
 
 
+def test_it_starts_no_run(stores: Two) -> None:
+    with pytest.raises(UserError, match=r"does not allow this key to write to bucket 'cps' \(AccessDenied\)"):
+        stores[1].check(writes=True)
+
+
 @pytest.mark.parametrize(
     "attempt",
     [

@@ -187,7 +187,23 @@ def test_a_failure_is_told_in_the_failing_pods_own_words(api, meanwhile, capfd, 
     assert f"the last lines of pod {name}:\n{LAST}\n" in said
     assert f"[train] pod {pod(0)['metadata']['name']} exited with code 75 (Error): a process died" in said
     assert said.count("[train] of the first node") == 1
-    assert api.get(JOBS, NAME) is not None, "it stays, for a person to look at"
+    shown, deleted = said.index(f"the last lines of pod {name}"), said.index(f"deleted TrainJob {NAME}, which failed")
+    assert shown < deleted
+    # Its JobSet expires, and Kubeflow Trainer, which clears the state Failed each time it looks, would make it again.
+    assert "deletionTimestamp" in api.get(JOBS, NAME)["metadata"]
+
+
+def test_a_failure_is_told_though_the_job_cannot_be_deleted(api, meanwhile, capfd):
+    api.state.forbidden = [("DELETE", NAME)]
+
+    def cluster() -> None:
+        until(lambda: api.get(JOBS, NAME))
+        api.end_job(NAME, "Failed", message="jobset failed")
+
+    with meanwhile(cluster), pytest.raises(WorkFailed, match="jobset failed"):
+        train()
+    said = f"delete TrainJob {NAME}, which failed, or it may start again: {NAME} is forbidden"
+    assert said in capfd.readouterr().err
 
 
 def test_where_kubernetes_kept_no_last_words_the_log_is_asked(api, meanwhile, capfd):
