@@ -191,7 +191,7 @@ class TestSubmit:
         kfp_server.records.failing = "train"
         code, _, err = cps(capsys, "submit", "--watch", "--retries", "2")
         assert (code, len(kfp_server.records.runs), len(pauses)) == (1, 3, 2)
-        assert err.splitlines()[-1].startswith("cps: error: run scenes 1/8 demo seed 0 failed in step 'train'")
+        assert err.splitlines()[-1].startswith("cps: error: run scenes seed 0 failed in step 'train'")
 
     def test_a_wrong_dataset_and_a_termination_are_not_retried(
         self, capsys: Captured, kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch
