@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from components.addresses import without_login
 from components.storage.settings import public_address
 
 if TYPE_CHECKING:
@@ -234,12 +234,6 @@ def _tag_is(run_key: str) -> str:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
-
-
-def without_login(address: str) -> str:
-    """Return an address without a user name and a password, so that it may be shown and stored."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else address
 
 
 def metric_name(text: str) -> str:
