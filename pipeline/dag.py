@@ -57,31 +57,31 @@ def cross_pseudo_supervision(
     """Cross Pseudo Supervision (Chen et al., CVPR 2021).
 
     Args:
-        dataset: "scenes" (generated), a folder, or an archive (path, http(s) or s3:// URI); separate several by spaces.
-        dataset_sha256: The sha256 of each dataset file, in the same order; empty skips the check.
-        dataset_pools: Further pools of unlabelled images to use, separated by commas; the first step lists them.
-        labeled_ratio: Share of the training labels to use, such as 1/16, 1/8 or 1; auto: all, or 1/8 of scenes.
-        recipe: Name of a set of training settings (see `cps recipes list`); auto: one that suits the dataset.
-        overrides: Changes to the recipe, as JSON: {"optimization.learning_rate": 0.01}.
-        seed: Seed of the split, both networks' initial weights and the order of images. A new seed makes a new run.
-        epochs: Passes over the longer of the labelled and unlabelled lists; 0 uses the recipe's value.
-        batch_size: Labelled images per step, over all processes; 0 uses the recipe's value.
-        gpus: GPUs per training node, with one process per GPU; 0 trains on the CPU.
-        accelerator: Kubernetes resource name of the GPUs, such as nvidia.com/gpu or amd.com/gpu.
-        nodes: Number of training nodes. More than 1 needs Kubeflow Trainer.
-        processes: Training processes if gpus is 0. Batch normalisation and OHEM use each process's own images.
-        eval_shards: Number of parallel evaluation tasks that share the checkpoints.
-        predict_images: Images to segment with the best weights: "val", "test", "unlabeled", or a path in the container.
-        predict_limit: Maximum number of images to segment; 0 segments all.
-        cpu: CPU cores for each pod that trains, evaluates or predicts, as a Kubernetes quantity: 4, or 500m.
-        memory: Memory for each pod that trains, evaluates or predicts, as a Kubernetes quantity: 16Gi.
-        node_selector: Labels of the nodes that may run training, as JSON: {"cloud.google.com/gke-spot": "true"}.
-        tolerations: Taints that all steps tolerate, as JSON: [{"key": "nvidia.com/gpu", "operator": "Exists"}].
-        image: Container image of the steps that train, evaluate, select or predict.
-        data_image: Container image of the steps that do not need Paddle.
-        settings_config_map: Name of the ConfigMap with AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and MLFLOW_TRACKING_URI.
-        store_secret: Name of the Secret with the object store's access key and secret key.
-        download_secret: Name of the optional Secret with CPS_DOWNLOAD_TOKEN, if the dataset requires authentication.
+        dataset: Data: "scenes" (generated), a folder, or an archive (path or URL); separate several by spaces.
+        dataset_sha256: Data: The sha256 of each dataset file, in the same order; empty skips the check.
+        dataset_pools: Data: Further pools of unlabelled images, separated by commas; the first step lists them.
+        labeled_ratio: Data: Share of the training labels to use, such as 1/16 or 1; auto: all, or 1/8 of scenes.
+        recipe: Training: Name of a set of settings (see `cps recipes list`); auto: one that suits the dataset.
+        overrides: Training: Changes to the recipe, as JSON: {"optimization.learning_rate": 0.01}.
+        seed: Training: Seed of the split, the initial weights and the image order. A new seed makes a new run.
+        epochs: Training: Passes over the longer of the labelled and unlabelled lists; 0 uses the recipe's value.
+        batch_size: Training: Labelled images per step, over all processes; 0 uses the recipe's value.
+        gpus: Cluster: GPUs per training node, with one process per GPU; 0 trains on the CPU.
+        accelerator: Cluster: Kubernetes resource name of the GPUs, such as nvidia.com/gpu or amd.com/gpu.
+        nodes: Cluster: Number of training nodes. More than 1 needs Kubeflow Trainer.
+        processes: Training: Processes if gpus is 0. Batch normalisation and OHEM use each process's own images.
+        eval_shards: Cluster: Number of parallel evaluation tasks that share the checkpoints.
+        predict_images: Data: Images to segment: "val", "test", "unlabeled", an s3:// prefix, or a path in the pod.
+        predict_limit: Data: Maximum number of images to segment with the best weights; 0 segments all.
+        cpu: Cluster: CPU cores for each pod that trains, evaluates or predicts, as a Kubernetes quantity: 4, 500m.
+        memory: Cluster: Memory for each pod that trains, evaluates or predicts, as a Kubernetes quantity: 16Gi.
+        node_selector: Cluster: Labels of the nodes that may train, as JSON: {"cloud.google.com/gke-spot": "true"}.
+        tolerations: Cluster: Taints that steps tolerate, as JSON: [{"key": "nvidia.com/gpu", "operator": "Exists"}].
+        image: Cluster: Container image of the steps that train, evaluate, select or predict.
+        data_image: Cluster: Container image of the steps that do not need Paddle.
+        settings_config_map: Cluster: Name of the ConfigMap with AWS_ENDPOINT_URL and other addresses.
+        store_secret: Cluster: Name of the Secret with the object store's access key and secret key.
+        download_secret: Cluster: Name of the optional Secret with CPS_DOWNLOAD_TOKEN, for datasets with a login.
     """
     job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
     light = Placement(data_image, settings_config_map, store_secret, tolerations)

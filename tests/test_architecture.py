@@ -23,7 +23,7 @@ LAYERS = (
     {"dataset", "inference"},
     {"networks", "scenes", "tracking"},
     {"recipes", "storage", "pages", "step_guard"},
-    {"files", "threads", "units", "labeled_ratio", "contract", "extras", "progress", "metrics"},
+    {"addresses", "files", "threads", "units", "labeled_ratio", "contract", "extras", "progress", "metrics"},
     {"errors"},
 )
 LEVEL = {part: level for level, parts in enumerate(reversed(LAYERS)) for part in parts}

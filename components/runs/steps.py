@@ -18,6 +18,7 @@ from components.runs.planning import PlannedRun, checked_split, plan_run
 from components.runs.record import JobRecord
 from components.runs.request import RunRequest
 from components.storage import keys
+from components.tracking.server import check_tracking_address
 
 if TYPE_CHECKING:
     from components.storage.client import Store
@@ -52,6 +53,7 @@ def prepare_dataset(request: RunRequest, work_dir: str = "") -> StoredDataset:
 
     request.check_sources()
     request.resolve()
+    check_tracking_address()
     store = open_store()
     folder = Path(work_dir) if work_dir else work_folder()
     manifest = prepare(

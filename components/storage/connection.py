@@ -6,12 +6,15 @@ from minio.error import S3Error
 
 from components.errors import UserError
 from components.storage import keys
-from components.storage.failures import REFUSED, STORE_ERRORS, explain, reason
+from components.storage.failures import REFUSED, SKEWED, STORE_ERRORS, clock_skew, explain, reason, wrong_clock
 from components.storage.minio_api import Client
 from components.storage.settings import StoreSettings
 
 _CONDITIONAL_TEXT = b"Every start tries to write this object again, to check that the store refuses it.\n"
 _REFUSALS = ("PreconditionFailed", "ConditionalRequestConflict", "NotImplemented")
+
+MAX_SKEW_SECONDS = 30.0
+"""Half the duration of a lease: with a clock that is further off, a machine takes over leases that are in use."""
 
 BLOCK = 256 << 10
 """Bytes of a request body per send. The connect timeout applies to each send, so a connection must be faster than
@@ -65,6 +68,8 @@ def check_store(settings: StoreSettings) -> None:
     try:
         _ensure_bucket(client, bucket, settings.region)
     except S3Error as error:
+        if error.code == SKEWED:
+            raise wrong_clock(error.response, endpoint) from error
         remedy = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if error.code in REFUSED else "check CPS_BUCKET"
         raise UserError(f"the object store at {endpoint} refused bucket {bucket!r} ({error.code}): {remedy}") from error
     except urllib3.exceptions.HTTPError as error:
@@ -76,7 +81,7 @@ def check_store(settings: StoreSettings) -> None:
 
 
 def check_writes(settings: StoreSettings) -> None:
-    """Check that the key may write, and that the store honours conditional writes, on which leases rely.
+    """Check that the key may write, and what leases rely on: that the store honours conditional writes, and the clock.
 
     Raises UserError, which names the endpoint, the reason and the remedy.
     """
@@ -84,8 +89,9 @@ def check_writes(settings: StoreSettings) -> None:
     endpoint, bucket = settings.endpoint, settings.bucket
     try:
         # The first write creates the object, if it does not exist yet.
-        refuses_existing = any(_refuses(client, bucket, {"If-None-Match": "*"}) for _ in range(2))
-        honours = refuses_existing and _refuses(client, bucket, {"If-Match": f'"{"0" * 32}"'})
+        absent = {"If-None-Match": "*"}
+        refusal = _refusal(client, bucket, absent) or _refusal(client, bucket, absent)
+        honours = refusal and _refusal(client, bucket, {"If-Match": f'"{"0" * 32}"'})
     except S3Error as error:
         if error.code in REFUSED:
             raise UserError(
@@ -95,22 +101,25 @@ def check_writes(settings: StoreSettings) -> None:
         raise explain(error, "writing", f"s3://{bucket}/{keys.CONDITIONAL}", endpoint) from error
     except STORE_ERRORS as error:
         raise explain(error, "writing", f"s3://{bucket}/{keys.CONDITIONAL}", endpoint) from error
-    if not honours:
-        ignored = "If-Match" if refuses_existing else "If-None-Match"
+    if refusal is None or honours is None:
+        ignored = "If-Match" if refusal else "If-None-Match"
         raise UserError(
             f"the object store at {endpoint} ignores {ignored} when it writes, so two trainings of one run could "
             "overwrite each other: use a store with conditional writes, such as SeaweedFS or AWS S3"
         )
+    if abs(clock_skew(refusal.response)) > MAX_SKEW_SECONDS:
+        raise wrong_clock(refusal.response, endpoint)
 
 
-def _refuses(client: Client, bucket: str, condition: dict[str, str]) -> bool:
+def _refusal(client: Client, bucket: str, condition: dict[str, str]) -> S3Error | None:
+    """Return how the store refuses to write under a condition that does not hold, or None if it writes."""
     try:
         client.put(bucket, keys.CONDITIONAL, _CONDITIONAL_TEXT, {**condition, "Content-Type": "text/plain"})
     except S3Error as error:
         if error.code not in _REFUSALS:
             raise
-        return error.code != "NotImplemented"
-    return False
+        return None if error.code == "NotImplemented" else error
+    return None
 
 
 def _ensure_bucket(client: Client, bucket: str, region: str) -> None:

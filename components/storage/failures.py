@@ -1,11 +1,16 @@
 """Errors of the object store, each one line that says where it failed and what to do."""
 
+import time
+from email.utils import parsedate_to_datetime
+
 import urllib3
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from components.errors import UserError, WorkFailed
+from components.units import seconds_text
 
 REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
+SKEWED = "RequestTimeTooSkewed"
 TRANSIENT_CODES = frozenset(
     {
         "BadDigest",  # a bit flipped in transit
@@ -69,9 +74,29 @@ def explain(error: Exception, doing: str, uri: str, endpoint: str) -> Exception:
     return WorkFailed(f"{doing} {uri} at {endpoint} failed: {reason(error)}")
 
 
+def clock_skew(answer: urllib3.BaseHTTPResponse) -> float:
+    """Return by how many seconds this machine's clock is ahead of the server that just sent this answer."""
+    try:
+        return time.time() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (KeyError, ValueError):
+        return 0.0
+
+
+def wrong_clock(answer: urllib3.BaseHTTPResponse, endpoint: str) -> UserError:
+    """Return the error for a clock that differs too much from the object store's."""
+    skew = clock_skew(answer)
+    seconds = abs(skew) if abs(skew) < 120 else round(abs(skew) / 60) * 60  # the answer's time is in whole seconds
+    amount = f"{seconds_text(seconds)} {'ahead of' if skew > 0 else 'behind'}" if skew else "not that of"
+    return UserError(
+        f"this machine's clock is {amount} the object store's at {endpoint}: set the clock, for example with NTP"
+    )
+
+
 def _explain_answer(error: S3Error, doing: str, uri: str, endpoint: str) -> Exception:
     if error.code in ("NoSuchKey", "NoSuchBucket"):
         return MissingObject(uri)
+    if error.code == SKEWED:
+        return wrong_clock(error.response, endpoint)
     if error.code in REFUSED:
         return UserError(
             f"the object store at {endpoint} refused {doing} {uri} ({error.code}): "

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from components.addresses import through_proxy, without_login
 from components.errors import UserError
 from components.tracking.server import RUN_KEY_TAG, connect
 
@@ -47,7 +48,9 @@ def compare_runs(address: str, *, dataset: str = "", limit: int = 50) -> list[Ru
         )
     except (MlflowException, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"MLflow at {address} does not answer ({reason}): correct MLFLOW_TRACKING_URI") from None
+        way = through_proxy(address)
+        remedy = "correct MLFLOW_TRACKING_URI, or list its host in NO_PROXY" if way else "correct MLFLOW_TRACKING_URI"
+        raise UserError(f"MLflow at {without_login(address)} does not answer{way} ({reason}): {remedy}") from None
     rows = [_row(run) for run in found]
     chosen = [row for row in rows if not dataset or row.dataset == dataset]
     chosen.sort(key=lambda row: -1.0 if row.best_miou is None else row.best_miou, reverse=True)

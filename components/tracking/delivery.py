@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
+from components.addresses import through_proxy
 from components.errors import UserError, WorkFailed
 from components.progress import say
 from components.storage import keys
@@ -126,10 +127,13 @@ class Delivery:
         if _is_refusal(error):
             raise _Rejected(_first_line(error)) from error
         if not self._patient:
-            raise GaveUp(f"MLflow at {shown} does not answer: {_first_line(error)}") from error
+            raise GaveUp(
+                f"MLflow at {shown} does not answer{through_proxy(self.address)}: {_first_line(error)}"
+            ) from error
         if not self._reported:
             self._reported = True
-            say("tracking", f"MLflow at {shown} does not answer; entries are sent when it does")
+            way = through_proxy(self.address)
+            say("tracking", f"MLflow at {shown} does not answer{way}; entries are sent when it does")
 
 
 class _Rejected(Exception):

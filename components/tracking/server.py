@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from components.addresses import without_login
+from components.errors import UserError
 from components.storage.settings import public_address
 
 if TYPE_CHECKING:
@@ -57,6 +59,21 @@ class RunIdentity:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     began: int
+
+
+def check_tracking_address(environ: Mapping[str, str] = os.environ) -> None:
+    """Raise UserError if MLFLOW_TRACKING_URI is set and is no address; MLflow would take a bare host for a folder."""
+    address = environ.get(TRACKING_VARIABLE, "")
+    if not address or address == "databricks":
+        return
+    try:
+        parts = urlsplit(address)
+        wrong = "://" not in address or (parts.scheme in ("http", "https") and (not parts.hostname or parts.port == 0))
+    except ValueError:  # a port that is not a number, unbalanced brackets
+        wrong = True
+    if wrong:
+        shown = "" if "@" in address else f"={address!r}"  # a login is no text for a message
+        raise UserError(f"{TRACKING_VARIABLE}{shown} is not an address: write it as http://host:port")
 
 
 def experiment_name(dataset: str, environ: Mapping[str, str] = os.environ) -> str:
@@ -234,12 +251,6 @@ def _tag_is(run_key: str) -> str:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
-
-
-def without_login(address: str) -> str:
-    """Return an address without a user name and a password, so that it may be shown and stored."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else address
 
 
 def metric_name(text: str) -> str:

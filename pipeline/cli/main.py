@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import get_completion_class
 
+from components.addresses import past_proxies
 from components.errors import UserError, WorkFailed, one_line
 from components.extras import missing_package
 from components.step_guard import FAILED, INTERRUPTED, USERS_MISTAKE
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    os.environ.update(past_proxies(os.environ))  # for this process and its children: no proxy reaches this machine
     try:
         code = cli.main(arguments, prog_name="cps", standalone_mode=False)
         return code if isinstance(code, int) else 0

@@ -32,9 +32,13 @@ def resolve_environment(home: Path, tracking: bool = True, *, writes: bool = Fal
 
     AWS_ENDPOINT_URL and MLFLOW_TRACKING_URI each override the embedded service, which otherwise starts in `home`.
     MLflow may still be starting on return. Without `tracking`, MLflow is not started.
-    Raises UserError, within seconds, if the store at AWS_ENDPOINT_URL cannot be used, or with `writes`, written.
+    Raises UserError, within seconds, if MLFLOW_TRACKING_URI is no address, or if the store at AWS_ENDPOINT_URL cannot
+    be used or, with `writes`, written.
     """
     given = {name: os.environ[name] for name in SERVICE_VARIABLES if os.environ.get(name)}
+    from components.tracking.server import check_tracking_address
+
+    check_tracking_address()
     store = None
     if "AWS_ENDPOINT_URL" in given:
         from components.storage.client import Store
@@ -53,6 +57,9 @@ def tracking_environment() -> Mapping[str, str]:
     """Return an environment with the MLFLOW_TRACKING_URI to query: this process's own, otherwise that of the embedded
     server, which is started and ready.
     """
+    from components.tracking.server import check_tracking_address
+
+    check_tracking_address()
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return os.environ
     from pipeline.local.services import wait_tracking

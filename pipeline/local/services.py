@@ -4,11 +4,12 @@ import http.client
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from components import progress
+from components.addresses import past_proxies as _past_proxies
 from components.errors import UserError, WorkFailed
 from components.storage.settings import StoreSettings
 from components.tracking.server import EMBEDDED_VARIABLE
@@ -255,16 +256,6 @@ def _neutral() -> dict[str, str]:
     """Return the environment without variables that would change the settings of the servers."""
     foreign = ("AWS_", "MLFLOW_", "S3_", "WEED_")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-
-
-def _past_proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return variables that make clients bypass a configured proxy for this machine."""
-    if not any(name.lower() in ("http_proxy", "all_proxy") for name in environ):
-        return {}
-    exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    hosts = [host for host in exempt.split(",") if host]
-    value = ",".join(dict.fromkeys([*hosts, LOOPBACK, "localhost"]))
-    return {"NO_PROXY": value, "no_proxy": value}
 
 
 def _log(place: Home, name: str) -> Path:

@@ -84,6 +84,14 @@ def test_every_parameter_has_a_default_and_a_description(pipeline: dict[str, Any
         assert "\n" not in parameter["description"], name
 
 
+def test_descriptions_group_the_parameters_which_the_ui_sorts_by_name(pipeline: dict[str, Any]) -> None:
+    parameters = pipeline["root"]["inputDefinitions"]["parameters"]
+    groups = {name: parameter["description"].partition(": ")[0] for name, parameter in parameters.items()}
+    assert {name for name, group in groups.items() if group == "Cluster"} >= set(Resources.model_fields) - {"processes"}
+    assert {name for name, group in groups.items() if group == "Data"} >= {name for name in groups if "dataset" in name}
+    assert set(groups.values()) == {"Data", "Training", "Cluster"}
+
+
 def test_the_parameters_and_their_defaults_are_those_of_a_request() -> None:
     parameters = PipelineParameters(RunRequest(), Resources(), PredictionRequest())
     signature = inspect.signature(dag.cross_pseudo_supervision.pipeline_func)

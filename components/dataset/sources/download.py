@@ -22,6 +22,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, InvalidHeader, LocationValueError, MaxRetryError
 
 from components import progress
+from components.addresses import through_proxy
 from components.dataset.check.inspect import STEP
 from components.dataset.sources import web
 from components.errors import UserError, WorkFailed, is_disk_full
@@ -98,7 +99,8 @@ def download(remote: Remote, target: Path, step: str) -> Mapping[str, str] | Non
             retries = retries.increment("GET", response=response)
         except MaxRetryError:
             transfer.give_up()
-            raise WorkFailed(f"{remote.name} could not be downloaded in {_ATTEMPTS} attempts: {problem}") from None
+            way = through_proxy(remote.address())
+            raise WorkFailed(f"{remote.name} could not be downloaded in {_ATTEMPTS} attempts: {problem}{way}") from None
         progress.say(step, f"{remote.name}: {problem}; retrying")
         _wait(retries, response)
 

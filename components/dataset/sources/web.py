@@ -4,10 +4,11 @@ import base64
 import os
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import certifi
 import urllib3
+
+from components.addresses import proxy_of
 
 _TIMEOUT = 60.0  # seconds to connect, and seconds without a byte
 # Only redirects are followed here: the caller retries, since it resumes. A redirect to another scheme, host or port
@@ -28,7 +29,7 @@ def get(url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
 
     Raises urllib3's HTTPError.
     """
-    return _manager(_proxy_of(url)).request(
+    return _manager(proxy_of(url)).request(
         "GET",
         url,
         headers=headers,
@@ -49,7 +50,7 @@ class _Direct(urllib3.PoolManager):
     ) -> urllib3.BaseHTTPResponse:
         # A redirect inherits the Host header that ProxyManager adds, which names the previous host.
         options["headers"] = {name: value for name, value in options["headers"].items() if name != "Host"}
-        route = _proxy_of(url)
+        route = proxy_of(url)
         if route != self.route:
             return _manager(route).urlopen(method, url, redirect=redirect, **options)
         return super().urlopen(method, url, redirect=redirect, **options)
@@ -67,12 +68,3 @@ class _Proxied(_Direct, urllib3.ProxyManager):
 def _manager(route: str) -> urllib3.PoolManager:
     options: dict[str, Any] = {"ca_certs": os.environ.get("SSL_CERT_FILE") or certifi.where(), "timeout": _TIMEOUT}
     return _Proxied(route, **options) if route else _Direct(**options)
-
-
-def _proxy_of(url: str) -> str:
-    """Return the URL of the proxy for `url`, or an empty string for a direct connection."""
-    parts = urlsplit(url)
-    proxy = getproxies().get(parts.scheme, "")
-    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return ""
-    return proxy if "://" in proxy else f"http://{proxy}"

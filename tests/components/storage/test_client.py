@@ -9,11 +9,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
+import minio.time
 import pytest
 
 from components.errors import UserError, WorkFailed
+from components.storage import failures
 from components.storage.client import (
     DigestMismatch,
     MissingObject,
@@ -249,6 +253,34 @@ def test_a_store_that_can_be_written_gets_one_object_once(store: Store) -> None:
     [written] = store.list("")
     open_store()
     assert store.list("") == [written]
+
+
+@pytest.mark.parametrize(("hours", "said"), [(1, "1 h 00 min ahead of"), (-1, "1 h 00 min behind")])
+def test_a_wrong_clock_is_said_with_its_difference(
+    store: Store, monkeypatch: pytest.MonkeyPatch, hours: int, said: str
+) -> None:
+    """A store refuses signatures from too long ago, or from the future."""
+    now, utcnow = time.time, minio.time.utcnow
+    monkeypatch.setattr(failures, "time", SimpleNamespace(time=lambda: now() + 3600 * hours))
+    monkeypatch.setattr(minio.time, "utcnow", lambda: utcnow() + timedelta(hours=hours))
+    for call in (store.check, lambda: store.get_bytes("a")):
+        with pytest.raises(UserError) as caught:
+            call()
+        assert f"this machine's clock is {said} the object store's at {store.settings.endpoint}: set the clock" in str(
+            caught.value
+        )
+
+
+@pytest.mark.parametrize("minutes", [5, -5])
+def test_a_clock_that_is_too_wrong_for_leases_is_found_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    """The store takes such signatures; another machine's lease would look as if it had expired."""
+    store.check(writes=True)
+    now = time.time
+    monkeypatch.setattr(failures, "time", SimpleNamespace(time=lambda: now() + 60 * minutes))
+    with pytest.raises(UserError, match=r"this machine's clock is 5 min 00 s (ahead of|behind) the object store's"):
+        store.check(writes=True)
 
 
 def test_losing_the_store_in_the_middle_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

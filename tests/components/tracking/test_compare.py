@@ -46,3 +46,17 @@ def test_a_server_that_does_not_answer_is_one_line_within_seconds() -> None:
     with pytest.raises(UserError, match=r"does not answer .*: correct MLFLOW_TRACKING_URI"):
         compare_runs(f"http://{LOOPBACK}:{port}")
     assert time.monotonic() - began < 30
+
+
+def test_a_proxy_on_the_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    [port] = free_internal_ports(1)
+    monkeypatch.setenv("HTTP_PROXY", f"http://me:secret@{LOOPBACK}:{port}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(UserError) as caught:
+        compare_runs("http://mlflow.invalid:5000")
+    assert f"MLflow at http://mlflow.invalid:5000 does not answer through the proxy http://{LOOPBACK}:{port} (" in str(
+        caught.value
+    )
+    assert str(caught.value).endswith(": correct MLFLOW_TRACKING_URI, or list its host in NO_PROXY")
+    assert "secret" not in str(caught.value)

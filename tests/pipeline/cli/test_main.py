@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from components.errors import UserError
-from pipeline.cli.main import cli
+from pipeline.cli.main import _run, cli
 from pipeline.cli.results import parse_expiry
+from pipeline.local.ports import free_internal_ports
 from pipeline.parameters import parse_settings
 from pipeline.version import VERSION
 from tests.pipeline.in_process import FOREIGN, cps
@@ -177,3 +178,17 @@ def test_every_part_of_a_dataset_is_given_from_the_root(tmp_path: Path, monkeypa
     assert _absolute_sources("b c.tar") == f"{tmp_path}/b c.tar"
     assert _absolute_sources("a.zip 'b c.tar' s3://b/k.zip") == f"{tmp_path}/a.zip '{tmp_path}/b c.tar' s3://b/k.zip"
     assert _absolute_sources("scenes:train=8") == "scenes:train=8"
+
+
+def test_services_of_this_machine_are_reached_past_a_proxy(
+    refusing_tracker: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [port] = free_internal_ports(1)
+    for name, value in {"HTTP_PROXY": f"http://127.0.0.1:{port}", "NO_PROXY": "intranet", "no_proxy": ""}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", refusing_tracker)
+    assert _run(["compare"]) == 2
+    said = capsys.readouterr().err
+    assert "403" in said
+    assert "proxy" not in said
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "intranet,127.0.0.1,localhost"

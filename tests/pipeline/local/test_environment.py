@@ -5,8 +5,13 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError
+from components.runs.request import RunRequest
+from components.runs.steps import prepare_dataset
+from components.tracking.server import check_tracking_address
 from pipeline.local.environment import SERVICE_VARIABLES, resolve_environment, state_home, tracking_environment
 from pipeline.local.services import _past_proxies, services_status
+
+SCENES = RunRequest(dataset="scenes")
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +54,35 @@ def test_an_unreachable_store_is_one_line_in_seconds(tmp_path: Path, monkeypatch
             resolve_environment(tmp_path / "home")
     assert time.monotonic() - begun < 8
     assert services_status(tmp_path / "home") == []
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:5000", "mlflow.example.com", "http://", "http://host:port", "https:/host", "mlruns"]
+)
+def test_an_mlflow_address_without_a_scheme_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    expected = f"MLFLOW_TRACKING_URI={address!r} is not an address: write it as http://host:port"
+    for start in (
+        lambda: resolve_environment(tmp_path / "home"),
+        tracking_environment,
+        lambda: prepare_dataset(SCENES),
+    ):
+        with pytest.raises(UserError) as caught:
+            start()
+        assert str(caught.value) == expected
+    assert not (tmp_path / "home").exists()
+
+
+def test_what_mlflow_takes_as_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in ("", "https://me:pass@host", "http://[::1]:5000/base", "sqlite:////a.db", "file:///a", "databricks"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        check_tracking_address()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "me:secret@host:5000")
+    with pytest.raises(UserError) as caught:
+        check_tracking_address()
+    assert "secret" not in str(caught.value)
 
 
 def test_a_store_without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,6 +320,7 @@ def test_https_goes_through_a_tunnel_of_the_proxy(web: Web, here: Path, monkeypa
     with pytest.raises(WorkFailed, match="in 5 attempts: proxy: Tunnel connection failed: 403") as failed:
         get("https://files.invalid/a.tar", here)
     assert "pass" not in str(failed.value)
+    assert str(failed.value).endswith(f" through the proxy http://127.0.0.1:{web.port}")
     assert [path for path, _ in web.asked] == ["CONNECT files.invalid:443"] * 5
     assert web.headers("Proxy-Authorization") == ["Basic " + base64.b64encode(b"anna:pass").decode()] * 5
 
