@@ -15,6 +15,7 @@ from components.contract import Class
 from components.dataset.class_files import RGB, Entry, is_class_file, read_entries
 from components.dataset.layouts.files import read_text, subfolders
 from components.errors import UserError
+from components.pages.palette import class_colors
 
 FILES = ("classes.json", "classes.yaml", "classes.yml")
 
@@ -222,8 +223,8 @@ def _declared(path: Path, listed: _ClassesFile) -> Declared:
     repeated = next((number for number in ids if ids.count(number) > 1), None)
     if repeated is not None:
         raise UserError(f"{path}: class id {repeated} is used twice; give each class its own id")
-    # Shift by one, because the first colour is black.
-    classes = tuple(Class(name=line.name, color=line.color or _voc_color(line.id + 1)) for line in lines)
+    colors = class_colors([line.name for line in lines], [line.color for line in lines])
+    classes = tuple(Class(name=line.name, color=color) for line, color in zip(lines, colors, strict=True))
     ignored = listed.ignore_index
     if ignored is not None and ignored in ids:
         raise UserError(f"{path}: ignore_index {ignored} is also a class id; use another value, such as 255")
@@ -320,9 +321,8 @@ def _from_entries(folder: Path, files: tuple[str, ...], entries: Sequence[Entry]
         raise UserError(
             f"{path} names {len(named)} classes, but 2 to 255 are required: name all classes, including the background"
         )
-    classes = tuple(
-        Class(name=entry.name, color=entry.color or _voc_color(number + 1)) for number, entry in enumerate(named)
-    )
+    colors = class_colors([entry.name for entry in named], [entry.color for entry in named])
+    classes = tuple(Class(name=entry.name, color=color) for entry, color in zip(named, colors, strict=True))
     found = _Meanings(path, classes)
     for row, entry in enumerate(entries):
         meaning = 255 if entry.is_void else named.index(entry)
@@ -335,8 +335,8 @@ def _from_entries(folder: Path, files: tuple[str, ...], entries: Sequence[Entry]
     return Declared(classes, 255, found.values, found.colors, files=files, notes=notes)
 
 
-def _voc_color(value: int) -> tuple[int, int, int]:
-    """Return a colour of PASCAL VOC's colour map, which makes consecutive ids easy to tell apart."""
+def voc_color(value: int) -> RGB:
+    """Return a colour of PASCAL VOC's colour map, which labelling tools use for classes of any name."""
     red = green = blue = 0
     for bit in range(7, -1, -1):
         red |= (value & 1) << bit
@@ -346,7 +346,7 @@ def _voc_color(value: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-VOC = tuple(Class(name=name, color=_voc_color(number)) for number, name in enumerate(_VOC_NAMES))
+VOC = tuple(Class(name=name, color=voc_color(number)) for number, name in enumerate(_VOC_NAMES))
 """PASCAL VOC's 21 classes, including background."""
 
 KNOWN = {"cityscapes": (CITYSCAPES, 255), "voc": (VOC, 255), "camvid": (CAMVID, 11)}

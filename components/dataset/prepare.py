@@ -46,7 +46,7 @@ from components.storage import keys
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-_READING_VERSION = 4
+_READING_VERSION = 5
 """Increment this when the same files would now give a different dataset."""
 
 
