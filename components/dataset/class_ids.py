@@ -67,13 +67,16 @@ class Reading:
     notes: tuple[str, ...] = ()
 
 
-def with_class_ids(layout: Layout, folder: Path, *, keep_going: bool = False) -> Layout:
+def with_class_ids(
+    layout: Layout, folder: Path, *, keep_going: bool = False, facts: Mapping[str, FileFacts] | None = None
+) -> Layout:
     """Return the layout with labels that hold class ids, which are written to `folder` if they must be converted.
 
     Args:
         folder: created if needed, with converted labels and links to the dataset's other files. The dataset's own
             folder is not touched.
         keep_going: leave labels that cannot be read as they are, and list them in `refused`.
+        facts: of every label by name, if they are known.
 
     Raises:
         UnreadableLabel: a label does not hold ids, or has values or colours that belong to no class.
@@ -84,7 +87,7 @@ def with_class_ids(layout: Layout, folder: Path, *, keep_going: bool = False) ->
     elif layout.label_colors is not None:
         reading = Reading({}, layout.label_colors)
     else:
-        facts = _scan(layout)
+        facts = facts or scan_labels(layout)
         reading = choose_reading(layout.declared, facts, layout.kind)
         layout = replace(layout, notes=(*layout.notes, *reading.notes))
         if reading.refused and not keep_going:
@@ -115,7 +118,7 @@ def choose_reading(declared: Declared, facts: Mapping[str, FileFacts], kind: str
         facts: facts about every label, by name. Labels that cannot be decoded are left to the checks.
         kind: the kind of layout; `voc` implies PASCAL VOC's classes unless the dataset declares others.
     """
-    pixels = _mark_painted({name: each.pixels for name, each in facts.items() if each.pixels is not None})
+    pixels = mark_painted({name: each.pixels for name, each in facts.items() if each.pixels is not None})
     refused = {name: problem for name, each in pixels.items() if (problem := _label_problem(name, each, declared))}
     fit = {name: each for name, each in pixels.items() if name not in refused}
     by_color, conflicts = _palettes({name: each for name, each in fit.items() if each.kind == "palette"}, declared)
@@ -145,7 +148,7 @@ def choose_reading(declared: Declared, facts: Mapping[str, FileFacts], kind: str
     )
 
 
-def _mark_painted(pixels: Mapping[str, LabelPixels]) -> dict[str, LabelPixels]:
+def mark_painted(pixels: Mapping[str, LabelPixels]) -> dict[str, LabelPixels]:
     """Mark every colour label as painted if any is, so that an all-black mask among them is not read as values."""
     painted = any(each.kind == "colors" and not each.is_grey for each in pixels.values())
     return {name: replace(each, painted=painted) if each.kind == "colors" else each for name, each in pixels.items()}
@@ -175,8 +178,8 @@ def _notes(labels: Iterable[LabelPixels], declared: Declared, *, by_color: bool)
         yield "grey labels with fewer than 8 bits are read as stored, without scaling"
 
 
-def _label_problem(name: str, pixels: LabelPixels, declared: Declared) -> tuple[str, str] | None:
-    """Return why this label cannot be read, regardless of the others."""
+def content_problem(name: str, pixels: LabelPixels) -> tuple[str, str] | None:
+    """Return why this label cannot be read, whatever the classes are: the finding's kind and text."""
     if pixels.lossy:
         return (
             "lossy",
@@ -187,21 +190,25 @@ def _label_problem(name: str, pixels: LabelPixels, declared: Declared) -> tuple[
         return "mode", f"label {name} has transparent pixels, whose class is undefined: save it without transparency"
     if pixels.kind == "unknown":
         return "mode", _not_ids(name, pixels.mode)
-    if pixels.kind == "colors" and not _has_values(pixels, declared):
-        return _unknown_colors(name, pixels, declared)
-    return None
-
-
-def _unknown_colors(name: str, pixels: LabelPixels, declared: Declared) -> tuple[str, str] | None:
     if pixels.colors is None:
         return (
             "mode",
             f"label {name} has more than {MAX_COLORS:,} colours, but a mask has one for each class: "
             "save it as PNG without smoothed edges",
         )
+    return None
+
+
+def _label_problem(name: str, pixels: LabelPixels, declared: Declared) -> tuple[str, str] | None:
+    """Return why this label cannot be read, regardless of the others."""
+    if problem := content_problem(name, pixels):
+        return problem
+    if pixels.kind != "colors" or _has_values(pixels, declared):
+        return None
     if not declared.colors:
         return "mode", _not_ids(name, pixels.mode) + ', or give each class its "color" in classes.json'
-    unknown = {color: count for color, count in pixels.colors.items() if color not in declared.colors}
+    colors = pixels.colors or {}
+    unknown = {color: count for color, count in colors.items() if color not in declared.colors}
     wrong = sorted(unknown, key=unknown.__getitem__, reverse=True)
     if not wrong:
         return None
@@ -221,12 +228,8 @@ def _palettes(pixels: Mapping[str, LabelPixels], declared: Declared) -> tuple[se
         used = {index: color for index, color in each.palette.items() if not _is_void(index, declared)}
         if all(color == (index, index, index) for index, color in used.items()):
             continue  # a plain grey ramp does not identify classes
-        if not declared.colors and _is_shuffled_grey(used):
-            refused[name] = (
-                "palette",
-                f"label {name} has a grey palette in another order than its indices, so its ids are ambiguous: "
-                "save ids as 8-bit grey",
-            )
+        if not declared.colors and (problem := shuffled_grey(name, used)):
+            refused[name] = problem
             continue
         known = {index: color for index, color in used.items() if color in declared.colors}
         in_order = all(declared.values.get(index) == declared.colors[color] for index, color in known.items())
@@ -253,9 +256,20 @@ def _palettes(pixels: Mapping[str, LabelPixels], declared: Declared) -> tuple[se
     return by_color, refused
 
 
-def _is_shuffled_grey(used: Mapping[int, RGB]) -> bool:
+def shuffled_grey(name: str, used: Mapping[int, RGB]) -> tuple[str, str] | None:
+    """Return why a palette is ambiguous whose colours are greys, but not in the order of the indices.
+
+    Args:
+        used: the colour of each index that occurs.
+    """
     greys = [color[0] for _, color in sorted(used.items()) if len(set(color)) == 1]
-    return len(greys) == len(used) > 1 and greys != sorted(greys)
+    if not len(greys) == len(used) > 1 or greys == sorted(greys):
+        return None
+    return (
+        "palette",
+        f"label {name} has a grey palette in another order than its indices, so its ids are ambiguous: "
+        "save ids as 8-bit grey",
+    )
 
 
 def _values(found: set[int], declared: Declared) -> tuple[dict[int, int], list[str]]:
@@ -308,7 +322,7 @@ def _colors_text(colors: list[RGB]) -> str:
     return f"the colour{'s' if len(colors) > 1 else ''} {named}" + (" and more" if len(colors) > _SHOWN else "")
 
 
-def _scan(layout: Layout) -> dict[str, FileFacts]:
+def scan_labels(layout: Layout) -> dict[str, FileFacts]:
     """Decode every label once and return the facts, which the checks reuse."""
     names = sorted({sample.label for sample in _samples(layout.lists) if sample.label is not None})
     found = {}

@@ -128,6 +128,10 @@ class Declared:
         }
 
 
+UNDECLARED = Declared((), 255, {})
+"""Stands in for the classes of a dataset that declares none."""
+
+
 def known_classes(name: str, ignore_index: int | None = None) -> Declared:
     """Return the classes of the well-known dataset `name`, a key of KNOWN."""
     classes, usual = KNOWN[name]
@@ -168,6 +172,17 @@ def read_classes(folder: Path) -> Declared | None:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; write {_EXAMPLE}") from None
     return _declared(path, listed)
+
+
+def class_file(path: Path) -> dict[str, Any]:
+    """Return the content of a valid classes.json in its long form: `classes` lists objects with `id` and `name`.
+
+    Raises UserError if the file is YAML, whose comments a program cannot keep.
+    """
+    if path.suffix != ".json":
+        raise UserError(f"{path} is YAML, which is changed by hand only, so that its comments stay")
+    value: dict[str, Any] = _with_ids(path, json.loads(read_text(path)))
+    return value
 
 
 def _known(path: Path, named: _KnownFile) -> Declared:

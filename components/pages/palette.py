@@ -51,11 +51,9 @@ def class_colors(names: Sequence[str], declared: Sequence[RGB | None] = ()) -> l
     given = [*declared, *[None] * (len(names) - len(declared))]
     known = [color for color in given if color is not None]
     unused = (color for color in _palette() if not _is_near(color, known))
-    greys = (NEUTRAL for _ in range(not _is_near(NEUTRAL, known)))  # for one class only
-    return [
-        color or (is_background(name) and next(greys, None)) or next(unused)
-        for name, color in zip(names, given, strict=True)
-    ]
+    background = next((name for name in names if is_background(name)), None)
+    grey = None if _is_near(NEUTRAL, known) else background
+    return [color or (NEUTRAL if name == grey else next(unused)) for name, color in zip(names, given, strict=True)]
 
 
 def is_background(name: str) -> bool:

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from components.dataset.classes import FILES, read_classes
+from components.dataset.classes import FILES, UNDECLARED, Declared, read_classes
 from components.dataset.layouts.files import CONVERT, files_below, is_picture, subfolders
-from components.dataset.layouts.model import Layout, counted
+from components.dataset.layouts.model import Incomplete, Layout, counted
 from components.dataset.layouts.names import (
     PARTS,
     Part,
@@ -60,7 +60,16 @@ def matches(root: Path) -> bool:
 def read(root: Path, _top: Path, name: str) -> Layout:
     declared = read_classes(root)
     if declared is None:
-        raise UserError(f"dataset {root} declares no classes: add {FILES[0]} or {FILES[1]} to it")
+        raise Incomplete(f"dataset {root} declares no classes: add {FILES[0]} or {FILES[1]} to it")
+    return _read(root, name, declared)
+
+
+def read_draft(root: Path, _top: Path, name: str) -> Layout:
+    """Read a dataset that may declare no classes."""
+    return _read(root, name, read_classes(root) or UNDECLARED)
+
+
+def _read(root: Path, name: str, declared: Declared) -> Layout:
     pairs = find_pairs(root)
     if not pairs.images:
         raise UserError(f"dataset {root} has no images{_unread(root)}")
@@ -70,7 +79,8 @@ def read(root: Path, _top: Path, name: str) -> Layout:
         notes.append("parts are taken from the image names")
     parts = group_by_part(pairs)
     _check_train(root, parts, pairs)
-    if not parts["val"] and (all(pairs.images.values()) or not any(pairs.images.values())):
+    held_out = not parts["val"] and (all(pairs.images.values()) or not any(pairs.images.values()))
+    if held_out:
         _check_unnamed(root, parts["train"])
         parts |= hold_out_val(parts["train"])
         notes.append(f"no val folder: held out {counted(len(parts['val']), 'images')}, chosen by a hash of their names")
@@ -88,7 +98,16 @@ def read(root: Path, _top: Path, name: str) -> Layout:
     )
     withheld = {PurePosixPath(sample.label).parent for sample in parts["unlabeled"] if sample.label}
     explained = tuple((f"{folder}/*", "labels of images that are used as unlabelled") for folder in sorted(withheld))
-    return Layout(root, name, "folders", lists, declared, explained=explained, notes=(*declared.notes, *notes))
+    return Layout(
+        root,
+        name,
+        "folders",
+        lists,
+        declared,
+        explained=explained,
+        notes=(*declared.notes, *notes),
+        held_out=held_out,
+    )
 
 
 def find_pairs(root: Path) -> Pairs:
