@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from components import progress
 from components.contract import canonical_json, digest_lines
 from components.dataset.check.inspect import STEP, hash_files
-from components.dataset.class_ids import UnreadableLabel, with_class_ids
+from components.dataset.class_ids import with_class_ids
 from components.dataset.classes import KNOWN
 from components.dataset.layouts import (
     Layout,
@@ -125,7 +125,7 @@ def _prepare_folder(layout: Layout, store: "Store", work_dir: Path) -> Manifest:
     with scratch_folder(work_dir) as scratch:
         try:
             manifest = _store_read(layout, scratch, store, hashes)
-        except UnreadableLabel as error:
+        except UserError as error:
             raise UserError(f"{error}{classes_remedy(layout.top or layout.folder, layout.declared)}") from None
         return _record(source, manifest, store, "folder", described[:1])
 

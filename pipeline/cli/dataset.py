@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 _LINES = 3
 """Number of items that the terminal shows of each finding."""
 
-_CLASS_PROBLEMS = ("mode", "palette", "classes", "ids", "unshown")
-"""Kinds of findings that better classes may resolve."""
-
 
 @click.command(short_help="Propose the classes and validation split that a folder lacks.")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
@@ -228,8 +225,10 @@ def check(
             from components.dataset.check.page import render_check
 
             _write(output, render_check(report))
-        if report.verdict == "fatal" and len(sources) == 1:
-            remedy = _remedy(Path(sources[0]), report, layout)
+        if report.verdict == "fatal" and Path(sources[0]).is_dir() and len(sources) == 1:
+            from components.dataset.propose.proposal import classes_remedy
+
+            remedy = classes_remedy(Path(sources[0]).resolve(), layout.declared)
     click.echo(json.dumps(report.as_dict(), indent=2) if as_json else "\n".join(_lines(report)))
     if output:
         click.echo(output, err=as_json)
@@ -261,14 +260,6 @@ def scenes(folder: Path, unlabeled: int, **counts: int) -> None:
 
     draw_photographs(folder, SceneSettings(**counts), unlabeled)
     click.echo(str(folder))
-
-
-def _remedy(source: Path, report: "CheckReport", layout: "Layout") -> str:
-    """Return the end of the error: how `cps init` helps, if the labels of a folder do not fit its classes."""
-    from components.dataset.propose.proposal import classes_remedy
-
-    first = report.findings[0].kind
-    return classes_remedy(source.resolve(), layout.declared) if source.is_dir() and first in _CLASS_PROBLEMS else ""
 
 
 def _joined(sources: tuple[str, ...]) -> str:

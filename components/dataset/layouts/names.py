@@ -104,7 +104,7 @@ def residue(name: str) -> str:
 def own_words(name: str) -> list[str]:
     """Return the words of a name that tell neither role nor part: `lane` for lane_masks."""
     known = _IMAGE_WORDS | _LABEL_WORDS | _OTHER_WORDS | _FILLERS | _PART_WORDS.keys()
-    return [word for word in _split_compounds(name) if word not in known]
+    return [] if name.lower() in known else [word for word in _split_compounds(name) if word not in known]
 
 
 def label_stems(path: PurePosixPath) -> list[str]:

@@ -20,6 +20,8 @@ _BORDER: RGB = (224, 224, 192)
 _MAX_CLASSES = 255
 _MAX_LEVELS = 16
 """At most this many values, spread evenly over 0 to 255, are classes drawn as grey levels."""
+_THING_WORDS = 2
+"""Longer names of folders do not name what is in the masks."""
 _MIN_OBJECTS = 5
 """Labels that number their values without gaps look like numbered objects if one has at least this many."""
 
@@ -90,8 +92,7 @@ def plan_classes(
         return _checked(layout, _fresh(layout, contents, wish))
     if own:
         return _own(layout, contents, reading, own)
-    fits = wish.is_default and not reading.refused and (declared.is_known or not _unshown(declared, contents, reading))
-    if fits:
+    if wish.is_default and not reading.refused and _fits(declared, contents, reading):
         return _as_declared(declared, contents, reading)
     if declared.is_known:
         return _checked(layout, _fresh(layout, contents, wish))
@@ -157,9 +158,12 @@ def _as_declared(declared: Declared, contents: Contents, reading: Reading) -> Pl
     return Plan(classes, void, declared.files[0] if declared.files else "", is_kept=True)
 
 
-def _unshown(declared: Declared, contents: Contents, reading: Reading) -> set[int]:
+def _fits(declared: Declared, contents: Contents, reading: Reading) -> bool:
+    """Return whether every mark has a meaning, and every class is in a label unless they are a known dataset's."""
     means = meanings(declared, reading)
-    return set(range(len(declared.classes))) - {means.get(mark, VOID) for mark in contents.pixels}
+    shown = {means[mark] for mark in contents.pixels if mark in means}
+    is_complete = declared.is_known or shown >= set(range(len(declared.classes)))
+    return is_complete and contents.pixels.keys() <= means.keys()
 
 
 def _own(layout: Layout, contents: Contents, reading: Reading, own: str) -> Plan:
@@ -339,9 +343,10 @@ def _thing(layout: Layout, contents: Contents) -> str:
     """Return the name of the class in binary masks: what the folders of labels are named after, or the dataset."""
     folders = {PurePosixPath(name).parent for name in contents.labels}
     for parts in (*zip(*(reversed(folder.parts) for folder in sorted(folders)), strict=False), (layout.folder.name,)):
-        words = {" ".join(word for word in own_words(part) if len(word) > 2) for part in parts}
-        if len(words) == 1 and (word := words.pop()) and word not in ("background", "binary"):
-            return word
+        words = {tuple(word for word in own_words(part) if len(word) > 2) for part in parts}
+        name = " ".join(words.pop()) if len(words) == 1 else ""
+        if 0 < len(name.split()) <= _THING_WORDS and name not in ("background", "binary"):
+            return name
     return "foreground"
 
 

@@ -1,6 +1,7 @@
 """Choose the images to hold out for validation: whole sequences if names show them, with every class if possible."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Literal
 
 from components.dataset.manifest import Sample
 from components.dataset.propose.groups import Name, levels, numbered_blocks, parse_name
-from components.dataset.ranking import Group, class_set, group_name, rank
+from components.dataset.ranking import ClassSet, Group, class_set, group_name, rank
 from components.errors import UserError
 from components.recipes.model import AUTO
 
@@ -53,7 +54,7 @@ def hold_out(
         group_by: `auto` to find sequences in the names; `none`; or a regular expression, as `split.group_by`.
 
     Raises:
-        UserError: fewer than two samples, or `group_by` puts all images into one group or does not match a name.
+        UserError: fewer than two samples, or `group_by` is malformed, does not match a name, or matches all alike.
     """
     if len(samples) < 2:
         raise UserError("too few labelled images to hold one out for validation: at least two are needed")
@@ -78,6 +79,10 @@ def hold_out(
 def _groupings(samples: Sequence[Sample], wanted: int, group_by: str) -> Iterator[tuple[Method, list[str]]]:
     """Yield ways to group the samples, the most cautious first."""
     if group_by not in (AUTO, NONE):
+        try:
+            re.compile(group_by)
+        except re.error as error:
+            raise UserError(f"--group-by {group_by!r} is not a regular expression ({error})") from None
         yield "sequences", [group_name(sample.image, group_by) for sample in samples]
         return
     names = [parse_name(sample.image) for sample in samples]
@@ -117,7 +122,14 @@ def _held_out(
         held.update({number for sample in members for number in classes.get(sample.label or "", ())})
     # A class in a single group cannot be in val as well as in train, where it is needed more.
     shared = {label: [number for number in ids if held[number] > 1] for label, ids in classes.items()}
-    chosen = _chosen(rank(groups, seed, shared), wanted, len(samples))
+    only = {
+        name
+        for name, members in groups.items()
+        if any(held[number] == 1 for sample in members for number in classes.get(sample.label or "", ()))
+    }
+    ranked = rank(groups, seed, shared)
+    free = [group for group in ranked if group.name not in only]
+    chosen = _chosen(free or ranked, wanted, len(samples))
     images = Counter(number for ids in classes.values() for number in set(ids))
     shown = {number for group in chosen for sample in group.samples for number in classes.get(sample.label or "", ())}
     val = {sample.image for group in chosen for sample in group.samples}
@@ -132,7 +144,7 @@ def _held_out(
 
 def _chosen(ranked: Sequence[Group], wanted: int, total: int) -> list[Group]:
     """Return groups of about `wanted` images together; train keeps a group with each class."""
-    left = Counter(bit for group in ranked for bit in _bits(group.classes))
+    left = Counter(number for group in ranked for number in _numbers(group.classes))
     chosen: list[Group] = []
     size, shown = 0, class_set(())
     for group in ranked:
@@ -140,9 +152,11 @@ def _chosen(ranked: Sequence[Group], wanted: int, total: int) -> list[Group]:
         if size >= wanted and not adds:
             continue
         most = wanted * (1.5 if adds or not chosen else 1.25)
-        if size + len(group.samples) > min(most, total - 1) or any(left[bit] == 1 for bit in _bits(group.classes)):
+        if size + len(group.samples) > min(most, total - 1) or any(
+            left[number] == 1 for number in _numbers(group.classes)
+        ):
             continue
-        left.subtract(_bits(group.classes))
+        left.subtract(_numbers(group.classes))
         shown |= group.classes
         size += len(group.samples)
         chosen.append(group)
@@ -150,5 +164,5 @@ def _chosen(ranked: Sequence[Group], wanted: int, total: int) -> list[Group]:
     return chosen or [smallest] * (len(smallest.samples) < total)
 
 
-def _bits(classes: int) -> Iterator[int]:
-    return (bit for bit in range(classes.bit_length()) if classes >> bit & 1)
+def _numbers(classes: ClassSet) -> Iterator[int]:
+    return (number for number in range(classes.bit_length()) if classes >> number & 1)

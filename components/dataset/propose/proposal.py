@@ -188,21 +188,28 @@ def read_folder(folder: Path) -> Layout:
     try:
         return read_layout(folder)
     except Incomplete as error:
-        raise UserError(f"{error}{_remedy(folder, error.remedy)}") from None
+        helps = _plan_of(folder) is not None
+        remedy = f"; or run `cps init {shlex.quote(str(folder))}`, {error.remedy}"
+        raise UserError(f"{error}{remedy if helps else ''}") from None
 
 
 def classes_remedy(folder: Path, declared: Declared) -> str:
-    """Return the end of an error about labels that do not fit the classes; empty unless `cps init` helps."""
-    own = any(name in FILES for name in declared.files)
-    return "" if own else _remedy(folder, "which proposes classes that fit the labels")
+    """Return the end of an error about a folder whose labels do not fit the classes of a tool or a known dataset.
 
-
-def _remedy(folder: Path, what: str) -> str:
-    try:
-        _planned(read_draft(folder), Settings())
-    except UserError:
+    Returns an empty string if they fit, or if `cps init` does not help.
+    """
+    plan = None if any(name in FILES for name in declared.files) else _plan_of(folder)
+    if plan is None or plan.is_kept:
         return ""
-    return f"; or run `cps init {shlex.quote(str(folder))}`, {what}"
+    return f"; `cps init {shlex.quote(str(folder))}` proposes classes that fit the labels"
+
+
+def _plan_of(folder: Path) -> Plan | None:
+    """Return the classes that would be proposed for a folder; None if that is impossible."""
+    try:
+        return _planned(read_draft(folder), Settings())[1]
+    except UserError:
+        return None
 
 
 def write(proposal: Proposal) -> None:
