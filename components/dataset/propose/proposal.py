@@ -266,8 +266,6 @@ def _merged(layout: Layout, plan: Plan, rare: Sequence[int], into: str) -> Plan:
         raise UserError(
             f'{layout.folder / own} exists: merge classes with "values" or "ignore_values" in it, not with --merge-rare'
         )
-    if not rare:
-        return replace(plan, notes=(*plan.notes, "no class is rare"))
     return merged(plan, rare, into)
 
 

@@ -14,6 +14,7 @@ RARE_PIXELS = 1e-4
 """A class with a smaller share of the pixels than this is rare."""
 INTO_VOID = "void"
 _FREQUENT = 5
+"""A class in one of so many labels is frequent, however few labels there are."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def merged(plan: Plan, rare: Sequence[int], into: str) -> Plan:
         UserError: the dataset has a class file of ours, or fewer than two classes would be left.
     """
     gone = [plan.classes[index] for index in rare if plan.classes[index].name != into]
+    if not gone:
+        return replace(plan, notes=(*plan.notes, "no other class is too rare to learn"))
     kept = [each for each in plan.classes if each not in gone]
     marks = tuple(mark for each in gone for mark in each.marks)
     if into == INTO_VOID:

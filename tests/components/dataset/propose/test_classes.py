@@ -271,6 +271,14 @@ def test_rare_classes_are_merged(folder: Path, into: str, named: dict[str, tuple
     )
 
 
+@pytest.mark.parametrize("rare", [[], [3]])
+def test_there_may_be_nothing_to_merge(folder: Path, rare: list[int]) -> None:
+    plan = planned(folder, FEW)
+    found = merged(plan, rare, "class-3")
+    assert found.classes == plan.classes
+    assert "no other class is too rare to learn" in found.notes
+
+
 def test_merging_all_classes_is_refused(folder: Path) -> None:
     plan = planned(folder, values({0: 9, 1: 1}))
     with pytest.raises(UserError, match="--merge-rare void would leave fewer than two classes"):
