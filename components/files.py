@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from components.errors import UserError, WorkFailed
@@ -72,6 +72,30 @@ def replacing(path: Path, *, private: bool = False, durable: bool = False, keep_
         with suppress(OSError):
             partial.unlink()
         raise
+
+
+def write_together(texts: dict[Path, str]) -> None:
+    """Write text files, all of them or, if that fails, none: those that were already replaced get their old content.
+
+    The files are replaced in the given order. Only a killed process can leave some of them unwritten.
+    """
+    before = {path: path.read_bytes() if path.exists() else None for path in texts}
+    try:
+        with ExitStack() as stack:  # which leaves in reverse order
+            for path in reversed(texts):
+                stack.enter_context(replacing(path, durable=True)).write_text(texts[path], encoding="utf-8")
+    except BaseException:
+        for path, content in before.items():
+            _restore(path, content)
+        raise
+
+
+def _restore(path: Path, content: bytes | None) -> None:
+    if content is None:
+        path.unlink(missing_ok=True)
+    elif path.read_bytes() != content:
+        with replacing(path) as partial:
+            partial.write_bytes(content)
 
 
 @contextmanager

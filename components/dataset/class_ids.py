@@ -60,13 +60,16 @@ class Reading:
     notes: tuple[str, ...] = ()
 
 
-def with_class_ids(layout: Layout, folder: Path, *, keep_going: bool = False) -> Layout:
+def with_class_ids(
+    layout: Layout, folder: Path, *, keep_going: bool = False, facts: Mapping[str, FileFacts] | None = None
+) -> Layout:
     """Return the layout with labels that hold class ids, which are written to `folder` if they must be converted.
 
     Args:
         folder: created if needed, with converted labels and links to the dataset's other files. The dataset's own
             folder is not touched.
         keep_going: leave labels that cannot be read as they are, and list them in `refused`.
+        facts: of every label by name, if they are known.
 
     Raises:
         UnreadableLabel: a label does not hold ids, has values or colours that belong to no class, or cannot be drawn.
@@ -79,7 +82,7 @@ def with_class_ids(layout: Layout, folder: Path, *, keep_going: bool = False) ->
     elif layout.label_colors is not None:
         reading = Reading({}, layout.label_colors)
     else:
-        facts = _scan(layout)
+        facts = facts or scan_labels(layout)
         reading = choose_reading(layout.declared, facts, layout.kind)
         layout = replace(layout, notes=(*layout.notes, *reading.notes))
         if reading.refused and not keep_going:
@@ -119,7 +122,7 @@ def choose_reading(declared: Declared, facts: Mapping[str, FileFacts], kind: str
         facts: facts about every label, by name. Labels that cannot be decoded are left to the checks.
         kind: the kind of layout; `voc` implies PASCAL VOC's classes unless the dataset declares others.
     """
-    pixels = _mark_painted({name: each.pixels for name, each in facts.items() if each.pixels is not None})
+    pixels = mark_painted({name: each.pixels for name, each in facts.items() if each.pixels is not None})
     refused = {name: problem for name, each in pixels.items() if (problem := _label_problem(name, each, declared))}
     fit = {name: each for name, each in pixels.items() if name not in refused}
     palettes = read_palettes({name: each for name, each in fit.items() if each.kind == "palette"}, declared)
@@ -151,7 +154,7 @@ def choose_reading(declared: Declared, facts: Mapping[str, FileFacts], kind: str
     )
 
 
-def _mark_painted(pixels: Mapping[str, LabelPixels]) -> dict[str, LabelPixels]:
+def mark_painted(pixels: Mapping[str, LabelPixels]) -> dict[str, LabelPixels]:
     """Mark every colour label as painted if any is, so that an all-black mask among them is not read as values."""
     painted = any(each.kind == "colors" and not each.is_grey for each in pixels.values())
     return {name: replace(each, painted=painted) if each.kind == "colors" else each for name, each in pixels.items()}
@@ -181,8 +184,8 @@ def _notes(labels: Iterable[LabelPixels], declared: Declared, *, by_color: bool)
         yield "grey labels with fewer than 8 bits are read as stored, without scaling"
 
 
-def _label_problem(name: str, pixels: LabelPixels, declared: Declared) -> tuple[str, str] | None:
-    """Return why this label cannot be read, regardless of the others."""
+def content_problem(name: str, pixels: LabelPixels) -> tuple[str, str] | None:
+    """Return why this label cannot be read, whatever the classes are: the finding's kind and text."""
     if pixels.lossy:
         return (
             "lossy",
@@ -193,21 +196,25 @@ def _label_problem(name: str, pixels: LabelPixels, declared: Declared) -> tuple[
         return "mode", f"label {name} has transparent pixels, whose class is undefined: save it without transparency"
     if pixels.kind == "unknown":
         return "mode", _not_ids(name, pixels.mode)
-    if pixels.kind == "colors" and not _has_values(pixels, declared):
-        return _unknown_colors(name, pixels, declared)
-    return None
-
-
-def _unknown_colors(name: str, pixels: LabelPixels, declared: Declared) -> tuple[str, str] | None:
     if pixels.colors is None:
         return (
             "mode",
             f"label {name} has more than {MAX_COLORS:,} colours, but a mask has one for each class: "
             "save it as PNG without smoothed edges",
         )
+    return None
+
+
+def _label_problem(name: str, pixels: LabelPixels, declared: Declared) -> tuple[str, str] | None:
+    """Return why this label cannot be read, regardless of the others."""
+    if problem := content_problem(name, pixels):
+        return problem
+    if pixels.kind != "colors" or _has_values(pixels, declared):
+        return None
     if not declared.colors:
         return "mode", _not_ids(name, pixels.mode) + ', or give each class its "color" in classes.json'
-    unknown = {color: count for color, count in pixels.colors.items() if color not in declared.colors}
+    colors = pixels.colors or {}
+    unknown = {color: count for color, count in colors.items() if color not in declared.colors}
     wrong = sorted(unknown, key=unknown.__getitem__, reverse=True)
     if not wrong:
         return None
@@ -260,7 +267,7 @@ def _colors_text(colors: list[RGB]) -> str:
     return f"the colour{'s' if len(colors) > 1 else ''} {named}" + (" and more" if len(colors) > _SHOWN else "")
 
 
-def _scan(layout: Layout) -> dict[str, FileFacts]:
+def scan_labels(layout: Layout) -> dict[str, FileFacts]:
     """Decode every label once and return the facts, which the checks reuse."""
     names = sorted({sample.label for sample in _samples(layout.lists) if sample.label is not None})
     found = {}

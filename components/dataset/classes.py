@@ -15,6 +15,7 @@ from components.contract import Class
 from components.dataset.class_files import RGB, Entry, is_class_file, read_entries
 from components.dataset.layouts.files import read_text, subfolders
 from components.errors import UserError
+from components.pages.palette import class_colors
 
 FILES = ("classes.json", "classes.yaml", "classes.yml")
 
@@ -139,6 +140,10 @@ class Declared:
         }
 
 
+UNDECLARED = Declared((), 255, {})
+"""Stands in for the classes of a dataset that declares none."""
+
+
 def known_classes(name: str, ignore_index: int | None = None, ignore_names: Sequence[str] = ()) -> Declared:
     """Return the classes of the well-known dataset `name`, a key of KNOWN."""
     classes, usual = KNOWN[name]
@@ -190,6 +195,17 @@ def read_own_classes(folder: Path) -> Declared | None:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; write {_EXAMPLE}") from None
     return _declared(path, listed)
+
+
+def class_file(path: Path) -> dict[str, Any]:
+    """Return the content of a valid classes.json in its long form: `classes` lists objects with `id` and `name`.
+
+    Raises UserError if the file is YAML, whose comments a program cannot keep.
+    """
+    if path.suffix != ".json":
+        raise UserError(f"{path} is YAML, which is changed by hand only, so that its comments stay")
+    value: dict[str, Any] = _with_ids(path, json.loads(read_text(path)))
+    return value
 
 
 def _known(path: Path, named: _KnownFile) -> Declared:
@@ -245,8 +261,8 @@ def _declared(path: Path, listed: _ClassesFile) -> Declared:
     repeated = next((number for number in ids if ids.count(number) > 1), None)
     if repeated is not None:
         raise UserError(f"{path}: class id {repeated} is used twice; give each class its own id")
-    # Shift by one, because the first colour is black.
-    classes = tuple(Class(name=line.name, color=line.color or default_color(line.id + 1)) for line in lines)
+    colors = class_colors([line.name for line in lines], [line.color for line in lines])
+    classes = tuple(Class(name=line.name, color=color) for line, color in zip(lines, colors, strict=True))
     ignored = listed.ignore_index
     if ignored is not None and ignored in ids:
         raise UserError(f"{path}: ignore_index {ignored} is also a class id; use another value, such as 255")
@@ -351,9 +367,8 @@ def _from_entries(folder: Path, files: tuple[str, ...], entries: Sequence[Entry]
         raise UserError(
             f"{path} names {len(named)} classes, but 2 to 255 are required: name all classes, including the background"
         )
-    classes = tuple(
-        Class(name=entry.name, color=entry.color or default_color(number + 1)) for number, entry in enumerate(named)
-    )
+    colors = class_colors([entry.name for entry in named], [entry.color for entry in named])
+    classes = tuple(Class(name=entry.name, color=color) for entry, color in zip(named, colors, strict=True))
     found = _Meanings(path, classes)
     for row, entry in enumerate(entries):
         meaning = 255 if entry.is_void else named.index(entry)
@@ -367,8 +382,8 @@ def _from_entries(folder: Path, files: tuple[str, ...], entries: Sequence[Entry]
     return Declared(classes, 255, found.values, found.colors, found.names, files=files, notes=notes)
 
 
-def default_color(value: int) -> tuple[int, int, int]:
-    """Return a colour of PASCAL VOC's colour map, which makes consecutive ids easy to tell apart."""
+def voc_color(value: int) -> RGB:
+    """Return a colour of PASCAL VOC's colour map, which labelling tools use for classes of any name."""
     red = green = blue = 0
     for bit in range(7, -1, -1):
         red |= (value & 1) << bit
@@ -378,7 +393,7 @@ def default_color(value: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-VOC = tuple(Class(name=name, color=default_color(number)) for number, name in enumerate(_VOC_NAMES))
+VOC = tuple(Class(name=name, color=voc_color(number)) for number, name in enumerate(_VOC_NAMES))
 """PASCAL VOC's 21 classes, including background."""
 
 KNOWN = {"cityscapes": (CITYSCAPES, 255), "voc": (VOC, 255), "camvid": (CAMVID, 11)}

@@ -62,6 +62,21 @@ def read_palettes(pixels: Mapping[str, LabelPixels], declared: Declared) -> Pale
     return Palettes(frozenset(reader.by_color), reader.near, reader.refused, notes)
 
 
+def shuffled_grey(name: str, used: Mapping[int, RGB]) -> str:
+    """Return why a palette is ambiguous whose colours are greys, but not in the order of the indices; "" if not.
+
+    Args:
+        used: the colour of each index that occurs.
+    """
+    greys = [color[0] for _, color in sorted(used.items()) if len(set(color)) == 1]
+    if not len(greys) == len(used) > 1 or greys == sorted(greys):
+        return ""
+    return (
+        f"label {name} has a grey palette in another order than its indices, so its ids are ambiguous: "
+        "save ids as 8-bit grey"
+    )
+
+
 def _used(pixels: LabelPixels, declared: Declared) -> dict[int, RGB]:
     """Return the colours of the indices in use, except void."""
     void = declared.ignore_index
@@ -90,12 +105,7 @@ def _read(reader: _Reader, name: str, colors: Mapping[int, RGB], shared: Mapping
     """
     declared = reader.declared
     if not declared.colors:
-        if _is_shuffled_grey(colors):
-            return (
-                f"label {name} has a grey palette in another order than its indices, so its ids are ambiguous: "
-                "save ids as 8-bit grey"
-            )
-        return ""
+        return shuffled_grey(name, colors)
     if all(color in declared.colors for color in colors.values()):
         if not _in_order(colors, declared.colors, declared):
             reader.by_color.add(name)
@@ -177,11 +187,6 @@ def _difference(one: RGB, other: RGB) -> int:
 
 def _in_order(colors: Mapping[int, RGB], meanings: Mapping[RGB, int], declared: Declared) -> bool:
     return all(declared.values.get(index) == meanings[color] for index, color in colors.items())
-
-
-def _is_shuffled_grey(used: Mapping[int, RGB]) -> bool:
-    greys = [color[0] for _, color in sorted(used.items()) if len(set(color)) == 1]
-    return len(greys) == len(used) > 1 and greys != sorted(greys)
 
 
 def _class_name(declared: Declared, number: int) -> str:

@@ -25,6 +25,7 @@ from components.dataset.layouts import (
     with_pools,
 )
 from components.dataset.manifest import Manifest, content_digest
+from components.dataset.propose.proposal import classes_remedy, read_folder
 from components.dataset.sources.address import STORED, Source, is_url, parse_sources, redacted, source_name
 from components.dataset.sources.archive import archive_stem
 from components.dataset.sources.credentials import credentials_for
@@ -79,7 +80,7 @@ def prepare(
     if is_scenes(sources[0].text):
         return _prepare_scenes(parse_scenes(sources[0].text), wanted, store, work_dir)
     if len(sources) == 1 and not is_url(dataset) and Path(sources[0].text).is_dir():
-        layout = with_pools(read_layout(Path(sources[0].text).resolve()), wanted)
+        layout = with_pools(read_folder(Path(sources[0].text).resolve()), wanted)
         return _prepare_folder(layout, store, work_dir)
     return _Sources(sources, wanted, store, work_dir, cache_dir or work_dir).prepare()
 
@@ -122,7 +123,11 @@ def _prepare_folder(layout: Layout, store: "Store", work_dir: Path) -> Manifest:
     if known is not None:
         return known
     with scratch_folder(work_dir) as scratch:
-        return _record(source, _store_read(layout, scratch, store, hashes), store, "folder", described[:1])
+        try:
+            manifest = _store_read(layout, scratch, store, hashes)
+        except UserError as error:
+            raise UserError(f"{error}{classes_remedy(layout.top or layout.folder, layout.declared)}") from None
+        return _record(source, manifest, store, "folder", described[:1])
 
 
 def _store(layout: Layout, scratch: Path, store: "Store") -> Manifest:
@@ -247,7 +252,7 @@ def opened_layout(
                 generate_scenes(scratch / "scenes", parse_scenes(sources[0].text))
             layout = with_pools(generated_layout(scratch / "scenes"), wanted)
         elif len(sources) == 1 and not is_url(sources[0].text) and Path(sources[0].text).is_dir():
-            layout = with_pools(read_layout(Path(sources[0].text).resolve()), wanted)
+            layout = with_pools(read_folder(Path(sources[0].text).resolve()), wanted)
         else:
             kept = folders_for((source.text for source in sources if is_url(source.text)), downloads, stack)
             credentials, unpacked = credentials_for(source.text for source in sources), scratch / "unpacked"

@@ -62,6 +62,13 @@ def ranked_groups(
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(group_name(sample.image, group_by), []).append(sample)
+    return rank(groups, seed, classes)
+
+
+def rank(
+    groups: Mapping[str, Sequence[Sample]], seed: int, classes: Mapping[str, Sequence[int]] | None = None
+) -> list[Group]:
+    """Return groups of samples, by name, in the order of their hashes; with `classes`, a cover of these comes first."""
     order = sorted(groups, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     ranked = [Group(name, tuple(groups[name]), _classes_of(groups[name], classes or {})) for name in order]
     return ranked if classes is None else _cover_first(ranked)

@@ -81,15 +81,16 @@ def generate_scenes(folder: Path, settings: SceneSettings) -> None:
 
 
 def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> None:
-    """Draw scenes into a new folder, laid out like a user's own photographs: images/, labels/ and classes.json.
+    """Draw scenes into a new or empty folder, laid out like a user's own photographs: images/, labels/, classes.json.
 
-    Adds `unlabeled` images without a label. Raises UserError if `folder` already exists or cannot be written.
+    Adds `unlabeled` images without a label. Raises UserError if `folder` is not empty or cannot be written.
     """
     counts = {"train": settings.train, "val": settings.val, "unlabeled": unlabeled}
+    is_new = not folder.exists()
     try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(f"{folder} already exists: choose a new folder") from None
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"{folder} is not empty: choose a new folder")
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from None
     try:
@@ -100,7 +101,9 @@ def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> N
         _write_classes(folder)
         _draw_all(folder, settings, counts, _photograph_names)
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)  # we created it, and half a dataset is useless
+        # All in the folder is ours, and half a dataset is useless.
+        for path in [folder] if is_new else folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         if isinstance(error, OSError):
             raise UserError(f"{folder} cannot be written: {error.strerror}") from None
         raise

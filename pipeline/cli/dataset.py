@@ -1,12 +1,13 @@
-"""`cps dataset check`: find problems in a dataset before training. `cps dataset scenes`: generate a dataset."""
+"""`cps init`: make a folder of images and masks a dataset. `cps dataset`: check a dataset, or generate one."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,9 +20,138 @@ from pipeline.cli.signals import RESTARTS, on_interrupt
 if TYPE_CHECKING:
     from components.dataset.check.findings import CheckReport
     from components.dataset.layouts import Layout
+    from components.dataset.propose.contents import Mark
+    from components.dataset.propose.proposal import Proposal
 
 _LINES = 3
 """Number of items that the terminal shows of each finding."""
+
+
+@click.command(short_help="Propose the classes and validation split that a folder lacks.")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("-y", "--yes", is_flag=True, help="Write the proposed files without asking.")
+@click.option("--replace", is_flag=True, help="With --yes, also replace files that exist.")
+@click.option(
+    "--val-share",
+    default=0.2,
+    show_default=True,
+    type=click.FloatRange(0, 0.5, min_open=True),
+    help="Share of the labelled images to hold out for validation.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the validation split.")
+@click.option(
+    "--group-by",
+    default="auto",
+    show_default=True,
+    help="What must not be divided between training and val: auto (sequences that file names show), none, or a regular "
+    "expression that matches the sequence in a name.",
+)
+@click.option(
+    "--void",
+    multiple=True,
+    metavar="MARK",
+    help="Label value (0 to 255) or colour (#rrggbb) of pixels without a label, besides those that the labels suggest, "
+    "or none to leave these out; repeatable.",
+)
+@click.option(
+    "--merge-rare",
+    default="",
+    metavar="NAME",
+    help="Make classes that are too rare to learn part of this one, or void.",
+)
+@click.option(
+    "--example", is_flag=True, help="Instead, generate a small dataset in FOLDER, which must be new or empty."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the proposal as JSON; write it only with --yes.")
+@quiet_option
+@click.pass_context
+@on_interrupt(RESTARTS)
+def init(
+    context: click.Context, /, folder: Path, yes: bool, replace: bool, example: bool, as_json: bool, **wishes: Any
+) -> None:
+    """Make a FOLDER of images and masks a dataset: propose the classes and the validation split that it lacks.
+
+    Shows how the folder is read and what the labels contain, and proposes names, colours and void values for it in
+    classes.json. If there are no validation images, it proposes lists (train.txt, val.txt …) that hold out whole
+    sequences and keep every class on both sides, as far as possible. Then asks whether to write these files. Without a
+    terminal, it writes them only with --yes. Images and labels are never changed, and files that exist are replaced
+    only if you agree. Exit code 2 if the labels cannot be used, or `cps dataset check` would still fail.
+
+    \b
+    Examples:
+      cps init photos/
+      cps init photos/ --void 0 --merge-rare background --yes
+      cps init photos/ --json | jq '.classes[].name'
+      cps init --example photos/
+    """
+    if example:
+        _only_example(context)
+        from components.scenes.generate import SceneSettings, draw_photographs
+
+        draw_photographs(folder, SceneSettings(train=32, val=8), unlabeled=40)
+        click.echo(str(folder))
+        return
+    from components.dataset.propose.lines import describe
+    from components.dataset.propose.proposal import Settings, check_writable, dataset_folder, propose, write
+
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist: pass a folder with images and labels")
+    asks = not (yes or as_json) and sys.stdin.isatty() and sys.stdout.isatty()
+    if yes or asks:
+        check_writable(dataset_folder(folder.resolve()))
+    with _progress() as advance:
+        proposal = propose(folder.resolve(), Settings(**wishes | _void(wishes["void"])), advance)
+    click.echo(proposal.model_dump_json(indent=2) if as_json else "\n".join(describe(proposal)))
+    proposal.refuse_fatal()
+    if yes and proposal.replaced and not replace:
+        raise UserError(
+            f"{', '.join(proposal.replaced)} in {proposal.folder} would be replaced: add --replace to agree"
+        )
+    train = f"`cps run --dataset {shlex.quote(str(folder))}` trains on it"
+    if not proposal.files:
+        click.echo(f"everything is there; {train}", err=as_json)
+    elif yes or (asks and _agrees(proposal)):
+        write(proposal)
+        click.echo(f"written; {train}", err=as_json)
+    else:
+        agree = f"--yes{' --replace' if proposal.replaced else ''}"
+        click.echo(f"nothing was written; add {agree} to write these files", err=as_json)
+
+
+def _only_example(context: click.Context) -> None:
+    """Raise a usage error if options are given that --example would ignore."""
+    given = click.core.ParameterSource.COMMANDLINE
+    for option in context.command.params:
+        name = option.name or ""
+        if name in context.params and name not in ("folder", "example") and context.get_parameter_source(name) == given:
+            raise click.UsageError(f"--example makes a complete dataset; leave out {option.opts[-1]}")
+
+
+def _void(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Return the settings that --void stands for."""
+    return {"void": frozenset(_mark(text) for text in texts if text != "none"), "detect_void": "none" not in texts}
+
+
+def _mark(text: str) -> "Mark":
+    if text.isdigit() and int(text) <= 255:
+        return int(text)
+    match = re.fullmatch("#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", text)
+    if not match:
+        raise UserError(f"--void {text!r} must be a value of 0 to 255, a colour such as '#000000', or none")
+    red, green, blue = (int(part, 16) for part in match.groups())
+    return red, green, blue
+
+
+def _agrees(proposal: "Proposal") -> bool:
+    """Ask whether to write the files. Ends the command if the answer is no."""
+    new = [file.path for file in proposal.files if not file.replaces]
+    actions = [
+        f"{verb} {', '.join(names)}" for verb, names in (("create", new), ("REPLACE", proposal.replaced)) if names
+    ]
+    if not click.confirm(" and ".join(actions) + "?", err=True):
+        click.echo("nothing was written", err=True)
+        raise click.Abort
+    return True
 
 
 @click.group()
@@ -86,6 +216,7 @@ def check(
 
     overrides: Overrides = {"split.stratify": stratify, "split.group_by": group_by}
     settings = load_recipe("demo", overrides).split
+    remedy = ""
     with _layout(_joined(sources), sha256, pools) as layout:
         with _progress() as advance:
             source = " ".join(map(redacted, sources))
@@ -94,11 +225,15 @@ def check(
             from components.dataset.check.page import render_check
 
             _write(output, render_check(report))
+        if report.verdict == "fatal" and Path(sources[0]).is_dir() and len(sources) == 1:
+            from components.dataset.propose.proposal import classes_remedy
+
+            remedy = classes_remedy(Path(sources[0]).resolve(), layout.declared)
     click.echo(json.dumps(report.as_dict(), indent=2) if as_json else "\n".join(_lines(report)))
     if output:
         click.echo(output, err=as_json)
     if report.verdict == "fatal":
-        raise WorkFailed(f"dataset {report.dataset} cannot be trained on: {report.findings[0].line()}")
+        raise WorkFailed(f"dataset {report.dataset} cannot be trained on: {report.findings[0].line()}{remedy}")
 
 
 @dataset.command(short_help="Generate street scenes to try things out.")

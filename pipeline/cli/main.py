@@ -12,7 +12,7 @@ from components.addresses import past_proxies
 from components.errors import UserError, WorkFailed, one_line
 from components.extras import missing_package
 from components.step_guard import FAILED, INTERRUPTED, USERS_MISTAKE
-from pipeline.cli.dataset import dataset
+from pipeline.cli.dataset import dataset, init
 from pipeline.cli.matrix import matrix
 from pipeline.cli.plan import plan
 from pipeline.cli.recipes import compile_, recipes
@@ -40,6 +40,7 @@ def cli() -> None:
     \b
     cps run                                    run the whole pipeline on generated street scenes
     cps run --dataset photos/ --ratio 1/8      train on your own images with an eighth of the labels
+    cps init photos/                           propose the classes and validation split that a folder lacks
     cps plan --dataset photos/ --memory 8GiB   forecast the time and memory that a run needs
     cps submit --ratio 1/8 --watch             run the pipeline on a Kubeflow Pipelines server
     cps matrix --baseline                      measure mIoU by number of labels, with and without CPS
@@ -84,6 +85,7 @@ for command in (
     schedule,
     matrix,
     reproduce,
+    init,
     dataset,
     runs,
     compare,

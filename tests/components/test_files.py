@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError, find_one, is_disk_full
-from components.files import holding, locked, replacing
+from components.files import holding, locked, replacing, write_together
 
 
 def names(folder: Path) -> list[str]:
@@ -144,3 +144,43 @@ def test_a_name_is_found_by_its_beginning() -> None:
 def test_what_counts_as_a_full_disk() -> None:
     assert all(is_disk_full(OSError(number, "")) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
     assert not any(is_disk_full(error) for error in (OSError(errno.EACCES, ""), ValueError(errno.ENOSPC), None))
+
+
+def test_files_are_written_together(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("old")
+    write_together({tmp_path / "a": "1", tmp_path / "b": "2"})
+    assert {name: (tmp_path / name).read_text() for name in names(tmp_path)} == {"a": "1", "b": "2"}
+
+
+@pytest.mark.parametrize("blocked", ["a", "b", "c"])
+def test_if_one_file_cannot_be_written_none_is(tmp_path: Path, blocked: str) -> None:
+    for name in {"b", "c"} - {blocked}:
+        (tmp_path / name).write_text(f"old {name}")
+    (tmp_path / blocked).mkdir()
+    (tmp_path / blocked / "inside").touch()
+    with pytest.raises(OSError, match="directory"):
+        write_together({tmp_path / name: "new" for name in "abc"})
+    assert names(tmp_path) == sorted({"b", "c", blocked})
+    for name in {"b", "c"} - {blocked}:
+        assert (tmp_path / name).read_text() == f"old {name}"
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), KeyboardInterrupt()], ids=repr)
+def test_files_that_were_replaced_get_their_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    (tmp_path / "a").write_text("old")
+    rename, targets = Path.replace, list[str]()
+
+    def fail_at_the_third(self: Path, target: Path) -> Path:
+        targets.append(target.name)
+        if len(targets) == 3:
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_at_the_third)
+    with pytest.raises(type(error)):
+        write_together({tmp_path / name: "new" for name in "abc"})
+    assert targets[:3] == ["a", "b", "c"]
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text() == "old"

@@ -19,23 +19,27 @@ the lists or in splits/. Without unlabeled.txt, all other training images are un
 Each line of a list is `image label`, or just `image` if the image has no label. Names are relative to the folder.
 """
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from components.dataset.classes import FILES
 from components.dataset.layouts import annotated, camvid, cityscapes, cityscapes_cps, folders, lists, voc
 from components.dataset.layouts.account import account_lines, refuse_unused, unused, with_account
 from components.dataset.layouts.files import subfolders
-from components.dataset.layouts.model import Layout, Use, pools_text
+from components.dataset.layouts.model import Incomplete, Layout, Use, pools_text
 from components.errors import UserError
 
 __all__ = [
+    "Incomplete",
     "Layout",
     "Use",
     "account_lines",
     "pool_names",
     "pools_text",
+    "read_draft",
     "read_layout",
     "refuse_unused",
     "unused",
@@ -58,6 +62,7 @@ _LAYOUTS: tuple[tuple[Callable[[Path], bool], Reader], ...] = (
     (annotated.matches, annotated.read),
     (folders.matches, folders.read),
 )
+_DRAFTS: dict[Reader, Reader] = {lists.read: lists.read_draft, folders.read: folders.read_draft}
 
 
 def read_layout(folder: Path, name: str = "") -> Layout:
@@ -71,6 +76,39 @@ def read_layout(folder: Path, name: str = "") -> Layout:
     """
     root, read = _find(folder)
     return with_account(replace(read(root, folder, _slug(name or root.name)), top=folder))
+
+
+def read_draft(folder: Path) -> Layout:
+    """Read what is to become a dataset: a folder that may lack classes, validation images or lists.
+
+    Several folders side by side, each with images and labels, are read as one dataset.
+
+    Raises:
+        UserError: as `read_layout`, except for these.
+    """
+    try:
+        root, read = _find(folder)
+        joined = False
+    except _SeveralDatasets as error:
+        if not error.joinable:
+            raise
+        root, read, joined = error.above, folders.read, True
+    layout = _DRAFTS.get(read, read)(root, folder, _slug(root.name))
+    return with_account(replace(layout, top=folder, joined=joined))
+
+
+class _SeveralDatasets(Incomplete):
+    """Several folders side by side are datasets, each for itself."""
+
+    remedy = "which makes them one dataset"
+
+    def __init__(self, folder: Path, found: Sequence[tuple[Path, Reader]]) -> None:
+        roots = list(dict.fromkeys(root for root, _ in found))
+        named = " and ".join(str(root.relative_to(folder)) for root in roots)
+        super().__init__(f"{folder} contains several datasets, {named}: pass the folder of one of them")
+        self.above = Path(os.path.commonpath(roots))
+        declared = any((root / name).is_file() for root in roots for name in FILES)
+        self.joinable = not declared and all(read is folders.read for _, read in found)
 
 
 def pool_names(text: str) -> list[str]:
@@ -109,8 +147,7 @@ def _find(folder: Path) -> tuple[Path, Reader]:
         # One folder may match several layouts; the first wins. Several folders are separate datasets.
         found = [(path, read) for path in level if (read := _reader(path))]
         if len(found) > 1:
-            names = " and ".join(str(path.relative_to(folder)) for path, _ in found)
-            raise UserError(f"{folder} contains several datasets, {names}: pass the folder of one of them")
+            raise _SeveralDatasets(folder, found)
         if found:
             return found[0]
         level = [inside for path in level for inside in subfolders(path)]

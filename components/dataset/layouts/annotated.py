@@ -51,7 +51,7 @@ def read(root: Path, _top: Path, name: str) -> Layout:
     found.check()
     declared = declared_classes(root, chosen.format, [file for file, _ in files], found.used)
     pairs = found.pairs()
-    parts, notes = assigned_parts(root, pairs)
+    parts, notes, held_out = assigned_parts(root, pairs)
     lists = lists_of(parts, declared)
     drawn = {sample.label for part in (lists.train, lists.val, lists.test) for sample in part if sample.label}
     labels = {label: source for label, source in found.sources.items() if label in drawn}
@@ -70,6 +70,7 @@ def read(root: Path, _top: Path, name: str) -> Layout:
             *found.notes,
             *_unlabeled_notes(lists.unlabeled, found),
         ),
+        held_out=held_out,
         drawing=Drawing(chosen.format, labels, frozenset(each for each, _ in chosen.files)),
     )
 

@@ -36,6 +36,8 @@ def files_below(root: Path, folder: str = "", *, hidden: bool = False, loops: li
     """Yield the sorted names, relative to `root`, of all files below one of its folders.
 
     Symbolic links to folders are followed, except a link to a folder that contains it; those are added to `loops`.
+
+    Raises UserError if a folder cannot be read, or the name of an image is not UTF-8.
     """
     yield from _walk(root / folder, root, (), hidden=hidden, loops=loops)
 
@@ -66,6 +68,8 @@ def _walk(folder: Path, root: Path, above: tuple[str, ...], *, hidden: bool, loo
         if entry.is_dir():
             yield from _walk(folder / entry.name, root, (*above, real), hidden=hidden, loops=loops)
         elif entry.is_file() or entry.is_symlink():  # a dangling link is reported when it is opened
+            if is_picture(entry.name) and any("\udc80" <= letter <= "\udcff" for letter in entry.name):
+                raise UserError(f"{folder}: the file name {os.fsencode(entry.name)!r} is not UTF-8: rename the file")
             yield (folder / entry.name).relative_to(root).as_posix()
 
 

@@ -16,12 +16,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from components.dataset.classes import FILES, Declared, read_classes
+from components.dataset.classes import FILES, UNDECLARED, Declared, read_classes
 from components.dataset.layouts.annotations.find import annotation_files
 from components.dataset.layouts.annotations.model import TITLES
 from components.dataset.layouts.files import CONVERT, files_below, is_picture, subfolders
 from components.dataset.layouts.label_folders import choose_labels, folder_of
-from components.dataset.layouts.model import Layout, counted
+from components.dataset.layouts.model import Incomplete, Layout, counted
 from components.dataset.layouts.names import (
     PARTS,
     Part,
@@ -61,33 +61,54 @@ class Pairs:
     """Folders that look like labels but are not read, and why."""
 
 
+_INSTEAD = "to read these instead, move the masks out of the folder"
+
+
 def matches(root: Path) -> bool:
     return _is_flat(root) or any(_is_part_folder(path) for path in subfolders(root))
 
 
 def read(root: Path, _top: Path, name: str) -> Layout:
     declared = read_classes(root)
-    file, kind = next(annotation_files(root), ("", None))
-    instead = "to read these instead, move the masks out of the folder"
     if declared is None:
-        unread = f"; it also has {TITLES[kind]} annotations such as {file}: {instead}" if kind else ""
-        raise UserError(f"dataset {root} declares no classes: add {FILES[0]} or {FILES[1]} to it{unread}")
+        file, kind = next(annotation_files(root), ("", None))
+        unread = f"; it also has {TITLES[kind]} annotations such as {file}: {_INSTEAD}" if kind else ""
+        raise Incomplete(f"dataset {root} declares no classes: add {FILES[0]} or {FILES[1]} to it{unread}")
+    return _read(root, name, declared)
+
+
+def read_draft(root: Path, _top: Path, name: str) -> Layout:
+    """Read a dataset that may declare no classes."""
+    return _read(root, name, read_classes(root) or UNDECLARED)
+
+
+def _read(root: Path, name: str, declared: Declared) -> Layout:
     pairs = find_pairs(root)
     if not pairs.images:
         raise UserError(f"dataset {root} has no images{_unread(root)}")
-    parts, notes = assigned_parts(root, pairs)
+    parts, notes, held_out = assigned_parts(root, pairs)
     lists = lists_of(parts, declared)
     notes = [*pairs.notes, *notes]
+    file, kind = next(annotation_files(root), ("", None))
     if kind:
-        notes.append(f"labels are read from masks, not from {TITLES[kind]} annotations such as {file}; {instead}")
+        notes.append(f"labels are read from masks, not from {TITLES[kind]} annotations such as {file}; {_INSTEAD}")
     withheld = {PurePosixPath(sample.label).parent for sample in parts["unlabeled"] if sample.label}
     explained = [(f"{folder}/*", "labels of images that are used as unlabelled") for folder in sorted(withheld)]
     explained += [(f"{glob.escape(folder)}/*", why) for folder, why in sorted(pairs.passed_over.items())]
-    return Layout(root, name, "folders", lists, declared, explained=tuple(explained), notes=(*declared.notes, *notes))
+    return Layout(
+        root,
+        name,
+        "folders",
+        lists,
+        declared,
+        explained=tuple(explained),
+        notes=(*declared.notes, *notes),
+        held_out=held_out,
+    )
 
 
-def assigned_parts(root: Path, pairs: Pairs) -> tuple[dict[Part, tuple[Sample, ...]], list[str]]:
-    """Return the samples of each part, and remarks on how they were chosen. Holds out val if there is none.
+def assigned_parts(root: Path, pairs: Pairs) -> tuple[dict[Part, tuple[Sample, ...]], list[str], bool]:
+    """Return the samples of each part, remarks on how they were chosen, and whether val had to be held out.
 
     Raises:
         UserError: there is nothing to train or to validate on, or image names contradict each other.
@@ -98,12 +119,13 @@ def assigned_parts(root: Path, pairs: Pairs) -> tuple[dict[Part, tuple[Sample, .
         notes.append("parts are taken from the image names")
     parts = group_by_part(pairs)
     _check_train(root, parts, pairs)
-    if not parts["val"] and (all(pairs.images.values()) or not any(pairs.images.values())):
+    held_out = not parts["val"] and (all(pairs.images.values()) or not any(pairs.images.values()))
+    if held_out:
         _check_unnamed(root, parts["train"])
         parts |= hold_out_val(parts["train"])
         notes.append(f"no val folder: held out {counted(len(parts['val']), 'images')}, chosen by a hash of their names")
     _check_val(root, parts, pairs)
-    return parts, notes
+    return parts, notes, held_out
 
 
 def lists_of(parts: dict[Part, tuple[Sample, ...]], declared: Declared) -> Lists:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from components.dataset.classes import FILES, Declared, known_classes, read_classes
+from components.dataset.classes import FILES, UNDECLARED, Declared, known_classes, read_classes
 from components.dataset.layouts.files import read_text
 from components.dataset.layouts.folders import Pairs, find_pairs
-from components.dataset.layouts.model import Layout
+from components.dataset.layouts.model import Incomplete, Layout
 from components.dataset.layouts.names import PARTS, Part, part_of
 from components.dataset.layouts.ratio_lists import ratio_list_files, read_ratio_lists
 from components.dataset.manifest import Lists, Sample
@@ -52,11 +52,21 @@ def read(root: Path, _top: Path, name: str) -> Layout:
     declared = read_classes(root)
     if declared is None:
         listed = found.get("train") or found["val"]
-        raise UserError(f"dataset {root} declares no classes: add {FILES[0]} or {FILES[1]} next to {listed}")
+        raise Incomplete(f"dataset {root} declares no classes: add {FILES[0]} or {FILES[1]} next to {listed}")
     for part in ("train", "val"):
         if part not in found:
-            raise UserError(f"dataset {root} has no {part}.txt: add it with one `image label` pair per line")
+            raise Incomplete(f"dataset {root} has no {part}.txt: add it with one `image label` pair per line")
     return _read(root, name, "lists", found, declared, _Finder(root))
+
+
+def read_draft(root: Path, _top: Path, name: str) -> Layout:
+    """Read a dataset that may declare no classes, and may have a list for training only."""
+    found = find_lists(root)
+    if "train" not in found:
+        raise UserError(f"dataset {root} has no train.txt: add it with one `image label` pair per line")
+    return _read(
+        root, name, "lists", found, read_classes(root) or UNDECLARED, _Finder(root), held_out="val" not in found
+    )
 
 
 def read_camvid(root: Path, _top: Path, name: str) -> Layout:
@@ -89,12 +99,22 @@ def _lists_in(root: Path, place: str) -> dict[Part, str]:
     return found if {"train", "val"} & found.keys() else {}
 
 
-def _read(root: Path, name: str, kind: str, found: dict[Part, str], declared: Declared, finder: "_Finder") -> Layout:
+def _read(
+    root: Path,
+    name: str,
+    kind: str,
+    found: dict[Part, str],
+    declared: Declared,
+    finder: "_Finder",
+    *,
+    held_out: bool = False,
+) -> Layout:
     parts = {part: finder.samples(found[part], labels=part != "unlabeled") for part in PARTS if part in found}
     train, val = parts.get("train", ()), parts.get("val", ())
     if not any(sample.label for sample in (*train, *val)):
         train, val = finder.paired(train), finder.paired(val)
-    _check_labeled(root / found.get("val", "val.txt"), val)
+    if not held_out:
+        _check_labeled(root / found.get("val", "val.txt"), val)
     train, val = _deduplicated(root, train), _deduplicated(root, val)
     _deduplicated(root, (*train, *val))
     labeled = [sample for sample in train if sample.label is not None]
@@ -124,6 +144,7 @@ def _read(root: Path, name: str, kind: str, found: dict[Part, str], declared: De
         declared,
         read=(*found.values(), *ratio_list_files(root, _RATIO_PLACES)),
         notes=(*declared.notes, *finder.notes()),
+        held_out=held_out,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from components.dataset.classes import Declared
 from components.dataset.manifest import Lists
+from components.errors import UserError
 
 _PLURAL = re.compile(r"(?<=image)s|(?<=label)s|(?<=picture)s|(?<=file)s|(?<=list)s")
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 def counted(number: int, what: str) -> str:
     """Return `1 train image` or `2 train images`."""
     return f"{number:,} {what if number != 1 else _PLURAL.sub('', what, 1)}"
+
+
+class Incomplete(UserError):
+    """A folder that has no classes, no validation images or no lists, and is otherwise a dataset."""
+
+    remedy = "which proposes what is missing"
+    """What `cps init` does about it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,10 @@ class Layout:
     """The lists that were read, relative to `folder`."""
     explained: tuple[tuple[str, str], ...] = ()
     """Files that belong to this layout but are not needed, as (file name pattern, reason)."""
+    held_out: bool = False
+    """Whether the dataset has no validation images of its own, so that `val` is a part of its training images."""
+    joined: bool = False
+    """Whether these are several folders side by side, which only lists make one dataset."""
     top: Path | None = None
     """The folder that the user gave; the dataset may be in a subfolder."""
     account: tuple[Use, ...] = ()

@@ -122,6 +122,12 @@ def residue(name: str) -> str:
     return match[0] if match else ""
 
 
+def own_words(name: str) -> list[str]:
+    """Return the words of a name that tell neither role nor part: `lane` for lane_masks."""
+    known = _IMAGE_WORDS | _LABEL_WORDS | _OTHER_WORDS | _FILLERS | _PART_WORDS.keys()
+    return [] if name.lower() in known else [word for word in _split_compounds(name) if word not in known]
+
+
 def label_stems(path: PurePosixPath) -> list[str]:
     """Return the possible stems of a label's image, likeliest first: `x` for x_mask.png, mask_x.png, x.jpg.png."""
     stem = unicodedata.normalize("NFC", path.stem)  # macOS decomposes accented letters

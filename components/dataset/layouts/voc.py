@@ -46,7 +46,8 @@ def read(root: Path, top: Path, name: str) -> Layout:
     train, val, test = found.train(), found.val(), found.test()
     note = f"training labels from {_MORE_LABELS}" if found.more else f"training labels from {_LABELS}"
     notes = [*declared.notes, note]
-    if not val:
+    held_out = not val
+    if held_out:
         parts = hold_out_val(train)
         train, val = parts["train"], parts["val"]
         notes.append(f"no val list: held out {counted(len(val), 'images')}, chosen by a hash of their names")
@@ -70,6 +71,7 @@ def read(root: Path, top: Path, name: str) -> Layout:
         explained=(("*", "not needed"),) if _has_voc_classes(declared) else _EXPLAINED,
         pools={_IMAGES: rest} if rest else {},
         notes=tuple(notes),
+        held_out=held_out,
     )
 
 

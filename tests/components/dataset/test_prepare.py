@@ -12,6 +12,7 @@ from components.dataset.prepare import prepare
 from components.dataset.sources.fetch import source_name
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
+from tests.components.dataset.scenes_on_disk import write_dataset
 
 MakeDataset = Callable[..., Path]
 
@@ -142,3 +143,22 @@ def test_the_name_of_a_source() -> None:
     assert [source_name(source) for source in ("a/b.tar", "https://h/x%20y.zip?z=1#f", "s3://b/k/c.tgz", "/a/b/")] == [
         "b.tar", "x y.zip", "c.tgz", "b",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "declares no classes: add classes.json or classes.yaml to it; or run `cps init {}`, which proposes what"),
+        ("cat\ndog\n", 'or to void with "ignore_values"; `cps init {}` proposes classes that fit the labels'),
+    ],
+)
+def test_a_run_on_a_folder_without_fitting_classes_is_sent_to_init(
+    store: Store, tmp_path: Path, text: str, said: str
+) -> None:
+    write_dataset(tmp_path / "photos", classes=3)
+    if text:
+        (tmp_path / "photos" / "labels.txt").write_text(text)
+    with pytest.raises(UserError) as error:
+        prepare(str(tmp_path / "photos"), "", store, tmp_path / "work")
+    assert said.format(tmp_path / "photos") in str(error.value)
+    assert sources(store) == []

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image
 from components.dataset.check.inspect import check_files, hash_files
 from components.dataset.layouts import read_layout
 from components.errors import UserError
+from components.scenes import generate
 from components.scenes.generate import SceneSettings, draw_photographs, draw_street, generate_scenes, parse_scenes
 from components.scenes.model import BUILDING, CAR, CLASSES, ROAD, SKY, Camera
 from components.scenes.sprites import Sprite
@@ -59,14 +61,25 @@ def test_photographs_lie_as_ones_own_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("there", "already exists: choose a new folder"), ("file/below", "cannot be written: Not a ")]
+    ("name", "said"), [("there", "is not empty: choose a new folder"), ("file/below", "cannot be written: Not a ")]
 )
 def test_photographs_replace_nothing(name: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "notes.txt").write_text("")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=said):
         draw_photographs(tmp_path / name, SceneSettings(train=2, val=1), unlabeled=0)
-    assert list((tmp_path / "there").iterdir()) == []
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["notes.txt"]
+
+
+def test_an_empty_folder_stays_if_drawing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(generate, "_draw", full)
+    with pytest.raises(UserError, match="No space left"):
+        draw_photographs(tmp_path, SceneSettings(train=2, val=1), unlabeled=0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_lists_lie_inside_each_other(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from components.contract import Class
 from components.dataset.class_files import Entry
-from components.dataset.classes import FILES, Declared, default_color, read_own_classes, read_tool_entries
+from components.dataset.classes import FILES, Declared, read_own_classes, read_tool_entries
 from components.dataset.layouts.annotations.model import BACKGROUND, AnnotationFile, Format
 from components.errors import UserError, nearest
+from components.pages.palette import class_colors
 
 _IGNORED = 255
 _MAX_CLASSES = 255
@@ -78,7 +79,7 @@ def _used_classes(
             f"background are possible: write {FILES[0]} that merges or ignores some"
         )
     background = next(number for number, entry in enumerate(named) if entry.name in BACKGROUND)
-    first = 0 if background == 0 else 1  # the first default colour is black
+    colors = class_colors([entry.name for entry in named], [entry.color for entry in named])
     void = [entry.name for entry in kept if entry.is_void]
     notes = [f"classes are {how}", *(f"{name!r} is treated as void because of its name" for name in void)]
     if rest:
@@ -88,10 +89,7 @@ def _used_classes(
         f'training, list the other classes in {FILES[0]} with "ignore_names": ["background"]'
     )
     return Declared(
-        tuple(
-            Class(name=entry.name, color=entry.color or default_color(number + first))
-            for number, entry in enumerate(named)
-        ),
+        tuple(Class(name=entry.name, color=color) for entry, color in zip(named, colors, strict=True)),
         _IGNORED,
         {number: number for number in (*range(len(named)), _IGNORED)},
         names={entry.name: number for number, entry in enumerate(named)} | dict.fromkeys(void, _IGNORED),

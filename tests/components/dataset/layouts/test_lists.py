@@ -150,7 +150,10 @@ def test_classes_may_be_yaml_without_colours(make_dataset: MakeDataset) -> None:
     (folder / "classes.json").unlink()
     (folder / "classes.yaml").write_text("classes:\n- {id: 1, name: sky}\n- {id: 0, name: road}\n")
     lists = read_layout(folder).lists
-    assert [(entry.name, entry.color) for entry in lists.classes] == [("road", (128, 0, 0)), ("sky", (0, 128, 0))]
+    assert [(entry.name, entry.color) for entry in lists.classes] == [
+        ("road", (0, 114, 178)),
+        ("sky", (240, 228, 66)),
+    ]
     assert lists.ignore_index == 255
 
 
