@@ -43,7 +43,7 @@ def test_a_task_is_one_file_with_images(folder: Path) -> None:
     assert (layout.kind, len(layout.lists.train), len(layout.lists.val)) == ("cvat", 9, 1)
     assert layout.lists.unlabeled == ("images/new.jpg",)
     assert [(entry.name, entry.color) for entry in layout.lists.classes] == [
-        ("background", (0, 0, 0)),
+        ("background", (80, 80, 80)),
         ("cat", (20, 0, 0)),
         ("dog", (22, 0, 0)),
     ]
