@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from components.addresses import without_login
 from components.progress import say
 from components.tracking.delivery import Delivery, GaveUp, now
 from components.tracking.registry import SCORE_TAG, model_name
@@ -24,7 +25,6 @@ from components.tracking.server import (
     metric_name,
     server_name,
     tracking_link,
-    without_login,
 )
 from components.tracking.spool import Spool
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.addresses import through_proxy
+from components.addresses import through_proxy, without_login
 from components.errors import UserError, WorkFailed
 from components.progress import say
 from components.storage import keys
@@ -24,7 +24,6 @@ from components.tracking.server import (
     connect,
     open_served_run,
     server_name,
-    without_login,
 )
 from components.tracking.spool import Entry, Spool, run_folder, spool_files, spool_root
 

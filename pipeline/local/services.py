@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from components import progress
-from components.addresses import past_proxies as _past_proxies
+from components.addresses import past_proxies
 from components.errors import UserError, WorkFailed
 from components.storage.settings import StoreSettings
 from components.tracking.server import EMBEDDED_VARIABLE
@@ -72,7 +72,7 @@ def services_up(
         "AWS_SECRET_ACCESS_KEY": settings.secret_key,
         "AWS_DEFAULT_REGION": settings.region,
         **({"MLFLOW_TRACKING_URI": mlflow, EMBEDDED_VARIABLE: f"{mlflow} {place.folder}"} if mlflow else {}),
-        **_past_proxies(os.environ),
+        **past_proxies(os.environ),
     }
     return Endpoints(settings.endpoint, mlflow, environment)
 

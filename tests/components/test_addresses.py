@@ -1,6 +1,6 @@
 import pytest
 
-from components.addresses import proxy_of, through_proxy, without_login
+from components.addresses import past_proxies, proxy_of, through_proxy, without_login
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +23,17 @@ def test_a_proxy_is_named_without_its_login(monkeypatch: pytest.MonkeyPatch) -> 
     assert through_proxy("http://mlflow.example.com") == " through the proxy http://proxy.example.com:3128"
     for direct in ("https://mlflow.example.com", "http://127.0.0.1:5000", "http://mlflow.internal", "sqlite:///a.db"):
         assert proxy_of(direct) == through_proxy(direct) == "", direct
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, None),
+        ({"NO_PROXY": "intranet"}, None),
+        ({"HTTP_PROXY": "http://proxy"}, "127.0.0.1,localhost"),
+        ({"http_proxy": "http://proxy", "no_proxy": "intranet,localhost"}, "intranet,localhost,127.0.0.1"),
+    ],
+)
+def test_proxies_are_not_asked_for_this_machine(environ: dict[str, str], expected: str | None) -> None:
+    assert past_proxies(environ).get("no_proxy") == expected
+    assert past_proxies(environ).get("NO_PROXY") == expected

@@ -24,8 +24,13 @@ from tests.manifests.objects import (
 
 def _mlflow_security() -> Any:
     """MLflow's own check of hosts and origins, without its server, which takes many seconds to import."""
-    [package] = find_spec("mlflow").submodule_search_locations
-    spec = spec_from_file_location("security_utils", Path(package, "server", "security_utils.py"))
+    package = find_spec("mlflow")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    file = Path(package.submodule_search_locations[0], "server", "security_utils.py")
+    spec = spec_from_file_location("security_utils", file)
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

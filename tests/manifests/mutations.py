@@ -143,6 +143,7 @@ CONNECTIONS = [
     ),
     ("gpu", "NetworkPolicy cps-training", ("spec", "egress"), REMOVED, f"{RUNTIME} may not connect to cps-store"),
 ]
+ALLOWED = "--allowed-hosts=cps-mlflow:5000,localhost:*"
 SECURITY = [
     ("kind", MLFLOW, (*POD, "securityContext", "runAsNonRoot"), REMOVED, "may run as root"),
     ("kind", STORE, (*POD, "securityContext", "runAsUser"), 0, "may run as root"),
@@ -162,9 +163,6 @@ SECURITY = [
     ("kind", "Role cps-trainjobs", ("rules", 2, "resources"), ["pods/log", "pods/exec"], "a way to more rights"),
     ("kind", "Role cps-pipeline-pods", ("rules", 2, "resourceNames"), REMOVED, "reads every Secret"),
     ("kind", "Role cps-trainjobs", ("kind",), "ClusterRole", "holds in all namespaces"),
-]
-ALLOWED = "--allowed-hosts=cps-mlflow:5000,localhost:*"
-HOSTS = [
     ("kind", MLFLOW, (*SERVER, "command", 7), ALLOWED, "refuses requests for cps-mlflow.kubeflow:5000"),
     (
         "kind",
@@ -206,4 +204,4 @@ SCHEMAS = [
 """Mistakes of form, which are for the published schemas to find."""
 
 FORMS = [Mutation(*row) for row in SCHEMAS]
-MUTATIONS = [Mutation(*row) for row in [*REFERENCES, *SELECTORS_AND_PORTS, *CONNECTIONS, *SECURITY, *HOSTS, *REST]]
+MUTATIONS = [Mutation(*row) for row in [*REFERENCES, *SELECTORS_AND_PORTS, *CONNECTIONS, *SECURITY, *REST]]

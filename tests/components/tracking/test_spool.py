@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from components.addresses import without_login
 from components.storage.client import Store
 from components.tracking import client as tracking_client
 from components.tracking import delivery, spool
 from components.tracking.client import open_run
 from components.tracking.delivery import deliver_spooled, delivered_through_store
-from components.tracking.server import EMBEDDED_VARIABLE, connect, without_login
+from components.tracking.server import EMBEDDED_VARIABLE, connect
 from components.tracking.spool import Spool, run_folder, spool_files, spool_root
 
 # MLflow's own use of SQLAlchemy.

@@ -9,7 +9,7 @@ from components.runs.request import RunRequest
 from components.runs.steps import prepare_dataset
 from components.tracking.server import check_tracking_address
 from pipeline.local.environment import SERVICE_VARIABLES, resolve_environment, state_home, tracking_environment
-from pipeline.local.services import _past_proxies, services_status
+from pipeline.local.services import services_status
 
 SCENES = RunRequest(dataset="scenes")
 
@@ -89,17 +89,3 @@ def test_a_store_without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store:9000")
     with pytest.raises(UserError, match="set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"):
         resolve_environment(tmp_path / "home")
-
-
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({}, None),
-        ({"NO_PROXY": "intranet"}, None),
-        ({"HTTP_PROXY": "http://proxy"}, "127.0.0.1,localhost"),
-        ({"http_proxy": "http://proxy", "no_proxy": "intranet,localhost"}, "intranet,localhost,127.0.0.1"),
-    ],
-)
-def test_proxies_are_not_asked_for_this_machine(environ: dict[str, str], expected: str | None) -> None:
-    assert _past_proxies(environ).get("no_proxy") == expected
-    assert _past_proxies(environ).get("NO_PROXY") == expected
