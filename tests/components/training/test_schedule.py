@@ -69,13 +69,13 @@ def test_epochs_end_where_they_should():
 
 def test_poly_learning_rate_scales_with_the_batch():
     recipe = load_recipe("cityscapes-deeplabv3p-resnet50", {"training.batch_size": 16})
-    assert learning_rate(recipe, 0, 100) == pytest.approx(0.04)
-    assert learning_rate(recipe, 50, 100) == pytest.approx(0.04 * 0.5**0.9)
+    assert learning_rate(recipe, 0, 100) == pytest.approx(0.01)
+    assert learning_rate(recipe, 50, 100) == pytest.approx(0.01 * 0.5**0.9)
 
 
 def test_poly_learning_rate_of_every_step():
     recipe = load_recipe("cityscapes-deeplabv3p-resnet50")
-    expected = 0.02 * (1 - np.arange(30) / 30) ** 0.9
+    expected = 0.005 * (1 - np.arange(30) / 30) ** 0.9
     np.testing.assert_allclose([learning_rate(recipe, step, 30) for step in range(30)], expected)
 
 
