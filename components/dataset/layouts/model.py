@@ -80,6 +80,8 @@ class Layout:
     """Class ids by colour, for well-known datasets with colour masks."""
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Labels that cannot be converted to class ids and were left as they are, with the finding's kind and text."""
+    label_sources: Mapping[str, str] = field(default_factory=dict)
+    """The label that each converted one was made from, for messages."""
     label_facts: Mapping[str, "FileFacts"] = field(default_factory=dict)
     """Facts about labels that are already decoded, by name, so that a check need not decode them again."""
     notes: tuple[str, ...] = ()
