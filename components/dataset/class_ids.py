@@ -112,6 +112,7 @@ def with_class_ids(
         label_ids=None,
         label_colors=None,
         refused={**reading.refused, **refused},
+        label_sources={target: name for name, target in mapped.items()},
     )
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from components.contract import Class
 from components.metrics.confusion import ClassIds
+from components.pages.palette import is_background
 
 Pixels = NDArray[np.uint8]
 
@@ -44,11 +45,14 @@ def painted(ids: ClassIds, classes: Sequence[Class]) -> Image.Image:
 
 
 def overlay(photograph: Pixels, ids: ClassIds, classes: Sequence[Class], strength: float = 0.5) -> Image.Image:
-    """Blend the painted mask with the photograph and draw white lines between classes."""
+    """Blend the painted mask with the photograph and draw white lines between classes. A background is transparent."""
+    clear = [number for number, item in enumerate(classes) if is_background(item.name)]
 
     def mixed(rows: slice) -> Pixels:
         band = photograph[rows] * np.float32(1 - strength) + paint(ids[rows], classes) * np.float32(strength)
         result = band.round().astype(np.uint8)
+        if clear:
+            np.copyto(result, photograph[rows], where=np.isin(ids[rows], clear)[..., None])
         with_next = ids[rows.start : rows.stop + 1]
         result[borders(with_next)[: rows.stop - rows.start]] = 255
         return result

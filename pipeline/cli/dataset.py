@@ -107,7 +107,8 @@ def init(
         raise UserError(
             f"{', '.join(proposal.replaced)} in {proposal.folder} would be replaced: add --replace to agree"
         )
-    train = f"`cps run --dataset {shlex.quote(str(folder))}` trains on it"
+    ratio = "1/1" if proposal.images["unlabeled"] else "1/2"  # training needs images whose labels it ignores
+    train = f"`cps run --dataset {shlex.quote(str(folder))} --ratio {ratio}` trains on it"
     if not proposal.files:
         click.echo(f"everything is there; {train}", err=as_json)
     elif yes or (asks and _agrees(proposal)):

@@ -147,7 +147,14 @@ def decode_files(
         return image_facts(layout.folder, sample.image), label
 
     for done, (sample, (image, label)) in enumerate(zip(samples, in_threads(read, samples), strict=True), start=1):
-        problems = pair_problems(image, label, classes=len(lists.classes), ignore_index=lists.ignore_index, root=root)
+        problems = pair_problems(
+            image,
+            label,
+            classes=len(lists.classes),
+            ignore_index=lists.ignore_index,
+            root=root,
+            label_name=layout.label_sources.get(sample.label or "", ""),
+        )
         if refused := layout.refused.get(sample.label or ""):
             kind, text = refused
             # Leave out the label: coloured by class, its raw values would be misleading.

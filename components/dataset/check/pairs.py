@@ -55,12 +55,13 @@ KINDS: dict[str, tuple[Level, str, str]] = {
 
 
 def pair_problems(
-    image: FileFacts, label: FileFacts | None, *, classes: int, ignore_index: int, root: str = ""
+    image: FileFacts, label: FileFacts | None, *, classes: int, ignore_index: int, root: str = "", label_name: str = ""
 ) -> list[tuple[str, Item]]:
     """Return (kind, item) for every problem, fatal ones first.
 
     Args:
         root: prefix of file names in the texts, such as the dataset's folder with a slash.
+        label_name: the label's name in the texts, if `label` was converted from another file.
     """
     name = root + image.name
     problems: list[tuple[str, Item]] = []
@@ -69,7 +70,7 @@ def pair_problems(
     if label is None:
         return problems
     shown = "" if image.problem else image.name
-    label_name = root + label.name
+    label_name = root + (label_name or label.name)
     if label.problem:
         text = _unreadable("label", label_name, label.problem)
         return [*problems, ("unreadable", Item(text, image=shown))]

@@ -83,6 +83,8 @@ class Layout:
     """How to draw the labels, for annotations that are not drawn yet: no file of a label exists until then."""
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Labels that cannot be converted to class ids and were left as they are, with the finding's kind and text."""
+    label_sources: Mapping[str, str] = field(default_factory=dict)
+    """The label that each converted one was made from, for messages."""
     label_facts: Mapping[str, "FileFacts"] = field(default_factory=dict)
     """Facts about labels that are already decoded, by name, so that a check need not decode them again."""
     notes: tuple[str, ...] = ()

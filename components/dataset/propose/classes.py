@@ -180,7 +180,8 @@ def _own(layout: Layout, contents: Contents, reading: Reading, own: str) -> Plan
         free = isinstance(mark, int) and mark not in taken and mark < 255
         number = mark if free and isinstance(mark, int) else next(n for n in range(256) if n not in taken)
         taken.add(number)
-        added.append(PlannedClass(number, f"class-{number}", (mark,), None if isinstance(mark, int) else mark))
+        name = _stand_in(number, [each.name for each in plan.classes])
+        added.append(PlannedClass(number, name, (mark,), None if isinstance(mark, int) else mark))
     notes = (f"{own} lacks {_listed(unknown)}, which labels contain",)
     extended = _checked(layout, replace(plan, classes=(*plan.classes, *added), is_kept=False, notes=notes))
     return replace(extended, added=extended.classes[len(plan.classes) :])
@@ -258,7 +259,8 @@ def _build(contents: Contents, names: Mapping[Mark, str], void: Set[Mark]) -> Pl
     """Return a plan for all marks in the labels; marks of the same name are one class."""
     marks: dict[str, list[Mark]] = {}
     for number, mark in enumerate(mark for mark in _ordered(contents) if mark not in void):
-        marks.setdefault(names.get(mark) or f"class-{mark if isinstance(mark, int) else number}", []).append(mark)
+        stand_in = _stand_in(mark if isinstance(mark, int) else number, names.values())
+        marks.setdefault(names.get(mark) or stand_in, []).append(mark)
     firsts = [each[0] for each in marks.values()]
     as_values = all(isinstance(mark, int) and mark < 255 for mark in firsts) and not _is_levels(contents)
     classes = [
@@ -271,6 +273,11 @@ def _build(contents: Contents, names: Mapping[Mark, str], void: Set[Mark]) -> Pl
         for number, (mark, (name, each)) in enumerate(zip(firsts, marks.items(), strict=True))
     ]
     return Plan(tuple(classes), tuple(mark for mark in _ordered(contents) if mark in void))
+
+
+def _stand_in(number: int, taken: Iterable[str]) -> str:
+    """Return a name for a class that has none, unlike those that are taken."""
+    return f"class-{number}" if f"class-{number}" not in taken else f"unnamed-{number}"
 
 
 def _painted(mark: Mark, contents: Contents) -> RGB | None:

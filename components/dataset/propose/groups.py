@@ -68,5 +68,6 @@ def numbered_blocks(names: Sequence[Name], length: int) -> list[str] | None:
         for place, name in enumerate(ordered):
             block = min(place // length, blocks - 1)
             first, last = ordered[block * length], ordered[-1 if block == blocks - 1 else (block + 1) * length - 1]
-            found[name] = f"{first.original} to {PurePosixPath(last.original).name}"
+            is_one = first.original == last.original
+            found[name] = first.original if is_one else f"{first.original} to {PurePosixPath(last.original).name}"
     return [found.get(name, name.original) for name in names]

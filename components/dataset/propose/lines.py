@@ -16,7 +16,10 @@ _INDENT = " " * 9
 
 
 def describe(proposal: Proposal) -> Iterator[str]:
-    """Yield what was found in the folder, what is proposed, and what the check says about it."""
+    """Yield what was found in the folder, what is proposed, and what the check says about it.
+
+    The files are left out if the check would refuse the dataset, because then they are not to be written.
+    """
     images = proposal.images
     parts = [
         counted(images["labeled"], "images with a label"),
@@ -34,7 +37,8 @@ def describe(proposal: Proposal) -> Iterator[str]:
         yield from (f"{_INDENT}{item}" for item in problem.items[:_SHOWN])
         if len(problem.items) > _SHOWN:
             yield f"{_INDENT}… and {len(problem.items) - _SHOWN:,} more"
-    for file in proposal.files:
+    is_fatal = any(problem.level == "fatal" for problem in proposal.problems)
+    for file in () if is_fatal else proposal.files:
         lines = f" ({counted(file.images, 'images')})" if file.images else f" ({len(proposal.classes)} classes)"
         yield f"{'replace' if file.replaces else 'create':<9}{proposal.folder}/{file.path}{lines}"
 

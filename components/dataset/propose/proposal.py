@@ -167,7 +167,7 @@ def propose(folder: Path, settings: Settings, on_progress: Progress | None = Non
         folder=str(layout.folder),
         dataset=layout.name,
         layout=layout.kind,
-        images=_counts(layout),
+        images=_counts(layout, lists),
         joined=layout.joined,
         marks=_found(draft.contents, plan),
         classes=_classes(draft.contents, plan, rare),
@@ -382,8 +382,7 @@ def _compare_pixels(draft: _Draft, plan: Plan, lists: Lists, report: CheckReport
             )
 
 
-def _counts(layout: Layout) -> dict[str, int]:
-    lists = layout.lists
+def _counts(layout: Layout, lists: Lists) -> dict[str, int]:
     held = len(lists.val) if layout.held_out else 0
     return {
         "labeled": len(lists.train) + held,

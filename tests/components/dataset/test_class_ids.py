@@ -448,3 +448,12 @@ def test_an_ignore_index_that_hides_a_class_is_named(folder: Path, store: Store)
     write_dataset(folder, write=scaled(255))
     write_classes(folder, "background", "lane", ignore_index=255)
     assert "if 255 means this class and not void, add it to the class's" in refusal(folder, store)
+
+
+def test_findings_about_converted_labels_name_the_files_of_the_dataset(folder: Path) -> None:
+    write_dataset(folder, write=scaled(255))
+    write_classes(folder, *NAMES[:2])
+    grey(folder / "labels/train/01.png", np.zeros_like(ids_of(0)))
+    with opened_layout(str(folder), "", None, folder.parent / "scratch", folder.parent / "downloads") as layout:
+        [finding] = [each for each in inspect_dataset(layout).findings if each.kind == "single"]
+    assert [item.text for item in finding.items] == ["label labels/train/01.png has id 0 in every pixel"]

@@ -48,6 +48,15 @@ def test_paint() -> None:
     assert tuple(painted[1, 2]) == VOID
 
 
+def test_a_background_is_transparent_in_an_overlay() -> None:
+    classes = [Class(name="Background", color=(80, 80, 80)), Class(name="car", color=(0, 0, 200))]
+    photograph = np.full((2, 2, 3), 100, np.uint8)
+    mixed = np.asarray(overlay(photograph, np.array([[0, 0], [1, 1]], np.uint8), classes))
+    assert mixed[0].tolist() == [[255, 255, 255]] * 2  # the line between them
+    assert mixed[1].tolist() == [[50, 50, 150]] * 2
+    assert np.array_equal(np.asarray(overlay(photograph, np.zeros((2, 2), np.uint8), classes)), photograph)
+
+
 def test_an_overlay_mixes_and_marks_borders() -> None:
     ids = np.array([[0, 0, 1]], np.uint8)
     mixed = np.asarray(overlay(np.full((1, 3, 3), 100, np.uint8), ids, CLASSES, strength=0.5))

@@ -125,6 +125,13 @@ TOOLS = {
     "0 is not named": ("classes.csv", "id,name\n1,road\n2,car\n", {0: 1, 1: 1, 2: 1}, {"road": 1, "car": 2}, (0,)),
     "one is missing": ("labels.txt", "sky\nroad\ncar\n", {0: 1, 2: 1}, {"sky": 0, "car": 2}, ()),
     "one is not named": ("labels.txt", "sky\nroad\n", {0: 1, 1: 1, 9: 1}, {"sky": 0, "road": 1, "class-9": 9}, ()),
+    "a name like ours": (
+        "labels.txt",
+        "class-1\nclass-9\n",
+        {0: 1, 1: 1, 9: 1},
+        {"class-1": 0, "class-9": 1, "unnamed-9": 9},
+        (),
+    ),
     "border": ("labels.txt", "sky\nroad\ncar\n", {0: 1, 1: 1, 255: 1}, {"sky": 0, "road": 1}, (255,)),
 }
 
