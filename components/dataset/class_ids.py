@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from components import progress
-from components.dataset.check.facts import FileFacts, label_facts, read_bytes
+from components.dataset.check.facts import FileFacts, label_facts
 from components.dataset.check.inspect import STEP
 from components.dataset.class_files import RGB
 from components.dataset.classes import Declared
@@ -25,8 +25,9 @@ from components.dataset.label_pixels import MAX_COLORS, LabelPixels, stored_valu
 from components.dataset.layouts import Layout
 from components.dataset.layouts.cityscapes import LABEL_IDS, TRAIN_IDS
 from components.dataset.manifest import Lists, Sample
+from components.disk import WORK_VARIABLE, writing
 from components.errors import UserError
-from components.files import writing
+from components.reading import mistaken, read_bytes
 from components.threads import in_threads
 
 Ids = NDArray[np.uint8]
@@ -77,7 +78,7 @@ def with_class_ids(layout: Layout, folder: Path, *, keep_going: bool = False) ->
 
     Raises:
         UnreadableLabel: a label does not hold ids, or has values or colours that belong to no class.
-        WorkFailed: the disk is full.
+        UserError: the disk is full.
     """
     if layout.label_ids is not None:
         reading = Reading(layout.label_ids, unknown="which are not Cityscapes label ids: download the label again")
@@ -95,7 +96,7 @@ def with_class_ids(layout: Layout, folder: Path, *, keep_going: bool = False) ->
     labels = {sample.label for sample in _samples(layout.lists) if sample.label is not None}
     ending = "_L" if layout.label_colors is not None else ""
     mapped = {name: name if name in reading.refused else _mapped_name(name, ending) for name in sorted(labels)}
-    with writing(folder):
+    with writing(folder, WORK_VARIABLE):
         refused = dict(_write(layout, mapped, folder, reading, keep_going=keep_going))
     return replace(
         layout,
@@ -348,12 +349,15 @@ def _write(
 
 
 def _map(source: Path, target: Path, reading: Reading, *, by_color: bool) -> None:
-    data = read_bytes(source)
+    data = b""
     try:
+        data = read_bytes(source)
         with Image.open(io.BytesIO(data)) as picture:
             ids = _ids(source, picture, reading, by_color=by_color)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        if isinstance(error, UnidentifiedImageError):
+            reason = mistaken(data) or "not an image"
         raise UnreadableLabel("unreadable", f"label {source} cannot be read ({reason}): replace it") from None
     Image.fromarray(ids).save(target, "PNG", compress_level=_LEVEL)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from components import progress
 from components.contract import read
 from components.dataset.stored.reader import DatasetReader
+from components.disk import default_cache, scratch_of
 from components.errors import WorkFailed
 from components.evaluation.examples import Example, choose, draw
 from components.evaluation.held_out import score_test_list
@@ -19,7 +20,6 @@ from components.evaluation.result import build_result
 from components.evaluation.scores import Protocol, Scores
 from components.evaluation.sweep import Sweep, open_sweep, stored_scores
 from components.evaluation.verdict import decide
-from components.files import default_cache
 from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT
 from components.inference.passes import image_logits
@@ -59,8 +59,7 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult
         verdict = decide(scores)
         chosen = next(item for item in scores if item.epoch == verdict.best.epoch)
         entry = next(item for item in entries if item.epoch == verdict.best.epoch)
-        scratch = (cache or default_cache()) / "scratch"
-        scratch.mkdir(parents=True, exist_ok=True)
+        scratch = scratch_of(cache or default_cache())
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             path = Path(folder) / "checkpoint.safetensors"
             checkpoint = fetch_checkpoint(

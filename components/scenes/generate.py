@@ -1,6 +1,7 @@
 """Generate street scenes: a dataset without a download, in the reference implementation's Cityscapes layout."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from components import progress
+from components.disk import Unwritable, writing
 from components.errors import UserError
 from components.scenes.background import cast_background
 from components.scenes.model import CLASSES, Array, Light
@@ -86,12 +88,10 @@ def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> N
     Adds `unlabeled` images without a label. Raises UserError if `folder` already exists or cannot be written.
     """
     counts = {"train": settings.train, "val": settings.val, "unlabeled": unlabeled}
-    try:
+    if os.path.lexists(folder):
+        raise UserError(f"{folder} already exists: choose a new folder")
+    with writing(folder):
         folder.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(f"{folder} already exists: choose a new folder") from None
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
     try:
         for part, count in counts.items():
             for kind in ("images", "labels") if count else ():
@@ -100,10 +100,9 @@ def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> N
         _write_classes(folder)
         _draw_all(folder, settings, counts, _photograph_names)
     except BaseException as error:
+        found = Unwritable(folder, error, "") if isinstance(error, OSError) else error
         shutil.rmtree(folder, ignore_errors=True)  # we created it, and half a dataset is useless
-        if isinstance(error, OSError):
-            raise UserError(f"{folder} cannot be written: {error.strerror}") from None
-        raise
+        raise found from None
 
 
 def _draw_all(

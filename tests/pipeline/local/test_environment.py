@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from components.disk import state_home
 from components.errors import UserError
-from pipeline.local.environment import SERVICE_VARIABLES, resolve_environment, state_home, tracking_environment
+from pipeline.local.environment import SERVICE_VARIABLES, resolve_environment, tracking_environment
 from pipeline.local.services import _past_proxies, services_status
 
 
