@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from components.contract import Class
 from components.dataset.class_files import RGB, Entry, is_class_file, read_entries
-from components.dataset.layouts.files import read_text, subfolders
+from components.dataset.layouts.files import is_text_file, read_text, subfolders
 from components.errors import UserError
 
 FILES = ("classes.json", "classes.yaml", "classes.yml")
@@ -149,7 +149,7 @@ def read_classes(folder: Path) -> Declared | None:
     Raises:
         UserError: the file is malformed, or contradicts itself.
     """
-    path = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    path = next((folder / name for name in FILES if is_text_file(folder / name)), None)
     if path is None:
         return _read_tool_files(folder)
     try:
@@ -164,7 +164,9 @@ def read_classes(folder: Path) -> Declared | None:
         where = ".".join(str(part) for part in problem["loc"]) or "the file"
         message = problem["msg"][0].lower() + problem["msg"][1:]
         raise UserError(f"{path}: {where}: {message}; write {_EXAMPLE}") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; write {_EXAMPLE}") from None
     return _declared(path, listed)
 
@@ -287,7 +289,7 @@ def _read_tool_files(folder: Path) -> Declared | None:
     by_name: dict[str, list[Path]] = {}
     for place in (folder, *subfolders(folder)):
         for path in sorted(place.iterdir()):
-            if is_class_file(path.name) and path.is_file():
+            if is_class_file(path.name) and is_text_file(path):
                 by_name.setdefault(path.name, []).append(path)
     found: dict[str, list[Entry]] = {}
     for name, paths in by_name.items():

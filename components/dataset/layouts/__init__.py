@@ -20,13 +20,15 @@ Each line of a list is `image label`, or just `image` if the image has no label.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
 from components.dataset.layouts import camvid, cityscapes, cityscapes_cps, folders, lists, voc
 from components.dataset.layouts.account import account_lines, refuse_unused, unused, with_account
-from components.dataset.layouts.files import subfolders
+from components.dataset.layouts.files import files_below, subfolders
 from components.dataset.layouts.model import Layout, Use, pools_text
 from components.errors import UserError
+from components.reading import PLACEHOLDER, placeholder_of, shown
 
 __all__ = [
     "Layout",
@@ -42,6 +44,9 @@ __all__ = [
 
 _DEPTH = 4
 """How many folder levels to search, counting the given one: VOC unpacks to VOCdevkit/VOC2012."""
+
+_SEARCHED = 100_000
+"""How many files to search for placeholders, since the folder may be any, such as the root."""
 
 Reader = Callable[[Path, Path, str], Layout]
 
@@ -64,10 +69,29 @@ def read_layout(folder: Path, name: str = "") -> Layout:
         name: dataset name; defaults to the folder's.
 
     Raises:
-        UserError: no recognised layout, or several; a list is missing, malformed, or names a missing file.
+        UserError: no recognised layout, or several; a list is missing, malformed, or names a missing file; files are
+            only in iCloud, or their names are not UTF-8.
     """
-    root, read = _find(folder)
-    return with_account(replace(read(root, folder, _slug(name or root.name)), top=folder))
+    try:
+        root, read = _find(folder)
+        layout = replace(read(root, folder, _slug(name or root.name)), top=folder)
+    except UserError:
+        _refuse_placeholders(folder)  # which would explain that something is missing
+        raise
+    for each in layout.lists.file_names():
+        if shown(each) != each:
+            raise UserError(
+                f"{layout.folder}: the file name {shown(each)!r} is not UTF-8: rename it, for example with "
+                "`convmv -f latin1 -t utf8 -r --notest FOLDER`"
+            )
+    return with_account(layout)
+
+
+def _refuse_placeholders(folder: Path) -> None:
+    """Raise UserError if the folder has files that iCloud has not downloaded."""
+    for name in islice(files_below(folder, hidden=True, unreadable={}), _SEARCHED):
+        if placeholder_of(PurePosixPath(name).name):
+            raise UserError(f"{folder / name} is {PLACEHOLDER}")
 
 
 def pool_names(text: str) -> list[str]:
@@ -101,6 +125,7 @@ def with_pools(layout: Layout, names: Sequence[str]) -> Layout:
 
 
 def _find(folder: Path) -> tuple[Path, Reader]:
+    subfolders(folder)  # which says if the folder cannot be read
     level = [folder]
     for _ in range(_DEPTH):
         found = [(path, read) for path in level for matches, read in _LAYOUTS if matches(path)]
