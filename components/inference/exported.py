@@ -86,7 +86,8 @@ def _export(structure: str, num_classes: int, size: tuple[int, int], path: Path)
     command = [sys.executable, "-m", "components.inference.exported", structure, str(num_classes), *map(str, size)]
     done = subprocess.run(
         [*command, str(path)],
-        env={**os.environ, "PYTHONPATH": paths},
+        # Paddle writes to the home folder, which may be read-only or full; this folder is removed afterwards.
+        env={**os.environ, "PYTHONPATH": paths, "HOME": str(path.parent)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -112,7 +112,7 @@ def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         why = "do not exist" if missing else f"cannot be read: {error.strerror or error}"
         raise UserError(f"weights {path} {why}") from None
     except (SafetensorError, ValueError) as error:
-        why = mistaken(head) or f"the file is damaged or incomplete ({error}); copy or download it again"
+        why = mistaken(head) or f"it is no complete safetensors file ({error}); copy or download it again"
         raise UserError(f"weights {path} cannot be read: {why}") from None
     if meta.get("format") != FORMAT:
         raise UserError(f"weights {path} are not a checkpoint of this project (the metadata lacks {FORMAT!r})")
