@@ -1,49 +1,27 @@
-"""Files on this machine: atomic replacement, locks, scratch folders, the cache between runs, and digests."""
+"""Files on this machine: atomic replacement, locks, and digests."""
 
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from components.errors import UserError, WorkFailed
-
-WORK_VARIABLE = "CPS_WORK"
-ADVICE = f"make room, or set {WORK_VARIABLE} to a folder on a larger disk"
+from components.errors import UserError
+from components.reading import open_file
 
 
-def default_cache() -> Path:
-    """Return CPS_CACHE, or ~/.cache/cps if it is not set."""
-    return Path(os.environ.get("CPS_CACHE") or Path.home() / ".cache" / "cps")
-
-
-def work_folder() -> Path:
-    """Return the folder for scratch data: CPS_WORK, or the system's temporary folder."""
-    return Path(os.environ.get(WORK_VARIABLE) or tempfile.gettempdir())
-
-
-@contextmanager
-def scratch_folder(work: Path) -> Iterator[Path]:
-    """Yield a new folder in `work`, and remove it afterwards. Raises UserError if it cannot be created."""
+def is_stream(path: Path) -> bool:
+    """Return whether writing to the path goes to a device, a pipe or a process, such as /dev/stdout, not to a file."""
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix="dataset-", dir=work)
-    except OSError as error:
-        raise UserError(f"{work} cannot be written: {error.strerror}; {ADVICE}") from None
-    with folder as name:
-        yield Path(name)
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn an OSError of the block, which writes to `folder`, into a WorkFailed with advice about disk space."""
-    try:
-        yield
-    except OSError as error:
-        raise WorkFailed(f"{folder} cannot be written: {error.strerror or error}; {ADVICE}") from None
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    opened = path.is_symlink() and os.readlink(path).startswith("/proc/")
+    return opened or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 @contextmanager
@@ -51,12 +29,17 @@ def replacing(path: Path, *, private: bool = False, durable: bool = False, keep_
     """Yield a partial path beside `path` to write to, and rename it to `path` at the end. An error removes it.
 
     A reader of `path` sees the old file or the complete new one. A killed process leaves `.{name}.{hex}.part` behind.
+    An OSError names `path`. Raises OSError also if a folder, a device or a pipe is there, which must not be replaced.
 
     Args:
         private: only the owner may read the file, also while it is being written.
         durable: flush the file to disk before the rename, so that a power cut cannot leave half of it at `path`.
         keep_suffix: the partial path ends in the suffix of `path`, for writers that choose the format by it.
     """
+    if is_stream(path):
+        raise OSError(errno.EEXIST, "it is a device or a pipe, not a file", str(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     suffix = path.suffix if keep_suffix else ""
     # File names are limited to 255 bytes, which 60 characters and the rest of this name never exceed.
     partial = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.part{suffix}")
@@ -68,9 +51,11 @@ def replacing(path: Path, *, private: bool = False, durable: bool = False, keep_
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
+            error.filename = str(path)
         raise
 
 
@@ -96,6 +81,13 @@ def _restore(path: Path, content: bytes | None) -> None:
     elif path.read_bytes() != content:
         with replacing(path) as partial:
             partial.write_bytes(content)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file atomically, text as UTF-8, and create its folder. Raises OSError, which names `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
@@ -141,7 +133,7 @@ def is_at(handle: int, path: Path) -> bool:
 def file_sha256(path: Path) -> str:
     """Return a file's sha256 in hex. Raises UserError if the file cannot be opened."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path} cannot be opened: {error.strerror}") from None

@@ -4,9 +4,9 @@
         index = train(run_key, processes)
         step.result({"checkpoints": len(index["checkpoints"])})
 
-User errors end the process with exit code 2 and one line, failures of the work with 1 and one line. Any other exception
-is an internal error: exit code 1, with the traceback in the log. SIGTERM ends the process with 143 after all `finally`
-blocks and context managers have run, so that leases are released.
+User errors and faults of the machine, such as a full disk, end the process with exit code 2 and one line, failures of
+the work with 1 and one line. Any other exception is an internal error: exit code 1, with the traceback in the log.
+SIGTERM ends the process with 143 after all `finally` blocks and context managers have run, so that leases are released.
 """
 
 import ctypes
@@ -24,6 +24,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from components import progress
+from components.disk import machine_error
 from components.errors import UserError, WorkFailed, one_line
 from components.extras import missing_package
 
@@ -93,6 +94,8 @@ def step_guard(name: str, *, even_when_stopping: bool = False) -> Iterator[StepR
         missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
         if missing:
             _fail(name, one_line(missing), USERS_MISTAKE)
+        if machine := machine_error(error):
+            _fail(name, one_line(machine), USERS_MISTAKE)
         traceback.print_exc(file=sys.stderr)
         text = f"internal error: {type(error).__name__}: {one_line(error)}; the traceback is in the log"
         _fail(name, text, FAILED)

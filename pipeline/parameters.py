@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
+from components.reading import expanded
 from pipeline.version import DATA_IMAGE, IMAGE
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ def parse_settings(settings: Iterable[str]) -> "Overrides":
 
 def _absolute(path: str) -> str:
     """Return an existing path as absolute, because steps may run in another directory; others unchanged."""
+    path = expanded(path)
     return os.path.abspath(path) if os.path.exists(path) else path
 
 

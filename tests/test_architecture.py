@@ -23,8 +23,9 @@ LAYERS = (
     {"dataset", "inference"},
     {"networks", "scenes", "tracking"},
     {"recipes", "storage", "pages", "step_guard"},
-    {"addresses", "files", "threads", "units", "labeled_ratio", "contract", "extras", "progress", "metrics"},
-    {"errors"},
+    {"addresses", "files", "threads", "labeled_ratio", "contract", "extras", "progress", "metrics"},
+    {"disk"},
+    {"errors", "reading", "units"},
 )
 LEVEL = {part: level for level, parts in enumerate(reversed(LAYERS)) for part in parts}
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from components import progress
-from components.dataset.check.facts import FileFacts, label_facts, read_bytes
+from components.dataset.check.facts import FileFacts, label_facts
 from components.dataset.check.inspect import STEP
 from components.dataset.class_files import RGB
 from components.dataset.classes import Declared
@@ -28,6 +28,7 @@ from components.dataset.layouts import Layout
 from components.dataset.layouts.cityscapes import LABEL_IDS, TRAIN_IDS
 from components.dataset.manifest import Lists, Sample
 from components.dataset.palettes import read_palettes
+from components.reading import mistaken, read_bytes
 from components.threads import in_threads
 
 Ids = NDArray[np.uint8]
@@ -73,7 +74,7 @@ def with_class_ids(
 
     Raises:
         UnreadableLabel: a label does not hold ids, has values or colours that belong to no class, or cannot be drawn.
-        WorkFailed: the disk is full.
+        UserError: the disk is full.
     """
     if layout.drawing is not None:
         return with_drawn_labels(layout, layout.drawing, folder, keep_going=keep_going)
@@ -280,12 +281,15 @@ def scan_labels(layout: Layout) -> dict[str, FileFacts]:
 
 
 def _map(source: Path, target: Path, reading: Reading, *, by_color: bool) -> None:
-    data = read_bytes(source)
+    data = b""
     try:
+        data = read_bytes(source)
         with Image.open(io.BytesIO(data)) as picture:
             ids = _ids(source, picture, reading, by_color=by_color)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        if isinstance(error, UnidentifiedImageError):
+            reason = mistaken(data) or "not an image"
         raise UnreadableLabel("unreadable", f"label {source} cannot be read ({reason}): replace it") from None
     Image.fromarray(ids).save(target, "PNG", compress_level=LEVEL)
 

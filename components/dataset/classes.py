@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from components.contract import Class
 from components.dataset.class_files import RGB, Entry, is_class_file, read_entries
-from components.dataset.layouts.files import read_text, subfolders
+from components.dataset.layouts.files import is_text_file, read_text, subfolders
 from components.errors import UserError
 from components.pages.palette import class_colors
 
@@ -177,7 +177,7 @@ def read_classes(folder: Path) -> Declared | None:
 
 def read_own_classes(folder: Path) -> Declared | None:
     """Read classes.json or classes.yaml; return None if there is neither. Raises UserError like `read_classes`."""
-    path = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    path = next((folder / name for name in FILES if is_text_file(folder / name)), None)
     if path is None:
         return None
     try:
@@ -192,7 +192,9 @@ def read_own_classes(folder: Path) -> Declared | None:
         where = ".".join(str(part) for part in problem["loc"]) or "the file"
         message = problem["msg"][0].lower() + problem["msg"][1:]
         raise UserError(f"{path}: {where}: {message}; write {_EXAMPLE}") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; write {_EXAMPLE}") from None
     return _declared(path, listed)
 
@@ -334,7 +336,7 @@ def read_tool_entries(folder: Path) -> tuple[tuple[str, ...], list[Entry]] | Non
     by_name: dict[str, list[Path]] = {}
     for place in (folder, *subfolders(folder)):
         for path in sorted(place.iterdir()):
-            if is_class_file(path.name) and path.is_file():
+            if is_class_file(path.name) and is_text_file(path):
                 by_name.setdefault(path.name, []).append(path)
     found: dict[str, list[Entry]] = {}
     for name, paths in by_name.items():

@@ -8,8 +8,8 @@ from typing import TypeVar
 from components import progress
 from components.dataset.check.inspect import STEP
 from components.dataset.layouts import Layout
+from components.disk import WORK_VARIABLE, writing
 from components.errors import UserError
-from components.files import writing
 from components.threads import in_threads
 
 LEVEL = 6
@@ -46,7 +46,7 @@ def write_labels(
 
     Raises:
         UnreadableLabel: a label cannot be written.
-        WorkFailed: the disk is full.
+        Unwritable: the disk is full.
     """
 
     def write_one(name: str) -> _Result | UnreadableLabel:
@@ -59,7 +59,7 @@ def write_labels(
                 raise named from None
             return named
 
-    with writing(folder):
+    with writing(folder, WORK_VARIABLE):
         for name in layout.lists.file_names():
             place = folder / names.get(name, name)
             place.parent.mkdir(parents=True, exist_ok=True)

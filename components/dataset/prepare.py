@@ -33,8 +33,8 @@ from components.dataset.sources.download import empty, folders_for
 from components.dataset.sources.fetch import fetch_source
 from components.dataset.sources.unpack import unpack
 from components.dataset.stored.store import store_dataset, stored_manifest
+from components.disk import WORK_VARIABLE, scratch_folder, writing
 from components.errors import UserError
-from components.files import scratch_folder, writing
 from components.scenes.generate import (
     GENERATOR_VERSION,
     SceneSettings,
@@ -106,7 +106,7 @@ def _prepare_scenes(settings: SceneSettings, pools: Sequence[str], store: "Store
     if known is not None and not pools:
         return known
     with scratch_folder(work_dir) as folder:
-        with writing(folder):
+        with writing(folder, WORK_VARIABLE):
             generate_scenes(folder, settings)
         layout = with_pools(generated_layout(folder), pools)
         return _record(source, _store(layout, folder, store), store, "scenes", described)
@@ -248,7 +248,7 @@ def opened_layout(
     sources, wanted = parse_sources(dataset, sha256), pool_names(pools)
     with ExitStack() as stack:
         if is_scenes(sources[0].text):
-            with writing(scratch):
+            with writing(scratch, WORK_VARIABLE):
                 generate_scenes(scratch / "scenes", parse_scenes(sources[0].text))
             layout = with_pools(generated_layout(scratch / "scenes"), wanted)
         elif len(sources) == 1 and not is_url(sources[0].text) and Path(sources[0].text).is_dir():
@@ -289,7 +289,7 @@ def layout_of(unpacked: Path, sources: Sequence[Source], pools: Sequence[str] = 
 
 def add_part(source: Source, path: Path, unpacked: Path) -> None:
     if path.is_dir():
-        with writing(unpacked):
+        with writing(unpacked, WORK_VARIABLE):
             _link_all(path.resolve(), unpacked)
         return
     progress.say(STEP, f"unpacking {redacted(source.text)}")

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from components.disk import writing
 from components.errors import WorkFailed
 
 Pixels = NDArray[np.uint8]
@@ -39,10 +40,11 @@ class ValidationPairs:
             samples: (image name, label name) of each pair.
             scratch: a folder with room for 4 bytes per pixel.
         """
-        scratch.mkdir(parents=True, exist_ok=True)
+        with writing(scratch):
+            scratch.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed with this object
         self.names = tuple(image for image, _ in samples)
-        self._source, self._samples = source, samples
-        self._file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed with this object
+        self._source, self._samples, self._scratch = source, samples, scratch
         self._places: dict[int, tuple[int, tuple[int, int]]] = {}
         self._end = 0
         self._lock = threading.Lock()
@@ -72,8 +74,9 @@ class ValidationPairs:
         with self._lock:
             offset, self._end = self._end, self._end + len(data)
         written = 0
-        while written < len(data):  # a single call may write only part of the data
-            written += os.pwrite(self._file.fileno(), memoryview(data)[written:], offset + written)
+        with writing(self._scratch, needed=len(data)):
+            while written < len(data):  # a single call may write only part of the data
+                written += os.pwrite(self._file.fileno(), memoryview(data)[written:], offset + written)
         self._places[number] = (offset, (label.shape[0], label.shape[1]))
         return image, label
 

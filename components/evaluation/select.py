@@ -13,6 +13,7 @@ from components.contract import read
 from components.dataset.check.balance import missing_classes
 from components.dataset.stored.label_classes import label_classes
 from components.dataset.stored.reader import DatasetReader
+from components.disk import default_cache, scratch_of
 from components.errors import WorkFailed
 from components.evaluation.doubts import likely_reasons
 from components.evaluation.examples import Example, choose, draw
@@ -22,7 +23,6 @@ from components.evaluation.result import build_result
 from components.evaluation.scores import Protocol, Scores
 from components.evaluation.sweep import Sweep, open_sweep, stored_scores
 from components.evaluation.verdict import Verdict, decide
-from components.files import default_cache
 from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT
 from components.inference.passes import image_logits
@@ -62,8 +62,7 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult
         verdict = decide(scores)
         chosen = next(item for item in scores if item.epoch == verdict.best.epoch)
         entry = next(item for item in entries if item.epoch == verdict.best.epoch)
-        scratch = (cache or default_cache()) / "scratch"
-        scratch.mkdir(parents=True, exist_ok=True)
+        scratch = scratch_of(cache or default_cache())
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             path = Path(folder) / "checkpoint.safetensors"
             checkpoint = fetch_checkpoint(

@@ -19,10 +19,10 @@ from components import progress
 from components.dataset.manifest import Manifest, Sample
 from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
+from components.disk import default_cache, scratch_of
 from components.errors import UserError, WorkFailed
 from components.evaluation.pairs import ValidationPairs
 from components.evaluation.scores import Protocol, Scores, pack, unpack
-from components.files import default_cache
 from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT, choose, is_exact
 from components.inference.passes import image_logits
@@ -125,8 +125,7 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
     samples = with_label(sweep.split.val)
     if not samples:
         raise WorkFailed(f"dataset {sweep.manifest.name} has no labelled validation images: add some")
-    scratch = cache / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
+    scratch = scratch_of(cache)
     with (
         ValidationPairs(reader, samples, scratch) as images,
         tempfile.TemporaryDirectory(dir=scratch) as folder,

@@ -52,8 +52,10 @@ def read_description(meta: Mapping[str, str], origin: str) -> Description:
         if int(meta[key]) != len(classes):
             raise ValueError(f"{meta[key]}, but classes has {len(classes)} entries")
         values = {}
-        for key in ("mean", "std", "crop", "stride"):
+        for key, count in (("mean", 3), ("std", 3), ("crop", 2), ("stride", 2)):
             values[key] = tuple(json.loads(meta[key]))
+            if len(values[key]) != count or not all(number > 0 for number in values[key]):
+                raise ValueError(f"{meta[key]}, but must be {count} positive numbers")
         key = "epoch"
         epoch, step = int(meta.get("epoch", "0")), int(meta.get("step", "0"))
         key = "longest_side"

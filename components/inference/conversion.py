@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from components.disk import writing
 from components.errors import UserError
-from components.files import replacing
+from components.files import write_whole
 from components.inference.checkpoint import Description, read_description
 from components.inference.exported import skeleton
 from components.networks.onnx_graph import WINDOWS, fill_each
@@ -55,7 +56,9 @@ def convert(path: Path, form: str, target: Path, *, branch: str = "") -> None:
         if branch not in states:
             raise UserError(f"{path.name} holds only the best network, {meta.get('variant', 'only')}: remove --branch")
         states = {branch: states[branch]}
-    _write_whole(target, _FORMS[form](states, meta, path.name))
+    data = _FORMS[form](states, meta, path.name)
+    with writing(target, needed=len(data)):
+        write_whole(target, data)
 
 
 def to_onnx(states: States, meta: Mapping[str, str], origin: str) -> bytes:
@@ -113,12 +116,3 @@ _FORMS: dict[str, Callable[[States, Mapping[str, str], str], bytes]] = {
     "pdparams": to_pdparams,
     "npz": to_npz,
 }
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            partial.write_bytes(data)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None

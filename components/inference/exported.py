@@ -12,6 +12,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from components.disk import default_cache
 from components.errors import UserError, WorkFailed
 from components.files import replacing
 from components.networks import processor
@@ -42,8 +43,8 @@ def skeleton(structure: str, num_classes: int, size: tuple[int, int]) -> bytes:
 
 
 def cache_folder() -> Path:
-    """Return engines/ in CPS_CACHE, or in ~/.cache/cps: beside the cached datasets."""
-    return Path(os.environ.get("CPS_CACHE") or Path.home() / ".cache" / "cps") / "engines"
+    """Return engines/ in the cache, beside the cached datasets."""
+    return default_cache() / "engines"
 
 
 @lru_cache(maxsize=1)
@@ -85,7 +86,8 @@ def _export(structure: str, num_classes: int, size: tuple[int, int], path: Path)
     command = [sys.executable, "-m", "components.inference.exported", structure, str(num_classes), *map(str, size)]
     done = subprocess.run(
         [*command, str(path)],
-        env={**os.environ, "PYTHONPATH": paths},
+        # Paddle writes to the home folder, which may be read-only or full; this folder is removed afterwards.
+        env={**os.environ, "PYTHONPATH": paths, "HOME": str(path.parent)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.errors import UserError
+
 if TYPE_CHECKING:
     from paddle import nn
 
@@ -33,7 +35,10 @@ class Weights:
 
         networks = {}
         for branch, state in self.states.items():
-            networks[branch] = build(self.structures[branch], self.num_classes)
+            try:
+                networks[branch] = build(self.structures[branch], self.num_classes)
+            except UserError as error:
+                raise UserError(f"{self.origin}: {error}") from None
             load_state(networks[branch], state, "", origin=self.origin)
         return networks
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from components import progress
 from components.errors import UserError
+from components.files import write_whole
 from components.labeling.measures import STEP, BestNetworks, measure_images, open_best_networks
 from components.labeling.suggestions import Suggestion, suggest
 
@@ -109,15 +110,14 @@ def _write(
 ) -> dict[str, Path]:
     from components.labeling.page import render_suggestions
 
-    folder.mkdir(parents=True, exist_ok=True)
     files = {kind: folder / f"label-next.{kind}" for kind in ("csv", "html")}
-    files["csv"].write_text(table(found), encoding="utf-8")
+    write_whole(files["csv"], table(found))
     whole = label_list(split, reader.manifest, found)
     if whole is None:
         (folder / "labeled.txt").unlink(missing_ok=True)
     else:
         files["list"] = folder / "labeled.txt"
-        files["list"].write_text(whole, encoding="utf-8")
+        write_whole(files["list"], whole)
     page = render_suggestions(found, networks, reader, run_key, len(split.unlabeled))
-    files["html"].write_text(page, encoding="utf-8")
+    write_whole(files["html"], page)
     return files

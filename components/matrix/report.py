@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.files import write_whole
 from components.matrix.cells import Score
 from components.matrix.chart import NAMES, NARROW, WIDE, chart_file, inline_chart, legend
 from components.matrix.gains import gains, points
@@ -38,12 +39,11 @@ class MatrixResult:
 
 def write_files(result: MatrixResult, folder: Path) -> dict[str, Path]:
     """Write matrix.html, matrix.svg and matrix.csv into `folder` and return their paths by kind."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = {kind: folder / f"matrix.{kind}" for kind in ("html", "svg", "csv")}
-    paths["csv"].write_text(table(result.scores), encoding="utf-8")
+    write_whole(paths["csv"], table(result.scores))
     chart = chart_file(points(result.scores), result.references, result.title, _alternative(result))
-    paths["svg"].write_text(chart, encoding="utf-8")
-    paths["html"].write_text(page(result), encoding="utf-8")
+    write_whole(paths["svg"], chart)
+    write_whole(paths["html"], page(result))
     return paths
 
 

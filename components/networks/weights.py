@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from components.errors import UserError, WorkFailed
+from components.reading import mistaken, open_file
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -99,19 +100,25 @@ def whole_pair(path: Path, variant: str) -> bytes:
 
 def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """Return arrays and metadata of a weights file. Raises UserError for any other file."""
+    head = b""
     try:
+        with open_file(path) as opened:
+            head = opened.read(512)
         with safe_open(path, framework="numpy") as file:
             meta = dict(file.metadata() or {})
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except FileNotFoundError:
-        raise UserError(f"weights {path} do not exist") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"weights {path} cannot be read: {error}") from None
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError) and not path.is_symlink()
+        why = "do not exist" if missing else f"cannot be read: {error.strerror or error}"
+        raise UserError(f"weights {path} {why}") from None
+    except (SafetensorError, ValueError) as error:
+        why = mistaken(head) or f"it is no complete safetensors file ({error}); copy or download it again"
+        raise UserError(f"weights {path} cannot be read: {why}") from None
     if meta.get("format") != FORMAT:
         raise UserError(f"weights {path} are not a checkpoint of this project (the metadata lacks {FORMAT!r})")
-    missing = [key for key in REQUIRED if key not in meta]
-    if missing:
-        raise UserError(f"weights {path} lack metadata: {', '.join(missing)}")
+    lacking = [key for key in REQUIRED if key not in meta]
+    if lacking:
+        raise UserError(f"weights {path} lack metadata: {', '.join(lacking)}")
     return arrays, meta
 
 

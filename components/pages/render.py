@@ -18,7 +18,8 @@ def render(template: Path, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "points": points, "count": count, "css_color": css_color}
-    return environment.get_template(template.name).render(**values)
+    page = environment.get_template(template.name).render(**values)
+    return page.encode(errors="replace").decode()  # a file name that is not UTF-8 must not prevent the page
 
 
 def css_color(color: tuple[int, int, int]) -> str:

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from components.dataset.label_pixels import is_lossless, stored_values
 from components.dataset.stored.upright import upright_rgb
 from components.metrics.confusion import ClassIds
+from components.reading import mistaken, read_bytes
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
@@ -42,7 +43,7 @@ def decode(data: bytes) -> Pixels:
 def read_file(path: Path) -> bytes:
     """Return the file's content. Raises Unreadable."""
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from None
 
@@ -69,13 +70,11 @@ def _ids(picture: Image.Image, data: bytes) -> ClassIds:
 
 def _read(data: bytes, convert: Callable[[Image.Image], T]) -> T:
     """Open an image and convert it while Pillow still knows the bit depth of its pixels. Raises Unreadable."""
-    if not data:
-        raise Unreadable("the file is empty")
     try:
         with Image.open(io.BytesIO(data)) as picture:
             return convert(picture)
     except UnidentifiedImageError:
-        raise Unreadable("it is not an image, or its format is not supported") from None
+        raise Unreadable(mistaken(data) or "it is not an image, or its format is not supported") from None
     except Image.DecompressionBombError:
         raise Unreadable(f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:

@@ -4,19 +4,27 @@ An image is skipped if all its outputs exist and come from the same image, weigh
 prediction resumes.
 """
 
+import errno
 import json
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from components.files import replacing
+from components import progress
+from components.disk import writing
+from components.errors import UserError
+from components.files import is_stream, locked, write_whole
 from components.prediction.photographs import Photograph
+from components.reading import shown
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
 LEDGER = "predictions.jsonl"
+GALLERY = "gallery.html"
+FOLDERS = ("color", "overlays", "triptychs", "confidence", "masks")
 CONTENT_TYPES = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -39,14 +47,74 @@ class Destination(Protocol):
         """Store a file that belongs to no single image."""
 
 
+def is_earlier_output(root: Path) -> Callable[[Path], bool]:
+    """Return a function that tells whether a file is an output of an earlier prediction to the folder `root`."""
+    if not (root / LEDGER).exists():
+        return lambda _path: False
+    folders = {root.resolve() / folder for folder in FOLDERS}
+    return lambda path: not folders.isdisjoint(Path(os.path.realpath(path)).parents)
+
+
+def check_targets(root: Path, photographs: Sequence[Photograph], names: Callable[[str], Sequence[str]]) -> None:
+    """Check that a prediction to the folder `root` overwrites nothing but earlier predictions.
+
+    Args:
+        names: returns the names of an image's outputs.
+
+    Raises:
+        UserError: an output would replace an image to predict, or a file that is no earlier output.
+    """
+    inputs = {item.file: item.shown for item in photographs if item.file}
+    place, is_new = root.resolve(), root.exists() and not (root / LEDGER).exists()
+    if is_new and os.path.lexists(root / GALLERY):
+        raise _not_ours(root / GALLERY)
+    for item in photographs:
+        for name in names(item.name):
+            if (place / name) in inputs:
+                raise UserError(
+                    f"{inputs[place / name]} would be overwritten by the prediction of {item.shown}: "
+                    "set --output to another folder"
+                )
+            if is_new and os.path.lexists(root / name):
+                raise _not_ours(root / name)
+
+
+def _not_ours(path: Path) -> UserError:
+    return UserError(
+        f"{shown(str(path))} would be overwritten, but is not from an earlier prediction: set --output to another "
+        "folder, or move the file"
+    )
+
+
 class LocalFolder:
-    """A local folder. Its predictions.jsonl gets a line for each finished image, written after the image's files."""
+    """A local folder. Its predictions.jsonl gets a line for each finished image, written after the image's files.
+
+    One process at a time writes to the folder; another waits until it is closed.
+    """
 
     def __init__(self, root: Path, stamp: str) -> None:
-        """`stamp` identifies the weights and settings that the outputs depend on."""
+        """Create the folder. `stamp` identifies the weights and settings that the outputs depend on.
+
+        Raises:
+            Unwritable: the folder cannot be written.
+        """
         self._root, self._stamp = root, stamp
         self._lock = threading.Lock()
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            if is_stream(root / LEDGER):
+                raise FileExistsError(errno.EEXIST, "it is not a file", str(root / LEDGER))
+            (root / LEDGER).open("ab").close()  # marks what is in the folder as predictions
+        self._held = self._wait_for_others()
         self._finished = self._read_ledger()
+
+    def __enter__(self) -> "LocalFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def holds(self, photograph: Photograph, names: Sequence[str]) -> bool:
         entry = self._finished.get(photograph.name)
@@ -55,23 +123,31 @@ class LocalFolder:
         return all((self._root / name).is_file() for name in names)
 
     def put(self, photograph: Photograph, files: Mapping[str, bytes]) -> None:
-        for name, data in files.items():
-            _write(self._root / name, data)
-        entry = {
-            "name": photograph.name,
-            "image": photograph.shown,
-            "version": photograph.version(),
-            "stamp": self._stamp,
-        }
-        line = (json.dumps(entry) + "\n").encode()
-        with self._lock, (self._root / LEDGER).open("ab") as ledger:
-            ledger.write(line)
+        version = photograph.version()
+        with writing(self._root, needed=sum(map(len, files.values()))):
+            for name, data in files.items():
+                write_whole(self._root / name, data)
+            entry = {"name": photograph.name, "image": photograph.shown, "version": version, "stamp": self._stamp}
+            line = (json.dumps(entry) + "\n").encode()
+            with self._lock, (self._root / LEDGER).open("ab") as ledger:
+                ledger.write(line)
 
     def read(self, name: str) -> bytes:
         return (self._root / name).read_bytes()
 
     def put_page(self, name: str, data: bytes) -> None:
-        _write(self._root / name, data)
+        with writing(self._root, needed=len(data)):
+            write_whole(self._root / name, data)
+
+    def _wait_for_others(self) -> int | None:
+        """Lock the folder. Returns None where the file system has no locks."""
+        try:
+            return locked(self._root, os.O_RDONLY, wait=False)
+        except BlockingIOError:
+            progress.warn("predict", f"another command is writing to {self._root}; waiting until it ends")
+            return locked(self._root, os.O_RDONLY)
+        except OSError:
+            return None
 
     def _read_ledger(self) -> dict[str, dict[str, str]]:
         """Return the last entry of each image. Incomplete lines, which an interrupted run can leave, are ignored."""
@@ -113,10 +189,3 @@ class StoreFolder:
 
     def put_page(self, name: str, data: bytes) -> None:
         self._store.put_bytes(self._prefix + name, data, CONTENT_TYPES[Path(name).suffix])
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file atomically, so that an interrupted run leaves no truncated image."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        partial.write_bytes(data)

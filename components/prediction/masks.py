@@ -1,10 +1,12 @@
 """Predict photographs and write their masks and overlays, for both the pipeline's step and `cps predict`."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 import numpy as np
 
@@ -138,7 +140,7 @@ def predict_photographs(
             place.put(photograph, outputs.encode(photograph.name, image, ids, truth, confidence, classes))
         if not with_card:
             return _Done(None, reused)
-        link = f"overlays/{photograph.name}.jpg" if page.link else ""
+        link = quote(os.fsencode(f"overlays/{photograph.name}.jpg")) if page.link else ""
         card = draw_card(photograph.shown, image, ids, truth, classes, page.ignore_index, card_width, link)
         return _Done(card, reused)
 

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from components.dataset.layouts.files import SUFFIXES
+from components import progress
+from components.dataset.layouts.files import SUFFIXES, files_below, is_hidden, is_picture
 from components.dataset.layouts.lists import line_names, list_lines
 from components.errors import UserError
 from components.metrics.confusion import ClassIds
 from components.prediction.decode import Pixels, Unreadable, decode, read_file, read_label
+from components.reading import PLACEHOLDER, placeholder_of, shown
 
 if TYPE_CHECKING:
     from components.storage.client import ObjectRef, Store
@@ -43,28 +45,33 @@ class Photograph:
     """Return a text that changes with the content. May raise Unreadable."""
     truth: Callable[[], ClassIds] | None = None
     """Return the true class ids, (H, W), if they are known. May raise Unreadable."""
+    file: Path | None = None
+    """The local file, with all links resolved."""
 
 
 def find_photographs(
-    paths: Sequence[str], open_store: "Callable[[], Store] | None" = None, not_below: Path | None = None
+    paths: Sequence[str],
+    open_store: "Callable[[], Store] | None" = None,
+    skip: Callable[[Path], bool] = lambda _path: False,
 ) -> list[Photograph]:
     """Return the photographs that `paths` refer to, without duplicates.
+
+    A folder's hidden files, such as macOS's ._x.jpg, are skipped. Files that cannot be read are included, so that the
+    caller reports them.
 
     Args:
         paths: files, folders (searched recursively), patterns such as "street/**/*.jpg", lists (.txt) of lines `image`
             or `image label`, and s3://bucket/prefix.
         open_store: returns the store for s3:// URIs; only called if there are any.
-        not_below: a folder to ignore, such as an output folder inside an input folder.
+        skip: whether to ignore a file that a folder or a pattern matches, such as an earlier output.
 
     Raises:
         UserError: a path does not exist, or there are no images.
     """
     found: dict[str, Photograph] = {}
     for text in paths:
-        expanded = _in_store(text, open_store) if text.startswith(S3) else _in_files(text)
-        for identity, photograph in expanded:
-            if not_below is None or not_below.resolve() not in Path(identity).parents:
-                found.setdefault(identity, photograph)
+        for identity, photograph in _in_store(text, open_store) if text.startswith(S3) else _in_files(text, skip):
+            found.setdefault(identity, photograph)
     if not found:
         raise UserError(
             f"no images in {', '.join(paths) or 'an empty list'}: supported suffixes are {' '.join(sorted(SUFFIXES))}"
@@ -76,7 +83,7 @@ def find_photographs(
 def check_exist(paths: Sequence[str]) -> None:
     """Raise UserError if a file or folder does not exist, before any expensive work starts."""
     for text in paths:
-        if not (text.startswith(S3) or glob.has_magic(text) or os.path.exists(text)):
+        if not (text.startswith(S3) or glob.has_magic(text) or os.path.lexists(text)):
             raise UserError(_MISSING.format(text))
 
 
@@ -95,48 +102,80 @@ def unique_names(files: Sequence[str]) -> list[str]:
     return names
 
 
-def _in_files(text: str) -> Iterator[tuple[str, Photograph]]:
+def _in_files(text: str, skip: Callable[[Path], bool]) -> Iterator[tuple[str, Photograph]]:
     """Yield the local photographs that an argument refers to, each with its resolved path."""
-    for path, below, label in _expand(text):
-        photograph = Photograph(
-            below.as_posix(),
-            _shown(path),
-            read=partial(_read, path),
-            version=partial(_digest, path),
-            truth=None if label is None else partial(read_label, label),
-        )
-        yield str(path.resolve()), photograph
+    path = Path(text)
+    if path.is_dir():
+        yield from _in_folder(path, skip)
+    elif os.path.lexists(path) and path.suffix.lower() in LISTS:
+        for file, below, label in _listed(path):
+            yield _local(file, below, label)
+    elif os.path.lexists(path):
+        yield _local(path, Path(path.name))
+    elif glob.has_magic(text):
+        for file in map(Path, sorted(glob.glob(text, recursive=True))):
+            if _is_image(file) and not skip(file):
+                yield _local(file, Path(file.name))
+    else:
+        raise UserError(_MISSING.format(text))
+
+
+def _in_folder(folder: Path, skip: Callable[[Path], bool]) -> Iterator[tuple[str, Photograph]]:
+    """Yield the folder's photographs, and an unreadable one for each subfolder or file that cannot be read."""
+    unreadable: dict[str, str] = {}
+    hidden = []
+    asked = skip(folder / "any")  # whether the folder itself is one whose files would be skipped
+    for name in files_below(folder, hidden=True, unreadable=unreadable):
+        below = PurePosixPath(name)
+        original = below.with_name(placeholder_of(below.name) or below.name)
+        if original != below and is_picture(original.name):
+            yield _refused(folder / original, Path(original), PLACEHOLDER)
+        elif is_picture(name) and any(map(is_hidden, below.parts)):
+            hidden.append(name)
+        elif is_picture(name) and (asked or not skip(folder / name)):
+            yield _local(folder / name, Path(name))
+    for name, reason in unreadable.items():
+        if not any(map(is_hidden, PurePosixPath(name).parts)):
+            yield _refused(folder / name, Path(name), f"the folder cannot be read: {reason}")
+    if hidden:
+        progress.say("predict", f"{folder}: skipped {len(hidden)} hidden files, such as {shown(hidden[0])}")
+
+
+def _local(file: Path, below: Path, label: Path | None = None) -> tuple[str, Photograph]:
+    """Return a file's resolved path and photograph; `below` is the relative path of its outputs."""
+    resolved = Path(os.path.realpath(file))
+    photograph = Photograph(
+        below.as_posix(),
+        _shown(file),
+        read=partial(_read, file),
+        version=partial(_digest, file),
+        truth=None if label is None else partial(read_label, label),
+        file=resolved,
+    )
+    return str(resolved), photograph
+
+
+def _refused(path: Path, below: Path, reason: str) -> tuple[str, Photograph]:
+    def refuse() -> Any:
+        raise Unreadable(reason)
+
+    return str(path.absolute()), Photograph(below.as_posix(), _shown(path), read=refuse, version=refuse)
 
 
 def _shown(path: Path) -> str:
     """Return the path relative to the working directory if it is inside, else as given, which is easier to read."""
     below = os.path.relpath(path)
-    return str(path) if below.startswith(os.pardir) else below
-
-
-def _expand(text: str) -> list[tuple[Path, Path, Path | None]]:
-    """Return (image file, relative path of its outputs, label file or None) of each image."""
-    path = Path(text)
-    if path.is_dir():
-        return [(file, file.relative_to(path), None) for file in sorted(path.rglob("*")) if _is_image(file)]
-    if path.is_file() and path.suffix.lower() in LISTS:
-        return _listed(path)
-    if path.is_file():
-        return [(path, Path(path.name), None)]
-    if glob.has_magic(text):
-        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-        return [(file, Path(file.name), None) for file in matches if _is_image(file)]
-    raise UserError(_MISSING.format(text))
+    return shown(str(path) if below.startswith(os.pardir) else below)
 
 
 def _listed(path: Path) -> list[tuple[Path, Path, Path | None]]:
     """Return the images in a list file, as `_expand` does. Raises UserError."""
     found = []
     for where, line in list_lines(path.parent, path.name):
-        fields = line_names(line, where, lambda name: (path.parent / name).is_file())
+        fields = line_names(line, where, lambda name: os.path.lexists(path.parent / name))
         files = [path.parent / field for field in fields]
         for file, field in zip(files, fields, strict=True):
-            if not file.is_file():
+            if not os.path.lexists(file):
                 raise UserError(f"{where}: {field} does not exist in {path.parent}; correct the line or add the file")
         below = Path(fields[0])
         label = files[1] if len(files) == 2 else None
@@ -184,7 +223,7 @@ def _fetch(store: "Store", key: str) -> Pixels:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    return is_picture(path.name) and not path.is_dir()
 
 
 def _read(path: Path) -> Pixels:

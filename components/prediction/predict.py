@@ -85,21 +85,22 @@ def predict_files(  # noqa: PLR0913 - the options of `cps predict`
     from components.files import check_digest
     from components.inference.checkpoint import open_checkpoint
     from components.networks.processor import usable_cores
-    from components.prediction.destinations import LocalFolder
+    from components.prediction.destinations import LocalFolder, check_targets, is_earlier_output
     from components.prediction.masks import Outputs, Page, predict_photographs
     from components.prediction.photographs import find_photographs
 
     if sha256:
         check_digest(weights, sha256)
     paths = [str(images)] if isinstance(images, (str, Path)) else images
-    photographs = find_photographs(paths, open_store, not_below=out)
+    photographs = find_photographs(paths, open_store, is_earlier_output(out))
+    outputs = Outputs(triptychs=triptychs, confidence=confidence)
+    check_targets(out, photographs, outputs.names)
     checkpoint = open_checkpoint(weights, threads=usable_cores(), engine=engine, allow_bf16=bf16)
     window = _window(checkpoint, crop, stride, scales, flip)
     progress.say(STEP, f"predicting {len(photographs)} images with {weights}; output folder: {out}")
     page = Page(f"Predictions of {weights.name}", _facts(checkpoint, window, str(weights)), link=True)
-    place = LocalFolder(out, _stamp(weights, window, choose(engine, allow_bf16=bf16)))
-    outputs = Outputs(triptychs=triptychs, confidence=confidence)
-    outcome = predict_photographs(checkpoint, photographs, window, place, page, outputs)
+    with LocalFolder(out, _stamp(weights, window, choose(engine, allow_bf16=bf16))) as place:
+        outcome = predict_photographs(checkpoint, photographs, window, place, page, outputs)
     refused = outcome.refused_lines()
     if refused and not outcome.done:
         raise WorkFailed(_refused_text(refused, 0, ""))

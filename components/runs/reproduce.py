@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from components.contract import Frozen
 from components.dataset.stored.store import stored_manifest
+from components.disk import writing
 from components.errors import UserError, WorkFailed
-from components.files import file_sha256
+from components.files import file_sha256, write_whole
 from components.networks.installed_weights import IMAGENET
 from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
@@ -240,5 +241,5 @@ def _planned(store: Store, record: RunRecord, request: RunRequest) -> PlannedRun
 
 
 def _write(path: Path, recipe: Recipe) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    with writing(path):
+        write_whole(path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from components.dataset.prepare import prepare
+from components.disk import default_cache, writing
 from components.errors import UserError
-from components.files import default_cache
+from components.files import write_whole
 from components.recipes.loader import parse_recipe
 from components.runs.key import METHOD_VERSION, find_key, run_key, same_work
 from components.runs.record import RunRecord, load_run
@@ -49,9 +50,9 @@ def resumed_request(record: RunRecord, folder: Path, given: RunRequest) -> RunRe
     Raises:
         UserError: `given` differs from the record. The message lists every difference.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(record.settings, sort_keys=False, allow_unicode=True))
+    with writing(recipe):
+        write_whole(recipe, yaml.safe_dump(record.settings, sort_keys=False, allow_unicode=True))
     found = [*_split_differences(record, given), *_recipe_differences(record, given, str(recipe))]
     if found:
         raise _another_run(record, "; ".join(found))

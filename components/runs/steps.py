@@ -10,7 +10,7 @@ from components.dataset.manifest import Manifest
 from components.dataset.prepare import prepare
 from components.dataset.split import Split
 from components.dataset.stored.label_classes import label_classes
-from components.files import default_cache, work_folder
+from components.disk import default_cache, work_folder
 from components.recipes import Recipe
 from components.recipes.model import FOREIGN, PADDLESEG_MODELS
 from components.runs.auto import choose_settings

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from components import progress
+from components.disk import Unwritable, writing
 from components.errors import UserError
 from components.scenes.background import cast_background
 from components.scenes.model import CLASSES, Array, Light
@@ -87,12 +88,10 @@ def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> N
     """
     counts = {"train": settings.train, "val": settings.val, "unlabeled": unlabeled}
     is_new = not folder.exists()
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise UserError(f"{folder} is not empty: choose a new folder")
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
     try:
         for part, count in counts.items():
             for kind in ("images", "labels") if count else ():
@@ -101,12 +100,11 @@ def draw_photographs(folder: Path, settings: SceneSettings, unlabeled: int) -> N
         _write_classes(folder)
         _draw_all(folder, settings, counts, _photograph_names)
     except BaseException as error:
+        found = Unwritable(folder, error, "") if isinstance(error, OSError) else error
         # All in the folder is ours, and half a dataset is useless.
         for path in [folder] if is_new else folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if isinstance(error, OSError):
-            raise UserError(f"{folder} cannot be written: {error.strerror}") from None
-        raise
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+        raise found from None
 
 
 def _draw_all(

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 import urllib3
 from minio.error import S3Error
 
+from components.disk import writing
 from components.errors import UserError, WorkFailed
 from components.files import replacing
 from components.storage.connection import check_store, check_writes, connect, patient_pool
@@ -164,7 +165,7 @@ class Store:
 
         The expected digest is `sha256`, or else the one recorded at upload. With `durable`, a power cut cannot leave
         half a file either. It is not needed for copies that are discarded after use or downloaded again when in doubt,
-        such as those in the dataset cache. Raises MissingObject, DigestMismatch.
+        such as those in the dataset cache. Raises MissingObject, DigestMismatch, Unwritable.
         """
         return self._get_file(self.settings.bucket, key, path, sha256, durable=durable)
 
@@ -240,10 +241,12 @@ class Store:
         return self._retry("writing", self.uri(key), lambda: self._client.put_if(bucket, key, data, condition, writer))
 
     def _get_file(self, bucket: str, key: str, path: Path, sha256: str | None, *, durable: bool = False) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
 
         def get() -> None:
-            with replacing(path, durable=durable) as partial, partial.open("wb") as file:
+            # The client wraps errors of the connection: an OSError comes from the file.
+            with writing(path), replacing(path, durable=durable) as partial, partial.open("wb") as file:
                 self._download(bucket, key, file, sha256)
 
         self._retry("reading", f"s3://{bucket}/{key}", get)

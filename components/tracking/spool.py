@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from components.files import default_cache, locked
+from components.disk import default_cache
+from components.files import locked
 
 Entry = dict[str, Any]
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components import progress
+from components.disk import writing
 from components.errors import UserError, WorkFailed
-from components.files import replacing
-from pipeline.cli.options import complete_file, quiet_option
+from components.files import is_stream, replacing
+from pipeline.cli.options import LocalPath, complete_file, quiet_option
 from pipeline.cli.signals import RESTARTS, on_interrupt
 
 if TYPE_CHECKING:
@@ -170,9 +171,7 @@ def dataset() -> None:
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, shell_complete=complete_file)
 @click.option("--sha256", default="", help="Expected SHA-256 of each source, in the same order; - to skip one.")
 @click.option("--pools", default="", help="Additional unlabelled pools of the dataset to check, separated by commas.")
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="HTML report to write, with pictures."
-)
+@click.option("-o", "--output", type=LocalPath(dir_okay=False), help="HTML report to write, with pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the splits to check.")
 @click.option(
@@ -238,7 +237,7 @@ def check(
 
 
 @dataset.command(short_help="Generate street scenes to try things out.")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=LocalPath())
 @click.option("--train", default=32, show_default=True, type=click.IntRange(2), help="Labelled training images.")
 @click.option("--val", default=8, show_default=True, type=click.IntRange(1), help="Labelled validation images.")
 @click.option("--unlabeled", default=40, show_default=True, type=click.IntRange(0), help="Images without labels.")
@@ -299,7 +298,7 @@ def _layout(source: str, sha256: str, pools: str) -> "Iterator[Layout]":
     """Yield the layout of a dataset as a run would store it; delete the unpacked files afterwards."""
     from components.dataset.prepare import opened_layout
     from components.dataset.sources.address import check_source, parse_sources
-    from components.files import default_cache, scratch_folder, work_folder
+    from components.disk import default_cache, scratch_folder, work_folder
     from pipeline.local.environment import open_store
 
     sources = parse_sources(source, sha256)
@@ -331,12 +330,10 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 def _write(path: Path, text: str) -> None:
     """Write the page completely or not at all: if the disk is full, an existing page stays."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():  # such as /dev/stdout, which must not be replaced
+    with writing(path, "--output", len(text)):
+        if is_stream(path):
             path.write_text(text)
             return
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             partial.write_text(text)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from components.addresses import past_proxies
+from components.disk import machine_error
 from components.errors import UserError, WorkFailed, one_line
 from components.extras import missing_package
 from components.step_guard import FAILED, INTERRUPTED, USERS_MISTAKE
@@ -129,9 +130,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
-        missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
-        if missing:
-            return _say(missing, USERS_MISTAKE)
+        explained = missing_package(error) if isinstance(error, ModuleNotFoundError) else machine_error(error)
+        if explained:
+            return _say(explained, USERS_MISTAKE)
         traceback.print_exc()
         return _say(error, FAILED)
 

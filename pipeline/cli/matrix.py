@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components import progress
+from components.disk import check_writable, writing
 from components.errors import UserError
 from pipeline.cli.options import (
     CONNECTION,
@@ -21,6 +22,7 @@ from pipeline.cli.options import (
     PODS,
     PROCESSES,
     RECIPE,
+    LocalPath,
     eval_shards,
     quiet_option,
     with_options,
@@ -62,7 +64,7 @@ class _Done:
     "--output",
     default="matrix",
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Folder for matrix.html, matrix.svg and matrix.csv.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -124,12 +126,14 @@ def matrix(
         "predict_images": "val",
         "predict_limit": 1,
     }
+    check_writable(output, "--output")
     done = (_on_cluster if cluster else _on_this_machine)(cells, announce, **options)
     outcome = done.outcome
     for cell, reason in outcome.failed.items():
         click.echo(f"cps: error: {_name(cell)}: {reason}", err=True)
     if outcome.scores and outcome.dataset:
-        _report(_matrix_result(outcome, outcome.dataset, done.parameters), output, done.tracking, as_json=as_json)
+        with writing(output, "--output"):
+            _report(_matrix_result(outcome, outcome.dataset, done.parameters), output, done.tracking, as_json=as_json)
     if outcome.exit_code:
         click.echo(f"cps: {RESUMES}", err=True)
         sys.exit(outcome.exit_code)
@@ -155,8 +159,9 @@ def _check_baseline(recipe: str, overrides: tuple[str, ...]) -> None:
 @on_interrupt(RESUMES)
 def _on_this_machine(cells: "list[Cell]", announce: _Announce, **options: Any) -> _Done:
     """Run the cells one after the other."""
+    from components.disk import state_home
     from pipeline.cli.progress import display
-    from pipeline.local.environment import resolve_environment, state_home
+    from pipeline.local.environment import resolve_environment
     from pipeline.local.matrix import run_matrix
 
     parameters = local_parameters(**options)

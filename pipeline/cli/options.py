@@ -1,12 +1,14 @@
 """Options that several commands share, in groups, and their shell completion."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from components import progress
+from components.reading import expanded
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 Option = Callable[[Any], Any]
@@ -49,6 +51,16 @@ quiet_option = click.option(
     callback=_be_quiet,
     help="Print only results and errors, no progress.",
 )
+
+
+class LocalPath(click.Path):
+    """A path on this machine, as a Path. A leading ~ is the home folder."""
+
+    def __init__(self, **checks: bool) -> None:
+        super().__init__(path_type=Path, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(expanded(value) if isinstance(value, str) else value, param, ctx)
 
 
 def eval_shards(default: int) -> Option:

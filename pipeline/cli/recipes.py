@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import complete_recipe
+from components.disk import writing
+from pipeline.cli.options import LocalPath, complete_recipe
 from pipeline.parameters import parse_secret_fields, parse_settings
 
 
@@ -14,7 +15,7 @@ from pipeline.parameters import parse_secret_fields, parse_settings
     "--output",
     default="cps.yaml",
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="File to write; must end in .yaml or .yml.",
 )
 @click.option(
@@ -33,7 +34,8 @@ def compile_(output: Path, secret_fields: str) -> None:
     """
     from pipeline.compile import compile_pipeline
 
-    click.echo(compile_pipeline(output, parse_secret_fields(secret_fields)))
+    with writing(output, "--output"):
+        click.echo(compile_pipeline(output, parse_secret_fields(secret_fields)))
 
 
 @click.group()

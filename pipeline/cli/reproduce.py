@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from components.errors import UserError, WorkFailed
-from pipeline.cli.options import quiet_option
+from pipeline.cli.options import LocalPath, quiet_option
 from pipeline.cli.signals import RESUMES, on_interrupt
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--pretrained",
     "backbones",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=LocalPath(exists=True, dir_okay=False),
     help="Pretrained weights file, if it has moved; repeatable.",
 )
 @click.option(
@@ -55,12 +55,13 @@ def reproduce(
       cps reproduce run.json --dataset photos.tar --pretrained mobilenetv2_imagenet.npz
       cps reproduce scenes-demo-1-8-s0 --json | jq .reproduction
     """
+    from components.disk import state_home
     from components.runs.environment import this_environment
     from components.runs.reproduce import read_record, reproduction, take_dataset
     from components.runs.request import RunRequest
     from components.storage.client import Store
     from components.storage.settings import settings_from_environment
-    from pipeline.local.environment import resolve_environment, state_home
+    from pipeline.local.environment import resolve_environment
 
     home = state_home()
     environment = resolve_environment(home, tracking=not check, writes=not check)

@@ -1,15 +1,18 @@
 """`cps compare`, `cps weights`, `cps predict`, `cps label-next`: use the results of runs."""
 
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from components.disk import check_writable, writing
 from components.errors import UserError
+from components.reading import expanded
 from components.units import parse_duration
-from pipeline.cli.options import complete_file, quiet_option
+from pipeline.cli.options import LocalPath, complete_file, quiet_option
 from pipeline.cli.signals import RESTARTS, RESUMES, on_interrupt
 from pipeline.local.environment import open_store
 
@@ -81,7 +84,7 @@ def list_weights(as_json: bool) -> None:
 
 @weights.command()
 @click.argument("run")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: RUN.FORMAT]")
+@click.option("-o", "--output", type=LocalPath(), help="File to write.  [default: RUN.FORMAT]")
 @click.option(
     "--format",
     "form",
@@ -121,10 +124,12 @@ def pull(run: str, output: Path | None, form: str, branch: str | None) -> None:
     if target.is_dir():
         target = target / f"{found.run_key}.{form}"
     if form == "safetensors":
-        store.get_file(found.key, target, sha256=found.sha256 or None, durable=True)
+        with writing(target, "--output", found.size):
+            store.get_file(found.key, target, sha256=found.sha256 or None, durable=True)
         click.echo(f"{target}  {found.size / 1e6:.1f} MB  sha256 {found.sha256}")
     else:
-        pull_converted(store, found, form, target, branch=branch or "")
+        with writing(target, "--output"):
+            pull_converted(store, found, form, target, branch=branch or "")
         click.echo(f"{target}  {target.stat().st_size / 1e6:.1f} MB  from sha256 {found.sha256}")
 
 
@@ -159,7 +164,7 @@ def link(run: str, expires: str) -> None:
     "-o",
     "--output",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False),
     help="Folder for the masks, overlays and gallery.",
 )
 @click.option("--sha256", default="", help="Expected SHA-256 of the weights; fail if it differs.")
@@ -231,22 +236,26 @@ def predict(
     from components.prediction.photographs import check_exist
     from components.prediction.predict import predict_files
 
-    check_exist(images)  # before any weights are downloaded
-    refused = predict_files(
-        list(images),
-        _weights_file(source),
-        output,
-        crop=_height_first(crop),
-        stride=_height_first(stride),
-        scales=scales,
-        flip=flip,
-        sha256=sha256,
-        triptychs=triptychs,
-        confidence=confidence,
-        engine=engine,
-        bf16=bf16,
-        open_store=open_store,
-    )
+    paths = [expanded(text) for text in images]
+    check_exist(paths)  # before any weights are downloaded
+    check_writable(output, "--output")
+    file = _weights_file(source)
+    with writing(output, "--output"):
+        refused = predict_files(
+            paths,
+            file,
+            output,
+            crop=_height_first(crop),
+            stride=_height_first(stride),
+            scales=scales,
+            flip=flip,
+            sha256=sha256,
+            triptychs=triptychs,
+            confidence=confidence,
+            engine=engine,
+            bf16=bf16,
+            open_store=open_store,
+        )
     click.echo(output / "gallery.html")
     if refused:
         raise click.exceptions.Exit(1)
@@ -267,14 +276,15 @@ def parse_expiry(text: str) -> timedelta:
 
 def _weights_file(source: str) -> Path:
     """Return the weights file, or a run's best weights, which are downloaded once to the state folder."""
-    path = Path(source)
-    if path.is_file():
+    path = Path(expanded(source))
+    if os.path.lexists(path) and not path.is_dir():
         return path
+    from components.disk import state_home
     from components.runs.stored import find_weights
-    from pipeline.local.environment import state_home
 
     if path.suffix or "/" in source:
-        raise UserError(f"weights file {source!r} does not exist")
+        why = "is a folder: give a file in it" if path.is_dir() else "does not exist"
+        raise UserError(f"weights file {source!r} {why}")
     store = open_store()
     found: StoredWeights = find_weights(store, source)
     return store.get_file(found.key, state_home() / "runs" / found.run_key / "best.safetensors", found.sha256 or None)
@@ -290,7 +300,7 @@ def _weights_file(source: str) -> Path:
     "--output",
     default="label-next",
     show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False),
     help="Folder for the suggestions.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -315,8 +325,10 @@ def label_next(run: str, count: int, output: Path, as_json: bool) -> None:
     from components.runs.stored import find_run
     from pipeline.local.environment import open_store
 
+    check_writable(output, "--output")
     store = open_store()
-    found = suggest(store, find_run(store, run).run_key, count, output)
+    with writing(output, "--output"):
+        found = suggest(store, find_run(store, run).run_key, count, output)
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=2))
         return

@@ -61,9 +61,10 @@ def run(
       cps run --resume scenes-demo-1-8-s0-1a2b3c4d5e6f
       cps run --json | jq .best.mIoU
     """
+    from components.disk import state_home
     from pipeline.cli.progress import display
     from pipeline.cli.tables import collect_outcome, print_outcome
-    from pipeline.local.environment import resolve_environment, state_home
+    from pipeline.local.environment import resolve_environment
     from pipeline.local.run import run_locally
 
     parameters = local_parameters(**options)

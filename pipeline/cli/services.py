@@ -21,8 +21,8 @@ def up(s3_port: int | None, mlflow_port: int | None, export: bool) -> None:
     """
     import shlex
 
+    from components.disk import state_home
     from components.tracking.delivery import deliver_spooled
-    from pipeline.local.environment import state_home
     from pipeline.local.services import services_up, wait_tracking
 
     home = state_home()
@@ -44,7 +44,7 @@ def down() -> None:
     Example:
       cps down
     """
-    from pipeline.local.environment import state_home
+    from components.disk import state_home
     from pipeline.local.services import services_down
 
     services_down(state_home())
@@ -64,7 +64,7 @@ def status(as_json: bool) -> None:
       cps status
       cps status --json | jq -r '.[].address'
     """
-    from pipeline.local.environment import state_home
+    from components.disk import state_home
     from pipeline.local.services import services_status, weights_reader
 
     services = services_status(state_home())

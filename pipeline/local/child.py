@@ -18,7 +18,9 @@ from types import FrameType
 from typing import Any
 
 from components import progress
-from components.step_guard import FAILED, STOPPING_VARIABLE, on_parents_death
+from components.disk import machine_error
+from components.errors import one_line
+from components.step_guard import FAILED, STOPPING_VARIABLE, USERS_MISTAKE, on_parents_death
 
 GRACE_SECONDS = 25.0
 """Time that a step has to save its work after a stop request, in seconds."""
@@ -32,7 +34,7 @@ def main(folder: Path) -> int:
         _run(folder, job["parameters"], job["compiled"])
     except Exception as error:
         # A failed step reports its own error; this event covers a step that was killed before it could.
-        progress.failure("pipeline", _explain(error), FAILED)
+        progress.failure("pipeline", _explain(error), USERS_MISTAKE if machine_error(error) else FAILED)
         print(f"pipeline: {error}", file=sys.stderr, flush=True)
         return FAILED
     finally:
@@ -93,6 +95,8 @@ def _stop_together() -> None:
 
 
 def _explain(error: Exception) -> str:
+    if machine := machine_error(error):
+        return one_line(machine)
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     failed = re.search(r"Inner task failed: '([^']+)'", text)
     if failed:

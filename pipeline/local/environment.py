@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.disk import state_home
 from components.storage.settings import settings_from_environment
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
-HOME_VARIABLE = "CPS_HOME"
 SERVICE_VARIABLES = (
     "AWS_ENDPOINT_URL",
     "AWS_ACCESS_KEY_ID",
@@ -20,11 +20,6 @@ SERVICE_VARIABLES = (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_EXPERIMENT_NAME",
 )
-
-
-def state_home() -> Path:
-    """Return the folder of the embedded services: CPS_HOME, or .cps in the current directory."""
-    return Path(os.environ.get(HOME_VARIABLE) or ".cps").absolute()
 
 
 def resolve_environment(home: Path, tracking: bool = True, *, writes: bool = False) -> dict[str, str]:

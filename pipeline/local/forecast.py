@@ -20,8 +20,8 @@ from components.contract import read
 from components.dataset.prepare import prepare
 from components.dataset.sources.address import STORED, is_url, parse_sources
 from components.dataset.stored.shared_images import FREE_SHARE
+from components.disk import default_cache, state_home
 from components.errors import UserError, WorkFailed
-from components.files import default_cache
 from components.progress import EVENTS_VARIABLE
 from components.runs.planning import PlannedRun, plan_run
 from components.runs.probes import EvaluationProbe, TrainingProbe
@@ -30,7 +30,7 @@ from components.step_guard import USERS_MISTAKE
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
 from components.units import memory_text
-from pipeline.local.environment import resolve_environment, state_home
+from pipeline.local.environment import resolve_environment
 from pipeline.local.run import EventFile
 from pipeline.local.services import services_down, services_up
 

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pipeline
 from components.contract import read
+from components.disk import HOME_VARIABLE, free, writing
 from components.progress import EVENTS_VARIABLE, Event
 from components.step_guard import FAILED, STOPPING_VARIABLE
+from components.units import size_text
 from pipeline.local.child import GRACE_SECONDS
 from pipeline.parameters import PipelineParameters
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from components.runs.steps import StoredDataset
 
+ALMOST_FULL = 128 << 20
+"""Free bytes in the state folder from which on a failure mentions them."""
 _POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -67,7 +71,8 @@ def run_locally(
     them. The exit code is then 128 + the first signal.
     """
     log = home / "logs" / f"run-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    with writing(home):
+        log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cps-job-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -91,6 +96,9 @@ def run_locally(
                 _kill_group(child)
     outcome.exit_code = 128 + watch.first if watch.first else outcome.exit_code or code
     outcome.seconds = time.monotonic() - began
+    if outcome.failure and free(home) < ALMOST_FULL:
+        # A store whose disk is full reports an internal error only.
+        outcome.failure += f"; {home} has only {size_text(free(home))} free: make room, or set {HOME_VARIABLE}"
     return outcome
 
 

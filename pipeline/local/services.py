@@ -1,18 +1,22 @@
 """Start, find and stop the object store and the MLflow server of this machine."""
 
+import errno
 import http.client
 import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from components import progress
 from components.addresses import past_proxies
+from components.disk import HOME_VARIABLE, Unwritable, free, setting_of
 from components.errors import UserError, WorkFailed
 from components.storage.settings import StoreSettings
 from components.tracking.server import EMBEDDED_VARIABLE
+from components.units import size_text
 from pipeline.local import object_store, processes, tracking_server
 from pipeline.local.ports import LOOPBACK, Reservation, answers, reserve, reserve_from
 from pipeline.local.state import Home, ServiceState, State
@@ -22,6 +26,10 @@ MLFLOW = "MLflow"
 STORE_SECONDS = 60
 TRACKING_SECONDS = 180
 STARTS = 3
+STORE_BYTES = 256 << 20
+"""Free bytes without which a new store accepts no objects: each of the two buckets gets a volume of 128 MiB."""
+_NO_ROOM = 1 << 20
+"""Free bytes below which a full disk is the likeliest reason why a server does not start."""
 LAST_WORDS = 500
 """Number of characters to show of a server's last log line; enough for the reason after a long path."""
 
@@ -59,7 +67,7 @@ def services_up(
 
     MLflow may still be starting on return (see `wait_tracking`). Ports that are not given are those of the last time,
     otherwise the first free ones from 9000 and 5000 on. With `store`, no object store is started.
-    Raises UserError if a given port is in use, WorkFailed if a server does not start.
+    Raises UserError if a given port is in use or the disk is full, WorkFailed if a server does not start.
     """
     place = Home(home)
     place.create()
@@ -99,7 +107,8 @@ def services_down(home: Path) -> None:
         state = place.read()
         services = [service for service in (state.mlflow, state.object_store) if service]
         processes.stop([service.process for service in services if service.process])
-        place.write(State(object_store=_stopped(state.object_store), mlflow=_stopped(state.mlflow)))
+        with suppress(Unwritable):  # on a full disk, the old record stays, of processes that no longer run
+            place.write(State(object_store=_stopped(state.object_store), mlflow=_stopped(state.mlflow)))
 
 
 def services_status(home: Path) -> list[ServiceStatus]:
@@ -128,6 +137,11 @@ def _status(name: str, service: ServiceState, path: str) -> ServiceStatus:
 def _object_store_up(place: Home, wanted: int | None) -> StoreSettings:
     access_key, secret_key = place.keys()
     service = place.read().object_store
+    if service is None and (room := free(place.folder)) < STORE_BYTES:
+        raise UserError(
+            f"{place.folder} has only {size_text(room)} free, but the object store needs {size_text(STORE_BYTES)}: "
+            f"make room, or set {setting_of(place.folder) or HOME_VARIABLE} to a folder on a larger disk"
+        )
     if not _keep(STORE, "--s3-port", service, wanted):
         service = _start_object_store(place, service, wanted)
     assert service is not None
@@ -148,7 +162,7 @@ def _start_object_store(place: Home, before: ServiceState | None, wanted: int | 
                 command, folder=place.object_store, log=log, environment=_neutral(), inherit=reservation.handle
             )
             service = ServiceState(port=reservation.port, process=process, internal_ports=internal)
-            place.write(place.read().model_copy(update={"object_store": service}))
+            _record(place, "object_store", service)
         while processes.is_running(process) and not answers(service.port):
             time.sleep(0.05)
         if processes.is_running(process) or object_store.PORT_CLASH not in _said_since(log, said_before):
@@ -191,8 +205,17 @@ def _mlflow_up(place: Home, wanted: int | None, store: StoreSettings, *, embedde
         service = ServiceState(
             port=reservation.port, process=process, store_endpoint=store.endpoint if embedded else ""
         )
-        place.write(place.read().model_copy(update={"mlflow": service}))
+        _record(place, "mlflow", service)
     return _address(service.port)
+
+
+def _record(place: Home, name: str, service: ServiceState) -> None:
+    """Record a server that was just started. If that fails, stop it, since no other command could find it."""
+    try:
+        place.write(place.read().model_copy(update={name: service}))
+    except BaseException:
+        processes.stop([service.process] if service.process else [], grace=0)
+        raise
 
 
 def _keep(name: str, option: str, service: ServiceState | None, wanted: int | None) -> bool:
@@ -231,6 +254,8 @@ def _wait(name: str, service: ServiceState, log: Path, ready: Callable[[], bool]
     deadline = time.monotonic() + seconds
     while not ready():
         if not processes.is_running(service.process):
+            if free(log) < _NO_ROOM:
+                raise Unwritable(log.parents[1], OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), setting_of(log))
             raise WorkFailed(f"{name} exited during startup: {_last_words(log)} (log: {log})")
         if time.monotonic() > deadline:
             raise WorkFailed(f"{name} does not respond at {_address(service.port)} after {seconds:.0f} s. See {log}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
+from components.disk import writing
 from components.errors import UserError
 from components.files import holding, replacing
 from components.storage import keys
@@ -42,15 +43,14 @@ class Home:
         self._state = self.folder / "services.json"
 
     def create(self) -> None:
-        try:
+        """Create the folders that do not exist yet. Raises Unwritable."""
+        with writing(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for part in (self.object_store, self.mlflow, self.logs):
                 part.mkdir(exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot keep services in {self.folder} ({error.strerror}): set CPS_HOME to another folder"
-            ) from error
-        (self.folder / ".gitignore").write_text("*\n")
+            ignored = self.folder / ".gitignore"
+            if not ignored.exists():
+                ignored.write_text("*\n")
 
     def exists(self) -> bool:
         return self._state.exists()
@@ -127,6 +127,6 @@ def _key(identity: dict[str, list[dict[str, str]]], field: str) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file atomically; it is never readable by others, not even during the write."""
-    with replacing(path, private=True) as partial:
+    """Write a file atomically; it is never readable by others, not even during the write. Raises Unwritable."""
+    with writing(path), replacing(path, private=True) as partial:
         partial.write_text(text)

@@ -11,6 +11,7 @@ from components.contract import Class
 from components.dataset.check.facts import ID_MODES
 from components.dataset.check.findings import Finding, Item
 from components.pages.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, paint, png
+from components.reading import open_file
 
 WIDTH = 400
 """Maximum width of a thumbnail, in pixels."""
@@ -73,7 +74,7 @@ def _label(folder: Path, item: Item, classes: Sequence[Class]) -> Picture | None
 
 def _opened(path: Path) -> Image.Image | None:
     try:
-        with Image.open(path) as picture:
+        with open_file(path) as file, Image.open(file) as picture:
             picture.load()
             return ImageOps.exif_transpose(picture)
     except Exception:  # these files are the broken ones, and a decoder may raise anything

@@ -12,16 +12,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from components.dataset.check.perceptual import Hashes, perceptual_hash
 from components.dataset.label_pixels import LabelPixels, label_pixels
 from components.dataset.stored.upright import check_range, is_turned
-from components.errors import UserError
+from components.reading import mistaken, read_bytes
 
-_POINTER = b"version https://git-lfs"
 ID_MODES = ("L", "P")
 """Pillow's modes for 8-bit grey and palette images, whose pixels are class ids."""
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """Facts about an image or a label. If `problem` is set, decoding failed and only name and sha256 are valid."""
+    """Facts about an image or a label. If `problem` is set, reading or decoding failed, and only the name is valid."""
 
     name: str
     sha256: str
@@ -41,24 +40,20 @@ class FileFacts:
 
 
 def image_facts(folder: Path, name: str) -> FileFacts:
-    """Read an image. Raises UserError if the file cannot be opened."""
+    """Read an image."""
     return _facts(folder, name, label=False)
 
 
 def label_facts(folder: Path, name: str) -> FileFacts:
-    """Read a label. Raises UserError if the file cannot be opened."""
+    """Read a label."""
     return _facts(folder, name, label=True)
 
 
-def read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be opened: {error.strerror}") from None
-
-
 def _facts(folder: Path, name: str, *, label: bool) -> FileFacts:
-    data = read_bytes(folder / name)
+    try:
+        data = read_bytes(folder / name)
+    except OSError as error:
+        return FileFacts(name, "", problem=error.strerror or type(error).__name__)
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         with Image.open(io.BytesIO(data)) as picture:
@@ -74,7 +69,7 @@ def _facts(folder: Path, name: str, *, label: bool) -> FileFacts:
                 name, sha256, upright.size, upright.mode, turned=turned, image_hash=perceptual_hash(upright)
             )
     except UnidentifiedImageError:
-        return FileFacts(name, sha256, problem=_decoding_problem(data))
+        return FileFacts(name, sha256, problem=mistaken(data) or "not an image")
     except Exception as error:  # a decoder may raise anything for broken bytes
         return FileFacts(name, sha256, problem=" ".join(str(error).split()) or type(error).__name__)
 
@@ -86,11 +81,3 @@ def _label(name: str, sha256: str, picture: Image.Image, data: bytes) -> FileFac
         ids = np.zeros(256, np.int64)
         ids[list(pixels.counts)] = list(pixels.counts.values())
     return FileFacts(name, sha256, picture.size, pixels.mode, ids=ids, pixels=pixels)
-
-
-def _decoding_problem(data: bytes) -> str:
-    if not data:
-        return "empty"
-    if data.startswith(_POINTER):
-        return "a Git LFS pointer instead of the file; fetch it with `git lfs pull`"
-    return "not an image"

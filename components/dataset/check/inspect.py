@@ -18,10 +18,11 @@ from components.dataset.check.facts import FileFacts, image_facts, label_facts
 from components.dataset.check.findings import CheckReport, Finding, Item, in_order
 from components.dataset.check.layout import account_findings, unshown_classes
 from components.dataset.check.overlaps import all_samples, copies, near_duplicates, overlaps, parts_of, shared_sequences
-from components.dataset.check.pairs import KINDS, pair_findings, pair_problems, size_text
+from components.dataset.check.pairs import KINDS, pair_findings, pair_problems, size_text, unreadable
 from components.dataset.layouts import Layout
 from components.dataset.manifest import Sample
 from components.errors import UserError
+from components.reading import open_file
 from components.recipes.model import Split as SplitSettings
 from components.threads import in_threads
 
@@ -44,10 +45,10 @@ def hash_files(layout: Layout) -> dict[str, str]:
     def digest(name: str) -> str:
         path = layout.folder / name
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise UserError(f"{path} cannot be opened: {error.strerror}") from None
+            raise UserError(unreadable("file", str(path), error.strerror or type(error).__name__)) from None
 
     return dict(zip(names, in_threads(digest, names), strict=True))
 
@@ -86,9 +87,6 @@ def inspect_dataset(
         seed, settings: of the splits whose classes are checked.
         source: where the dataset came from, for the report; defaults to its folder.
         on_progress: called after each image with the number of checked images and the total.
-
-    Raises:
-        UserError: a file cannot be opened.
     """
     began = time.perf_counter()
     lists = layout.lists
@@ -116,7 +114,7 @@ def inspect_dataset(
         seed=seed,
         findings=in_order(findings),
         files=len(names),
-        bytes=sum((layout.folder / name).stat().st_size for name in names),
+        bytes=sum(path.stat().st_size for name in names if (path := layout.folder / name).is_file()),
         seconds=time.perf_counter() - began,
         source=source or str(layout.folder),
         notes=layout.notes,
@@ -136,7 +134,7 @@ def decode_files(
     """Decode every image and label once.
 
     Raises:
-        UserError: a file cannot be opened; with `stop_at_fatal`, also the first fatal problem.
+        UserError: the first fatal problem, with `stop_at_fatal`.
     """
     lists, samples, facts = layout.lists, all_samples(layout.lists), Facts()
 

@@ -86,7 +86,7 @@ def copies(parts: Mapping[str, Sequence[str]], facts: Mapping[str, FileFacts]) -
     part_of = _part_of(parts)
     same: dict[str, list[str]] = {}
     for name in part_of:
-        if name in facts:
+        if name in facts and facts[name].sha256:
             same.setdefault(facts[name].sha256, []).append(name)
     pairs = [(names[0], other) for names in same.values() for other in names[1:]]
     pairs.sort(key=lambda pair: part_of[pair[0]] == part_of[pair[1]])

@@ -66,13 +66,13 @@ def pair_problems(
     name = root + image.name
     problems: list[tuple[str, Item]] = []
     if image.problem:
-        problems.append(("unreadable", Item(_unreadable("image", name, image.problem), image=image.name)))
+        problems.append(("unreadable", Item(unreadable("image", name, image.problem), image=image.name)))
     if label is None:
         return problems
     shown = "" if image.problem else image.name
     label_name = root + (label_name or label.name)
     if label.problem:
-        text = _unreadable("label", label_name, label.problem)
+        text = unreadable("label", label_name, label.problem)
         return [*problems, ("unreadable", Item(text, image=shown))]
     if label.mode not in ID_MODES:
         text = (
@@ -121,8 +121,9 @@ def size_text(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _unreadable(what: str, name: str, reason: str) -> str:
-    return f"{what} {name} cannot be read ({reason}): replace it or remove it from the lists"
+def unreadable(what: str, name: str, reason: str) -> str:
+    """Return the line for a file that cannot be read."""
+    return f"{what} {name} cannot be read ({reason}): replace it, or remove it from the dataset"
 
 
 def _values(values: tuple[int, ...]) -> str:

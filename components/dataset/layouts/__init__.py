@@ -23,14 +23,16 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
 from components.dataset.classes import FILES
 from components.dataset.layouts import annotated, camvid, cityscapes, cityscapes_cps, folders, lists, voc
 from components.dataset.layouts.account import account_lines, refuse_unused, unused, with_account
-from components.dataset.layouts.files import subfolders
+from components.dataset.layouts.files import files_below, subfolders
 from components.dataset.layouts.model import Incomplete, Layout, Use, pools_text
 from components.errors import UserError
+from components.reading import PLACEHOLDER, placeholder_of, shown
 
 __all__ = [
     "Incomplete",
@@ -48,6 +50,9 @@ __all__ = [
 
 _DEPTH = 4
 """How many folder levels to search, counting the given one: VOC unpacks to VOCdevkit/VOC2012."""
+
+_SEARCHED = 100_000
+"""How many files to search for placeholders, since the folder may be any, such as the root."""
 
 Reader = Callable[[Path, Path, str], Layout]
 
@@ -72,10 +77,34 @@ def read_layout(folder: Path, name: str = "") -> Layout:
         name: dataset name; defaults to the folder's.
 
     Raises:
-        UserError: no recognised layout, or several; a list is missing, malformed, or names a missing file.
+        UserError: no recognised layout, or several; a list is missing, malformed, or names a missing file; files are
+            only in iCloud, or their names are not UTF-8.
     """
-    root, read = _find(folder)
-    return with_account(replace(read(root, folder, _slug(name or root.name)), top=folder))
+    try:
+        root, read = _find(folder)
+        layout = replace(read(root, folder, _slug(name or root.name)), top=folder)
+    except UserError:
+        _refuse_placeholders(folder)  # which would explain that something is missing
+        raise
+    _check_names(layout)
+    return with_account(layout)
+
+
+def _check_names(layout: Layout) -> None:
+    """Raise UserError if a file name is not UTF-8."""
+    for each in layout.lists.file_names():
+        if shown(each) != each:
+            raise UserError(
+                f"{layout.folder}: the file name {shown(each)!r} is not UTF-8: rename it, for example with "
+                "`convmv -f latin1 -t utf8 -r --notest FOLDER`"
+            )
+
+
+def _refuse_placeholders(folder: Path) -> None:
+    """Raise UserError if the folder has files that iCloud has not downloaded."""
+    for name in islice(files_below(folder, hidden=True, unreadable={}), _SEARCHED):
+        if placeholder_of(PurePosixPath(name).name):
+            raise UserError(f"{folder / name} is {PLACEHOLDER}")
 
 
 def read_draft(folder: Path) -> Layout:
@@ -94,6 +123,7 @@ def read_draft(folder: Path) -> Layout:
             raise
         root, read, joined = error.above, folders.read, True
     layout = _DRAFTS.get(read, read)(root, folder, _slug(root.name))
+    _check_names(layout)
     return with_account(replace(layout, top=folder, joined=joined))
 
 
@@ -142,6 +172,7 @@ def with_pools(layout: Layout, names: Sequence[str]) -> Layout:
 
 
 def _find(folder: Path) -> tuple[Path, Reader]:
+    subfolders(folder)  # which says if the folder cannot be read
     level = [folder]
     for _ in range(_DEPTH):
         # One folder may match several layouts; the first wins. Several folders are separate datasets.

@@ -27,6 +27,7 @@ from components.dataset.layouts.names import (
     role_of,
 )
 from components.errors import UserError
+from components.reading import PLACEHOLDER, placeholder_of, shown
 
 _STRUCTURED = (".json", ".jsonl", ".yaml", ".yml")
 _TEXTS = (*LIST_SUFFIXES, *_STRUCTURED, "")
@@ -117,9 +118,9 @@ def _account(layout: Layout, top: Path) -> Iterator[Use]:
             place = found[0]
         else:
             place = kind.place if kind.place == found[0] else f"{kind.place}/"
-        yield Use(place, len(found), kind.what, kind.state, PurePosixPath(found[0]).name, kind.why)
+        yield Use(shown(place), len(found), kind.what, kind.state, shown(PurePosixPath(found[0]).name), kind.why)
     for link in loops:
-        yield Use(link, 1, "link", "explained", why="points to a folder that contains it")
+        yield Use(shown(link), 1, "link", "explained", why="points to a folder that contains it")
 
 
 class _Names:
@@ -175,6 +176,8 @@ class _Names:
             return _Kind("classes", "used")
         if own in self.annotations:
             return _Kind("annotation files", "used")
+        if placeholder_of(path.name):
+            return _Kind("files", "refused", PLACEHOLDER)
         if any(is_hidden(part) for part in path.parts):
             return _Kind("hidden files", "explained", place=".")
         why = next((why for pattern, why in self.layout.explained if fnmatchcase(own, pattern)), None)

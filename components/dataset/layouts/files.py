@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.errors import UserError
+from components.reading import is_file, mistaken, read_bytes
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
@@ -32,14 +33,26 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__", "@ea", "$RECYCLE", "#recycle")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 
-def files_below(root: Path, folder: str = "", *, hidden: bool = False, loops: list[str] | None = None) -> Iterator[str]:
-    """Yield the sorted names, relative to `root`, of all files below one of its folders.
+def files_below(
+    root: Path,
+    folder: str = "",
+    *,
+    hidden: bool = False,
+    loops: list[str] | None = None,
+    unreadable: dict[str, str] | None = None,
+) -> Iterator[str]:
+    """Yield the sorted names, relative to `root`, of everything but folders below one of its folders.
 
-    Symbolic links to folders are followed, except a link to a folder that contains it; those are added to `loops`.
+    This includes pipes and links that lead nowhere, which are reported when they are opened. Symbolic links to folders
+    are followed, except a link to a folder that contains it; those are added to `loops`.
 
-    Raises UserError if a folder cannot be read, or the name of an image is not UTF-8.
+    Args:
+        unreadable: gets the reason for each folder that cannot be read; without it, the first one is an error.
+
+    Raises:
+        UserError: a folder cannot be read.
     """
-    yield from _walk(root / folder, root, (), hidden=hidden, loops=loops)
+    yield from _walk(root / folder, root, (), hidden=hidden, loops=loops, unreadable=unreadable)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -47,10 +60,18 @@ def subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
     except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error.strerror}") from None
+        raise _unreadable(folder, error) from None
 
 
-def _walk(folder: Path, root: Path, above: tuple[str, ...], *, hidden: bool, loops: list[str] | None) -> Iterator[str]:
+def _walk(
+    folder: Path,
+    root: Path,
+    above: tuple[str, ...],
+    *,
+    hidden: bool,
+    loops: list[str] | None,
+    unreadable: dict[str, str] | None,
+) -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in above:
         if loops is not None:
@@ -61,16 +82,29 @@ def _walk(folder: Path, root: Path, above: tuple[str, ...], *, hidden: bool, loo
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error.strerror}") from None
+        if unreadable is None:
+            raise _unreadable(folder, error) from None
+        unreadable[folder.relative_to(root).as_posix()] = error.strerror or type(error).__name__
+        return
     for entry in entries:
         if is_hidden(entry.name) and not hidden:
             continue
-        if entry.is_dir():
-            yield from _walk(folder / entry.name, root, (*above, real), hidden=hidden, loops=loops)
-        elif entry.is_file() or entry.is_symlink():  # a dangling link is reported when it is opened
-            if is_picture(entry.name) and any("\udc80" <= letter <= "\udcff" for letter in entry.name):
-                raise UserError(f"{folder}: the file name {os.fsencode(entry.name)!r} is not UTF-8: rename the file")
+        if _is_folder(entry):
+            below = folder / entry.name
+            yield from _walk(below, root, (*above, real), hidden=hidden, loops=loops, unreadable=unreadable)
+        else:
             yield (folder / entry.name).relative_to(root).as_posix()
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself or through a folder that cannot be read
+        return False
+
+
+def _unreadable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder} cannot be read: {error.strerror}; correct its permissions, or move it elsewhere")
 
 
 def pictures(root: Path, folder: str) -> tuple[str, ...]:
@@ -78,12 +112,22 @@ def pictures(root: Path, folder: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in files_below(root, folder) if is_picture(name)))
 
 
+def is_text_file(path: Path) -> bool:
+    """Return whether a file exists. Raises UserError if its name exists but leads to no file, as a broken link does."""
+    try:
+        return is_file(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
 def read_text(path: Path) -> str:
     """Return a file's text: UTF-16 if it has that byte order mark, else UTF-8 with or without one.
 
     Raises UserError if the text is neither, OSError if the file cannot be read.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
+    if data and (why := mistaken(data)):
+        raise UserError(f"{path} cannot be read: {why}")
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8")
     try:
         return data.decode(encoding)

@@ -4,6 +4,7 @@ A list is named after its part: train.txt, val_list.txt, validation.txt, unlabel
 or in lists/ or splits/. A tab, comma, semicolon, | or space separates the two names on a line.
 """
 
+import os
 import posixpath
 import re
 import unicodedata
@@ -12,13 +13,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from components.dataset.classes import FILES, UNDECLARED, Declared, known_classes, read_classes
-from components.dataset.layouts.files import read_text
+from components.dataset.layouts.files import is_text_file, read_text
 from components.dataset.layouts.folders import Pairs, find_pairs
 from components.dataset.layouts.model import Incomplete, Layout
 from components.dataset.layouts.names import PARTS, Part, part_of
 from components.dataset.layouts.ratio_lists import ratio_list_files, read_ratio_lists
 from components.dataset.manifest import Lists, Sample
 from components.errors import UserError
+from components.reading import open_file
 
 SUFFIXES = (".txt", ".lst", ".csv", ".tsv")
 _PLACES = ("", "lists", "list", "splits", "split", "ImageSets", "ImageSets/Segmentation")
@@ -89,8 +91,8 @@ def _lists_in(root: Path, place: str) -> dict[Part, str]:
     if not folder.is_dir():
         return {}
     for path in sorted(folder.iterdir()):
-        part = part_of(path.stem) if path.suffix.lower() in SUFFIXES and path.is_file() else None
-        if part is None:
+        part = part_of(path.stem) if path.suffix.lower() in SUFFIXES else None
+        if part is None or not is_text_file(path):
             continue
         name = path.relative_to(root).as_posix()
         if part in found:
@@ -246,8 +248,18 @@ def existing(root: Path, name: str, where: str) -> str:
     # In the lists of the reference implementation, a leading slash means the dataset's folder.
     relative = inside(name, where)
     if not (root / relative).is_file():
-        raise UserError(f"{where}: {name} does not exist in {root}; correct the line or add the file")
+        raise _missing(root / relative, f"{where}: {name}", root)
     return str(relative)
+
+
+def _missing(path: Path, named: str, root: Path) -> UserError:
+    """Return the error for a name in a list that leads to no file, which may be a broken link or a pipe."""
+    if os.path.lexists(path):
+        try:
+            open_file(path).close()
+        except OSError as error:
+            return UserError(f"{named} cannot be read: {error.strerror}")
+    return UserError(f"{named} does not exist in {root}; correct the line or add the file")
 
 
 def inside(name: str, where: str) -> PurePosixPath:

@@ -24,8 +24,9 @@ from components.dataset.propose.holdout import Holdout, Method, hold_out
 from components.dataset.propose.rare import INTO_VOID, class_shares, merged, rare_classes
 from components.dataset.propose.stray import check_stray
 from components.dataset.propose.texts import CLASSES, classes_text, list_texts, mirror
+from components.disk import scratch_folder, work_folder
 from components.errors import UserError, WorkFailed
-from components.files import scratch_folder, work_folder, write_together
+from components.files import write_together
 from components.recipes.model import AUTO
 
 Progress = Callable[[int, int], None]

@@ -9,6 +9,7 @@ Separate several sources with spaces, and quote a name with spaces, unless it is
 `sha256` lists the digests in the same order: `HEX`, `HEX:BYTES`, or `-` for an unknown one.
 """
 
+import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from components.dataset.sources.archive import SUFFIXES, archive_stem
 from components.errors import UserError
+from components.reading import expanded, open_file
 from components.scenes.generate import is_scenes, parse_scenes
 
 _DIGEST = re.compile(r"([0-9a-f]{64})(?::([0-9]{1,15}))?")
@@ -100,10 +102,10 @@ def check_source(source: str, *, is_here: bool) -> None:
 
 def _separate(dataset: str) -> list[str]:
     text = dataset.strip()
-    if " " not in text or is_scenes(text) or (not is_url(text) and Path(text).exists()):
-        return [text]
+    if " " not in text or is_scenes(text) or (not is_url(text) and os.path.exists(expanded(text))):
+        return [expanded(text)]
     try:
-        return shlex.split(text)
+        return [expanded(each) for each in shlex.split(text)]
     except ValueError as error:
         raise UserError(f"dataset: {str(error).lower()}: quote a name with spaces, and close every quote") from None
 
@@ -147,7 +149,13 @@ def _split(source: str) -> SplitResult:
 
 def _check_path(source: str) -> None:
     path = Path(source)
-    if not source or not path.exists():
+    if not source or not os.path.lexists(path):
         raise UserError(f"dataset {source!r} does not exist: give a folder, an archive, a URL or `scenes`")
-    if path.is_file() and archive_stem(path.name) is None:
+    if path.is_dir():
+        return
+    try:
+        open_file(path).close()
+    except OSError as error:
+        raise UserError(f"dataset {source!r} cannot be read: {error.strerror}") from None
+    if archive_stem(path.name) is None:
         raise UserError(f"dataset {source!r} is not an archive: give one of {', '.join(SUFFIXES)}, or a folder")

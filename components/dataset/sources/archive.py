@@ -7,8 +7,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from components.disk import WORK_VARIABLE
 from components.errors import UserError
-from components.files import ADVICE
 from components.units import size_text
 
 BYTES, RATIO, FILES = "CPS_UNPACK_MAX_BYTES", "CPS_UNPACK_MAX_RATIO", "CPS_UNPACK_MAX_FILES"
@@ -50,7 +50,7 @@ class Limits:
         if self.bytes > free:
             raise UserError(
                 f"archive {self.archive} unpacks to {size_text(self.bytes)}, but {folder} has only "
-                f"{size_text(free)} free: {ADVICE}"
+                f"{size_text(free)} free: make room, or set {WORK_VARIABLE} to a folder on a larger disk"
             )
 
     def _exceeded(self, what: str, variable: str) -> UserError:

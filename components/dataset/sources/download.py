@@ -25,6 +25,7 @@ from components import progress
 from components.addresses import through_proxy
 from components.dataset.check.inspect import STEP
 from components.dataset.sources import web
+from components.disk import Unwritable, setting_of, writing
 from components.errors import UserError, WorkFailed, is_disk_full
 from components.files import holding, locked, replacing
 from components.storage.failures import reason
@@ -75,7 +76,8 @@ def download(remote: Remote, target: Path, step: str) -> Mapping[str, str] | Non
         UserError: the file does not exist, access is denied, its size is not the expected one, or the disk is full.
         WorkFailed: the connection failed several times in a row.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
     transfer = _Transfer(remote, target, step)
     retries, furthest = _new_retries(), transfer.have
     while True:
@@ -91,7 +93,7 @@ def download(remote: Remote, target: Path, step: str) -> Mapping[str, str] | Non
             raise UserError(f"{remote.name} leads to an address that is not http:// or https://: correct it") from None
         except (OSError, HTTPError, ValueError) as error:
             if isinstance(error, OSError) and (is_disk_full(error) or error.errno in (errno.EROFS, errno.EACCES)):
-                raise _cannot_write(target.parent, error) from None
+                raise Unwritable(target.parent, error, setting_of(target)) from None
             problem = reason(error)
         if transfer.have > furthest:
             retries, furthest = _new_retries(), transfer.have
@@ -218,7 +220,7 @@ class _Transfer:
         if total - self.have > free:
             raise UserError(
                 f"{self.remote.name} has {size_text(total)}, but {self.target.parent} has only {size_text(free)} free: "
-                "make room, or set CPS_CACHE to a folder on a larger disk"
+                f"make room, or set {setting_of(self.target) or 'CPS_CACHE'} to a folder on a larger disk"
             )
 
     def _receive(self, response: urllib3.BaseHTTPResponse, start: int, total: int) -> None:
@@ -279,11 +281,6 @@ def _refused(remote: Remote, status: int, answer: str) -> Exception:
     if status in (401, 403):
         todo = "set CPS_DOWNLOAD_TOKEN, or CPS_DOWNLOAD_USER and CPS_DOWNLOAD_PASSWORD, to a login that has access"
     return UserError(f"{remote.name} answered {answer}: {todo}")
-
-
-def _cannot_write(folder: Path, error: OSError) -> UserError:
-    advice = "make room" if is_disk_full(error) else "set CPS_CACHE to a folder that you may write to"
-    return UserError(f"{folder} cannot be written: {error.strerror}; {advice}")
 
 
 def _part(target: Path) -> Path:

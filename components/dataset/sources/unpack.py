@@ -17,8 +17,9 @@ import zstandard
 
 from components import progress
 from components.dataset.sources.archive import SUFFIXES, Limits, Names, limits_for
-from components.errors import UserError, WorkFailed, is_disk_full
-from components.files import ADVICE
+from components.disk import WORK_VARIABLE, Unwritable
+from components.errors import UserError
+from components.reading import mistaken, open_file
 from components.units import size_text
 
 _WINDOWS = 0
@@ -47,8 +48,7 @@ def unpack(archive: Path, folder: Path, step: str = "") -> list[str]:
 
     Raises:
         UserError: the archive is damaged, of an unknown kind, or too large, or has absolute names, `..`, links,
-            devices, duplicate names, names that differ only in case, or names that are not UTF-8.
-        WorkFailed: the disk is full or broken.
+            devices, duplicate names, names that differ only in case, or names that are not UTF-8; or the disk is full.
     """
     try:
         kind = _kind(archive)
@@ -70,15 +70,12 @@ def unpack(archive: Path, folder: Path, step: str = "") -> list[str]:
     ) as error:
         raise UserError(f"archive {archive} is damaged: {error or type(error).__name__}; fetch it again") from None
     except OSError as error:
-        advice = f"; {ADVICE}" if is_disk_full(error) else ""
-        raise WorkFailed(
-            f"archive {archive} cannot be unpacked in {folder}: {error.strerror or error}{advice}"
-        ) from None
+        raise UserError(f"archive {archive} cannot be unpacked: {Unwritable(folder, error, WORK_VARIABLE)}") from None
 
 
 def _kind(archive: Path) -> str:
     try:
-        with archive.open("rb") as file:
+        with open_file(archive) as file:
             start = file.read(_BLOCK)
     except OSError as error:
         raise UserError(f"{archive} cannot be opened: {error.strerror}") from None
@@ -91,7 +88,8 @@ def _kind(archive: Path) -> str:
     try:
         tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
     except tarfile.TarError:
-        raise UserError(f"{archive} is not an archive: give one of {', '.join(SUFFIXES)}, or a folder") from None
+        why = mistaken(start) or f"give one of {', '.join(SUFFIXES)}, or a folder"
+        raise UserError(f"{archive} is not an archive: {why}") from None
     return "tar"
 
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from components import progress
 from components.dataset.manifest import ShardEntry
-from components.errors import UserError, WorkFailed, is_disk_full
+from components.disk import CACHE_VARIABLE, writing
+from components.errors import UserError
 from components.files import holding, is_at, locked
 from components.units import parse_size
 
@@ -65,7 +66,7 @@ class ShardCache:
         """Return a handle on the verified shard, which prevents its removal, or None if it is not in the cache."""
         try:
             handle = locked(path, os.O_RDONLY, shared=True)
-        except FileNotFoundError:
+        except OSError:
             return None
         if not _verified(handle, shard):
             os.close(handle)
@@ -78,7 +79,7 @@ class ShardCache:
 
         Raises:
             DigestMismatch: a shard is damaged in the store. It is not kept.
-            UserError: the disk is full.
+            Unwritable: the cache cannot be written, or the disk is full.
         """
         with self._exclusive():
             _clear_partial(folder)
@@ -127,9 +128,10 @@ class ShardCache:
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """Lock the cache, so that only one process writes and the free space it has counted stays available."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with holding(self.folder / ".lock"):
-            yield
+        with writing(self.folder, CACHE_VARIABLE):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with holding(self.folder / ".lock"):
+                yield
 
 
 def _download_all(store: "Store", folder: Path, todo: Mapping[int, ShardEntry], name: str) -> None:
@@ -150,15 +152,8 @@ def _download_all(store: "Store", folder: Path, todo: Mapping[int, ShardEntry], 
 
 
 def _download(store: "Store", path: Path, shard: ShardEntry) -> None:
-    try:
+    with writing(path, CACHE_VARIABLE, shard.size):
         store.get_file(shard.key, path, sha256=shard.sha256)
-    except WorkFailed as error:
-        if is_disk_full(error.__cause__):
-            raise UserError(
-                f"no space for {path} ({shard.size / 1e6:.0f} MB): "
-                "free some, or set CPS_CACHE to a folder on a larger disk"
-            ) from error
-        raise
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)  # otherwise a power cut could keep the time and lose the bytes
@@ -184,8 +179,8 @@ def _mark(sha256: str) -> int:
 
 
 def _touch(handle: int, modified: int) -> None:
-    # If the file belongs to another user, its times stay as they are, and it is hashed more often.
-    with contextlib.suppress(PermissionError):
+    # If the file belongs to another user or the disk is read-only, its times stay, and it is hashed more often.
+    with contextlib.suppress(OSError):
         os.utime(handle, ns=(time.time_ns(), modified))
 
 

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from components.dataset.manifest import FileEntry
 from components.errors import UserError, WorkFailed
+from components.reading import open_file
 from components.storage.transfer import BytesSource, Source
 
 SHARD_BYTES = 64_000_000
@@ -129,7 +130,7 @@ def _header(name: str, size: int) -> bytes:
 
 def _open(path: Path) -> BinaryIO:
     try:
-        return path.open("rb")
+        return open_file(path)
     except OSError as error:
         raise UserError(f"{path} cannot be opened: {error.strerror}") from None
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -21,8 +22,9 @@ from components import progress
 from components.dataset.manifest import FileEntry, Manifest, content_digest, parse_manifest
 from components.dataset.stored.cache import ShardCache, shard_name
 from components.dataset.stored.upright import upright_rgb
+from components.disk import Unwritable, default_cache
 from components.errors import WorkFailed
-from components.files import default_cache, replacing
+from components.files import replacing
 from components.storage import keys
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class DatasetReader:
     """Files of one dataset. Safe to share between threads and forked processes, since every read has its own offset.
 
     A shard is downloaded and verified once per cache. Shards that do not fit into the cache are read from the store,
-    file by file.
+    file by file. So are all of them if the cache cannot be written.
     """
 
     manifest: Manifest
@@ -112,16 +114,21 @@ class DatasetReader:
     def _open_shards(self) -> None:
         shards = dict(enumerate(self.manifest.shards))
         while missing := {number: shards[number] for number in shards if not self._open(number)}:
-            left_out = self._cache.fill(self._store, self.folder, shards, self.manifest.name)
-            if left_out:
-                for number in missing:
-                    self._open(number)
+            try:
+                left_out = self._cache.fill(self._store, self.folder, shards, self.manifest.name)
+            except Unwritable as error:
+                progress.warn("dataset", f"{error}. {self.manifest.name} is read from the object store, more slowly")
+            else:
+                if not left_out:
+                    continue
                 size = sum(shards[number].size for number in left_out)
                 progress.say(
                     "dataset",
                     f"{self.manifest.name}: no room in the cache for {size / 1e6:.0f} MB, which stay in the store",
                 )
-                return
+            for number in missing:
+                self._open(number)
+            return
 
     def _open(self, number: int) -> bool:
         if number not in self._handles:
@@ -164,16 +171,17 @@ def _manifest(store: "Store", digest: str, folder: Path) -> Manifest:
     manifest = parse_manifest(store.get_json(key), store.uri(key))
     if not _is_of(manifest, digest):
         raise WorkFailed(f"{store.uri(key)} is damaged: the digest of its files and lists is not the one in its name")
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "manifest.json") as partial:
-        partial.write_text(manifest.model_dump_json())
+    with suppress(OSError):  # a cache that cannot be written is reported when its shards are missing
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / "manifest.json") as partial:
+            partial.write_text(manifest.model_dump_json())
     return manifest
 
 
 def _cached_manifest(digest: str, folder: Path) -> Manifest | None:
     try:
         manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     return manifest if _is_of(manifest, digest) else None
 

@@ -8,12 +8,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from components.disk import machine_error
 from components.errors import UserError, WorkFailed, is_disk_full, one_line
 from components.files import replacing
 from components.step_guard import FAILED, USERS_MISTAKE
 
 MISTAKE, FAILURE, FAULT = "mistake", "failure", "fault"
-"""The user's mistake; a failure that a restart cannot fix; a fault of the process, such as a lost peer."""
+"""The user's mistake or a fault of the machine; a failure that a restart cannot fix; a fault of the process, such as a
+lost peer."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,18 @@ def explained(folder: Path, rank: int) -> Iterator[None]:
     except WorkFailed as error:
         _leave(folder, rank, Ending(FAILURE, one_line(error)), FAILED)
     except Exception as error:
-        if isinstance(error, OSError) and is_disk_full(error):
-            _leave(folder, rank, Ending(FAILURE, disk_full(error)), FAILED)
+        if text := machine_fault(error):
+            _leave(folder, rank, Ending(MISTAKE, text), USERS_MISTAKE)
         traceback.print_exc(file=sys.stderr)
         _leave(folder, rank, Ending(FAULT, f"{type(error).__name__}: {one_line(error)}"), FAILED)
 
 
-def disk_full(error: OSError) -> str:
-    """Return the error text for a full disk."""
-    where = f" for {error.filename}" if error.filename else ""
-    return f"{error.strerror}{where}: free some space, then rerun the same command to resume from the newest recovery"
+def machine_fault(error: BaseException) -> str:
+    """Return the line for an error that is the machine's, such as a full disk; "" for any other error."""
+    found = machine_error(error)
+    if found and is_disk_full(error):
+        return f"{found}. Then rerun the same command to resume from the newest recovery"
+    return one_line(found) if found else ""
 
 
 def endings(folder: Path) -> list[Ending]:

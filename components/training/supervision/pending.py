@@ -4,8 +4,8 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from components import progress
+from components.disk import default_cache
 from components.errors import WorkFailed
-from components.files import default_cache, replacing
 from components.storage.client import Store
 from components.training.recovery import newest_recovery, parse_recovery, recovery_key, unplaced_key
 
@@ -17,13 +17,6 @@ def pending_folder(run_key: str) -> Path:
 
 def pending_path(folder: Path, key: str) -> Path:
     return folder / quote(key, safe="")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file atomically, and create its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        partial.write_bytes(data)
 
 
 def deliver_pending(store: Store, folder: Path, run_key: str) -> None:

@@ -17,11 +17,11 @@ from pathlib import Path
 from types import FrameType
 
 from components import progress
-from components.errors import UserError, WorkFailed, is_disk_full
+from components.errors import UserError, WorkFailed
 from components.step_guard import PARENT_VARIABLE, TERMINATED
 from components.storage.client import Store
 from components.training.supervision import launcher, worker
-from components.training.supervision.endings import FAILURE, MISTAKE, disk_full, endings
+from components.training.supervision.endings import FAILURE, MISTAKE, endings, machine_fault
 from components.training.supervision.pending import deliver_pending, pending_folder
 from components.training.supervision.watchdog import VARIABLE, step_timeout
 
@@ -77,9 +77,9 @@ def supervise(
     try:
         _supervise(store, run_key, processes, lost, node, restarts)
     except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise WorkFailed(disk_full(error)) from error
+        if text := machine_fault(error):
+            raise UserError(text) from error
+        raise
 
 
 def _supervise(
@@ -165,7 +165,7 @@ def _reason(folder: Path, code: int, stop: threading.Event, *, alone: bool) -> s
             progress.say("train", f"{failed}: the steps since the newest recovery are lost")
         sys.exit(TERMINATED)
     if shutil.disk_usage(folder).free < MIN_FREE_BYTES:
-        raise WorkFailed(disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.parent))))
+        raise UserError(machine_fault(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.parent))))
     stacks = [text for path in sorted(folder.glob("stacks.*")) if (text := path.read_text(errors="replace"))]
     logs = [_tail(path) for path in sorted(folder.glob("workerlog.*"))[1:]]  # the launcher has printed the first
     for text in (*logs, *stacks):

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from components import progress
 from components.errors import WorkFailed
+from components.files import write_whole
 from components.storage.client import ObjectRef, Store
 from components.storage.failures import SourceFailed
 from components.storage.transfer import BytesSource
-from components.training.supervision.pending import pending_path, write_whole
+from components.training.supervision.pending import pending_path
 from components.training.supervision.watchdog import PREEMPTION_PATIENCE, Termination
 
 PATIENCE = 600.0

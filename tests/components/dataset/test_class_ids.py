@@ -361,7 +361,10 @@ def test_a_photograph_of_16_bits_is_read(folder: Path, store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "empty"), (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a Git LFS pointer")],
+    [
+        (b"", "the file is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "it is a Git LFS pointer"),
+    ],
 )
 def test_files_that_are_not_there_yet_are_named(folder: Path, store: Store, content: bytes, said: str) -> None:
     write_dataset(folder)

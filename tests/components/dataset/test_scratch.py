@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from components.dataset.prepare import prepare
-from components.errors import UserError, WorkFailed
-from components.files import scratch_folder
+from components.disk import scratch_folder
+from components.errors import UserError
 from components.storage.client import Store
 from tests.object_stores import small_disk
 
@@ -32,12 +32,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
 ) -> None:
     dataset = source(tmp_path / "cityscapes")
     with small_disk(tmp_path / "disk", "32k") as disk:
-        with pytest.raises(WorkFailed) as error:
+        with pytest.raises(UserError) as error:
             prepare(dataset, "", store, disk)
         said = str(error.value)
         assert said.startswith(f"{disk}/dataset-")
         assert said.endswith(
-            "cannot be written: No space left on device; make room, or set CPS_WORK to a folder on a larger disk"
+            " cannot be written: No space left on device (0 B free); "
+            "make room, or set CPS_WORK to a folder on a larger disk"
         )
         assert list(disk.iterdir()) == []
         assert store.list("") == []
@@ -47,7 +48,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(UserError, match=rf"^{tmp_path}/file/work cannot be written: Not a directory; make room, or set"),
+        pytest.raises(UserError, match=rf"^{tmp_path}/file/work cannot be written: Not a directory; set CPS_WORK"),
         scratch_folder(tmp_path / "file" / "work"),
     ):
         pass

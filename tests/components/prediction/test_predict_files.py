@@ -12,8 +12,7 @@ from PIL import Image
 from components.errors import UserError, WorkFailed
 from components.inference.checkpoint import open_checkpoint
 from components.inference.sliding import Window, normalize, sliding_logits
-from components.networks.structures import build
-from components.networks.weights import checkpoint_meta, extract_branch, pack, state_arrays
+from components.networks.weights import extract_branch
 from components.prediction import masks
 from components.prediction.decode import Unreadable, decode, read_label
 from components.prediction.destinations import LEDGER
@@ -21,29 +20,7 @@ from components.prediction.photographs import find_photographs, unique_names
 from components.prediction.predict import predict_files, spaced
 from components.storage.client import Store
 from tests.components.dataset.scenes_on_disk import grey_png
-
-CLASSES = [{"name": "road", "color": [128, 64, 128]}, {"name": "sky", "color": [70, 130, 180]}]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    meta = checkpoint_meta(
-        structure="small-fpn",
-        classes=CLASSES,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        crop=(32, 32),
-        stride=(32, 16),
-        run_key="demo-1-8-s0-0123456789ab",
-        split="f" * 64,
-        dataset="d" * 64,
-        epoch=3,
-        step=30,
-    )
-    branches = {branch: state_arrays(build("small-fpn", 2, seed)) for seed, branch in enumerate(("left", "right"))}
-    path = tmp_path_factory.mktemp("weights") / "pair.safetensors"
-    path.write_bytes(pack(branches, meta))
-    return path
+from tests.components.prediction.conftest import CLASSES
 
 
 def photograph(width: int = 50, height: int = 40, seed: int = 0) -> Image.Image:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from components.disk import state_home
 from components.errors import UserError
 from components.runs.request import RunRequest
 from components.runs.steps import prepare_dataset
 from components.tracking.server import check_tracking_address
-from pipeline.local.environment import SERVICE_VARIABLES, resolve_environment, state_home, tracking_environment
+from pipeline.local.environment import SERVICE_VARIABLES, resolve_environment, tracking_environment
 from pipeline.local.services import services_status
 
 SCENES = RunRequest(dataset="scenes")

@@ -68,7 +68,7 @@ def test_an_unreadable_image_is_named(make_dataset: MakeDataset, kind: str) -> N
     image.write_bytes({"cut short": whole[: len(whole) // 2], "no picture": b"GIF? no", "empty": b""}[kind])
     text = refusal(folder)
     assert text.startswith(f"image {image} cannot be read (")
-    assert text.endswith("): replace it or remove it from the lists")
+    assert text.endswith("): replace it, or remove it from the dataset")
 
 
 def test_a_colour_mask_is_not_taken_for_ids(make_dataset: MakeDataset) -> None:

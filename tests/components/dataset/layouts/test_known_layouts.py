@@ -164,7 +164,7 @@ def test_what_is_wrong_in_an_archive_is_named_by_the_archive(
     photograph = "leftImg8bit/train/bremen/bremen_000000_000019_leftImg8bit.png"
     (cityscapes / photograph).write_bytes(b"no picture at all")
     assert said() == (
-        f"image {archive}/{photograph} cannot be read (not an image): replace it or remove it from the lists"
+        f"image {archive}/{photograph} cannot be read (not an image): replace it, or remove it from the dataset"
     )
     (cityscapes / "gtFine").rename(cityscapes / "labels-of-another-name")
     assert said().startswith(f"dataset {archive} declares no classes")

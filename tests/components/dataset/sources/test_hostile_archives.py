@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from components.dataset.sources.unpack import unpack
-from components.errors import UserError, WorkFailed
+from components.errors import UserError
 
 Members = list[tuple[str, bytes]]
 
@@ -220,7 +220,8 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # a file cannot grow, as on a full disk
     try:
-        with pytest.raises(WorkFailed, match=f"archive {archive} cannot be unpacked in {tmp_path}/out: File too large"):
+        said = f"archive {archive} cannot be unpacked: {tmp_path}/out cannot be written: File too large; make room"
+        with pytest.raises(UserError, match=said):
             unpack(archive, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -178,13 +179,18 @@ def test_what_a_killed_process_left_is_cleared_away(make_dataset: MakeDataset, s
     assert names == {"manifest.json", *(f"shard-{number:05d}.tar" for number in range(len(manifest.shards)))}
 
 
-def test_a_full_disk_says_where_and_what_to_do(make_dataset: MakeDataset, store: Store, tmp_path: Path) -> None:
+def test_a_full_disk_says_where_and_what_to_do_and_files_come_from_the_store(
+    make_dataset: MakeDataset, store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     manifest = store_dataset(read_layout(make_dataset()), store)
-    with (
-        files_of_at_most(manifest.shards[0].size - 1000),
-        pytest.raises((UserError, WorkFailed), match=r"no space for .*shard-\d+\.tar .*set CPS_CACHE"),
-    ):
-        DatasetReader(store, manifest.digest, tmp_path / "cache")
+    size = manifest.shards[0].size
+    with files_of_at_most(size - 1000), DatasetReader(store, manifest.digest, tmp_path / "cache") as reader:
+        read_all(reader)
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert re.search(r"/cache/datasets/.*/shard-\d+\.tar cannot be written: File too large \(\d.* kB needed\)", said)
+    assert said.endswith(
+        "make room, or set CPS_CACHE to a folder on a larger disk. tiny is read from the object store, more slowly"
+    )
     assert list((tmp_path / "cache").rglob("*.part")) == []
     with DatasetReader(store, manifest.digest, tmp_path / "cache") as reader:
         read_all(reader)
