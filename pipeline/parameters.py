@@ -207,7 +207,8 @@ def _absolute_sources(dataset: str) -> str:
 
 def _with_absolute_weights(overrides: "Overrides") -> "Overrides":
     from components.networks.installed_weights import IMAGENET
+    from components.runs.backbone import SCRATCH
 
     names = [f"network.{name}" for name in ("pretrained", "right_pretrained")]
-    paths = {name: str(overrides[name]) for name in names if overrides.get(name) not in (None, "", IMAGENET)}
+    paths = {name: str(overrides[name]) for name in names if overrides.get(name) not in (None, "", IMAGENET, SCRATCH)}
     return {**overrides, **{name: _absolute(path) for name, path in paths.items()}}

@@ -14,7 +14,7 @@ from components.dataset.converted import LEVEL, UnreadableLabel, write_labels
 from components.dataset.layouts import Layout
 from components.dataset.layouts.annotations.model import TITLES, Drawing, Patch, Shape, Source
 from components.dataset.layouts.model import counted
-from components.dataset.stored.upright import is_turned
+from components.dataset.stored.upright import orientation, upright_size
 from components.units import percent
 
 Ids = NDArray[np.uint8]
@@ -165,17 +165,15 @@ class _Painter:
         path = self.folder / source.image
         try:
             with Image.open(path) as picture:
-                orientation = picture.getexif().get(_ORIENTATION, _UPRIGHT) if is_turned(picture) else _UPRIGHT
-                stored = picture.size
+                turned, stored, upright = orientation(picture), picture.size, upright_size(picture)[::-1]
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
             raise UnreadableLabel("unreadable", f"image {path} cannot be read ({reason}): replace it") from None
-        upright = stored[::-1] if orientation > 4 else stored
         wanted = source.annotated.size or upright
         if wanted == upright:
             return upright, _UPRIGHT
         if wanted == stored:
-            return stored, orientation
+            return stored, turned
         raise UnreadableLabel(
             "size",
             f"{self._where(source)} was annotated at {size_text(wanted)}, but {source.image} is {size_text(upright)}: "
@@ -186,9 +184,9 @@ class _Painter:
         return f"{self.folder / source.file}: image {source.annotated.file_name}"
 
 
-def _turned(ids: Ids, orientation: int) -> Ids:
+def _turned(ids: Ids, by_exif: int) -> Ids:
     picture = Image.fromarray(ids)
-    picture.getexif()[_ORIENTATION] = orientation
+    picture.getexif()[_ORIENTATION] = by_exif
     return np.asarray(ImageOps.exif_transpose(picture))
 
 

@@ -82,6 +82,11 @@ def split_labels(
     )
 
 
+def labeled_count(images: int, ratio: Fraction) -> int:
+    """Return how many of `images` training images keep their label; halves round up."""
+    return math.floor(images * ratio + Fraction(1, 2))
+
+
 def _ranked(
     manifest: Manifest,
     ratio: Fraction,
@@ -95,7 +100,7 @@ def _ranked(
         manifest.train, seed, group_by=settings.group_by, classes=classes if settings.stratify else None
     )
     ranked = [sample for group in groups for sample in group.samples]
-    count = wanted = math.floor(len(ranked) * ratio + Fraction(1, 2))
+    count = wanted = labeled_count(len(ranked), ratio)
     if settings.group_by and wanted:
         sizes = [len(group.samples) for group in groups]
         count = sum(sizes[: prefix_length(sizes, wanted)])

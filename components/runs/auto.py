@@ -14,9 +14,10 @@ from PIL import Image
 from pydantic import JsonValue
 
 from components.dataset.manifest import Manifest
+from components.dataset.split import labeled_count
 from components.dataset.stored.upright import upright_size
 from components.networks.image_size import reduced_size
-from components.recipes import Overrides, load_recipe
+from components.recipes import Recipe, load_recipe
 from components.recipes.model import AUTO
 from components.runs.request import DEMO, PHOTOS, RunRequest
 from components.scenes.model import CLASSES
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 _SCENES_RATIO, _ALL = "1/8", "1/1"
 _SAMPLE = 24
 """Number of images whose size is read."""
+_HEAD_BYTES = 1 << 16
 _STEPS = 400
-"""Least number of training steps: CamVid at 1/8 needs about as many."""
+"""About the number of training steps that CamVid at 1/8 has."""
 _MULTIPLE = 32
 """The networks reduce an image by this factor."""
 _CROP_SHARE = 0.53
@@ -54,36 +56,39 @@ def choose_settings(store: "Store", manifest: Manifest, request: RunRequest) -> 
     if is_scenes:
         return Choice(request.model_copy(update={"recipe": DEMO}), f"{DEMO}, for generated scenes")
     labeled, unlabeled = _counts(manifest, request)
-    sizes = _sizes(store, manifest)
-    overrides, reason = _for_photographs(request, labeled, unlabeled, sizes)
-    chosen = request.model_copy(update={"recipe": PHOTOS, "overrides": {**overrides, **request.overrides}})
-    return Choice(chosen, reason)
+    return Choice(*_for_photographs(request, labeled, unlabeled, _sizes(store, manifest)))
 
 
 def _for_photographs(
     request: RunRequest, labeled: int, unlabeled: int, sizes: Sequence[tuple[int, int]]
-) -> tuple[Overrides, str]:
+) -> tuple[RunRequest, str]:
     recipe = load_recipe(PHOTOS, request.all_overrides)
     seen = [reduced_size(*size, recipe.network.longest_side) for size in sizes]
     crop: list[JsonValue] = [_crop_side(statistics.median(size[axis] for size in seen)) for axis in (0, 1)]
     whole: list[JsonValue] = [max(size[axis] for size in seen) for axis in (0, 1)]
-    batch = request.batch_size or min(recipe.training.batch_size, max(labeled, unlabeled))
-    steps_per_epoch = max(1, max(labeled, unlabeled) // batch)
-    epochs = request.epochs or max(1, round(_STEPS / steps_per_epoch))
-    overrides: Overrides = {
+    longer = max(labeled, unlabeled)
+    batch = request.batch_size or min(recipe.training.batch_size, longer)
+    settings: dict[str, JsonValue] = {
         "augmentation.crop": crop,
         "evaluation.crop": whole,
         "evaluation.stride": whole,
-        "training.epochs": epochs,
+        "training.epochs": max(1, round(_STEPS / max(1, longer // batch))),
         "training.batch_size": batch,
         **({} if unlabeled > 1 else {"cps.weight": 0}),
     }
-    method = "" if unlabeled > 1 else ", without the cross loss, because there are no unlabelled images"
-    reason = (
-        f"{PHOTOS}, for images of about {_text(sizes)} (width x height): crops of {crop[1]}x{crop[0]}, "
-        f"{epochs} epochs of {steps_per_epoch} steps{method}"
+    chosen = request.model_copy(update={"recipe": PHOTOS, "overrides": {**settings, **request.overrides}})
+    found = _described(load_recipe(PHOTOS, chosen.all_overrides), longer, sizes)
+    return chosen, found if unlabeled > 1 else f"{found}; no cross loss, because there are no unlabelled images"
+
+
+def _described(recipe: Recipe, longer: int, sizes: Sequence[tuple[int, int]]) -> str:
+    """Return the settings of the run, with those of the user; `longer` is the length of the longer list of images."""
+    (height, width), training = recipe.augmentation.crop, recipe.training
+    steps = max(1, longer // training.batch_size)
+    return (
+        f"{PHOTOS}, for images of about {_text(sizes)} (width x height): crops of {width}x{height}, "
+        f"{training.epochs} epochs of {steps} steps"
     )
-    return overrides, reason
 
 
 def _counts(manifest: Manifest, request: RunRequest) -> tuple[int, int]:
@@ -91,21 +96,29 @@ def _counts(manifest: Manifest, request: RunRequest) -> tuple[int, int]:
     own = manifest.ratio_lists.get(request.labeled_ratio)
     if own is not None:
         return len(own.labeled), len({*own.unlabeled, *manifest.unlabeled})
-    labeled = round(len(manifest.train) * request.ratio)
+    labeled = labeled_count(len(manifest.train), request.ratio)
     return labeled, len(manifest.train) - labeled + len(manifest.unlabeled)
 
 
 def _sizes(store: "Store", manifest: Manifest) -> list[tuple[int, int]]:
     """Return height and width of some training and val images, evenly spaced."""
     names = [*(sample.image for sample in (*manifest.train, *manifest.val)), *manifest.unlabeled]
-    sample = names[:: max(1, len(names) // _SAMPLE)]
-    found = []
-    for name in sample:
-        entry = manifest.files[name]
-        data = store.get_range(manifest.shards[entry.shard].key, entry.offset, entry.size)
-        with Image.open(io.BytesIO(data)) as picture:
-            found.append(upright_size(picture))
-    return found
+    return [_size(store, manifest, name) for name in names[:: max(1, len(names) // _SAMPLE)]]
+
+
+def _size(store: "Store", manifest: Manifest, name: str) -> tuple[int, int]:
+    """Return height and width of an image. Most formats state them, and the EXIF data, at the beginning."""
+    entry = manifest.files[name]
+    shard = manifest.shards[entry.shard].key
+    try:
+        return _size_in(store.get_range(shard, entry.offset, min(entry.size, _HEAD_BYTES)))
+    except OSError:  # of Pillow, which misses the rest of the file
+        return _size_in(store.get_range(shard, entry.offset, entry.size))
+
+
+def _size_in(data: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(data)) as picture:
+        return upright_size(picture)
 
 
 def _crop_side(side: float) -> int:

@@ -99,9 +99,9 @@ def _recorded(address: str, store: "Store") -> str:
                 raise WorkFailed(
                     f"{error}; or download the pretrained weights elsewhere and set network.pretrained to the file"
                 ) from error
-        store.put_if_absent(key, Backbone(address=address, sha256=sha256).model_dump_json().encode())
+        if store.put_if_absent(key, Backbone(address=address, sha256=sha256).model_dump_json().encode()):
+            progress.say(_STEP, f"pretrained weights {address}: sha256 {sha256} recorded")
         known = store.get_json(key)  # of several first runs, one has written it
-        progress.say(_STEP, f"pretrained weights {address}: sha256 {sha256} recorded")
     return read(Backbone, known, store.uri(key)).sha256
 
 

@@ -11,6 +11,7 @@ from pydantic import JsonValue, model_validator
 from components.contract import Frozen, read, renamed
 from components.runs.record import DatasetRef
 from components.storage import keys
+from components.units import percent
 
 if TYPE_CHECKING:
     from components.storage.client import Store
@@ -189,7 +190,7 @@ def useless_text(result: RunResult) -> str:
     """Return the sentence that says that a result is no better than a constant prediction."""
     return (
         f"This is no better than predicting {result.constant_prediction_class} everywhere "
-        f"({100 * (result.constant_prediction_mIoU or 0):.1f} % mIoU): do not use these weights."
+        f"({percent(result.constant_prediction_mIoU)} mIoU): do not use these weights."
     )
 
 

@@ -75,7 +75,7 @@ def explain(error: Exception, doing: str, uri: str, endpoint: str) -> Exception:
 
 
 def clock_skew(answer: urllib3.BaseHTTPResponse) -> float:
-    """Return by how many seconds this machine's clock is ahead of the server that just sent this answer."""
+    """Return the seconds by which this machine's clock is ahead of the server that just answered; 0 if unknown."""
     try:
         return time.time() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
     except (KeyError, ValueError):
@@ -86,9 +86,9 @@ def wrong_clock(answer: urllib3.BaseHTTPResponse, endpoint: str) -> UserError:
     """Return the error for a clock that differs too much from the object store's."""
     skew = clock_skew(answer)
     seconds = abs(skew) if abs(skew) < 120 else round(abs(skew) / 60) * 60  # the answer's time is in whole seconds
-    amount = f"{seconds_text(seconds)} {'ahead of' if skew > 0 else 'behind'}" if skew else "not that of"
+    differs = f"is {seconds_text(seconds)} {'ahead of' if skew > 0 else 'behind'}" if skew else "differs from"
     return UserError(
-        f"this machine's clock is {amount} the object store's at {endpoint}: set the clock, for example with NTP"
+        f"this machine's clock {differs} the object store's at {endpoint}: set the clock, for example with NTP"
     )
 
 

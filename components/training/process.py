@@ -178,9 +178,9 @@ def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:
 
     for source, sha256, names in backbones:
         with tempfile.TemporaryDirectory(prefix="cps-pretrained-") as folder:
-            is_installed = source == IMAGENET
-            at = str(installed_file(recipe.network.structures[names[0]])) if is_installed else source
-            path, _ = fetch(at, sha256, Path(folder), store, "train")
+            structure = recipe.network.structures[names[0]]
+            place = str(installed_file(structure)) if source == IMAGENET else source
+            path, _ = fetch(place, sha256, Path(folder), store, "train")
             for name in names:
                 match = load_backbone(pair.networks[name], path)
         progress.say("train", f"pretrained weights {source}: {match}")

@@ -26,7 +26,8 @@ class WaitingPods:
         self._namespace = namespace or DEFAULT_NAMESPACE
         self._selector = f"{LABEL}={run_id}"
         self._api: Any = None
-        self._no_access = ""
+        self._unseen, self._asks = "", True
+        """Why no pod is seen, if so, and whether to ask again."""
         self._found: tuple[str, ...] = ()
         self._asked = -EVERY_SECONDS
         self._active = time.monotonic()
@@ -38,11 +39,11 @@ class WaitingPods:
             return status
         if any(step.state == "RUNNING" for step in status.steps):
             self._active = now
-        if not self._no_access and now - self._asked >= EVERY_SECONDS:
+        if self._asks and now - self._asked >= EVERY_SECONDS:
             self._asked, self._found = now, self._ask()
-        if self._no_access and now - self._active > IDLE_SECONDS:
+        if self._unseen and now - self._active > IDLE_SECONDS:
             command = f"kubectl -n {self._namespace} describe pods -l {self._selector}"
-            self._found = (f"no step runs; `{command}` shows why its pods wait ({self._no_access})",)
+            self._found = (f"no step runs; `{command}` shows why its pods wait ({self._unseen})",)
         return replace(status, waiting=self._found)
 
     def _ask(self) -> tuple[str, ...]:
@@ -57,14 +58,14 @@ class WaitingPods:
             )
             pods = json.loads(answer.data)["items"]
         except ConfigException:
-            self._no_access = "this machine has no kubeconfig"
+            self._unseen, self._asks = "this machine has no kubeconfig", False
         except ApiException as error:
             if error.status in (401, 403):
-                self._no_access = f"the kubeconfig's user may not list pods in namespace {self._namespace}"
-            return ()
+                self._unseen, self._asks = f"the kubeconfig's user may not list pods in {self._namespace}", False
         except (HTTPError, OSError, ValueError, KeyError):
-            return ()  # the cluster may answer the next time
+            pass  # the cluster may answer the next time
         else:
+            self._unseen = "" if pods else f"the kubeconfig's cluster has none in {self._namespace}"
             reasons = {str(pod["metadata"]["name"]): waiting_reason(pod) for pod in pods}
             return tuple(f"pod {name} is waiting: {reason}" for name, reason in reasons.items() if reason)
         return ()

@@ -24,7 +24,7 @@ class Name:
 
     chain: tuple[str, ...]
     number: int | None
-    """The number at the end; None if there is none."""
+    """The number at the end of the name, if it has one."""
     original: str
     """The folder and the file name without the mark of an augmented copy."""
 

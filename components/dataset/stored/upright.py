@@ -15,11 +15,19 @@ def is_turned(picture: Image.Image) -> bool:
     return picture.getexif().get(_ORIENTATION, 1) in range(2, 9)
 
 
+def orientation(picture: Image.Image) -> int:
+    """Return the EXIF orientation that `picture.size` still needs to be upright: 1 is none, 5 to 8 swap the sides.
+
+    Pillow turns TIFFs itself, and reports their upright size from the start.
+    """
+    is_left = is_turned(picture) and picture.format != "TIFF"
+    return int(picture.getexif()[_ORIENTATION]) if is_left else 1
+
+
 def upright_size(picture: Image.Image) -> tuple[int, int]:
     """Return height and width of the picture turned upright."""
     width, height = picture.size
-    is_on_its_side = picture.getexif().get(_ORIENTATION, 1) in range(5, 9)
-    return (width, height) if is_on_its_side else (height, width)
+    return (width, height) if orientation(picture) > 4 else (height, width)
 
 
 def upright_rgb(picture: Image.Image) -> NDArray[np.uint8]:

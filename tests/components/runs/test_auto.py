@@ -20,7 +20,13 @@ pytestmark = pytest.mark.usefixtures("store_environment")
 
 
 def photographs(
-    folder: Path, *, train: int = 8, unlabeled: int = 0, size: tuple[int, int] = (80, 60), turned: bool = False
+    folder: Path,
+    *,
+    train: int = 8,
+    unlabeled: int = 0,
+    size: tuple[int, int] = (80, 60),
+    turned: bool = False,
+    suffix: str = ".jpg",
 ) -> Path:
     """Write images of `size` (width, height), with 2 for val; `turned` ones are stored on their side."""
     rng = np.random.default_rng(0)
@@ -32,7 +38,7 @@ def photographs(
                 (folder / kind / part).mkdir(parents=True, exist_ok=True)
             noise = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
             image = Image.fromarray(noise.transpose(1, 0, 2) if turned else noise)
-            image.save(folder / "images" / part / f"{number:02d}.jpg", exif=exif)
+            image.save(folder / "images" / part / f"{number:02d}{suffix}", exif=exif)
             if part != "unlabeled":
                 label = np.arange(size[0], dtype=np.uint8)[None].repeat(size[1], axis=0) % 3
                 Image.fromarray(label).save(folder / "labels" / part / f"{number:02d}.png")
@@ -68,6 +74,13 @@ def test_large_photographs_are_reduced_and_stored_turned_ones_count_upright(stor
     assert "1500x2000" in run.choice
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_sizes_are_found_in_every_format(store: Store, tmp_path: Path, suffix: str) -> None:
+    """Some formats do not tell all from the beginning of a file, which is all that is read of the others."""
+    run = planned(store, photographs(tmp_path / "photos", train=2, size=(320, 240), turned=True, suffix=suffix))
+    assert run.recipe.evaluation.crop == (240, 320)
+
+
 def test_small_images_keep_most_of_their_size(store: Store, tmp_path: Path) -> None:
     run = planned(store, photographs(tmp_path / "tiles", size=(96, 64)))
     assert run.recipe.augmentation.crop == (64, 96)
@@ -77,7 +90,7 @@ def test_small_images_keep_most_of_their_size(store: Store, tmp_path: Path) -> N
 def test_without_unlabelled_images_there_is_no_cross_loss(store: Store, tmp_path: Path) -> None:
     run = planned(store, photographs(tmp_path / "photos"))
     assert run.recipe.cps.weight == 0
-    assert run.choice.endswith("without the cross loss, because there are no unlabelled images")
+    assert run.choice.endswith("; no cross loss, because there are no unlabelled images")
     half = planned(store, tmp_path / "photos", labeled_ratio="50%")
     assert (half.split.labeled_ratio, len(half.split.unlabeled), half.recipe.cps.weight) == ("1/2", 4, 1.0)
 
@@ -87,6 +100,9 @@ def test_what_the_user_gives_is_kept(store: Store, tmp_path: Path) -> None:
     given: dict[str, Any] = {"augmentation.crop": [32, 64], "network.pretrained": "none", "network.freeze_stem": False}
     run = planned(store, folder, overrides=given, epochs=3, batch_size=2, labeled_ratio="1/4")
     assert run.recipe.augmentation.crop == (32, 64)
+    assert run.choice.startswith(
+        "photos, for images of about 80x60 (width x height): crops of 64x32, 3 epochs of 3 steps"
+    )
     assert run.recipe.network.pretrained == ""
     assert (run.recipe.training.epochs, run.recipe.training.batch_size, len(run.split.labeled)) == (3, 2, 2)
 

@@ -103,7 +103,7 @@ def test_all_runs_go_on_at_once_and_their_figures_are_gathered(
         (ratio, overrides) for ratio in ("1/4", "1/2") for overrides in ("{}", '{"cps.weight": 0}')
     ]
     assert {(one["seed"], one["gpus"], one["predict_limit"]) for one in sent} == {(2, 1, 1)}
-    assert kfp_server.made("runs")[0]["display_name"] == "scenes 1/4 demo seed 2 cps"
+    assert kfp_server.made("runs")[0]["display_name"] == "scenes 1/4 seed 2 cps"
     assert [gain["gain"] for gain in json.loads(out)["gains"]] == pytest.approx([0.03, 0.03])
     assert "[matrix] 1/4 ratio 1/4 seed 2 cps: running: train" in err.splitlines()
     with (pipelines.folder / "study" / "matrix.csv").open() as file:
@@ -176,7 +176,7 @@ def test_a_run_that_fails_is_named_and_tried_again_by_the_same_command(capsys: C
     code, out, err = cps(capsys, *both, "--json")
     assert code == 1
     assert len(json.loads(out)["runs"]) == 1, "what is there is shown"
-    failed = "cps: error: ratio 1/4 seed 2 cps: run scenes 1/4 demo seed 2 cps failed in step 'select'; see its log"
+    failed = "cps: error: ratio 1/4 seed 2 cps: run scenes 1/4 seed 2 cps failed in step 'select'; see its log"
     assert any(line.startswith(failed) for line in err.splitlines())
     assert err.splitlines()[-1] == "cps: run the same command again to resume"
     kfp_server.records.failing = ""

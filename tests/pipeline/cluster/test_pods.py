@@ -116,9 +116,21 @@ def test_who_may_not_list_pods_learns_how_to_look(
     [hint] = waiting.added_to(run()).waiting
     assert hint == (
         "no step runs; `kubectl -n team-a describe pods -l pipeline/runid=run-1` shows why its pods wait "
-        "(the kubeconfig's user may not list pods in namespace team-a)"
+        "(the kubeconfig's user may not list pods in team-a)"
     )
     assert len(kubernetes.asked) == 1
+
+
+def test_a_kubeconfig_of_another_cluster_is_noticed(
+    kubernetes: type[Kubernetes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = WaitingPods("team-a", "run-1")
+    assert waiting.added_to(run()).waiting == ()
+    monkeypatch.setattr(pods, "IDLE_SECONDS", -1.0)
+    [hint] = waiting.added_to(run()).waiting
+    assert hint.endswith("shows why its pods wait (the kubeconfig's cluster has none in team-a)")
+    kubernetes.pods = [pod("train")]
+    assert waiting.added_to(run()).waiting == (f"pod train is waiting: {FULL}",)
 
 
 def test_without_a_kubeconfig_the_hint_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

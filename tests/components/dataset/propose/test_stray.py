@@ -39,11 +39,14 @@ def colored(picture: Image.Image) -> Image.Image:
     return Image.fromarray(PAINT[np.asarray(picture)])
 
 
-def check(folder: Path, picture: Image.Image) -> None:
+def check(folder: Path, picture: Image.Image) -> int:
+    """Return the number of values or colours in a label that is not refused."""
     picture.save(folder / "0.png")
     lists = Lists(classes=(), train=(Sample(image="0.jpg", label="0.png"),), val=())
     layout = Layout(folder, "photos", "folders", lists, UNDECLARED)
-    check_stray(layout, read_contents(layout, scan_labels(layout)))
+    contents = read_contents(layout, scan_labels(layout))
+    check_stray(layout, contents)
+    return len(contents.pixels)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +86,10 @@ def thin_lines() -> Image.Image:
     ],
 )
 def test_classes_are_not_refused(tmp_path: Path, draw: Callable[[], Image.Image]) -> None:
-    check(tmp_path, draw())
+    assert check(tmp_path, draw()) > 2
 
 
 @pytest.mark.camvid
 def test_camvid_is_not_refused(camvid: Path, tmp_path: Path) -> None:
     for path in sorted((camvid / "labels" / "train").iterdir())[::40]:
-        check(tmp_path, Image.open(path))
+        assert check(tmp_path, Image.open(path)) > 5
