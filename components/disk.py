@@ -71,12 +71,13 @@ def scratch_of(cache: Path) -> Path:
 class Unwritable(UserError):
     """A path cannot be written: why, how much room there is, and which setting to change."""
 
-    def __init__(self, path: Path, error: OSError, setting: str, needed: int = 0) -> None:
+    def __init__(self, path: Path, error: OSError, setting: str, needed: int = 0, room: str = "") -> None:
         self.path, self.error, self.needed = path, error, needed
+        # A quota or a limit says nothing of the disk. The room is that of the first error, before anything is removed.
+        self.room = room or (_room(path) if error.errno == errno.ENOSPC else "")
         reason, advice = error.strerror or one_line(error), "choose a path that you may write to"
         if is_disk_full(error):
-            room = _room(path) if error.errno == errno.ENOSPC else ""  # a quota or a limit says nothing of the disk
-            found = ", ".join(filter(None, (room, f"{size_text(needed)} needed" if needed else "")))
+            found = ", ".join(filter(None, (self.room, f"{size_text(needed)} needed" if needed else "")))
             reason += f" ({found})" if found else ""
             advice = "make room, or choose a path on a larger disk"
         if setting:
@@ -109,7 +110,7 @@ def writing(path: Path, setting: str = "", needed: int = 0) -> Iterator[None]:
     except Unwritable as error:
         if not setting or not (_is_below(error.path, path) or _is_below(path, error.path)):
             raise
-        raise Unwritable(error.path, error.error, setting, needed or error.needed) from error.error
+        raise Unwritable(error.path, error.error, setting, needed or error.needed, error.room) from error.error
 
 
 def check_writable(folder: Path, setting: str) -> None:

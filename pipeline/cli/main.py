@@ -1,5 +1,6 @@
 """The `cps` command. Commands import heavy modules only when they need them, so `cps --help` stays fast."""
 
+import io
 import os
 import sys
 import traceback
@@ -103,6 +104,8 @@ for command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 success, 1 failure, 2 invalid input, 130 and 143 on signals."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # print file names that are not UTF-8 as they are
     sys.exit(_run(arguments))
 
 
