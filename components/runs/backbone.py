@@ -5,6 +5,7 @@ from pathlib import Path
 from components.dataset.sources.fetch import is_url
 from components.errors import UserError
 from components.files import file_sha256
+from components.reading import mistaken, open_file
 from components.recipes import Recipe
 
 
@@ -15,7 +16,8 @@ def pin_pretrained(recipe: Recipe, *, is_here: bool) -> Recipe:
         is_here: whether this machine will read the weights. If so, a path must exist, and is hashed.
 
     Raises:
-        UserError: the file does not exist or has a different sha256, or a URL comes without a sha256.
+        UserError: the file does not exist, is empty or a pointer to another, or has a different sha256, or a URL comes
+            without a sha256.
     """
     found = {
         f"{setting}_sha256": _sha256(recipe, setting, is_here=is_here) for setting in ("pretrained", "right_pretrained")
@@ -42,6 +44,9 @@ def _sha256(recipe: Recipe, setting: str, *, is_here: bool) -> str:
             "an s3:// URI"
         )
     found = file_sha256(Path(source))
+    with open_file(Path(source)) as file:
+        if why := mistaken(file.read(512)):
+            raise UserError(f"network.{setting}: {source} cannot be read: {why}")
     if given and given.lower() != found:
         raise UserError(
             f"network.{setting}: {source} has sha256 {found}, but network.{setting}_sha256 is {given}: "

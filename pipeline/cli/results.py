@@ -287,7 +287,9 @@ def _weights_file(source: str) -> Path:
         raise UserError(f"weights file {source!r} {why}")
     store = open_store()
     found: StoredWeights = find_weights(store, source)
-    return store.get_file(found.key, state_home() / "runs" / found.run_key / "best.safetensors", found.sha256 or None)
+    path = state_home() / "runs" / found.run_key / "best.safetensors"
+    with writing(path, needed=found.size):
+        return store.get_file(found.key, path, found.sha256 or None)
 
 
 @click.command("label-next", short_help="Suggest which images to label next.")

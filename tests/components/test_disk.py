@@ -115,6 +115,7 @@ def test_an_outer_block_knows_the_setting_better(folders: Path) -> None:
     assert "set TMPDIR to a folder" in said_of(inner, fail)
     said = said_of(folders / "TMPDIR" / "out", fail, "--output")
     assert "7 B needed" in said
+    assert "8 B needed); make room, or set TMPDIR to a folder" in said_of(inner, fail, needed=8)
     assert said.endswith("set --output to a path on a larger disk")
     assert "set TMPDIR to a folder" in said_of(folders / "other", fail, "--output")
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from components.reading import PLACEHOLDER
 from tests.disks import permissions_count, read_only, small_disk
 from tests.odd_files import ODD, spoil
 from tests.pipeline.in_process import cps
+from tests.project_files import REPOSITORY
 
 
 def photograph(path: Path, seed: int = 0) -> None:
@@ -221,3 +224,17 @@ def test_paths_may_begin_with_a_tilde(
     ended = cps("predict", "-q", "~/photos", "--weights=~/w.safetensors", "--output=~/out", folder=photos)
     assert (ended.returncode, ended.stdout) == (0, f"{tmp_path}/out/gallery.html\n")
     assert masks(tmp_path / "out") == {"0.png", "1.png"}
+
+
+@pytest.mark.slow
+def test_a_home_folder_that_cannot_be_written_is_not_needed(weights: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    environment = {name: value for name, value in os.environ.items() if name != "CPS_CACHE"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "predict", "-q", photos, "--weights", weights, "-o", tmp_path / "out"],
+        env={**environment, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "onnxruntime" in (tmp_path / "out" / "gallery.html").read_text(), "the network was exported"

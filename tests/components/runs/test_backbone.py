@@ -7,6 +7,7 @@ import pytest
 from components.errors import UserError
 from components.recipes import load_recipe
 from components.runs.backbone import pin_pretrained
+from tests.odd_files import spoil
 
 
 def recipe(**network: str):
@@ -58,3 +59,10 @@ def test_each_of_two_structures_has_a_file_of_its_own(tmp_path):
     ]
     with pytest.raises(UserError, match=r"network.right_pretrained: 'nowhere' is not a file"):
         pin_pretrained(recipe(right_structure="mobilenetv2-fpn", right_pretrained="nowhere"), is_here=True)
+
+
+@pytest.mark.parametrize("kind", ["empty", "git-lfs", "annexed", "page", "zeros"])
+def test_a_file_that_was_not_downloaded_is_refused_before_the_run(kind: str, tmp_path: Path) -> None:
+    said = spoil(tmp_path / "a.npz", kind)
+    with pytest.raises(UserError, match=rf"^network\.pretrained: .*/a\.npz cannot be read: .*{said}"):
+        pin_pretrained(recipe(pretrained=str(tmp_path / "a.npz")), is_here=True)
