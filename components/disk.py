@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -203,9 +204,9 @@ def _existing(path: Path) -> Path:
 
 
 def free(path: Path) -> int:
-    """Return the free bytes on the disk of a path that may not exist yet."""
+    """Return the free bytes on the disk of a path that may not exist yet; unlimited where the system does not tell."""
     found = os.statvfs(_existing(path))
-    return found.f_bavail * found.f_frsize
+    return found.f_bavail * found.f_frsize if found.f_blocks else sys.maxsize
 
 
 def _room(path: Path) -> str:

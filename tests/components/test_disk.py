@@ -90,6 +90,7 @@ def test_a_read_only_disk_and_a_forbidden_folder(tmp_path: Path) -> None:
     with pytest.raises(Unwritable, match=r"/file/a cannot be written: Not a directory"):
         check_writable(tmp_path / "file" / "a", "X")
     check_writable(tmp_path / "new" / "a", "X")
+    check_writable(Path("/proc/a"), "X")  # a file system that does not count its blocks
     assert not (tmp_path / "new").exists()
 
 

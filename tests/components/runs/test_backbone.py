@@ -1,6 +1,7 @@
 """The sha256 of pretrained weights is determined before a run gets its key."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
