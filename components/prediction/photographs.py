@@ -134,6 +134,8 @@ def _in_folder(folder: Path, skip: Callable[[Path], bool]) -> Iterator[tuple[str
             hidden.append(name)
         elif is_picture(name) and (asked or not skip(folder / name)):
             yield _local(folder / name, Path(name))
+    if "." in unreadable:
+        raise UserError(f"folder {folder} cannot be read: {unreadable['.']}; correct its permissions")
     for name, reason in unreadable.items():
         if not any(map(is_hidden, PurePosixPath(name).parts)):
             yield _refused(folder / name, Path(name), f"the folder cannot be read: {reason}")

@@ -53,7 +53,8 @@ def cli() -> None:
     Without them, commands start an object store and an MLflow server on this machine and keep their state in .cps
     (or CPS_HOME).
 
-    Exit codes: 0 success, 1 failure, 2 invalid input, 130 or 143 interrupted by a signal.
+    Exit codes: 0 success, 1 failure, 2 invalid input or a disk that cannot be written, 130 or 143 interrupted by a
+    signal.
     """
 
 

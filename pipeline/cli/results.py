@@ -223,8 +223,9 @@ def predict(
     """Segment photographs with a trained network. With a weights file, this needs no pipeline and no services.
 
     IMAGES are files, folders, quoted glob patterns, lists (.txt with `image` or `image label` on each line) or s3://
-    prefixes. Images that OUTPUT already contains from the same weights are skipped. Prints the path of the gallery.
-    Exit code 1 if some images could not be read; the others are done.
+    prefixes. Hidden files in folders are skipped, and so are images that OUTPUT already contains from the same weights.
+    OUTPUT may be inside or above the folder of the images; files that are not earlier results are never overwritten.
+    Prints the path of the gallery. Exit code 1 if some images could not be read; the others are done.
 
     \b
     Examples:

@@ -73,6 +73,9 @@ def test_a_file_that_is_named_or_listed_is_refused_alike(
         [refused] = predict_files(images, weights, tmp_path / f"out-{number}")
         assert refused.startswith(f"{photos}/a.jpg: it is {said}")
     os.mkfifo(tmp_path / "q.txt")
+    (photos / "shut").mkdir(mode=0)
+    with permissions_count(), pytest.raises(UserError, match=r"^folder .*/shut cannot be read: Permission denied"):
+        predict_files(photos / "shut", weights, tmp_path / "none")
     with pytest.raises(UserError, match=r"q\.txt cannot be read: it is a named pipe"):
         predict_files(tmp_path / "q.txt", weights, tmp_path / "none")
 

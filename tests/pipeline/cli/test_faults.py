@@ -143,6 +143,16 @@ def test_an_unusable_cache_is_no_hindrance_to_commands_without_it(
     assert said.startswith(f"{tmp_path}/file/downloads: Not a directory; set CPS_CACHE to a folder that you may")
 
 
+def test_a_run_on_a_folder_whose_name_is_not_utf_8(photos: Path, tmp_path: Path) -> None:
+    odd = photos.rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    said = one_line("run", "-q", "--dataset", str(odd))
+    assert said == f"dataset '{tmp_path}/caf\ufffd' is not UTF-8: rename it, or make a link to it with another name"
+    # Commands that need no pipeline take it.
+    ended = cps("dataset", "check", "-q", str(odd), "-o", str(tmp_path / "page.html"))
+    assert ended.returncode == 0
+    assert (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_no_room_for_temporary_files(photos: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "8k") as disk:
         said = one_line("dataset", "check", "-q", "scenes:train=4,val=2", environment={"CPS_WORK": str(disk)})
