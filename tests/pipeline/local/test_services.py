@@ -200,8 +200,9 @@ def test_a_store_that_cannot_start_says_why(home: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_home_that_is_a_file(tmp_path: Path) -> None:
+def test_a_home_that_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
+    monkeypatch.setenv("CPS_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match="set CPS_HOME"):
         services_up(tmp_path / "file", tracking=False)
 
