@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from components.errors import UserError
-from components.prediction.destinations import LEDGER, LocalFolder
+from components.prediction.destinations import LEDGER, LocalFolder, is_earlier_output
+from components.prediction.photographs import find_photographs
 from components.prediction.predict import predict_files
 from components.reading import PLACEHOLDER
 from tests.disks import permissions_count, read_only, small_disk
@@ -120,6 +121,8 @@ def test_an_image_is_not_overwritten_by_a_prediction(weights: Path, tmp_path: Pa
     # The same holds for what an earlier prediction has written.
     predict_files(tmp_path / "masks", weights, tmp_path / "out")
     with pytest.raises(UserError, match=r"/out/masks/a\.png would be overwritten by the prediction of "):
+        predict_files(tmp_path / "out" / "masks" / "a.png", weights, tmp_path / "out")
+    with pytest.raises(UserError, match="out/masks has only results of earlier predictions: choose other images"):
         predict_files(tmp_path / "out" / "masks", weights, tmp_path / "out")
 
 
@@ -133,11 +136,24 @@ def test_files_of_others_are_not_overwritten(name: str, weights: Path, photos: P
     assert not (tmp_path / LEDGER).exists()
 
 
+def test_files_of_others_among_predictions_are_neither_overwritten_nor_passed_over(
+    weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    predict_files(photos / "0.png", weights, tmp_path / "out")
+    photograph(tmp_path / "out/masks/1.png")
+    before = (tmp_path / "out/masks/1.png").read_bytes()
+    with pytest.raises(UserError, match=r"out/masks/1\.png would be overwritten, but is not from an earlier"):
+        predict_files(photos, weights, tmp_path / "out")
+    assert (tmp_path / "out/masks/1.png").read_bytes() == before
+    found = find_photographs([str(tmp_path / "out")], skip=is_earlier_output(tmp_path / "out"))
+    assert [item.name for item in found] == ["masks/1"]
+
+
 def test_what_a_killed_prediction_left_is_completed(weights: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "color").mkdir(parents=True)
     (out / "color" / "0.png").write_bytes(b"half")
-    (out / LEDGER).write_bytes(b'{"name": "0", "ima')
+    (out / LEDGER).write_bytes(b'{"name": "0"}\n{"name": "1", "ima')
     assert predict_files(photos, weights, out) == []
     assert masks(out) == {"0.png", "1.png"}
     with Image.open(out / "color" / "0.png") as picture:
