@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -71,17 +72,22 @@ def scratch_of(cache: Path) -> Path:
 class Unwritable(UserError):
     """A path cannot be written: why, how much room there is, and which setting to change."""
 
-    def __init__(self, path: Path, error: OSError, setting: str, needed: int = 0) -> None:
-        self.path, self.error, self.needed = path, error, needed
+    def __init__(self, path: Path, error: OSError, setting: str, needed: int = 0, room: str = "") -> None:
+        self.path, self.error, self.setting, self.needed = path, error, setting, needed
+        # A quota or a limit says nothing of the disk. The room is that of the first error, before anything is removed.
+        self.room = room or (_room(path) if error.errno == errno.ENOSPC else "")
         reason, advice = error.strerror or one_line(error), "choose a path that you may write to"
         if is_disk_full(error):
-            room = _room(path) if error.errno == errno.ENOSPC else ""  # a quota or a limit says nothing of the disk
-            found = ", ".join(filter(None, (room, f"{size_text(needed)} needed" if needed else "")))
+            found = ", ".join(filter(None, (self.room, f"{size_text(needed)} needed" if needed else "")))
             reason += f" ({found})" if found else ""
             advice = "make room, or choose a path on a larger disk"
         if setting:
             advice = advice.replace("choose a path", f"set {setting} to a {'path' if setting[0] == '-' else 'folder'}")
         super().__init__(f"{path} cannot be written: {reason}; {advice}")
+
+    def restated(self, setting: str, needed: int) -> "Unwritable":
+        """Return the same error with what an outer block knows better."""
+        return Unwritable(self.path, self.error, setting or self.setting, needed or self.needed, self.room)
 
 
 @contextmanager
@@ -107,9 +113,9 @@ def writing(path: Path, setting: str = "", needed: int = 0) -> Iterator[None]:
         place = named if _is_below(named, path) else path
         raise Unwritable(place, error, setting or setting_of(path), needed) from error
     except Unwritable as error:
-        if not setting or not (_is_below(error.path, path) or _is_below(path, error.path)):
+        if not (_is_below(error.path, path) or _is_below(path, error.path)):
             raise
-        raise Unwritable(error.path, error.error, setting, needed or error.needed) from error.error
+        raise error.restated(setting, needed) from error.error
 
 
 def check_writable(folder: Path, setting: str) -> None:
@@ -198,9 +204,9 @@ def _existing(path: Path) -> Path:
 
 
 def free(path: Path) -> int:
-    """Return the free bytes on the disk of a path that may not exist yet."""
+    """Return the free bytes on the disk of a path that may not exist yet; unlimited where the system does not tell."""
     found = os.statvfs(_existing(path))
-    return found.f_bavail * found.f_frsize
+    return found.f_bavail * found.f_frsize if found.f_blocks else sys.maxsize
 
 
 def _room(path: Path) -> str:

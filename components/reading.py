@@ -66,7 +66,7 @@ def mistaken(data: bytes) -> str:
     if head[:64].lower().startswith((b"<!doctype html", b"<html", b"<head")):
         return "it is a web page, such as a download's error message; download the file again"
     if not any(data[:_HEAD]):
-        return "its content is only zeros, as after an interrupted copy; copy or download the file again"
+        return "it begins with zeros, as after an interrupted copy; copy or download the file again"
     return ""
 
 

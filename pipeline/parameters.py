@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from components.errors import UserError
-from components.reading import expanded
+from components.reading import expanded, shown
 from pipeline.version import DATA_IMAGE, IMAGE
 
 if TYPE_CHECKING:
@@ -118,6 +118,9 @@ def _parameters(overrides: "Overrides", **options: Any) -> PipelineParameters:
 
 
 def _check(parameters: PipelineParameters, *, is_local: bool) -> None:
+    for name, value in (("dataset", parameters.run.dataset), ("predict_images", parameters.prediction.images)):
+        if shown(value) != value:
+            raise UserError(f"{name} {shown(value)!r} is not UTF-8: rename it, or make a link to it with another name")
     parameters.prediction.check(is_local=is_local)
     parameters.run.check_sources(is_local=is_local)
     parameters.run.resolve(is_local=is_local)

@@ -20,7 +20,7 @@ ODD: dict[str, tuple[Make, str]] = {
         "its content is not on this machine; fetch it with `git annex get`",
     ),
     "page": (lambda path: path.write_bytes(PAGE), "a web page, such as a download's error message"),
-    "zeros": (lambda path: path.write_bytes(bytes(5000)), "only zeros"),
+    "zeros": (lambda path: path.write_bytes(bytes(5000)), "it begins with zeros"),
     "broken link": (lambda path: path.symlink_to("/nowhere/x"), "a symbolic link to /nowhere/x, which does not exist"),
     "link to itself": (lambda path: path.symlink_to(path.name), ", which leads back to it"),
     "pipe": (os.mkfifo, "a named pipe, not a file"),

@@ -1,6 +1,7 @@
 """A checkpoint ready to run: its engines and its metadata."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,10 +53,10 @@ def read_description(meta: Mapping[str, str], origin: str) -> Description:
         if int(meta[key]) != len(classes):
             raise ValueError(f"{meta[key]}, but classes has {len(classes)} entries")
         values = {}
-        for key, count in (("mean", 3), ("std", 3), ("crop", 2), ("stride", 2)):
+        for key, count, above in (("mean", 3, -math.inf), ("std", 3, 0), ("crop", 2, 0), ("stride", 2, 0)):
             values[key] = tuple(json.loads(meta[key]))
-            if len(values[key]) != count or not all(number > 0 for number in values[key]):
-                raise ValueError(f"{meta[key]}, but must be {count} positive numbers")
+            if len(values[key]) != count or not all(number > above for number in values[key]):
+                raise ValueError(f"{meta[key]}, but must be {count} {'' if key == 'mean' else 'positive '}numbers")
         key = "epoch"
         epoch, step = int(meta.get("epoch", "0")), int(meta.get("step", "0"))
         key = "longest_side"

@@ -1,6 +1,7 @@
 """Sessions: exported graphs compiled by onnxruntime or OpenVINO."""
 
 import importlib.util
+import os
 import threading
 from functools import cache, lru_cache
 from pathlib import Path
@@ -29,6 +30,8 @@ class Session(Protocol):
 
 class OnnxRuntimeSession:
     def __init__(self, model: "ModelProto") -> None:
+        # It would write an identifier to the home folder, and send usage data.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -108,8 +108,8 @@ def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
             meta = dict(file.metadata() or {})
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError) and not path.is_symlink()
-        why = "do not exist" if missing else f"cannot be read: {error.strerror or error}"
+        absent = isinstance(error, FileNotFoundError) and not path.is_symlink()
+        why = "do not exist" if absent else f"cannot be read: {error.strerror or error}"
         raise UserError(f"weights {path} {why}") from None
     except (SafetensorError, ValueError) as error:
         why = mistaken(head) or f"it is no complete safetensors file ({error}); copy or download it again"

@@ -17,7 +17,7 @@ from components.disk import writing
 from components.errors import UserError
 from components.files import is_stream, locked, write_whole
 from components.prediction.photographs import Photograph
-from components.reading import shown
+from components.reading import read_bytes, shown
 
 if TYPE_CHECKING:
     from components.storage.client import Store
@@ -49,10 +49,14 @@ class Destination(Protocol):
 
 def is_earlier_output(root: Path) -> Callable[[Path], bool]:
     """Return a function that tells whether a file is an output of an earlier prediction to the folder `root`."""
-    if not (root / LEDGER).exists():
-        return lambda _path: False
-    folders = {root.resolve() / folder for folder in FOLDERS}
-    return lambda path: not folders.isdisjoint(Path(os.path.realpath(path)).parents)
+    place, names = root.resolve(), _read_ledger(root / LEDGER).keys()
+
+    def is_one(path: Path) -> bool:
+        real = Path(os.path.realpath(path))
+        folders = [place / folder for folder in FOLDERS if real.is_relative_to(place / folder)]
+        return any(str(real.relative_to(folder).with_suffix("")) in names for folder in folders)
+
+    return is_one if names else lambda _path: False
 
 
 def check_targets(root: Path, photographs: Sequence[Photograph], names: Callable[[str], Sequence[str]]) -> None:
@@ -65,8 +69,8 @@ def check_targets(root: Path, photographs: Sequence[Photograph], names: Callable
         UserError: an output would replace an image to predict, or a file that is no earlier output.
     """
     inputs = {item.file: item.shown for item in photographs if item.file}
-    place, is_new = root.resolve(), root.exists() and not (root / LEDGER).exists()
-    if is_new and os.path.lexists(root / GALLERY):
+    place, ours = root.resolve(), _read_ledger(root / LEDGER).keys()
+    if not ours and os.path.lexists(root / GALLERY):
         raise _not_ours(root / GALLERY)
     for item in photographs:
         for name in names(item.name):
@@ -75,7 +79,7 @@ def check_targets(root: Path, photographs: Sequence[Photograph], names: Callable
                     f"{inputs[place / name]} would be overwritten by the prediction of {item.shown}: "
                     "set --output to another folder"
                 )
-            if is_new and os.path.lexists(root / name):
+            if item.name not in ours and os.path.lexists(root / name):
                 raise _not_ours(root / name)
 
 
@@ -87,7 +91,8 @@ def _not_ours(path: Path) -> UserError:
 
 
 class LocalFolder:
-    """A local folder. Its predictions.jsonl gets a line for each finished image, written after the image's files.
+    """A local folder. Its predictions.jsonl gets two lines for each image: its name before any file is written, which
+    marks the files as predictions, and all about it when they are complete.
 
     One process at a time writes to the folder; another waits until it is closed.
     """
@@ -104,9 +109,13 @@ class LocalFolder:
             root.mkdir(parents=True, exist_ok=True)
             if is_stream(root / LEDGER):
                 raise FileExistsError(errno.EEXIST, "it is not a file", str(root / LEDGER))
-            (root / LEDGER).open("ab").close()  # marks what is in the folder as predictions
+            with (root / LEDGER).open("ab+") as ledger:
+                end = ledger.seek(0, os.SEEK_END)
+                ledger.seek(max(0, end - 1))
+                if ledger.read(1) not in (b"", b"\n"):
+                    ledger.write(b"\n")  # after a line that an interrupted run has left incomplete
         self._held = self._wait_for_others()
-        self._finished = self._read_ledger()
+        self._finished = _read_ledger(root / LEDGER)
 
     def __enter__(self) -> "LocalFolder":
         return self
@@ -125,12 +134,10 @@ class LocalFolder:
     def put(self, photograph: Photograph, files: Mapping[str, bytes]) -> None:
         version = photograph.version()
         with writing(self._root, needed=sum(map(len, files.values()))):
+            self._note(name=photograph.name)
             for name, data in files.items():
                 write_whole(self._root / name, data)
-            entry = {"name": photograph.name, "image": photograph.shown, "version": version, "stamp": self._stamp}
-            line = (json.dumps(entry) + "\n").encode()
-            with self._lock, (self._root / LEDGER).open("ab") as ledger:
-                ledger.write(line)
+            self._note(name=photograph.name, image=photograph.shown, version=version, stamp=self._stamp)
 
     def read(self, name: str) -> bytes:
         return (self._root / name).read_bytes()
@@ -149,24 +156,25 @@ class LocalFolder:
         except OSError:
             return None
 
-    def _read_ledger(self) -> dict[str, dict[str, str]]:
-        """Return the last entry of each image. Incomplete lines, which an interrupted run can leave, are ignored."""
-        finished: dict[str, dict[str, str]] = {}
-        path = self._root / LEDGER
+    def _note(self, **entry: str) -> None:
+        with self._lock, (self._root / LEDGER).open("ab") as ledger:
+            ledger.write((json.dumps(entry) + "\n").encode())
+
+
+def _read_ledger(path: Path) -> dict[str, dict[str, str]]:
+    """Return the last entry of each image. Incomplete lines, which an interrupted run can leave, are ignored."""
+    found: dict[str, dict[str, str]] = {}
+    try:
+        text = read_bytes(path).decode(errors="replace")
+    except OSError:
+        return found
+    for line in text.splitlines():
         try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return finished
-        if text and not text.endswith("\n"):
-            with path.open("ab") as ledger:
-                ledger.write(b"\n")
-        for line in text.splitlines():
-            try:
-                entry = json.loads(line)
-                finished[entry["name"]] = entry
-            except (ValueError, KeyError, TypeError):
-                continue
-        return finished
+            entry = json.loads(line)
+            found[entry["name"]] = entry
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 class StoreFolder:

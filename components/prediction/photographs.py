@@ -123,8 +123,7 @@ def _in_files(text: str, skip: Callable[[Path], bool]) -> Iterator[tuple[str, Ph
 def _in_folder(folder: Path, skip: Callable[[Path], bool]) -> Iterator[tuple[str, Photograph]]:
     """Yield the folder's photographs, and an unreadable one for each subfolder or file that cannot be read."""
     unreadable: dict[str, str] = {}
-    hidden = []
-    asked = skip(folder / "any")  # whether the folder itself is one whose files would be skipped
+    hidden, skipped, found = [], 0, 0
     for name in files_below(folder, hidden=True, unreadable=unreadable):
         below = PurePosixPath(name)
         original = below.with_name(placeholder_of(below.name) or below.name)
@@ -132,8 +131,15 @@ def _in_folder(folder: Path, skip: Callable[[Path], bool]) -> Iterator[tuple[str
             yield _refused(folder / original, Path(original), PLACEHOLDER)
         elif is_picture(name) and any(map(is_hidden, below.parts)):
             hidden.append(name)
-        elif is_picture(name) and (asked or not skip(folder / name)):
+        elif is_picture(name) and skip(folder / name):
+            skipped += 1
+        elif is_picture(name):
+            found += 1
             yield _local(folder / name, Path(name))
+    if "." in unreadable:
+        raise UserError(f"folder {folder} cannot be read: {unreadable['.']}; correct its permissions")
+    if skipped and not found:
+        raise UserError(f"folder {folder} has only results of earlier predictions: choose other images")
     for name, reason in unreadable.items():
         if not any(map(is_hidden, PurePosixPath(name).parts)):
             yield _refused(folder / name, Path(name), f"the folder cannot be read: {reason}")

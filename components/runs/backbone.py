@@ -11,6 +11,7 @@ from components.dataset.sources.fetch import fetch, is_url
 from components.errors import UserError, WorkFailed
 from components.files import file_sha256
 from components.networks.installed_weights import IMAGENET, installed_weights
+from components.reading import mistaken, open_file
 from components.recipes import Recipe
 from components.storage import keys
 
@@ -63,7 +64,7 @@ def pin_pretrained(recipe: Recipe, *, is_here: bool) -> Recipe:
         is_here: whether this machine will read the weights. If so, a path must exist, and is hashed.
 
     Raises:
-        UserError: the file does not exist or has a different sha256.
+        UserError: the file does not exist, is empty or a pointer to another, or has a different sha256.
     """
     return _with_digests(recipe, {setting: _sha256(recipe, setting, is_here=is_here) for setting in _SETTINGS})
 
@@ -121,6 +122,9 @@ def _sha256(recipe: Recipe, setting: str, *, is_here: bool) -> str:
             f"network.{setting}: {source!r} is not a file; set it to {IMAGENET}, an .npz, .safetensors, .pdparams or "
             ".pth file, a URL or an s3:// URI"
         )
+    with open_file(Path(source)) as file:
+        if why := mistaken(file.read(512)):
+            raise UserError(f"network.{setting}: {source} cannot be read: {why}")
     found = file_sha256(Path(source))
     _compare(setting, source, given, found)
     return found

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import urllib3
 
+from components.disk import writing
 from components.errors import WorkFailed
 from components.runs.key import find_key
 from components.runs.record import read_record
@@ -154,7 +155,9 @@ def pull_converted(store: Store, weights: StoredWeights, form: str, target: Path
 
     with tempfile.TemporaryDirectory(prefix="weights-", dir=os.environ.get("CPS_WORK")) as folder:
         stored = Path(folder, PurePosixPath(weights.key).name)
-        convert(store.get_file(weights.key, stored, weights.sha256 or None), form, target, branch=branch)
+        with writing(stored, needed=weights.size):
+            store.get_file(weights.key, stored, weights.sha256 or None)
+        convert(stored, form, target, branch=branch)
 
 
 def presigned_link(store: Store, weights: StoredWeights, expires: timedelta) -> str:

@@ -258,7 +258,8 @@ def scenes(folder: Path, unlabeled: int, **counts: int) -> None:
     """
     from components.scenes.generate import SceneSettings, draw_photographs
 
-    draw_photographs(folder, SceneSettings(**counts), unlabeled)
+    with writing(folder, "FOLDER"):
+        draw_photographs(folder, SceneSettings(**counts), unlabeled)
     click.echo(str(folder))
 
 

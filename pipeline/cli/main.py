@@ -1,5 +1,6 @@
 """The `cps` command. Commands import heavy modules only when they need them, so `cps --help` stays fast."""
 
+import io
 import os
 import sys
 import traceback
@@ -54,7 +55,8 @@ def cli() -> None:
     Without them, commands start an object store and an MLflow server on this machine and keep their state in .cps
     (or CPS_HOME).
 
-    Exit codes: 0 success, 1 failure, 2 invalid input, 130 or 143 interrupted by a signal.
+    Exit codes: 0 success, 1 failure, 2 invalid input or a disk that cannot be written, 130 or 143 interrupted by a
+    signal.
     """
 
 
@@ -106,6 +108,8 @@ for command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 success, 1 failure, 2 invalid input, 130 and 143 on signals."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # print file names that are not UTF-8 as they are
     sys.exit(_run(arguments))
 
 

@@ -223,8 +223,9 @@ def predict(
     """Segment photographs with a trained network. With a weights file, this needs no pipeline and no services.
 
     IMAGES are files, folders, quoted glob patterns, lists (.txt with `image` or `image label` on each line) or s3://
-    prefixes. Images that OUTPUT already contains from the same weights are skipped. Prints the path of the gallery.
-    Exit code 1 if some images could not be read; the others are done.
+    prefixes. Hidden files in folders are skipped, and so are images that OUTPUT already contains from the same weights.
+    OUTPUT may be inside or above the folder of the images; files that are not earlier results are never overwritten.
+    Prints the path of the gallery. Exit code 1 if some images could not be read; the others are done.
 
     \b
     Examples:
@@ -287,7 +288,9 @@ def _weights_file(source: str) -> Path:
         raise UserError(f"weights file {source!r} {why}")
     store = open_store()
     found: StoredWeights = find_weights(store, source)
-    return store.get_file(found.key, state_home() / "runs" / found.run_key / "best.safetensors", found.sha256 or None)
+    path = state_home() / "runs" / found.run_key / "best.safetensors"
+    with writing(path, needed=found.size):
+        return store.get_file(found.key, path, found.sha256 or None)
 
 
 @click.command("label-next", short_help="Suggest which images to label next.")

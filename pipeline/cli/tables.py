@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components import progress
+from components.disk import Unwritable
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
 from components.units import percent, seconds_text
@@ -54,12 +56,23 @@ def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, s
     return LocalResult(
         result=result,
         predictions=predictions,
-        files={name: str(store.get_uri(uri, folder / f"{name}.html")) for name, uri in pages.items() if uri},
+        files=_copied(store, {folder / f"{name}.html": uri for name, uri in pages.items() if uri}),
         mlflow=environment.get("MLFLOW_TRACKING_URI", ""),
         object_store=environment.get("AWS_ENDPOINT_URL", ""),
         seconds=round(outcome.seconds, 1),
         log=str(outcome.log),
     )
+
+
+def _copied(store: Store, pages: "Mapping[Path, str]") -> dict[str, str]:
+    """Copy pages from the store, and return their paths by name. A page that finds no room only stays in the store."""
+    files = {}
+    for path, uri in pages.items():
+        try:
+            files[path.stem] = str(store.get_uri(uri, path))
+        except Unwritable as error:
+            progress.warn("run", f"{error}. The page is stored as {uri}")
+    return files
 
 
 def print_outcome(collected: LocalResult) -> None:

@@ -90,6 +90,7 @@ def test_a_read_only_disk_and_a_forbidden_folder(tmp_path: Path) -> None:
     with pytest.raises(Unwritable, match=r"/file/a cannot be written: Not a directory"):
         check_writable(tmp_path / "file" / "a", "X")
     check_writable(tmp_path / "new" / "a", "X")
+    check_writable(Path("/proc/a"), "X")  # a file system that does not count its blocks
     assert not (tmp_path / "new").exists()
 
 
@@ -115,6 +116,7 @@ def test_an_outer_block_knows_the_setting_better(folders: Path) -> None:
     assert "set TMPDIR to a folder" in said_of(inner, fail)
     said = said_of(folders / "TMPDIR" / "out", fail, "--output")
     assert "7 B needed" in said
+    assert "8 B needed); make room, or set TMPDIR to a folder" in said_of(inner, fail, needed=8)
     assert said.endswith("set --output to a path on a larger disk")
     assert "set TMPDIR to a folder" in said_of(folders / "other", fail, "--output")
 

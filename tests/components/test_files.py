@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from components.errors import UserError, find_one, is_disk_full
-from components.files import holding, locked, replacing, write_together
+from components.files import holding, is_stream, locked, replacing, write_together, write_whole
+from tests.object_stores import files_of_at_most
 
 
 def names(folder: Path) -> list[str]:
@@ -93,6 +94,29 @@ def test_two_writers_do_not_share_a_partial(tmp_path: Path) -> None:
         with replacing(path) as other:
             other.write_text("other")
     assert path.read_text() == "one"
+
+
+def test_a_folder_a_device_or_a_pipe_is_not_replaced_and_the_error_names_it(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    before = names(tmp_path)
+    for name in before:
+        with pytest.raises(OSError, match=rf"(it is a device or a pipe|Is a directory).*/{name}'"):
+            write_whole(tmp_path / name, "new")
+    assert names(tmp_path) == before
+    assert [is_stream(tmp_path / name) for name in before] == [False, True, True, True]
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    assert not any(is_stream(tmp_path / name) for name in ("file", "link", "none"))
+
+
+def test_a_write_that_fails_names_the_file_and_not_its_partial(tmp_path: Path) -> None:
+    with files_of_at_most(10), pytest.raises(OSError, match="File too large") as error:
+        write_whole(tmp_path / "new" / "page.html", "x" * 100)
+    assert error.value.filename == str(tmp_path / "new" / "page.html")
+    assert names(tmp_path / "new") == []
 
 
 def test_a_lock_is_exclusive_or_shared(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from components import progress
 from components.dataset.check.balance import (
@@ -114,7 +115,7 @@ def inspect_dataset(
         seed=seed,
         findings=in_order(findings),
         files=len(names),
-        bytes=sum(path.stat().st_size for name in names if (path := layout.folder / name).is_file()),
+        bytes=sum(_size(layout.folder / name) for name in names),
         seconds=time.perf_counter() - began,
         source=source or str(layout.folder),
         notes=layout.notes,
@@ -167,6 +168,13 @@ def decode_files(
         if on_progress:
             on_progress(done, len(samples))
     return facts
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # one of the findings
+        return 0
 
 
 def _report_progress(done: int, total: int) -> None:

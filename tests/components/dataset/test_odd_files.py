@@ -112,6 +112,10 @@ def test_permissions(folder: Path, store: Store) -> None:
             path.chmod(mode)
         return str(error.value)
 
+    (folder / "images/train").chmod(0o600)  # its files are listed, but cannot be opened
+    with permissions_count():
+        assert len(unreadable(checked(folder))) == 4
+    (folder / "images/train").chmod(0o700)
     image, advice = folder / "images/train/01.jpg", "correct its permissions, or move it elsewhere"
     assert refused(image).startswith(f"file {image} cannot be read (Permission denied): ")
     assert refused(folder / "labels/val") == f"{folder}/labels/val cannot be read: Permission denied; {advice}"

@@ -73,7 +73,15 @@ def test_weights_of_another_run_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("change", "names"),
-    [({"crop": "wide"}, "crop"), ({"num_classes": "3"}, "num_classes"), ({"classes": "[{}]"}, "classes")],
+    [
+        ({"crop": "wide"}, "crop"),
+        ({"crop": "[0, 5]"}, "crop"),
+        ({"stride": '["a", 5]'}, "stride"),
+        ({"mean": "[0.5]"}, "mean"),
+        ({"std": "[0, 1, 1]"}, "std"),
+        ({"num_classes": "3"}, "num_classes"),
+        ({"classes": "[{}]"}, "classes"),
+    ],
 )
 def test_malformed_metadata_is_named(change: dict[str, str], names: str) -> None:
     with pytest.raises(UserError, match=rf"best\.safetensors: metadata '{names}'"):
@@ -93,3 +101,13 @@ def test_a_truncated_file_is_refused(weights: Path, tmp_path: Path) -> None:
     broken.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(UserError, match=r"broken\.safetensors"):
         open_checkpoint(broken)
+
+
+def test_an_unknown_structure_is_said_of_the_file(tmp_path: Path) -> None:
+    from components.networks.weights import pack
+
+    path = tmp_path / "odd.safetensors"
+    branches = {branch: {"a": np.zeros(1, np.float32)} for branch in ("left", "right")}
+    path.write_bytes(pack(branches, META | {"structure": "unet"}))
+    with pytest.raises(UserError, match=r"odd\.safetensors: unknown network structure 'unet'"):
+        open_checkpoint(path, engine="paddle")

@@ -22,6 +22,8 @@ from components.networks.weights import (
     state_arrays,
     whole_pair,
 )
+from tests.disks import permissions_count
+from tests.odd_files import ODD, spoil
 
 FACTS: dict[str, Any] = {
     "structure": "small-fpn",
@@ -117,6 +119,23 @@ def test_truncated_and_foreign_files_are_refused(checkpoint, tmp_path):
         read_networks(foreign)
     with pytest.raises(UserError, match="do not exist"):
         read_networks(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize("kind", sorted(ODD))
+def test_what_is_no_weights_file_is_refused_at_once_with_the_reason(kind, tmp_path):
+    said = spoil(tmp_path / "w.safetensors", kind)
+    with pytest.raises(UserError) as error:
+        read_file(tmp_path / "w.safetensors")
+    assert str(error.value).startswith(f"weights {tmp_path}/w.safetensors cannot be read: ")
+    assert said in str(error.value)
+
+
+def test_a_folder_and_a_file_without_permission_are_refused(checkpoint, tmp_path):
+    with pytest.raises(UserError, match="cannot be read: it is a folder, not a file"):
+        read_file(tmp_path)
+    checkpoint.chmod(0)
+    with permissions_count(), pytest.raises(UserError, match="cannot be read: Permission denied"):
+        read_file(checkpoint)
 
 
 def test_weights_of_another_class_count_are_refused(checkpoint, tmp_path):

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,12 +12,14 @@ import pytest
 from PIL import Image
 
 from components.errors import UserError
-from components.prediction.destinations import LEDGER, LocalFolder
+from components.prediction.destinations import LEDGER, LocalFolder, is_earlier_output
+from components.prediction.photographs import find_photographs
 from components.prediction.predict import predict_files
 from components.reading import PLACEHOLDER
 from tests.disks import permissions_count, read_only, small_disk
 from tests.odd_files import ODD, spoil
 from tests.pipeline.in_process import cps
+from tests.project_files import REPOSITORY
 
 
 def photograph(path: Path, seed: int = 0) -> None:
@@ -70,6 +74,9 @@ def test_a_file_that_is_named_or_listed_is_refused_alike(
         [refused] = predict_files(images, weights, tmp_path / f"out-{number}")
         assert refused.startswith(f"{photos}/a.jpg: it is {said}")
     os.mkfifo(tmp_path / "q.txt")
+    (photos / "shut").mkdir(mode=0)
+    with permissions_count(), pytest.raises(UserError, match=r"^folder .*/shut cannot be read: Permission denied"):
+        predict_files(photos / "shut", weights, tmp_path / "none")
     with pytest.raises(UserError, match=r"q\.txt cannot be read: it is a named pipe"):
         predict_files(tmp_path / "q.txt", weights, tmp_path / "none")
 
@@ -114,6 +121,8 @@ def test_an_image_is_not_overwritten_by_a_prediction(weights: Path, tmp_path: Pa
     # The same holds for what an earlier prediction has written.
     predict_files(tmp_path / "masks", weights, tmp_path / "out")
     with pytest.raises(UserError, match=r"/out/masks/a\.png would be overwritten by the prediction of "):
+        predict_files(tmp_path / "out" / "masks" / "a.png", weights, tmp_path / "out")
+    with pytest.raises(UserError, match="out/masks has only results of earlier predictions: choose other images"):
         predict_files(tmp_path / "out" / "masks", weights, tmp_path / "out")
 
 
@@ -127,11 +136,24 @@ def test_files_of_others_are_not_overwritten(name: str, weights: Path, photos: P
     assert not (tmp_path / LEDGER).exists()
 
 
+def test_files_of_others_among_predictions_are_neither_overwritten_nor_passed_over(
+    weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    predict_files(photos / "0.png", weights, tmp_path / "out")
+    photograph(tmp_path / "out/masks/1.png")
+    before = (tmp_path / "out/masks/1.png").read_bytes()
+    with pytest.raises(UserError, match=r"out/masks/1\.png would be overwritten, but is not from an earlier"):
+        predict_files(photos, weights, tmp_path / "out")
+    assert (tmp_path / "out/masks/1.png").read_bytes() == before
+    found = find_photographs([str(tmp_path / "out")], skip=is_earlier_output(tmp_path / "out"))
+    assert [item.name for item in found] == ["masks/1"]
+
+
 def test_what_a_killed_prediction_left_is_completed(weights: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "color").mkdir(parents=True)
     (out / "color" / "0.png").write_bytes(b"half")
-    (out / LEDGER).write_bytes(b'{"name": "0", "ima')
+    (out / LEDGER).write_bytes(b'{"name": "0"}\n{"name": "1", "ima')
     assert predict_files(photos, weights, out) == []
     assert masks(out) == {"0.png", "1.png"}
     with Image.open(out / "color" / "0.png") as picture:
@@ -221,3 +243,17 @@ def test_paths_may_begin_with_a_tilde(
     ended = cps("predict", "-q", "~/photos", "--weights=~/w.safetensors", "--output=~/out", folder=photos)
     assert (ended.returncode, ended.stdout) == (0, f"{tmp_path}/out/gallery.html\n")
     assert masks(tmp_path / "out") == {"0.png", "1.png"}
+
+
+@pytest.mark.slow
+def test_a_home_folder_that_cannot_be_written_is_not_needed(weights: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    environment = {name: value for name, value in os.environ.items() if name != "CPS_CACHE"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "predict", "-q", photos, "--weights", weights, "-o", tmp_path / "out"],
+        env={**environment, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "onnxruntime" in (tmp_path / "out" / "gallery.html").read_text(), "the network was exported"

@@ -12,6 +12,7 @@ from components.recipes import load_recipe
 from components.runs.backbone import check_start, pin_addresses, pin_pretrained
 from components.storage.client import Store
 from tests.components.dataset.sources.web_server import serving
+from tests.odd_files import spoil
 
 Captured = pytest.CaptureFixture[str]
 
@@ -119,3 +120,10 @@ def test_installed_weights_have_a_known_digest() -> None:
         pin_pretrained(recipe(pretrained="imagenet"), is_here=False)
     with pytest.raises(UserError, match=rf"imagenet has sha256 {known}, but network.pretrained_sha256 is ab"):
         pin_pretrained(recipe(**network, pretrained_sha256="ab"), is_here=False)
+
+
+@pytest.mark.parametrize("kind", ["empty", "git-lfs", "annexed", "page", "zeros"])
+def test_a_file_that_was_not_downloaded_is_refused_before_the_run(kind: str, tmp_path: Path) -> None:
+    said = spoil(tmp_path / "a.npz", kind)
+    with pytest.raises(UserError, match=rf"^network\.pretrained: .*/a\.npz cannot be read: .*{said}"):
+        pin_pretrained(recipe(pretrained=str(tmp_path / "a.npz")), is_here=True)

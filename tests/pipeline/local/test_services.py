@@ -1,6 +1,8 @@
 """The embedded services with real servers: started once, found again, restarted after kill -9, stopped whole."""
 
+import errno
 import os
+import re
 import signal
 import socket
 import stat
@@ -13,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from components.disk import Unwritable
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
@@ -20,6 +23,7 @@ from pipeline.local import object_store, processes
 from pipeline.local.ports import free_internal_ports
 from pipeline.local.services import Endpoints, services_down, services_status, services_up, wait_tracking
 from pipeline.local.state import Home, ServiceState, State
+from tests.disks import small_disk
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -196,8 +200,9 @@ def test_a_store_that_cannot_start_says_why(home: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_home_that_is_a_file(tmp_path: Path) -> None:
+def test_a_home_that_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
+    monkeypatch.setenv("CPS_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match="set CPS_HOME"):
         services_up(tmp_path / "file", tracking=False)
 
@@ -249,6 +254,43 @@ print(client.get_run(run.info.run_id).data.metrics["mIoU"])
     assert again == endpoints
     services_down(home)
     assert [p for p in psutil.process_iter() if _in_home(p, home)] == []
+
+
+def test_a_store_without_room_says_so(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.local.services.STORE_BYTES", 0)
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        monkeypatch.setenv("CPS_HOME", str(disk / "home"))
+        with pytest.raises(UserError) as error:
+            services_up(disk / "home", tracking=False)
+        assert _stores(disk / "home") == []
+    assert re.fullmatch(
+        rf"{disk}/home.* cannot be written: No space left on device \(.* free\); "
+        "make room, or set CPS_HOME to a folder on a larger disk",
+        str(error.value),
+    )
+    assert not home.exists()
+
+
+def test_a_server_that_cannot_be_recorded_is_stopped(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_home: Home, _state: State) -> None:
+        raise Unwritable(home, OSError(errno.ENOSPC, "No space left on device"), "CPS_HOME")
+
+    monkeypatch.setattr(Home, "write", fail)
+    with pytest.raises(Unwritable):
+        services_up(home, tracking=False)
+    assert _stores(home) == []
+
+
+def test_servers_are_stopped_also_where_that_cannot_be_recorded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    services_up(home, tracking=False)
+
+    def fail(_home: Home, _state: State) -> None:
+        raise Unwritable(home, OSError(errno.ENOSPC, "No space left on device"), "CPS_HOME")
+
+    monkeypatch.setattr(Home, "write", fail)
+    services_down(home)
+    assert _stores(home) == []
+    assert [service.healthy for service in services_status(home)] == [False]
 
 
 def _store(endpoints: Endpoints, bucket: str = "cps") -> Store:

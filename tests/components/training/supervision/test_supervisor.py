@@ -160,11 +160,11 @@ def test_what_dies_on_a_full_disk_says_so_in_one_line_and_goes_on_later(stored_r
         stored_run.train(2, (0, 13, "terminate"))
     with monkeypatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(full_disk))
-        with pytest.raises(WorkFailed) as failed:
+        with pytest.raises(UserError) as failed:
             stored_run.train(2)
     assert str(failed.value) == (
-        f"No space left on device for {full_disk}: free some space, then rerun the same command to resume from the "
-        "newest recovery"
+        f"{full_disk} cannot be written: No space left on device (0 B free); make room, or set TMPDIR to a folder on a "
+        "larger disk. Then rerun the same command to resume from the newest recovery"
     )
     stored_run.train(2)
     assert [line["step"] for line in stored_run.lines("step") if line["rank"] == 0] == list(range(STEPS))
