@@ -3,6 +3,7 @@
 import paddle
 from paddle import nn
 
+from components.networks.depthwise import DepthwiseConv2D
 from components.networks.layers import ConvBNReLU, FPNDecoder
 
 
@@ -80,8 +81,8 @@ class _MBConv(nn.Layer):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         width = inputs * expansion
-        layers = [] if expansion == 1 else _convolution(inputs, width, 1)
-        layers += _convolution(width, width, kernel, stride, groups=width)
+        layers: list[nn.Layer] = [] if expansion == 1 else _convolution(inputs, width, 1)
+        layers += [DepthwiseConv2D(width, kernel, stride), *_normalised(width)]
         layers += _convolution(width, outputs, 1)[:-1]
         self.layers = nn.Sequential(*layers)
         self.adds_input = inputs == outputs and stride == 1
@@ -91,14 +92,14 @@ class _MBConv(nn.Layer):
         return output + tensor if self.adds_input else output
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Layer]:
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Layer]:
     """Return a convolution with TensorFlow's padding, for which the published weights were trained, BN and ReLU6."""
     padding = 0 if kernel == 1 else "SAME"
-    return [
-        nn.Conv2D(inputs, outputs, kernel, stride, padding=padding, groups=groups, bias_attr=False),
-        nn.BatchNorm2D(outputs, epsilon=1e-3),
-        nn.ReLU6(),
-    ]
+    return [nn.Conv2D(inputs, outputs, kernel, stride, padding=padding, bias_attr=False), *_normalised(outputs)]
+
+
+def _normalised(channels: int) -> list[nn.Layer]:
+    return [nn.BatchNorm2D(channels, epsilon=1e-3), nn.ReLU6()]
 
 
 class EfficientNetLite0FPN(_PretrainedFPN):

@@ -102,12 +102,14 @@ def compare_operations() -> None:
     import paddle
     from paddle.nn import functional as F
 
+    from components.networks.depthwise import convolve_depthwise
     from components.networks.layers import upsample
 
     paddle.seed(0)
     logits = paddle.randn([4, 11, 48, 64])
     features, weights = paddle.randn([4, 64, 48, 64]), paddle.randn([64, 64, 3, 3])
     single = paddle.randn([64, 1, 3, 3])
+    small, own = paddle.randn([4, 480, 12, 16]), paddle.randn([480, 1, 5, 5])
 
     def channels_last(image: "paddle.Tensor", kernel: "paddle.Tensor") -> "paddle.Tensor":
         made = F.conv2d(image.transpose([0, 2, 3, 1]), kernel, padding=1, data_format="NHWC")
@@ -133,6 +135,12 @@ def compare_operations() -> None:
             lambda image: upsample(image, [192, 256]),
             lambda image: F.interpolate(image, [192, 256], mode="bilinear"),
             [logits],
+        ),
+        (
+            "5 x 5 depthwise convolution of a small map: Paddle's kernel",
+            convolve_depthwise,
+            lambda image, kernel: F.conv2d(image, kernel, padding=2, groups=480),
+            [small, own],
         ),
         (
             "3 x 3 convolution: channels last",
