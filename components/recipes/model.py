@@ -158,8 +158,12 @@ class CrossPseudoSupervision(Settings):
     weight: Annotated[float, Field(ge=0)] = 1.5
     """Weight of the two cross pseudo supervision losses relative to the two supervised ones. 0 trains the supervised
     baseline, which reads no unlabelled image."""
+    burn_in: Share = 0.0
+    """Share of all steps, at the beginning, that train on the labelled images alone, as in Unbiased Teacher (Liu et
+    al., ICLR 2021). Early pseudo labels teach little, and a step without them takes less than half of the time."""
     ramp_up: Share = 0.0
-    """Share of all steps over which the weight rises from 0 (half a Gaussian, as in Laine and Aila 2017)."""
+    """Share of all steps, after the burn-in, over which the weight rises from 0 (half a Gaussian, as in Laine and Aila
+    2017)."""
     confidence: Share = 0.0
     """Pseudo labels with a lower probability become void; 0 keeps all, as in the paper."""
     cutmix_boxes: Annotated[int, Field(ge=0)] = 3

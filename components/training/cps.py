@@ -37,8 +37,8 @@ class Batch:
     """B labelled images and B pairs of unlabelled images. Images are (B, 3, H, W), labels and masks (B, H, W).
 
     CutMix pastes `second` into `first` where `mask` is True: `mixed` is the result, after strong colour augmentation
-    if the recipe asks for it. `void` is True where `mixed` shows padding. The supervised baseline (weight 0) has no
-    unlabelled images: these five fields are None.
+    if the recipe asks for it. `void` is True where `mixed` shows padding. The supervised baseline (weight 0) and the
+    burn-in have no unlabelled images: these five fields are None.
     """
 
     labeled: NDArray[np.float32]

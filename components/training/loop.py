@@ -140,7 +140,9 @@ def _step(training: Training, step: int, batch: Batch, stop: Termination) -> boo
     """Run one step, add its losses to the sums, and return whether any process was asked to stop."""
     recipe, plan, group = training.recipe, training.plan, training.group
     training.pair.seed(training.record.seed, step, group.rank)
-    audit = training.audit if training.audit is not None and training.audit.looks_at(step, plan) else None
+    audit = training.audit if batch.mixed is not None else None
+    if audit is not None and not audit.looks_at(step, plan):
+        audit = None
     losses = cps.step(
         training.pair,
         batch,

@@ -119,7 +119,7 @@ def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Reci
     from components.training.pair import Pair
     from components.training.precision import check_precision
     from components.training.pseudo_label_audit import Audit
-    from components.training.schedule import plan
+    from components.training.schedule import burn_in_steps, plan
     from components.training.supervision.pending import pending_folder
     from components.training.supervision.uploads import Uploads
 
@@ -127,8 +127,9 @@ def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Reci
     group = Group()
     reader = DatasetReader(store, record.dataset.digest)
     split, held = hold_out(split, recipe.training.holdout, record.seed)
-    data = TrainingData(reader, split, recipe, record.seed, group.share)
     length = plan(recipe, labeled=len(split.labeled), unlabeled=len(split.unlabeled), ratio=record.labeled_ratio)
+    burn_in = burn_in_steps(recipe, length.steps)
+    data = TrainingData(reader, split, recipe, record.seed, group.share, burn_in=burn_in)
     pair = Pair(recipe, len(reader.manifest.classes), record.seed, threads=group.alone)
     _load_pretrained(store, recipe, pair)
     pair.start()

@@ -73,9 +73,16 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return float(scaled * (1 - step / steps) ** settings.poly_power)
 
 
+def burn_in_steps(recipe: Recipe, steps: int) -> int:
+    """Return how many steps, at the beginning, train on labelled images alone."""
+    return round(recipe.cps.burn_in * steps)
+
+
 def cps_weight(recipe: Recipe, step: int, steps: int) -> float:
-    """Return the weight of the cross losses: constant, after an optional ramp-up exp(-5 (1 - t)^2)."""
-    ramp = recipe.cps.ramp_up * steps
-    if step >= ramp:
+    """Return the weight of the cross losses: 0 in the burn-in, then constant after a ramp-up exp(-5 (1 - t)^2)."""
+    since, ramp = step - burn_in_steps(recipe, steps), recipe.cps.ramp_up * steps
+    if since < 0:
+        return 0.0
+    if since >= ramp:
         return recipe.cps.weight
-    return float(recipe.cps.weight * math.exp(-5 * (1 - step / ramp) ** 2))
+    return float(recipe.cps.weight * math.exp(-5 * (1 - since / ramp) ** 2))

@@ -36,9 +36,11 @@ class Share:
 
 
 class TrainingData:
-    """Batches as a function of the step. `batch` is thread-safe."""
+    """Batches as a function of the step. `batch` is thread-safe. The first `burn_in` have no unlabelled images."""
 
-    def __init__(self, reader: DatasetReader, split: Split, recipe: Recipe, seed: int, share: Share) -> None:
+    def __init__(
+        self, reader: DatasetReader, split: Split, recipe: Recipe, seed: int, share: Share, *, burn_in: int = 0
+    ) -> None:
         if not split.labeled:
             raise UserError("the split has no labelled images")
         if recipe.training.batch_size % share.processes:
@@ -52,6 +54,7 @@ class TrainingData:
                 f"{recipe.training.batch_size // share.processes} images of each of {share.processes} processes"
             )
         self.reader, self.split, self.recipe, self.seed, self.share = reader, split, recipe, seed, share
+        self.burn_in = burn_in
         self.ignore_index = reader.manifest.ignore_index
         self.decoded = SharedImages(reader, recipe.network.longest_side)
         if recipe.cps.weight > 0:
@@ -71,7 +74,7 @@ class TrainingData:
         ]
         names = tuple(sample.image for sample in samples)
         images, labels = _stack(augmented)
-        if self.recipe.cps.weight == 0:
+        if self.recipe.cps.weight == 0 or step < self.burn_in:
             return Batch(images, labels.astype(np.int64), None, None, None, None, None, names)
         pairs = unlabeled_pairs(len(self.split.unlabeled), self.seed, step, size)
         return self._with_unlabeled(images, labels, names, [pairs[slot] for slot in slots], positions)

@@ -32,6 +32,7 @@ def test_every_option_of_the_method_makes_another_run() -> None:
     changed: list[dict[str, Any]] = [
         {},
         {"augmentation__hue": 0.1},
+        {"cps__burn_in": 0.2},
         {"cps__strong_augmentation": 0.5},
         {"cps__teacher": "average"},
         {"optimization__clip_norm": 1.0},

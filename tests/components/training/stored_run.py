@@ -24,6 +24,7 @@ OVERRIDES = {
     "training.checkpoints": 3,
     "training.batch_size": 2,
     "training.recovery_steps": 5,
+    "cps.burn_in": 0.25,
 }
 STEPS = 36
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from components.recipes import load_recipe
-from components.training.schedule import cps_weight, learning_rate, plan
+from components.training.schedule import burn_in_steps, cps_weight, learning_rate, plan
 
 CITYSCAPES = load_recipe("cityscapes-deeplabv3p-resnet50")
 
@@ -85,3 +85,12 @@ def test_cps_weight_rises_then_stays():
     assert cps_weight(recipe, 25, 100) == pytest.approx(2 * math.exp(-5 * 0.25))
     assert cps_weight(recipe, 50, 100) == cps_weight(recipe, 99, 100) == 2.0
     assert cps_weight(load_recipe("demo", {"cps.ramp_up": 0}), 0, 100) == load_recipe("demo").cps.weight
+
+
+def test_the_ramp_up_follows_the_burn_in():
+    recipe = load_recipe("demo", {"cps.weight": 2.0, "cps.ramp_up": 0.5, "cps.burn_in": 0.2})
+    assert burn_in_steps(recipe, 100) == 20
+    assert [cps_weight(recipe, step, 100) for step in (0, 19)] == [0, 0]
+    assert cps_weight(recipe, 20, 100) == pytest.approx(2 * math.exp(-5))
+    assert cps_weight(recipe, 45, 100) == pytest.approx(2 * math.exp(-5 * 0.25))
+    assert cps_weight(recipe, 70, 100) == cps_weight(recipe, 99, 100) == 2.0

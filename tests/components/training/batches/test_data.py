@@ -32,9 +32,9 @@ def make_split(labeled: int = 6, unlabeled: int = 10) -> Any:
     )
 
 
-def make_data(share: Share = Share(), split: Any = None, **settings: Any) -> TrainingData:  # noqa: B008
+def make_data(share: Share = Share(), split: Any = None, burn_in: int = 0, **settings: Any) -> TrainingData:  # noqa: B008
     reader: Any = Scenes()
-    return TrainingData(reader, split or make_split(), make_recipe(**settings), 5, share)
+    return TrainingData(reader, split or make_split(), make_recipe(**settings), 5, share, burn_in=burn_in)
 
 
 def assert_equal_batches(one, two):
@@ -82,6 +82,14 @@ def test_the_baseline_sees_the_same_labelled_batches():
         np.testing.assert_array_equal(baseline.batch(step).labeled, full.batch(step).labeled)
         np.testing.assert_array_equal(baseline.batch(step).labels, full.batch(step).labels)
         assert baseline.batch(step).mixed is None
+
+
+def test_the_burn_in_reads_the_same_labelled_images_and_no_others():
+    full, late = make_data(), make_data(burn_in=3)
+    for step in range(3):
+        np.testing.assert_array_equal(late.batch(step).labeled, full.batch(step).labeled)
+        assert late.batch(step).mixed is None
+    assert_equal_batches(late.batch(3), full.batch(3))
 
 
 def test_micro_batches_are_the_batch_in_order():
