@@ -23,7 +23,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint types browser-test images images-test manifests commands lock clean
+.PHONY: help setup demo test test-slow lint types browser-test images images-test manifests cluster-test commands lock clean
 
 help: ## List all targets
 	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET [ARGS=...]\n"} \
@@ -86,6 +86,10 @@ images-test: build/ci-tools/.installed ## Lint, build and run the images on a st
 
 manifests: build/ci-tools/.installed ## Build every overlay of manifests/ and check the result
 	scripts/manifests-check $(ARGS)
+
+cluster-test: build/ci-tools/.installed ## Have the cluster of KUBECONFIG check the manifests and a TrainJob (dry run)
+	scripts/manifests-check --quiet
+	CPS_TEST_CLUSTER="$(KUBECONFIG)" $(BIN)/python -m pytest -rs tests/cluster $(ARGS)
 
 build/ci-tools/.installed: $(VENV)/.installed
 	@$(UV) venv --quiet --clear --python $(BIN)/python build/ci-tools

@@ -133,6 +133,13 @@ def check_writable(folder: Path, setting: str) -> None:
         raise Unwritable(folder, OSError(number, os.strerror(number)), setting)
 
 
+def check_home() -> None:
+    """Check before long work that Paddle can be imported, which creates a folder in ~/.cache. Raises Unwritable."""
+    folder = Path(os.path.expanduser("~/.cache/paddle/dataset"))
+    if not folder.is_dir():
+        check_writable(folder, "HOME")
+
+
 def machine_error(error: BaseException) -> UserError | None:
     """Return the one-line error for an OSError whose cause is the machine or a path, or None for any other error."""
     if not isinstance(error, OSError):

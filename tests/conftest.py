@@ -20,7 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 from components.errors import UserError
 from components.networks import processor
 from components.storage.client import Store, connect
-from components.storage.settings import StoreSettings
+from components.storage.settings import StoreSettings, settings_from_environment
 from pipeline.local import object_store
 from pipeline.local.ports import LOOPBACK, answers, free_internal_ports
 from pipeline.local.state import write_identities
@@ -72,7 +72,10 @@ def stack_without_source(context: int = 1) -> list[inspect.FrameInfo]:  # noqa: 
 
 @pytest.fixture(scope="session")
 def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
-    """A real object store on free ports, for the whole session."""
+    """A real object store for the whole session: SeaweedFS on free ports, or the one at CPS_TEST_STORE."""
+    if address := os.environ.get("CPS_TEST_STORE"):
+        yield settings_from_environment({**os.environ, "AWS_ENDPOINT_URL": address})
+        return
     folder = tmp_path_factory.mktemp("object-store")
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
     identities = folder / "identities.json"
@@ -88,9 +91,24 @@ def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSett
             process.kill()
 
 
+@pytest.fixture(scope="session")
+def without_leases(store_server: StoreSettings) -> str:
+    """Why the store at CPS_TEST_STORE, if one is given, is refused for runs; "" if it is not."""
+    try:
+        if os.environ.get("CPS_TEST_STORE"):
+            Store(replace(store_server, bucket=f"test-{secrets.token_hex(6)}")).check(writes=True)
+    except UserError as error:
+        if "when it writes" not in str(error):
+            raise
+        return str(error)
+    return ""
+
+
 @pytest.fixture
-def store(store_server: StoreSettings) -> Iterator[Store]:
-    """A store with a bucket of its own."""
+def store(store_server: StoreSettings, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A store with a bucket of its own. Skips tests marked `conditional_writes` if the store has none."""
+    if request.node.get_closest_marker("conditional_writes") and (why := request.getfixturevalue("without_leases")):
+        pytest.skip(why)
     store = Store(replace(store_server, bucket=f"test-{secrets.token_hex(6)}"))
     store.check()
     yield store

@@ -19,6 +19,7 @@ TRANSIENT_CODES = frozenset(
         "RequestTimeout",
         "ServiceUnavailable",
         "SlowDown",
+        "XAmzContentSHA256Mismatch",  # how MinIO and AWS report a flipped bit of a body that was signed
         "XMinioServerNotInitialized",
     }
 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pipeline
 from components.contract import read
-from components.disk import HOME_VARIABLE, free, writing
+from components.disk import HOME_VARIABLE, check_home, free, writing
 from components.progress import EVENTS_VARIABLE, Event
 from components.step_guard import FAILED, STOPPING_VARIABLE
 from components.units import size_text
@@ -69,7 +69,11 @@ def run_locally(
     `environment` (addresses and credentials of the services) overrides this process's environment. The processes form
     their own group. On SIGINT, SIGTERM or SIGHUP, they have `GRACE_SECONDS` to save their work; a second signal kills
     them. The exit code is then 128 + the first signal.
+
+    Raises:
+        Unwritable: the state folder or the user's home folder cannot be written.
     """
+    check_home()
     log = home / "logs" / f"run-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
     with writing(home):
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ from types import SimpleNamespace
 
 import minio.time
 import pytest
+import urllib3
+from minio.error import S3Error
 
 from components.errors import UserError, WorkFailed
 from components.storage import failures
@@ -135,6 +137,7 @@ def test_remove(store: Store) -> None:
     assert store.stat("a") is None
 
 
+@pytest.mark.conditional_writes
 def test_of_many_writers_one_is_first(store: Store) -> None:
     start = threading.Barrier(4)
     won: list[int] = []
@@ -153,6 +156,7 @@ def test_of_many_writers_one_is_first(store: Store) -> None:
     assert store.get_bytes("lease") == str(won[0]).encode()
 
 
+@pytest.mark.conditional_writes
 def test_an_object_changes_only_under_the_eyes_of_its_reader(store: Store) -> None:
     store.put_bytes("lease", b"one")
     data, etag = store.get_with_etag("lease")
@@ -180,6 +184,7 @@ def test_parse_uri() -> None:
             parse_uri(wrong)
 
 
+@pytest.mark.conditional_writes
 def test_open_store(store: Store, store_environment: dict[str, str]) -> None:
     store.put_bytes("a", b"hello")
     assert store_environment["CPS_BUCKET"] == store.settings.bucket
@@ -229,7 +234,7 @@ def test_wrong_credentials(store: Store, wrong: dict[str, str]) -> None:
         Store(replace(store.settings, **wrong)).check()
 
 
-@pytest.mark.parametrize("ignored", ["If-None-Match", "If-Match"])
+@pytest.mark.parametrize("ignored", ["If-None-Match", pytest.param("If-Match", marks=pytest.mark.conditional_writes)])
 def test_a_store_that_ignores_a_condition_is_refused(
     store: Store, store_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, ignored: str
 ) -> None:
@@ -247,6 +252,7 @@ def test_a_store_that_ignores_a_condition_is_refused(
     store.check()  # who only reads needs no leases
 
 
+@pytest.mark.conditional_writes
 @pytest.mark.usefixtures("store_environment")
 def test_a_store_that_can_be_written_gets_one_object_once(store: Store) -> None:
     open_store()
@@ -271,6 +277,7 @@ def test_a_wrong_clock_is_said_with_its_difference(
         )
 
 
+@pytest.mark.conditional_writes
 @pytest.mark.parametrize("minutes", [5, -5])
 def test_a_clock_that_is_too_wrong_for_leases_is_found_too(
     store: Store, monkeypatch: pytest.MonkeyPatch, minutes: int
@@ -296,6 +303,14 @@ def test_a_store_that_falters_is_asked_again() -> None:
     with _web_server(answers, b"hello") as endpoint:
         assert _at(endpoint).get_bytes("a") == b"hello"
     assert answers == []
+
+
+@pytest.mark.parametrize("code", ["BadDigest", "XAmzContentSHA256Mismatch"])
+def test_a_body_that_arrived_damaged_is_sent_again(code: str) -> None:
+    """As SeaweedFS and servers derived from MinIO report it."""
+    answer = urllib3.HTTPResponse(status=400)
+    assert failures.is_transient(S3Error(answer, code, "", "", "", ""))
+    assert not failures.is_transient(S3Error(answer, "InvalidArgument", "", "", "", ""))
 
 
 def test_a_transfer_that_breaks_off_is_repeated(tmp_path: Path) -> None:

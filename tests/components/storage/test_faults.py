@@ -77,8 +77,9 @@ def test_a_download_goes_on_where_the_line_was_cut(store: Store, tmp_path: Path)
         cut = Store(replace(store.settings, endpoint=line.address))
         assert cut.get_file("large", tmp_path / "copy", written.sha256).read_bytes() == data
         assert line.cuts == []
-        # Three times from the beginning would have been 70 MB: each cut costs what was on its way, and no more.
-        assert line.carried < 60 * MB
+        # Three times from the beginning would have been 70 MB: each cut costs what was on its way, and no more. A store
+        # without etags cannot say that the object is still the same, so each cut costs the whole beginning.
+        assert line.carried < 60 * MB or not store.get_with_etag("large")[1]
     assert os.listdir(tmp_path) == ["copy"]
 
 

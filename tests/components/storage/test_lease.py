@@ -11,6 +11,8 @@ import pytest
 from components.storage.client import Store
 from components.storage.lease import Holder, Lease, LeaseHeld, living_holder
 
+pytestmark = pytest.mark.conditional_writes
+
 KEY = "runs/a/lease.json"
 ELSEWHERE = Holder(host="elsewhere", pid=4711)
 

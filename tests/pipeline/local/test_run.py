@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from kfp import compiler
 
+from components.disk import Unwritable, check_home
 from pipeline.local.run import JobOutcome, run_locally
 from tests.pipeline.local.local_pipelines import acting
 
@@ -92,6 +93,21 @@ def test_failures_are_one_line_are_not_repeated_and_end_in_the_exit_handler(
     assert not (tmp_path / "followed").exists()
     assert (tmp_path / "finished").read_text() == "FAILED False"
     assert ("Traceback" in outcome.log.read_text()) == (how == "fault")
+
+
+def test_a_home_folder_that_paddle_cannot_use_is_said_before_the_first_step(
+    compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    with pytest.raises(Unwritable, match=r"/file/\.cache/paddle/dataset cannot be written: Not a directory; set HOME"):
+        run(compiled, tmp_path, "python3.11")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    # Once Paddle's folder exists, Paddle writes nothing there.
+    (tmp_path / "used" / ".cache" / "paddle" / "dataset").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path / "used"))
+    monkeypatch.setattr("components.disk.check_writable", lambda *_: pytest.fail("it need not be written"))
+    check_home()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
