@@ -25,11 +25,10 @@ from components.evaluation.sweep import Sweep, open_sweep, stored_scores
 from components.evaluation.verdict import Verdict, decide
 from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT
-from components.inference.passes import image_logits
-from components.inference.probabilities import predicted_classes
+from components.inference.output import Output, Truth
+from components.inference.segmentation import segment
 from components.inference.sliding import SINGLE
 from components.metrics.bootstrap import DRAWS, SEED
-from components.metrics.confusion import confusion_matrix
 from components.networks.processor import usable_cores
 from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
 from components.runs.record import RunOutcome, RunRecord, load_run, note_outcome
@@ -194,11 +193,14 @@ def _examples(
     def example(number: int) -> Example:
         name = scores.images[number]
         image, label = reader.image(name), reader.label(labels[name])
-        logits = image_logits(engines, image, window, mean=description.mean, std=description.std)
-        prediction = predicted_classes(logits)
+        truth = Truth(label, len(protocol.classes), protocol.ignore_index)
+        [(prediction, _, matrix)] = segment(
+            engines, image, window, mean=description.mean, std=description.std, output=Output(truth=truth)
+        )
+        assert matrix is not None, "the truth was given"
         return draw(
             name,
-            confusion_matrix(label, prediction, len(protocol.classes), protocol.ignore_index),
+            matrix,
             image,
             label,
             prediction,

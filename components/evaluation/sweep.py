@@ -24,11 +24,10 @@ from components.evaluation.pairs import ValidationPairs
 from components.evaluation.scores import Counts, Protocol, Scores, pack, unpack
 from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT, choose, is_exact
-from components.inference.passes import image_logits
-from components.inference.probabilities import mean_probabilities, most_likely
+from components.inference.output import Output, Truth
+from components.inference.segmentation import segment
 from components.inference.sliding import images_in_flight
 from components.metrics.boundary import boundary_counts
-from components.metrics.confusion import confusion_matrix
 from components.recipes.loader import parse_recipe
 from components.recipes.model import Recipe
 from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
@@ -175,6 +174,7 @@ def score_images(
     """
     branches = [branch for branch in ("left", "right") if branch in variants or "ensemble" in variants]
     engines = [checkpoint.engines[branch] for branch in branches]
+    groups = [range(len(branches)) if variant == "ensemble" else [branches.index(variant)] for variant in variants]
     description, protocol = checkpoint.description, sweep.protocol
     count = len(protocol.classes)
     counts = {variant: Counts.zeros(len(images), count) for variant in variants}
@@ -182,19 +182,17 @@ def score_images(
 
     def score(number: int) -> None:
         image, label = images.pair(number)
-        logits = image_logits(
+        found = segment(
             engines,
             image,
             protocol.window(sweep.recipe.evaluation.batch),
             mean=description.mean,
             std=description.std,
+            output=Output(groups, Truth(label, count, protocol.ignore_index)),
         )
-        by_branch = dict(zip(branches, logits, strict=True))
-        for variant in variants:
-            values = mean_probabilities(logits) if variant == "ensemble" else by_branch[variant]
-            prediction = most_likely(values)
-            matrix = confusion_matrix(label, prediction, count, protocol.ignore_index)
-            bands = boundary_counts(label, prediction, count, protocol.ignore_index, protocol.boundary_ratio)
+        for variant, (ids, _, matrix) in zip(variants, found, strict=True):
+            assert matrix is not None, "the truth was given"
+            bands = boundary_counts(label, ids, count, protocol.ignore_index, protocol.boundary_ratio)
             with counting:
                 counts[variant].add(number, matrix, bands)
         image_done()

@@ -59,7 +59,11 @@ def confusion_matrix(
     pairs = label.astype(np.intp)
     pairs *= num_classes
     pairs += prediction
-    counts = np.bincount(pairs.ravel(), minlength=num_classes * num_classes)
+    return matrix_of_pairs(np.bincount(pairs.ravel(), minlength=num_classes * num_classes), num_classes, ignore_index)
+
+
+def matrix_of_pairs(counts: NDArray[np.int64], num_classes: int, ignore_index: int) -> Matrix:
+    """Return the confusion matrix from the counts of (label * num_classes + prediction), as `confusion_matrix` does."""
     _check_rest(counts, num_classes, ignore_index)
     matrix = counts[: num_classes * num_classes].reshape(num_classes, num_classes).astype(np.int64)
     if 0 <= ignore_index < num_classes:
