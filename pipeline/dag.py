@@ -6,13 +6,22 @@
 from kfp import dsl
 
 from pipeline import steps
-from pipeline.placement import TRAINING_HOURS, Placement, give_login, give_training, give_webhook, place
+from pipeline.placement import TRAINING_HOURS, Placement, give_gpus, give_login, give_training, give_webhook, place
 from pipeline.version import DATA_IMAGE, IMAGE
 
 
 @dsl.pipeline(name="evaluate-checkpoints")
 def evaluate_checkpoints(
-    shards: list, image: str, settings_config_map: str, store_secret: str, tolerations: list, cpu: str, memory: str
+    shards: list,
+    image: str,
+    settings_config_map: str,
+    store_secret: str,
+    tolerations: list,
+    cpu: str,
+    memory: str,
+    gpus: str,
+    accelerator: str,
+    node_selector: dict,
 ) -> None:
     """Score all checkpoints in parallel, one shard per iteration. The scores go to the object store."""
     where = Placement(image, settings_config_map, store_secret, tolerations, cpu, memory)
@@ -20,6 +29,7 @@ def evaluate_checkpoints(
     with dsl.ParallelFor(shards, name="shards") as item:
         scored = steps.evaluate(run_key=item.run_key, shard=item.shard)
         place(scored, where, "Score checkpoints", hours=48, retries=3)
+        give_gpus(scored, gpus=gpus, accelerator=accelerator, node_selector=node_selector)
 
 
 @dsl.pipeline(
@@ -42,6 +52,7 @@ def cross_pseudo_supervision(
     nodes: int = 1,
     processes: int = 1,
     eval_shards: int = 2,
+    eval_gpus: int = 0,
     predict_images: str = "val",
     predict_limit: int = 24,
     cpu: str = "2",
@@ -71,11 +82,12 @@ def cross_pseudo_supervision(
         nodes: Cluster: Number of training nodes. More than 1 needs Kubeflow Trainer.
         processes: Training: Processes if gpus is 0. Batch normalisation and OHEM use each process's own images.
         eval_shards: Cluster: Number of parallel evaluation tasks that share the checkpoints.
+        eval_gpus: Cluster: GPUs, 0 or 1, for each pod that evaluates, selects or predicts; 0 uses the CPU.
         predict_images: Data: Images to segment: "val", "test", "unlabeled", an s3:// prefix, or a path in the pod.
         predict_limit: Data: Maximum number of images to segment with the best weights; 0 segments all.
         cpu: Cluster: CPU cores for each pod that trains, evaluates or predicts, as a Kubernetes quantity: 4, 500m.
         memory: Cluster: Memory for each pod that trains, evaluates or predicts, as a Kubernetes quantity: 16Gi.
-        node_selector: Cluster: Labels of the nodes that may train, as JSON: {"cloud.google.com/gke-spot": "true"}.
+        node_selector: Cluster: Labels of the nodes for training, and for other steps on GPUs, as JSON: {"pool": "gpu"}.
         tolerations: Cluster: Taints that steps tolerate, as JSON: [{"key": "nvidia.com/gpu", "operator": "Exists"}].
         image: Cluster: Container image of the steps that train, evaluate, select or predict.
         data_image: Cluster: Container image of the steps that do not need Paddle.
@@ -106,6 +118,7 @@ def cross_pseudo_supervision(
             gpus=gpus,
             nodes=nodes,
             eval_shards=eval_shards,
+            eval_gpus=eval_gpus,
             predict_images=predict_images,
             predict_limit=predict_limit,
             cpu=cpu,
@@ -123,6 +136,8 @@ def cross_pseudo_supervision(
             request=prepared.outputs["request"],
             gpus=gpus,
             nodes=nodes,
+            eval_gpus=eval_gpus,
+            node_selector=node_selector,
             job_id=job,
             prepared=prepared.outputs["prepared"],
         )
@@ -145,7 +160,13 @@ def cross_pseudo_supervision(
             split=split.outputs["split"],
         )
         place(trained, heavy, "Train both networks", hours=TRAINING_HOURS, retries=3)
-        give_training(trained, gpus=split.outputs["pod_gpus"], accelerator=accelerator, node_selector=node_selector)
+        give_gpus(trained, gpus=split.outputs["pod_gpus"], accelerator=accelerator, node_selector=node_selector)
+        give_training(trained)
+        on_gpus = {
+            "gpus": split.outputs["eval_pod_gpus"],
+            "accelerator": accelerator,
+            "node_selector": split.outputs["eval_node_selector"],
+        }
 
         scored = evaluate_checkpoints(
             shards=trained.outputs["shards"],
@@ -155,11 +176,13 @@ def cross_pseudo_supervision(
             tolerations=tolerations,
             cpu=cpu,
             memory=memory,
+            **on_gpus,
         )
         scored.set_caching_options(False).set_display_name("Score checkpoints")
 
         best = steps.select(run_key=trained.outputs["run_key"], checkpoints=trained.outputs["checkpoints"])
         place(best.after(scored), heavy, "Pick the best", hours=24, retries=2)
+        give_gpus(best, **on_gpus)
 
         segmented = steps.predict(
             run_key=trained.outputs["run_key"],
@@ -168,3 +191,4 @@ def cross_pseudo_supervision(
             best=best.outputs["best"],
         )
         place(segmented, heavy, "Segment images", hours=48, retries=3)
+        give_gpus(segmented, **on_gpus)

@@ -80,7 +80,8 @@ def local_parameters(**options: Any) -> PipelineParameters:
 def cluster_parameters(**options: Any) -> PipelineParameters:
     """Return a command's options as checked parameters for a cluster, which must not refer to local files.
 
-    Options have the DAG's names; an empty one keeps its default. Raises UserError.
+    Options have the DAG's names; an empty one keeps its default, but evaluation uses GPUs if training does. Raises
+    UserError.
     """
     from components.recipes import recipe_names
 
@@ -89,6 +90,8 @@ def cluster_parameters(**options: Any) -> PipelineParameters:
         "node_selector": dict(_label(text) for text in options.get("node_selector", ())),
         "tolerations": [_toleration(text) for text in options.get("tolerations", ())],
     }
+    if options.get("eval_gpus") is None:
+        options["eval_gpus"] = min(1, options.get("gpus", 0))
     parameters = _parameters(overrides, **options)
     recipe = parameters.run.recipe
     if recipe not in recipe_names() and recipe.endswith((".yaml", ".yml")):

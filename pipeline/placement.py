@@ -93,13 +93,20 @@ def give_webhook(task: "PipelineTask") -> "PipelineTask":
     return task
 
 
-def give_training(task: "PipelineTask", *, gpus: Any, accelerator: Any, node_selector: Any) -> "PipelineTask":
-    """Give the task what only training needs: GPUs (as text; "0" requests none), a node selector, and shared memory."""
+def give_gpus(task: "PipelineTask", *, gpus: Any, accelerator: Any, node_selector: Any) -> "PipelineTask":
+    """Give the task GPUs (as text; "0" requests none), and a node selector."""
     from kfp import kubernetes
 
     task.set_accelerator_type(accelerator).set_accelerator_limit(gpus)
-    task.set_env_variable(SECRET_FIELDS_VARIABLE, ",".join(KEYS))
     kubernetes.add_node_selector_json(task, node_selector)
+    return task
+
+
+def give_training(task: "PipelineTask") -> "PipelineTask":
+    """Give the task what only training needs: shared memory, and the names of the Secret's fields for its pods."""
+    from kfp import kubernetes
+
+    task.set_env_variable(SECRET_FIELDS_VARIABLE, ",".join(KEYS))
     kubernetes.empty_dir_mount(
         task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory", size_limit=SHARED_MEMORY
     )

@@ -32,6 +32,7 @@ def prepare_dataset(
     gpus: int,
     nodes: int,
     eval_shards: int,
+    eval_gpus: int,
     predict_images: str,
     predict_limit: int,
     cpu: str,
@@ -57,6 +58,7 @@ def prepare_dataset(
             gpus=gpus,
             nodes=nodes,
             eval_shards=eval_shards,
+            eval_gpus=eval_gpus,
             cpu=cpu,
             memory=memory,
             accelerator=accelerator,
@@ -87,13 +89,16 @@ def split_labels(
     request: str,
     gpus: int,
     nodes: int,
+    eval_gpus: int,
+    node_selector: dict,
     job_id: str,
     prepared: Input[Dataset],
     split: Output[Artifact],
-) -> NamedTuple("Outputs", [("run_key", str), ("pod_gpus", str)]):
+) -> NamedTuple("Outputs", [("run_key", str), ("pod_gpus", str), ("eval_pod_gpus", str), ("eval_node_selector", dict)]):
     """Choose the labels that training may use, and record everything the run depends on.
 
-    Returns the run key, and the number of GPUs for the `train` pod: 0 if training runs in separate pods.
+    Returns the run key; the number of GPUs for the `train` pod, which is 0 if training runs in separate pods; and GPUs
+    and node labels for the pods that evaluate, select and predict, which need training's nodes only if they use GPUs.
     """
     from components.step_guard import step_guard
 
@@ -105,7 +110,7 @@ def split_labels(
         step.describe(split, {"run_key": run_key, "dataset": prepared.metadata.get("uri", dataset_digest)})
         step.result({"run_key": run_key})
     # As text: KFP turns a number into an empty quantity in the pod spec, and the pod would get no GPU.
-    return run_key, str(gpus if nodes == 1 else 0)
+    return run_key, str(gpus if nodes == 1 else 0), str(eval_gpus), node_selector if eval_gpus else {}
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -74,6 +74,8 @@ _VOC_NAMES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 
+MOST_CLASSES = 255
+"""One value of a byte is left for void."""
 _Id = Annotated[int, Field(ge=0, le=255)]
 _Color = tuple[_Id, _Id, _Id]
 
@@ -96,7 +98,7 @@ class _KnownFile(BaseModel):
 
 
 class _ClassesFile(BaseModel):
-    classes: Annotated[list[_ClassLine], Field(min_length=2, max_length=255)]
+    classes: Annotated[list[_ClassLine], Field(min_length=2, max_length=MOST_CLASSES)]
     ignore_index: _Id | None = None
     ignore_values: list[_Id | _Color] = []
     ignore_names: list[_Name] = []
@@ -244,6 +246,11 @@ def _with_ids(path: Path, value: Any) -> Any:
             _check_keys(path, line, _ClassLine)
             if isinstance(line.get("color"), str) and re.fullmatch("#[0-9a-fA-F]{6}", line["color"]):
                 line["color"] = list(bytes.fromhex(line["color"][1:]))
+    if len(lines) > MOST_CLASSES:
+        raise UserError(
+            f"{path} names {len(lines)} classes, but masks store a class in one byte, and one value is void: merge "
+            f'classes until at most {MOST_CLASSES} are left; a class takes several values with "values": [7, 8]'
+        )
     return {**value, "classes": lines}
 
 

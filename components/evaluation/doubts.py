@@ -7,6 +7,7 @@ import numpy as np
 from components.dataset.split import Split
 from components.evaluation.scores import Scores
 from components.metrics.bootstrap import Bootstrap, interval
+from components.metrics.confusion import ClassCounts
 from components.metrics.scores import best_constant_prediction, mean_iou
 from components.recipes import Recipe
 from components.runs.result import Variant
@@ -23,13 +24,15 @@ def is_better_than_constant(scores: Scores, variant: Variant) -> bool:
     That is, whether the 95 % interval of the paired difference over images lies above zero. A single image has no
     interval; there, the difference decides.
     """
-    matrices = scores.matrices[variant]
-    constant = np.zeros_like(matrices)
-    constant[:, :, best_constant_prediction(matrices.sum(axis=0)).class_id] = matrices.sum(axis=2)
-    if len(matrices) < 2:
-        return mean_iou(matrices.sum(axis=0)) > mean_iou(constant.sum(axis=0))
-    draws = Bootstrap(len(matrices))
-    return interval(draws.mean_iou(matrices) - draws.mean_iou(constant)).low > 0
+    total, counts = scores.total(variant), scores.counts[variant].by_image
+    best = best_constant_prediction(total)
+    if len(scores.images) < 2:
+        return mean_iou(total) > best.mean_iou
+    constant = ClassCounts(np.zeros_like(counts.hit), counts.truth, np.zeros_like(counts.predicted))
+    constant.hit[:, best.class_id] = counts.truth[:, best.class_id]
+    constant.predicted[:, best.class_id] = counts.truth.sum(axis=1)
+    draws = Bootstrap(len(scores.images))
+    return interval(draws.mean_iou(counts) - draws.mean_iou(constant)).low > 0
 
 
 def likely_reasons(

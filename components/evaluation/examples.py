@@ -8,7 +8,7 @@ import numpy as np
 from components.contract import Class
 from components.evaluation.scores import Scores
 from components.metrics.confusion import ClassIds, Matrix
-from components.metrics.scores import class_accuracy, mean_iou_by_image, pixel_accuracy
+from components.metrics.scores import class_accuracy, mean_iou, mean_iou_by_image, pixel_accuracy
 from components.pages.pictures import (
     Pixels,
     data_uri,
@@ -40,7 +40,7 @@ class Example:
 
 def choose(scores: Scores, variant: Variant, each: int) -> tuple[list[int], list[int]]:
     """Return the indices of up to `each` worst images, worst first, and best images, best first, without overlap."""
-    figures = mean_iou_by_image(scores.matrices[variant])
+    figures = mean_iou_by_image(scores.counts[variant].by_image)
     ranked = [int(number) for number in np.argsort(figures, kind="stable") if np.isfinite(figures[number])]
     worst = ranked[: min(each, (len(ranked) + 1) // 2)]
     rest = ranked[len(worst) :]
@@ -62,7 +62,7 @@ def draw(
     small_label = ids_thumbnail(label, WIDTH)
     return Example(
         name=name,
-        mean_iou=float(mean_iou_by_image(matrix[None])[0]),
+        mean_iou=mean_iou(matrix),
         pixel_accuracy=pixel_accuracy(matrix),
         remark=most_missed(matrix, classes),
         photograph=data_uri(jpeg(thumbnail(image, WIDTH), 80)),

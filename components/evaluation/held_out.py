@@ -41,7 +41,7 @@ def score_test_list(
     key = keys.test_scores(sweep.run_key)
     images = tuple(image for image, _ in samples)
     found = _stored(store, key)
-    if found is not None and (found.checkpoint_sha256, found.protocol, found.images, tuple(found.matrices)) == (
+    if found is not None and (found.checkpoint_sha256, found.protocol, found.images, tuple(found.counts)) == (
         entry.sha256,
         sweep.protocol,
         images,
@@ -53,8 +53,8 @@ def score_test_list(
         workers = images_in_flight(decoded.pair(0)[1].size, len(sweep.protocol.classes))
         report = ImageProgress(len(decoded), STEP)
         report.start(entry.epoch)
-        matrices, bands = score_images(checkpoint, decoded, sweep, workers, report.image_done, (variant,))
-    scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images, matrices, bands)
+        counts = score_images(checkpoint, decoded, sweep, workers, report.image_done, (variant,))
+    scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images, counts)
     store.put_bytes(key, pack(scores))
     progress.say(STEP, f"test list: {describe(scores)}")
     return scores

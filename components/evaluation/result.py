@@ -1,4 +1,4 @@
-"""Build a run's result from the verdict and the scores it is based on."""
+"""Build a run's result from the verdict and the scores of the best checkpoint."""
 
 import math
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ from components.runs.result import (
 def build_result(
     record: RunRecord,
     verdict: Verdict,
-    scores: Sequence[Scores],
+    best: Scores,
     test: Scores | None = None,
     *,
     reasons: Sequence[str] = (),
@@ -53,12 +53,11 @@ def build_result(
     """Return the result of a run.
 
     Args:
-        scores: the scores that the verdict is based on.
+        best: the best checkpoint's scores.
         test: the winner's scores on the dataset's test list, if it has one.
         reasons: why the result may be no better than a constant prediction; dropped if it is better.
     """
-    by_epoch = {item.epoch: item for item in scores}
-    best, variant = by_epoch[verdict.best.epoch], verdict.best.variant
+    variant = verdict.best.variant
     matrix = best.total(variant)
     constant = best_constant_prediction(matrix)
     is_better = is_better_than_constant(best, variant)
@@ -81,7 +80,7 @@ def build_result(
         lead=None if verdict.lead is None else _lead(verdict.lead),
         variants=tuple(_lead(item) for item in verdict.variants),
         test=None if test is None else _held_out(test, variant),
-        checkpoints=tuple(_checkpoint(row, by_epoch[row.epoch].total(variant)) for row in verdict.rows),
+        checkpoints=tuple(map(_checkpoint, verdict.rows)),
         constant_prediction_mIoU=_figure(constant.mean_iou),
         constant_prediction_class=protocol.classes[constant.class_id],
         is_better_than_constant=is_better,
@@ -106,7 +105,7 @@ def build_result(
 
 def figures(scores: Scores, variant: Variant) -> Figures:
     """Return every metric except mIoU, over all images."""
-    matrix, boundary = scores.total(variant), boundary_iou(scores.bands[variant].sum(axis=0))
+    matrix, boundary = scores.total(variant), boundary_iou(scores.counts[variant].bands)
     return Figures(
         per_class=per_class(matrix, boundary, scores.protocol.classes),
         mean_accuracy=_figure(mean_over_present(class_accuracy(matrix))),
@@ -150,7 +149,7 @@ def selection_note(checkpoints: int, images: int, test_images: int) -> str:
 
 
 def _held_out(test: Scores, variant: Variant) -> HeldOutScores:
-    low, high = _bounds(interval(Bootstrap(len(test.images)).mean_iou(test.matrices[variant])))
+    low, high = _bounds(interval(Bootstrap(len(test.images)).mean_iou(test.counts[variant].by_image)))
     return HeldOutScores(
         images=len(test.images),
         mIoU=_figure(test.mean_iou(variant)),
@@ -160,7 +159,7 @@ def _held_out(test: Scores, variant: Variant) -> HeldOutScores:
     )
 
 
-def _checkpoint(row: decided.Row, matrix: Matrix) -> CheckpointScores:
+def _checkpoint(row: decided.Row) -> CheckpointScores:
     low, high = _bounds(row.interval)
     return CheckpointScores(
         epoch=row.epoch,
@@ -170,7 +169,7 @@ def _checkpoint(row: decided.Row, matrix: Matrix) -> CheckpointScores:
         ensemble=_figure(row.mean_iou["ensemble"]),
         mIoU_low=low,
         mIoU_high=high,
-        IoU=tuple(_figure(value) for value in iou(matrix)),
+        IoU=tuple(_figure(value) for value in row.class_iou),
     )
 
 

@@ -1,7 +1,8 @@
-"""The scores of a checkpoint: a confusion matrix and boundary counts for each image and variant, in a compressed file.
+"""The scores of a checkpoint: the pixel counts of each variant that all metrics derive from, in a compressed file.
 
-They are stored per image because every metric derives from them: mIoU, the worst images, and bootstrap intervals, which
-resample the images.
+The confusion matrix is a sum over all images. Of each image, only the counts that IoU needs are kept, for the worst
+images and for bootstrap intervals, which resample the images: the matrices of thousands of images with many classes
+would not fit in memory.
 """
 
 import io
@@ -16,12 +17,15 @@ import numpy as np
 from components.errors import WorkFailed
 from components.inference.sliding import Size, Window
 from components.metrics.boundary import RATIO, BandCounts
-from components.metrics.confusion import Matrix
+from components.metrics.confusion import ClassCounts, Matrix, class_counts
 from components.metrics.scores import mean_iou
 from components.runs.result import VARIANTS, Variant
 
-FORMAT = 3
-"""Version of the file. Format 2, of 0.1.0, calls the ensemble `mean`; scores in any other format are recomputed."""
+FORMAT = 4
+"""Version of the file. Formats 2 and 3 hold a matrix per image, and format 2, of 0.1.0, calls the ensemble `mean`.
+
+Scores in any other format are recomputed.
+"""
 _VARIANTS_OF_FORMAT_2: Mapping[str, Variant] = {"left": "left", "right": "right", "mean": "ensemble"}
 
 
@@ -49,6 +53,35 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What one variant's predictions of N images have in common with the labels, in pixels. All int64."""
+
+    total: Matrix
+    """The confusion matrix over all images, (C, C); rows are the truth."""
+    by_image: ClassCounts
+    """(N, C) each."""
+    bands: BandCounts
+    """(C, 3): the counts over all images that boundary IoU is computed from."""
+
+    @classmethod
+    def of_images(cls, matrices: Matrix, bands: BandCounts) -> "Counts":
+        """Return the counts from each image's confusion matrix, (N, C, C), and boundary counts, (N, C, 3)."""
+        return cls(matrices.sum(axis=0), class_counts(matrices), bands.sum(axis=0))
+
+    @classmethod
+    def zeros(cls, images: int, classes: int) -> "Counts":
+        by_image = ClassCounts(*(np.zeros((images, classes), np.int64) for _ in ClassCounts._fields))
+        return cls(np.zeros((classes, classes), np.int64), by_image, np.zeros((classes, 3), np.int64))
+
+    def add(self, image: int, matrix: Matrix, bands: BandCounts) -> None:
+        """Add an image's confusion matrix (C, C) and boundary counts (C, 3)."""
+        np.add(self.total, matrix, out=self.total)
+        np.add(self.bands, bands, out=self.bands)
+        for counts, values in zip(self.by_image, class_counts(matrix[None]), strict=True):
+            counts[image] = values[0]
+
+
+@dataclass(frozen=True)
 class Scores:
     """The scores of one checkpoint on a list of images, in some or all variants."""
 
@@ -57,15 +90,11 @@ class Scores:
     checkpoint_sha256: str
     protocol: Protocol
     images: tuple[str, ...]
-    matrices: Mapping[Variant, Matrix]
-    """(N, C, C) int64 for each variant; rows are the truth."""
-    bands: Mapping[Variant, BandCounts]
-    """(N, C, 3) int64 for each variant: the counts that boundary IoU is computed from."""
+    counts: Mapping[Variant, Counts]
 
     def total(self, variant: Variant) -> Matrix:
         """Return the confusion matrix (C, C) over all images."""
-        summed: Matrix = self.matrices[variant].sum(axis=0)
-        return summed
+        return self.counts[variant].total
 
     def mean_iou(self, variant: Variant) -> float:
         """Return the mIoU over all images, in [0, 1]."""
@@ -73,7 +102,7 @@ class Scores:
 
 
 def pack(scores: Scores) -> bytes:
-    """Return the scores as .npz: an array per variant, such as left and bands-left, and `meta`, a JSON text."""
+    """Return the scores as .npz: arrays of each variant, such as left and bands-left, and `meta`, a JSON text."""
     meta = {
         "format": FORMAT,
         "epoch": scores.epoch,
@@ -81,11 +110,13 @@ def pack(scores: Scores) -> bytes:
         "checkpoint_sha256": scores.checkpoint_sha256,
         "protocol": asdict(scores.protocol),
         "images": scores.images,
-        "variants": list(scores.matrices),
+        "variants": list(scores.counts),
     }
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {str(variant): matrix for variant, matrix in scores.matrices.items()}
-    arrays.update({f"bands-{variant}": counts for variant, counts in scores.bands.items()})
+    arrays: dict[str, Any] = {}
+    for variant, counts in scores.counts.items():
+        by_image = {f"{name}-{variant}": values for name, values in counts.by_image._asdict().items()}
+        arrays |= {str(variant): counts.total, f"bands-{variant}": counts.bands, **by_image}
     np.savez_compressed(buffer, meta=np.array(json.dumps(meta)), **arrays)
     return buffer.getvalue()
 
@@ -95,11 +126,11 @@ def unpack(data: bytes, origin: str) -> Scores | None:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
-            if meta["format"] not in (2, FORMAT):
+            if meta["format"] not in (2, 3, FORMAT):
                 return None
             names = _VARIANTS_OF_FORMAT_2 if meta["format"] == 2 else dict(zip(VARIANTS, VARIANTS, strict=True))
-            matrices: dict[Variant, Matrix] = {names[stored]: file[stored] for stored in meta["variants"]}
-            bands: dict[Variant, BandCounts] = {names[stored]: file[f"bands-{stored}"] for stored in meta["variants"]}
+            read = _read_counts if meta["format"] == FORMAT else _read_matrices
+            counts = {names[stored]: read(file, stored) for stored in meta["variants"]}
         stored = meta["protocol"]
         protocol = {field.name: _frozen(stored[field.name]) for field in fields(Protocol) if field.name in stored}
         return Scores(
@@ -108,11 +139,19 @@ def unpack(data: bytes, origin: str) -> Scores | None:
             checkpoint_sha256=meta["checkpoint_sha256"],
             protocol=Protocol(**protocol),
             images=tuple(meta["images"]),
-            matrices=matrices,
-            bands=bands,
+            counts=counts,
         )
     except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise WorkFailed(f"{origin} is not a scores file ({error}): remove it and evaluate again") from error
+
+
+def _read_counts(file: Mapping[str, Any], variant: str) -> Counts:
+    by_image = ClassCounts(*(file[f"{name}-{variant}"] for name in ClassCounts._fields))
+    return Counts(file[variant], by_image, file[f"bands-{variant}"])
+
+
+def _read_matrices(file: Mapping[str, Any], variant: str) -> Counts:
+    return Counts.of_images(file[variant], file[f"bands-{variant}"])
 
 
 def _frozen(value: Any) -> Any:

@@ -4,7 +4,7 @@ Everything is derived from the scores. result.json is written last, so if it exi
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,8 @@ from components.evaluation.sweep import Sweep, open_sweep, stored_scores
 from components.evaluation.verdict import Verdict, decide
 from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT
-from components.inference.passes import image_logits
-from components.inference.probabilities import predicted_classes
+from components.inference.output import Output, Truth
+from components.inference.segmentation import segment
 from components.inference.sliding import SINGLE
 from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
@@ -58,10 +58,9 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult
             progress.say(STEP, f"already selected: {_headline(finished)}")
             note_outcome(store, run_key, _outcome(finished, entries))
             return finished
-        scores = _all_scores(store, sweep, entries)
-        verdict = decide(scores)
-        chosen = next(item for item in scores if item.epoch == verdict.best.epoch)
+        verdict = decide(_all_scores(store, sweep, entries))
         entry = next(item for item in entries if item.epoch == verdict.best.epoch)
+        [chosen] = _all_scores(store, sweep, [entry])
         scratch = scratch_of(cache or default_cache())
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             path = Path(folder) / "checkpoint.safetensors"
@@ -80,7 +79,7 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult
         result = build_result(
             record,
             verdict,
-            scores,
+            chosen,
             test,
             reasons=_reasons(store, sweep, chosen, verdict),
             weights=StoredObject(uri=weights.uri, sha256=weights.sha256, size=weights.size),
@@ -152,15 +151,21 @@ def _pseudo_labels(store: "Store", run_key: str) -> PseudoLabelRecord | None:
     return None if found is None else read(PseudoLabelRecord, found, store.uri(key))
 
 
-def _all_scores(store: "Store", sweep: Sweep, entries: Sequence[CheckpointEntry]) -> list[Scores]:
-    found = [stored_scores(store, sweep.run_key, entry, sweep.protocol) for entry in entries]
-    missing = [str(entry.epoch) for entry, scores in zip(entries, found, strict=True) if scores is None]
+def _all_scores(store: "Store", sweep: Sweep, entries: Sequence[CheckpointEntry]) -> Iterator[Scores]:
+    """Yield the checkpoints' scores, of which memory holds one at a time. Raises WorkFailed if any are missing."""
+    missing = []
+    for entry in entries:
+        scores = stored_scores(store, sweep.run_key, entry, sweep.protocol)
+        if scores is None:
+            missing.append(str(entry.epoch))
+        elif not missing:
+            yield scores
+        del scores  # before the next ones are loaded
     if missing:
         raise WorkFailed(
             f"{len(missing)} of {len(entries)} checkpoints of run {sweep.run_key} have no scores (epochs "
             f"{', '.join(missing[:8])}{', …' if len(missing) > 8 else ''}): evaluate them first"
         )
-    return [scores for scores in found if scores is not None]
 
 
 def _store_weights(store: "Store", run_key: str, path: Path, variant: Variant) -> ObjectRef:
@@ -188,15 +193,19 @@ def _examples(
     def example(number: int) -> Example:
         name = scores.images[number]
         image, label = reader.image(name), reader.label(labels[name])
-        logits = image_logits(engines, image, window, mean=description.mean, std=description.std)
+        truth = Truth(label, len(protocol.classes), protocol.ignore_index)
+        [(prediction, _, matrix)] = segment(
+            engines, image, window, mean=description.mean, std=description.std, output=Output(truth=truth)
+        )
+        assert matrix is not None, "the truth was given"
         return draw(
             name,
-            scores.matrices[variant][number],
+            matrix,
             image,
             label,
-            predicted_classes(logits),
+            prediction,
             classes=sweep.manifest.classes,
-            ignore_index=sweep.protocol.ignore_index,
+            ignore_index=protocol.ignore_index,
         )
 
     worst, best = choose(scores, variant, EXAMPLES_EACH)

@@ -6,14 +6,13 @@ resumes.
 
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
-
-import numpy as np
 
 from components import progress
 from components.dataset.manifest import Manifest, Sample
@@ -22,14 +21,13 @@ from components.dataset.stored.reader import DatasetReader
 from components.disk import default_cache, scratch_of
 from components.errors import UserError, WorkFailed
 from components.evaluation.pairs import ValidationPairs
-from components.evaluation.scores import Protocol, Scores, pack, unpack
+from components.evaluation.scores import Counts, Protocol, Scores, pack, unpack
 from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT, choose, is_exact
-from components.inference.passes import image_logits
-from components.inference.probabilities import mean_probabilities, most_likely
+from components.inference.output import Output, Truth
+from components.inference.segmentation import segment
 from components.inference.sliding import images_in_flight
-from components.metrics.boundary import BandCounts, boundary_counts
-from components.metrics.confusion import Matrix, confusion_matrix
+from components.metrics.boundary import boundary_counts
 from components.recipes.loader import parse_recipe
 from components.recipes.model import Recipe
 from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
@@ -143,8 +141,8 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
                 allow_bf16=sweep.recipe.evaluation.bf16,
             )
             report.start(entry.epoch)
-            matrices, bands = score_images(checkpoint, images, sweep, workers, report.image_done)
-            scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images.names, matrices, bands)
+            counts = score_images(checkpoint, images, sweep, workers, report.image_done)
+            scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images.names, counts)
             store.put_bytes(keys.scores(sweep.run_key, entry.epoch), pack(scores))
             progress.say(STEP, describe(scores))
 
@@ -156,7 +154,7 @@ def with_label(samples: Sequence[Sample]) -> list[tuple[str, str]]:
 
 def describe(scores: Scores) -> str:
     """Return the mIoU of each variant as a log line."""
-    figures = ", ".join(f"{variant} {100 * scores.mean_iou(variant):.1f} %" for variant in scores.matrices)
+    figures = ", ".join(f"{variant} {100 * scores.mean_iou(variant):.1f} %" for variant in scores.counts)
     return f"epoch {scores.epoch}: mIoU {figures}"
 
 
@@ -167,8 +165,8 @@ def score_images(
     workers: int,
     image_done: Callable[[], None] = lambda: None,
     variants: Sequence[Variant] = VARIANTS,
-) -> tuple[dict[Variant, Matrix], dict[Variant, BandCounts]]:
-    """Return the confusion matrices (N, C, C) and boundary counts (N, C, 3) of all images for each variant.
+) -> dict[Variant, Counts]:
+    """Return the counts over all images for each variant.
 
     Args:
         workers: number of images to score concurrently.
@@ -176,35 +174,34 @@ def score_images(
     """
     branches = [branch for branch in ("left", "right") if branch in variants or "ensemble" in variants]
     engines = [checkpoint.engines[branch] for branch in branches]
+    groups = [range(len(branches)) if variant == "ensemble" else [branches.index(variant)] for variant in variants]
     description, protocol = checkpoint.description, sweep.protocol
     count = len(protocol.classes)
-    matrices: dict[Variant, Matrix] = {variant: np.zeros((len(images), count, count), np.int64) for variant in variants}
-    bands: dict[Variant, BandCounts] = {variant: np.zeros((len(images), count, 3), np.int64) for variant in variants}
+    counts = {variant: Counts.zeros(len(images), count) for variant in variants}
+    counting = threading.Lock()
 
     def score(number: int) -> None:
         image, label = images.pair(number)
-        logits = image_logits(
+        found = segment(
             engines,
             image,
             protocol.window(sweep.recipe.evaluation.batch),
             mean=description.mean,
             std=description.std,
+            output=Output(groups, Truth(label, count, protocol.ignore_index)),
         )
-        by_branch = dict(zip(branches, logits, strict=True))
-        for variant in variants:
-            values = mean_probabilities(logits) if variant == "ensemble" else by_branch[variant]
-            prediction = most_likely(values)
-            matrices[variant][number] = confusion_matrix(label, prediction, count, protocol.ignore_index)
-            bands[variant][number] = boundary_counts(
-                label, prediction, count, protocol.ignore_index, protocol.boundary_ratio
-            )
+        for variant, (ids, _, matrix) in zip(variants, found, strict=True):
+            assert matrix is not None, "the truth was given"
+            bands = boundary_counts(label, ids, count, protocol.ignore_index, protocol.boundary_ratio)
+            with counting:
+                counts[variant].add(number, matrix, bands)
         image_done()
 
     with ThreadPoolExecutor(workers) as pool:
         # Iterating over the results re-raises the threads' errors.
         for _ in pool.map(score, range(len(images))):
             pass
-    return matrices, bands
+    return counts
 
 
 class ImageProgress:

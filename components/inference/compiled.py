@@ -13,6 +13,7 @@ import numpy as np
 
 from components import progress
 from components.errors import WorkFailed
+from components.inference.cards import use_card
 from components.inference.paddle_engine import PADDLE, Floats, PaddleEngine, Weights
 from components.inference.sessions import Session, open_session
 from components.networks.processor import usable_cores
@@ -55,6 +56,7 @@ class PaddleSession:
     """Eager Paddle behind the interface of a compiled model."""
 
     def __init__(self, weights: Weights, branches: Sequence[str]) -> None:
+        use_card()
         layers = weights.layers()
         self._engines = [PaddleEngine(layers[branch]) for branch in branches]
 

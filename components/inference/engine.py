@@ -1,6 +1,6 @@
 """Inference engines: a batch of windows in, logits out.
 
-Sliding-window inference depends on this interface alone, so a new engine is one more class.
+The sliding window on the CPU depends on this interface alone. On a GPU, `device` keeps the logits there.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from components.errors import UserError
+from components.inference.cards import claimed_card, use_card
 from components.inference.compiled import CompiledNetworks, Waiting
-from components.inference.paddle_engine import PADDLE, Floats, PaddleEngine, Weights
+from components.inference.paddle_engine import PADDLE, DeviceEngine, Floats, PaddleEngine, Weights
 from components.inference.sessions import RUNTIMES, installed_runtimes, why_not
 
 AUTO = "auto"
@@ -75,6 +76,17 @@ def begin_logits(engines: Sequence[Engine], windows: Floats) -> Waiting:
     return lambda: logits
 
 
+def _paddle_engines(weights: Weights) -> dict[str, Engine]:
+    """Return eager Paddle's engines, on this process's GPU if it has one."""
+    card = use_card()
+    if card is None:
+        return {branch: PaddleEngine(layer) for branch, layer in weights.layers().items()}
+    import paddle
+
+    room = paddle.device.cuda.get_device_properties(card).total_memory // 2
+    return {branch: DeviceEngine(layer, weights.num_classes, room) for branch, layer in weights.layers().items()}
+
+
 def _of_one_checkpoint(engines: Sequence[Engine]) -> list[CompiledEngine]:
     """Return the engines if all are compiled from one checkpoint, otherwise an empty list."""
     compiled = [engine for engine in engines if isinstance(engine, CompiledEngine)]
@@ -83,11 +95,13 @@ def _of_one_checkpoint(engines: Sequence[Engine]) -> list[CompiledEngine]:
 
 
 def choose(name: str = AUTO, *, allow_bf16: bool = False) -> str:
-    """Return the engine to use: `name`, or for "auto" the fastest one installed.
+    """Return the engine to use: `name`, or for "auto" Paddle on a GPU that is free, or the fastest one installed.
 
     Raises UserError if the engine is unknown or not available here, or if it rounds to bfloat16 without `allow_bf16`.
     """
     if name == AUTO:
+        if claimed_card() is not None:
+            return PADDLE
         candidates = [item for item in installed_runtimes() if is_exact(item)]
         if allow_bf16:  # half the memory traffic and dedicated instructions: faster wherever it is supported
             candidates = [item for item in installed_runtimes() if not is_exact(item)] + candidates
@@ -112,6 +126,6 @@ def open_engines(name: str, weights: Weights, *, or_paddle: bool = False) -> dic
     Raises UserError if the weights do not match the structure.
     """
     if name == PADDLE:
-        return {branch: PaddleEngine(layer) for branch, layer in weights.layers().items()}
+        return _paddle_engines(weights)
     networks = CompiledNetworks(name, weights, or_paddle=or_paddle)
     return {branch: CompiledEngine(networks, branch) for branch in weights.states}

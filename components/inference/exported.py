@@ -3,6 +3,7 @@
 python -m components.inference.exported STRUCTURE CLASSES HEIGHT WIDTH FILE
 """
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -20,23 +21,35 @@ from components.networks import processor
 TOLERANCE = 1e-4
 """Allowed difference from eager Paddle, relative to the largest logit."""
 NETWORKS = Path(processor.__file__).parent
+NOT_EXPORTABLE = 3
+"""Exit code of the exporting process if another attempt would fail in the same way."""
+
+
+class NotExportable(WorkFailed):
+    """The structure cannot be exported, now or later."""
 
 
 def skeleton(structure: str, num_classes: int, size: tuple[int, int]) -> bytes:
     """Return the structure's ONNX graph without weights, for windows of `size` (height, width); export on a cache miss.
 
-    Raises WorkFailed if the structure cannot be exported or the graph's logits differ from eager Paddle's.
+    Raises WorkFailed if the structure cannot be exported or the graph's logits differ from eager Paddle's. The reason
+    is cached too, so that further checkpoints do not try again.
     """
     slug = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in structure)
     name = f"{slug}-{num_classes}-{size[0]}x{size[1]}-{_version()}.onnx"
     path = cache_folder() / name
-    try:
+    failure = path.with_suffix(".failed.txt")
+    with contextlib.suppress(OSError):
         return path.read_bytes()
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        raise WorkFailed(f"{failure.read_text()} (remove {failure} to try again)")
     with tempfile.TemporaryDirectory(prefix="cps-export-") as folder:
         exported = Path(folder, "network.onnx")
-        _export(structure, num_classes, size, exported)
+        try:
+            _export(structure, num_classes, size, exported)
+        except NotExportable as error:
+            _keep(str(error).encode(), failure)
+            raise
         data = exported.read_bytes()
     _keep(data, path)
     return data
@@ -72,14 +85,12 @@ def _keep(data: bytes, path: Path) -> None:
 
 
 def _export(structure: str, num_classes: int, size: tuple[int, int], path: Path) -> None:
-    """Export in a separate process, which keeps Paddle out of the caller, unless Paddle is already imported."""
-    if "paddle" in sys.modules:
-        try:
-            write(structure, num_classes, size, path)
-        except UserError:
-            raise
-        except Exception as error:  # Paddle and the exporter raise exceptions of many types
-            raise WorkFailed(_failed(structure, str(error))) from error
+    """Export in a separate process, which keeps Paddle out of the caller, unless Paddle already runs here on the CPU.
+
+    The comparison needs the CPU: on a GPU, TF32 rounds the logits to three digits.
+    """
+    if "paddle" in sys.modules and device() == "cpu":
+        write(structure, num_classes, size, path)
         return
     root = Path(__file__).parents[2]
     paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
@@ -94,17 +105,47 @@ def _export(structure: str, num_classes: int, size: tuple[int, int], path: Path)
         errors="replace",
         check=False,
     )
+    if done.returncode == NOT_EXPORTABLE:
+        raise NotExportable(_last_line(done.stderr))
     if done.returncode or not path.exists():
         raise WorkFailed(_failed(structure, done.stderr))
 
 
+def device() -> str:
+    """Return the device that Paddle uses in this process, such as cpu or gpu:0."""
+    import paddle
+
+    name: str = paddle.device.get_device()
+    return name
+
+
 def _failed(structure: str, text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"{structure} cannot be exported to ONNX: {lines[-1] if lines else 'the exporter gave no reason'}"
+    return f"{structure} cannot be exported to ONNX: {_last_line(text) or 'the exporter gave no reason'}"
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def write(structure: str, num_classes: int, size: tuple[int, int], path: Path) -> None:
-    """Export in this process and compare one window with eager Paddle. Raises WorkFailed if they differ."""
+    """Export in this process and compare one window with eager Paddle.
+
+    Raises:
+        NotExportable: the exporter refuses the network, or the logits differ.
+        WorkFailed: the disk or the memory is full.
+        UserError: the structure is unknown.
+    """
+    try:
+        _write(structure, num_classes, size, path)
+    except (UserError, WorkFailed):
+        raise
+    except (OSError, MemoryError) as error:
+        raise WorkFailed(_failed(structure, str(error))) from error
+    except Exception as error:  # Paddle and the exporter raise exceptions of many types
+        raise NotExportable(_failed(structure, str(error))) from error
+
+
+def _write(structure: str, num_classes: int, size: tuple[int, int], path: Path) -> None:
     import numpy as np
     import paddle
 
@@ -121,7 +162,7 @@ def write(structure: str, num_classes: int, size: tuple[int, int], path: Path) -
     found = open_session(installed_runtimes()[0], model).run(window)[0]
     difference = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
     if not difference <= TOLERANCE:
-        raise WorkFailed(
+        raise NotExportable(
             f"{structure}: the exported network's logits differ from Paddle's by {difference:.1e} of the largest logit "
             f"(limit {TOLERANCE:.0e})"
         )
@@ -131,7 +172,14 @@ def write(structure: str, num_classes: int, size: tuple[int, int], path: Path) -
 def main(arguments: list[str]) -> None:
     structure, num_classes, height, width, path = arguments
     processor.prepare()
-    write(structure, int(num_classes), (int(height), int(width)), Path(path))
+    import paddle
+
+    paddle.set_device("cpu")
+    try:
+        write(structure, int(num_classes), (int(height), int(width)), Path(path))
+    except NotExportable as error:
+        print(error, file=sys.stderr)
+        sys.exit(NOT_EXPORTABLE)
 
 
 if __name__ == "__main__":

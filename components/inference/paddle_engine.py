@@ -51,12 +51,21 @@ class PaddleEngine:
 
     def __init__(self, layer: Any) -> None:
         layer.eval()
-        self._layer = layer
+        self.layer = layer
 
     def logits(self, windows: Floats) -> Floats:
         import paddle
 
         with paddle.no_grad():  # a thread-local setting, so every call needs it
-            logits = self._layer(paddle.to_tensor(windows))
+            logits = self.layer(paddle.to_tensor(windows))
         result: Floats = logits.numpy()
         return result
+
+
+class DeviceEngine(PaddleEngine):
+    """Eager Paddle on a device that computes whole images, so that their logits need not leave it."""
+
+    def __init__(self, layer: Any, num_classes: int, room: int) -> None:
+        """Wrap a network that is on the device; `room` is the number of bytes that an image's logits may take there."""
+        super().__init__(layer)
+        self.num_classes, self.room = num_classes, room

@@ -7,7 +7,7 @@ again.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import NamedTuple, TypeVar
@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from components.inference.compiled import Waiting
 from components.inference.engine import Engine, all_logits, begin_logits
 from components.inference.paddle_engine import Floats
-from components.inference.probabilities import predicted_classes
-from components.metrics.confusion import ClassIds
 from components.networks.processor import usable_cores
 
 Size = tuple[int, int]
@@ -95,6 +93,12 @@ class Band(NamedTuple):
     logits: list[Floats]
     """(C, rows, columns) for each engine. Callers may modify the arrays but not keep them: their memory is reused."""
 
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Rows and columns of the image."""
+        rows, columns = self.logits[0].shape[1:]
+        return slice(self.top, self.top + rows), slice(self.left, self.left + columns)
+
 
 def sliding_logits(engines: Sequence[Engine], image: Floats, window: Window) -> list[Floats]:
     """Return each engine's logits, (C, H, W) float32, of a normalised RGB image, (3, H, W) float32.
@@ -102,38 +106,19 @@ def sliding_logits(engines: Sequence[Engine], image: Floats, window: Window) -> 
     This is one pass: it ignores the window's scales, flip and longest side. All engines see the same windows.
     """
     size = image.shape[1], image.shape[2]
+    return whole_logits(sliding_bands(engines, lambda top, bottom: image[:, top:bottom], size, window), size)
+
+
+def whole_logits(bands: Iterable[Band], size: Size) -> list[Floats]:
+    """Return the logits of an image, (C, H, W) for each engine, from all of its bands."""
     whole: list[Floats] = []
-    for band in sliding_bands(engines, lambda top, bottom: image[:, top:bottom], size, window):
+    for band in bands:
         if band.logits[0].shape[1:] == size:
             return band.logits
         whole = whole or [np.empty((len(logits), *size), np.float32) for logits in band.logits]
         for total, logits in zip(whole, band.logits, strict=True):
-            total[_place(band)] = logits
+            total[:, *band.place] = logits
     return whole
-
-
-def sliding_classes(
-    engines: Sequence[Engine],
-    image: NDArray[np.uint8],
-    window: Window,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> ClassIds:
-    """Return class ids (H, W) of an RGB image, (H, W, 3) uint8; several engines' probabilities are averaged.
-
-    The ids equal those from `sliding_logits`, but memory use does not grow with the image.
-    """
-    size = image.shape[0], image.shape[1]
-    ids: ClassIds | None = None
-    for band in sliding_bands(engines, lambda top, bottom: normalize(image[top:bottom], mean, std), size, window):
-        found = predicted_classes(band.logits)
-        if found.shape == size:
-            return found
-        ids = np.empty(size, found.dtype) if ids is None else ids
-        ids[_place(band)[1:]] = found
-    assert ids is not None, "an image has rows"
-    return ids
 
 
 def sliding_bands(engines: Sequence[Engine], rows: Rows, size: Size, window: Window) -> Iterator[Band]:
@@ -153,7 +138,7 @@ def sliding_bands(engines: Sequence[Engine], rows: Rows, size: Size, window: Win
         only = _pad(rows(0, height), crop)[None]
         yield Band(0, 0, [logits[0, :, :height, :width] for logits in all_logits(engines, only)])
         return
-    window_counts = [_window_counts(*axis) for axis in zip(size, crop, window.stride, strict=True)]
+    window_counts = [window_counts_along(*axis) for axis in zip(size, crop, window.stride, strict=True)]
 
     def started(sums: _Sums) -> Iterator[tuple[bool, list[int], Waiting]]:
         """Start a network call for each group: whether it is the first of its row, its x offsets, the pending call."""
@@ -236,17 +221,12 @@ def images_in_flight(pixels: int, classes: int) -> int:
     return max(1, min(usable_cores(), IMAGE_BYTES // max(1, bytes_per_image)))
 
 
-def _window_counts(length: int, crop: int, stride: int) -> Floats:
+def window_counts_along(length: int, crop: int, stride: int) -> Floats:
     """Return how many windows cover each row (or column). For a pixel it is the product of both."""
     counts = np.zeros(length, np.float32)
     for start in window_starts(length, crop, stride):
         counts[start : start + crop] += 1
     return counts
-
-
-def _place(band: Band) -> tuple[slice, slice, slice]:
-    rows, columns = band.logits[0].shape[1:]
-    return slice(None), slice(band.top, band.top + rows), slice(band.left, band.left + columns)
 
 
 def _pad(image: Floats, crop: Size) -> Floats:

@@ -1,12 +1,33 @@
 """The confusion matrix, from which all metrics but boundary IoU are computed. Matrices add up over images."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 ClassIds = NDArray[np.unsignedinteger[Any]]
 Matrix = NDArray[np.int64]
+
+
+class ClassCounts(NamedTuple):
+    """Pixels per class of N images, (N, C) int64 each: all that IoU needs, at 3 C instead of C * C numbers an image."""
+
+    hit: NDArray[np.int64]
+    """Correctly classified pixels: the diagonal of each image's confusion matrix."""
+    truth: NDArray[np.int64]
+    """Pixels of the class in the label: the rows' sums."""
+    predicted: NDArray[np.int64]
+    """Labelled pixels that were predicted as the class: the columns' sums."""
+
+    @property
+    def union(self) -> NDArray[np.int64]:
+        union: NDArray[np.int64] = self.truth + self.predicted - self.hit
+        return union
+
+
+def class_counts(matrices: Matrix) -> ClassCounts:
+    """Return the counts of images from their confusion matrices, (N, C, C)."""
+    return ClassCounts(np.diagonal(matrices, axis1=1, axis2=2).copy(), matrices.sum(axis=2), matrices.sum(axis=1))
 
 
 def confusion_matrix(
@@ -38,7 +59,11 @@ def confusion_matrix(
     pairs = label.astype(np.intp)
     pairs *= num_classes
     pairs += prediction
-    counts = np.bincount(pairs.ravel(), minlength=num_classes * num_classes)
+    return matrix_of_pairs(np.bincount(pairs.ravel(), minlength=num_classes * num_classes), num_classes, ignore_index)
+
+
+def matrix_of_pairs(counts: NDArray[np.int64], num_classes: int, ignore_index: int) -> Matrix:
+    """Return the confusion matrix from the counts of (label * num_classes + prediction), as `confusion_matrix` does."""
     _check_rest(counts, num_classes, ignore_index)
     matrix = counts[: num_classes * num_classes].reshape(num_classes, num_classes).astype(np.int64)
     if 0 <= ignore_index < num_classes:

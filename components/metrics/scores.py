@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from components.metrics.confusion import Matrix
+from components.metrics.confusion import ClassCounts, Matrix
 
 PerClass = NDArray[np.float64]
 
@@ -45,12 +45,12 @@ def mean_iou(matrix: Matrix) -> float:
     return mean_over_present(iou(matrix))
 
 
-def mean_iou_by_image(matrices: Matrix) -> PerClass:
-    """Return the mean IoU of each image, (N,) from (N, C, C), over the classes in its truth or prediction.
+def mean_iou_by_image(counts: ClassCounts) -> PerClass:
+    """Return the mean IoU of each image, (N,), over the classes in its truth or prediction.
 
     An image without labelled pixels gives NaN.
     """
-    values = iou(matrices)
+    values = _divide(counts.hit, counts.union)
     present = np.isfinite(values)
     return _divide(np.where(present, values, 0).sum(-1), present.sum(-1))
 

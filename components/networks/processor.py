@@ -49,6 +49,23 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
 
 
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Return how many bytes this process may still use, which a container can limit; None if that is unknown."""
+    found = []
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    except (OSError, ValueError):
+        pass
+    group = root / "sys/fs/cgroup"
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        found.append(max(0, limit - used))
+    except (OSError, ValueError):  # "max" means no limit
+        pass
+    return min(found, default=None)
+
+
 def _is_amd() -> bool:
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()

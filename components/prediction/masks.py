@@ -13,9 +13,10 @@ import numpy as np
 from components import progress
 from components.contract import Class
 from components.inference.checkpoint import Checkpoint
+from components.inference.output import Output
 from components.inference.paddle_engine import Floats
-from components.inference.passes import image_classes, image_logits
-from components.inference.probabilities import mean_probabilities, predicted_classes
+from components.inference.passes import TooLarge
+from components.inference.segmentation import segment
 from components.inference.sliding import Window, images_in_flight
 from components.metrics.confusion import ClassIds
 from components.pages.pictures import ids_of_png, jpeg, mask_png, overlay, painted, png, triptych
@@ -171,14 +172,16 @@ def predict_one(
     """Return the class ids (H, W) of a photograph, (H, W, 3) uint8 RGB, from the mean of the networks if there are two.
 
     With `confidence`, also return the softmax probability of these classes, (H, W) in [0, 1].
+
+    Raises Unreadable if the image needs more memory than there is.
     """
     description, engines = checkpoint.description, list(checkpoint.engines.values())
-    mean, std = description.mean, description.std
-    if window.single and not confidence:
-        return image_classes(engines, image, window, mean=mean, std=std), None
-    logits = image_logits(engines, image, window, mean=mean, std=std)
-    ids = predicted_classes(logits)
-    return ids, mean_probabilities(logits).max(axis=0) if confidence else None
+    output = Output(confidence=confidence)
+    try:
+        [found] = segment(engines, image, window, mean=description.mean, std=description.std, output=output)
+    except TooLarge as error:
+        raise Unreadable(str(error)) from None
+    return found.ids, found.confidence
 
 
 def _check_truth(image: Pixels, truth: ClassIds, classes: int, ignore_index: int) -> None:

@@ -4,18 +4,16 @@ The choice depends on the dataset, the request and this module alone, not on the
 same run everywhere. Settings that the user gives take precedence.
 """
 
-import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PIL import Image
 from pydantic import JsonValue
 
 from components.dataset.manifest import Manifest
 from components.dataset.split import labeled_count
-from components.dataset.stored.upright import upright_size
+from components.dataset.stored.image_sizes import stored_size
 from components.networks.image_size import reduced_size
 from components.recipes import Recipe, load_recipe
 from components.recipes.model import AUTO
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 _SCENES_RATIO, _ALL = "1/8", "1/1"
 _SAMPLE = 24
 """Number of images whose size is read."""
-_HEAD_BYTES = 1 << 16
 _STEPS = 400
 """About the number of training steps that CamVid at 1/8 has."""
 _MULTIPLE = 32
@@ -103,22 +100,7 @@ def _counts(manifest: Manifest, request: RunRequest) -> tuple[int, int]:
 def _sizes(store: "Store", manifest: Manifest) -> list[tuple[int, int]]:
     """Return height and width of some training and val images, evenly spaced."""
     names = [*(sample.image for sample in (*manifest.train, *manifest.val)), *manifest.unlabeled]
-    return [_size(store, manifest, name) for name in names[:: max(1, len(names) // _SAMPLE)]]
-
-
-def _size(store: "Store", manifest: Manifest, name: str) -> tuple[int, int]:
-    """Return height and width of an image. Most formats state them, and the EXIF data, at the beginning."""
-    entry = manifest.files[name]
-    shard = manifest.shards[entry.shard].key
-    try:
-        return _size_in(store.get_range(shard, entry.offset, min(entry.size, _HEAD_BYTES)))
-    except OSError:  # of Pillow, which misses the rest of the file
-        return _size_in(store.get_range(shard, entry.offset, entry.size))
-
-
-def _size_in(data: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(data)) as picture:
-        return upright_size(picture)
+    return [stored_size(store, manifest, name) for name in names[:: max(1, len(names) // _SAMPLE)]]
 
 
 def _crop_side(side: float) -> int:

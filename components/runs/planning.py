@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from components.dataset.manifest import Manifest
 from components.dataset.split import Split, split_labels
+from components.dataset.stored.image_sizes import stored_size
 from components.dataset.stored.label_classes import label_classes
 from components.dataset.stored.store import stored_manifest
 from components.errors import UserError, WorkFailed
+from components.networks.image_size import reduced_size
 from components.recipes import Recipe
 from components.runs.auto import choose_settings
 from components.runs.backbone import pin_addresses
@@ -81,4 +83,29 @@ def checked_split(store: "Store", manifest: Manifest, recipe: Recipe, request: R
             f"training.batch_size is {batch}, but dataset {manifest.name} has only {len(split.labeled)} labelled and "
             f"{len(split.unlabeled)} unlabelled images at ratio {split.labeled_ratio}: set it to {most} or less"
         )
+    _check_crop(store, manifest, recipe, split)
     return split
+
+
+def _check_crop(store: "Store", manifest: Manifest, recipe: Recipe, split: Split) -> None:
+    """Raise UserError if the training crop exceeds every image in both dimensions, even at the largest scale.
+
+    It would show more padding than image. Usually the first image shows that it does not.
+    """
+    (height, width), largest = recipe.augmentation.crop, recipe.augmentation.scales[1]
+    most = 0, 0
+    for name in (*(sample.image for sample in split.labeled), *split.unlabeled):
+        rows, columns = reduced_size(*stored_size(store, manifest, name), recipe.network.longest_side)
+        if rows * largest >= height or columns * largest >= width:
+            return
+        most = max(most, (rows, columns))
+    raise UserError(
+        f"augmentation.crop is {width} x {height} pixels, but the largest training image of dataset {manifest.name} is "
+        f"{most[1]} x {most[0]} (width x height), and is enlarged at most {largest:g} times: choose a smaller crop, "
+        f"such as --set 'augmentation.crop=[{_multiple(most[0])}, {_multiple(most[1])}]' (height, width)"
+    )
+
+
+def _multiple(side: int) -> int:
+    """Return the largest multiple of 32, by which networks reduce an image, in a side; at least one."""
+    return max(32, side // 32 * 32)

@@ -178,6 +178,8 @@ class Resources(Frozen):
     """Nodes that train together."""
     eval_shards: int = 2
     """Evaluation tasks among which the checkpoints are divided."""
+    eval_gpus: int = 0
+    """GPUs of each pod that evaluates, selects or predicts: 0 or 1."""
     cpu: str = "2"
     memory: str = "8Gi"
     """`cpu` and `memory` are Kubernetes quantities, used as request and limit."""
@@ -191,6 +193,7 @@ class Resources(Frozen):
         """Reject values that would otherwise fail hours later, when Kubernetes creates a pod."""
         _check_count("processes", self.processes, 1, MOST_PROCESSES)
         _check_count("eval_shards", self.eval_shards, 1, MOST_SHARDS)
+        _check_count("eval_gpus", self.eval_gpus, 0, 1)
         _check_count("gpus", self.gpus, 0, MOST_PROCESSES)
         _check_count("nodes", self.nodes, 1, MOST_PROCESSES)
         if self.gpus and self.processes not in (1, self.gpus):

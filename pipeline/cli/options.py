@@ -181,6 +181,11 @@ PODS: tuple[Option, ...] = (
     click.option(
         "--gpus", default=0, show_default=True, type=click.IntRange(0), help="GPUs per node; 0 to train on the CPU."
     ),
+    click.option(
+        "--eval-gpus",
+        type=click.IntRange(0, 1),
+        help="GPUs for each pod that evaluates, selects or predicts: 0 or 1.  [default: 1 with --gpus, otherwise 0]",
+    ),
     click.option("--accelerator", default="", help="Kubernetes resource name of the GPUs.  [default: nvidia.com/gpu]"),
     click.option(
         "--nodes",
@@ -195,7 +200,7 @@ PODS: tuple[Option, ...] = (
         "--node-selector",
         multiple=True,
         metavar="LABEL=VALUE",
-        help="Label of the nodes that may run training; repeatable.",
+        help="Label of the nodes that may run training and other steps with GPUs; repeatable.",
     ),
     click.option(
         "--toleration",

@@ -203,7 +203,9 @@ def link(run: str, expires: str) -> None:
     show_default=True,
     help="Inference engine: auto (the fastest exact one), paddle, onnxruntime, openvino or openvino-bf16.",
 )
-@click.option("--bf16", is_flag=True, help="Allow bfloat16 if the processor supports it: faster, but not exact.")
+@click.option(
+    "--bf16", is_flag=True, help="Use bfloat16 if the processor supports it. Several percent of the pixels change."
+)
 @quiet_option
 @on_interrupt(RESUMES)
 def predict(

@@ -37,8 +37,9 @@ def compare(structure: str, rounds: int, engines: Sequence[str] | None) -> None:
 
     from components.inference.engine import choose, is_exact, open_engines
     from components.inference.paddle_engine import Weights
+    from components.inference.segmentation import segment
     from components.inference.sessions import has_bf16
-    from components.inference.sliding import Window, normalize, sliding_classes
+    from components.inference.sliding import Window, normalize
     from components.networks.structures import build
     from components.networks.weights import state_arrays
     from tests.benchmarks import reference_evaluation as reference
@@ -64,7 +65,7 @@ def compare(structure: str, rounds: int, engines: Sequence[str] | None) -> None:
         opened = list(open_engines(name, weights).values())
 
         def ours(opened: Any = opened) -> Any:
-            return sliding_classes(opened, image, Window(CROP, STRIDE), mean=MEAN, std=STD)
+            return segment(opened, image, Window(CROP, STRIDE), mean=MEAN, std=STD)[0].ids
 
         same = float((ours() == expected).mean())
         print(f"{structure}, {name}: {same:.4%} of pixels have the reference's class")

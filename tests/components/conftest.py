@@ -22,9 +22,9 @@ MakeDataset = Callable[..., Path]
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> MakeDataset:
-    """Return a function that writes a `lists` dataset with `train` and `val` labelled images of 12 x 8 pixels."""
+    """Return a function that writes a `lists` dataset with `train` and `val` labelled images, by default of 12 x 8."""
 
-    def make(train: int = 8, val: int = 2, name: str = "tiny", seed: int = 0) -> Path:
+    def make(train: int = 8, val: int = 2, name: str = "tiny", seed: int = 0, size: tuple[int, int] = (8, 12)) -> Path:
         folder = tmp_path / name
         rng = np.random.default_rng(seed)
         for part, count in (("train", train), ("val", val)):
@@ -33,8 +33,8 @@ def make_dataset(tmp_path: Path) -> MakeDataset:
                 image, label = f"images/{part}/{index:02d}.png", f"labels/{part}/{index:02d}.png"
                 for path in (image, label):
                     (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)).save(folder / image)
-                ids = rng.choice(np.array([0, 1, 2, 255], np.uint8), (8, 12))
+                Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / image)
+                ids = rng.choice(np.array([0, 1, 2, 255], np.uint8), size)
                 Image.fromarray(ids).save(folder / label)
                 lines.append(f"{image} {label}\n")
             folder.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,7 @@ PREPARE = {
     **SPLIT,
     **SHARING,
     **PODS,
+    "eval_gpus": 0,
     "dataset": "scenes:train=8,val=2,width=128,height=64,seed=0",
     "dataset_sha256": "",
     "dataset_pools": "",
@@ -219,9 +220,10 @@ def test_every_step_of_the_pipeline(job: Job) -> None:
 
 
 def split(job: Job, digest: str, request: str) -> str:
-    parameters = {"request": request, "gpus": 0, "nodes": 1, "dataset_digest": digest, "job_id": "job-1"}
+    pods = {"gpus": 0, "nodes": 1, "eval_gpus": 0, "node_selector": {}}
+    parameters = {"request": request, **pods, "dataset_digest": digest, "job_id": "job-1"}
     done = job.run("split-labels", DATA_IMAGE, parameters, {"prepared": "Dataset"}, {"split": "Artifact"})
-    assert done["pod_gpus"] == "0"
+    assert (done["pod_gpus"], done["eval_pod_gpus"], done["eval_node_selector"]) == ("0", "0", {})
     return str(done["run_key"])
 
 

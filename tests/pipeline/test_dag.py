@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
@@ -176,7 +177,8 @@ def test_parameters_that_kubernetes_settings_name_reach_the_task(
             wanted = set(named_parameters(platform[label])) if label else set()
             assert wanted <= inputs, (where, name, wanted - inputs)
             seen |= wanted
-    assert len({name.removeprefix("pipelinechannel--").rpartition("--")[2] for name in seen}) == 5
+    found = {name.removeprefix("pipelinechannel--").rpartition("--")[2] for name in seen}
+    assert found == {"settings_config_map", "store_secret", "download_secret", "tolerations", "node_selector"}
 
 
 def named_parameters(settings: Any) -> Iterator[str]:
@@ -210,9 +212,47 @@ def test_gpus_reach_the_pod_as_text(pipeline: dict[str, Any]) -> None:
         assert parameters[name]["parameterType"] not in numbers, name
 
 
-def test_training_alone_shares_memory_and_chooses_nodes(platform: dict[str, Any]) -> None:
-    chosen = {name for name, executor in platform.items() if "nodeSelector" in executor}
-    assert chosen == {name for name, executor in platform.items() if "emptyDirMounts" in executor} == {"exec-train"}
+GPU_STEPS = ("train", "evaluate", "select", "predict")
+
+
+def test_what_runs_networks_gets_gpus_and_their_nodes(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
+    assert {name for name, executor in platform.items() if "nodeSelector" in executor} == {
+        f"exec-{step}" for step in GPU_STEPS
+    }
+    for step in GPU_STEPS:
+        accelerator = pipeline["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]["accelerator"]
+        assert "accelerator'" in accelerator["resourceType"]
+        count = {"train": "split-labels-pod_gpus", "evaluate": "--gpus"}.get(step, "split-labels-eval_pod_gpus")
+        assert count in accelerator["resourceCount"], step
+    given = pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"]["evaluate-checkpoints"]["inputs"][
+        "parameters"
+    ]
+    assert given["gpus"]["taskOutputParameter"]["outputParameterKey"] == "eval_pod_gpus"
+    assert given["node_selector"]["taskOutputParameter"]["outputParameterKey"] == "eval_node_selector"
+
+
+@pytest.mark.parametrize(("gpus", "selector"), [(0, {}), (1, {"pool": "gpu"})])
+def test_evaluation_goes_to_trainings_nodes_only_for_their_gpus(
+    gpus: int, selector: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.runs.steps.split_labels_step", lambda *_: "key")
+    artifact = mock.MagicMock(metadata={})
+    found = steps.split_labels.python_func(
+        dataset_digest="d" * 64,
+        request=RunRequest().model_dump_json(),
+        gpus=4,
+        nodes=1,
+        eval_gpus=gpus,
+        node_selector={"pool": "gpu"},
+        job_id="job",
+        prepared=artifact,
+        split=artifact,
+    )
+    assert found == ("key", "4", str(gpus), selector)
+
+
+def test_training_alone_shares_memory(platform: dict[str, Any]) -> None:
+    assert {name for name, executor in platform.items() if "emptyDirMounts" in executor} == {"exec-train"}
     (volume,) = platform["exec-train"]["emptyDirMounts"]
     assert (volume["mountPath"], volume["medium"]) == ("/dev/shm", "Memory")
     assert all(executor["tolerations"] for executor in platform.values())

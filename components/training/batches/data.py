@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +13,7 @@ from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.dataset.stored.shared_images import SharedImages
 from components.errors import UserError, WorkFailed
+from components.networks.processor import usable_cores
 from components.recipes import Recipe
 from components.training.batches.augmentation import augment, cutmix_mask
 from components.training.batches.colors import augment_strongly
@@ -80,13 +82,13 @@ class TrainingData:
         return self._with_unlabeled(images, labels, names, [pairs[slot] for slot in slots], positions)
 
     def class_pixels(self) -> NDArray[np.int64]:
-        """Return the number of pixels of each class in the labelled images, (C,)."""
-        classes = len(self.reader.manifest.classes)
+        """Return the number of pixels of each class in the labelled images, (C,). Reads the labels only."""
+        labels = [sample.label for sample in self.split.labeled if sample.label]
         counts = np.zeros(256, dtype=np.int64)
-        for sample in self.split.labeled:
-            if sample.label:
-                counts += np.bincount(self._read(sample.image, sample.label)[1].ravel(), minlength=256)
-        return counts[:classes]
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            for found in pool.map(lambda label: pixels_by_id(self.decoded.label(label)), labels):
+                counts += found
+        return counts[: len(self.reader.manifest.classes)]
 
     def _check_crop(self) -> None:
         """Reject a crop that exceeds every image in both dimensions, even at the largest scale."""
@@ -164,6 +166,16 @@ class TrainingData:
                 f"label {label} is {target.shape}, but its image {image} is {pixels.shape[:2]} (height, width)"
             )
         return pixels, target
+
+
+def pixels_by_id(label: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return how many pixels of a label, (H, W), have each id, (256,).
+
+    OpenCV is ten times as fast as np.bincount, which converts all pixels to 64 bits, and releases Python's lock. Its
+    32-bit floats are exact below 16 million pixels of one class in one image.
+    """
+    counts = cv2.calcHist([label], [0], None, [256], [0, 256])
+    return counts[:, 0].astype(np.int64)
 
 
 def _stack(pairs: list[tuple[Any, Any]]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

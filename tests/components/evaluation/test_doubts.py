@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from components.dataset.manifest import Sample
 from components.dataset.split import Split
 from components.evaluation.doubts import is_better_than_constant, likely_reasons
-from components.evaluation.scores import Protocol, Scores
+from components.evaluation.scores import Counts, Protocol, Scores
 from components.recipes import load_recipe
 from components.runs.result import VARIANTS
 
@@ -19,8 +19,8 @@ PROTOCOL = Protocol("f" * 64, CLASSES, 255, (32, 32), (32, 32), "exact")
 
 def scored(matrices: NDArray[np.int64]) -> Scores:
     names = tuple(map(str, range(len(matrices))))
-    bands = np.ones((len(matrices), len(CLASSES), 3), np.int64)
-    return Scores(1, 10, "c" * 64, PROTOCOL, names, dict.fromkeys(VARIANTS, matrices), dict.fromkeys(VARIANTS, bands))
+    counts = Counts.of_images(matrices, np.ones((len(matrices), len(CLASSES), 3), np.int64))
+    return Scores(1, 10, "c" * 64, PROTOCOL, names, dict.fromkeys(VARIANTS, counts))
 
 
 def predictions(images: int, found: float) -> Scores:

@@ -13,7 +13,7 @@ from components.evaluation.examples import choose, draw, most_missed
 from components.evaluation.publish import metrics, summary
 from components.evaluation.report import heat_map, render_report
 from components.evaluation.result import build_result
-from components.evaluation.scores import Protocol, Scores
+from components.evaluation.scores import Counts, Protocol, Scores
 from components.evaluation.verdict import decide
 from components.metrics.bootstrap import Interval
 from components.metrics.confusion import confusion_matrix
@@ -91,9 +91,15 @@ def make_scores(epochs: list[int], images: int = 4) -> list[Scores]:
             for variant in VARIANTS
         }
         names = tuple(f"images/{number}.jpg" for number in range(images))
-        bands = dict.fromkeys(VARIANTS, np.tile([[6, 9, 8], [2, 4, 6], [0, 0, 0]], (images, 1, 1)))
-        found.append(Scores(epoch, epoch * 10, "c" * 64, protocol, names, matrices, bands))
+        bands = np.tile([[6, 9, 8], [2, 4, 6], [0, 0, 0]], (images, 1, 1))
+        counts = {variant: Counts.of_images(matrices[variant], bands) for variant in VARIANTS}
+        found.append(Scores(epoch, epoch * 10, "c" * 64, protocol, names, counts))
     return found
+
+
+def best_of(scores: list[Scores]) -> Scores:
+    epoch = decide(scores).best.epoch
+    return next(item for item in scores if item.epoch == epoch)
 
 
 def make_report(
@@ -102,7 +108,7 @@ def make_report(
     scores = make_scores(epochs, images)
     verdict = decide(scores)
     test = make_scores([verdict.best.epoch], test_images)[0] if test_images else None
-    result = build_result(RECORD, verdict, scores, test, weights=WEIGHTS, report=REPORT)
+    result = build_result(RECORD, verdict, best_of(scores), test, weights=WEIGHTS, report=REPORT)
     random = np.random.default_rng(1)
     label = random.integers(0, 2, (16, 24)).astype(np.uint8)
     label[0] = 255
@@ -142,11 +148,13 @@ def test_the_page_names_excluded_classes_and_escapes_names() -> None:
 
 
 def test_the_page_says_first_that_a_result_is_useless() -> None:
-    constant = dict.fromkeys(VARIANTS, np.tile([[60, 0, 0], [40, 0, 0], [0, 0, 0]], (4, 1, 1)))
-    scores = [replace(make_scores([1])[0], matrices=constant)]
+    constant = Counts.of_images(
+        np.tile([[60, 0, 0], [40, 0, 0], [0, 0, 0]], (4, 1, 1)), np.tile([[6, 9, 8], [2, 4, 6], [0, 0, 0]], (4, 1, 1))
+    )
+    scores = [replace(make_scores([1])[0], counts=dict.fromkeys(VARIANTS, constant))]
     verdict = decide(scores)
     reasons = ("3 labelled images are few for <b> classes",)
-    result = build_result(RECORD, verdict, scores, reasons=reasons, weights=WEIGHTS, report=REPORT)
+    result = build_result(RECORD, verdict, best_of(scores), reasons=reasons, weights=WEIGHTS, report=REPORT)
     assert result.likely_reasons == reasons
     html = render_report(result, verdict, classes=CLASSES, worst=[], best=[], facts=[])
     page = Page()
@@ -176,7 +184,7 @@ def test_the_page_says_whether_a_lead_is_clear(clear: bool, says: str) -> None:
     leads = [replace(lead, interval=Interval(0.01 if clear else -0.01, 0.05)) for lead in verdict.variants]
     last = replace(leads[0], over=replace(verdict.last, epoch=3))
     verdict = replace(verdict, variants=tuple(leads), lead=last, best=replace(verdict.best, epoch=1))
-    result = build_result(RECORD, verdict, scores, weights=WEIGHTS, report=REPORT)
+    result = build_result(RECORD, verdict, best_of(scores), weights=WEIGHTS, report=REPORT)
     html = render_report(result, verdict, classes=CLASSES, worst=[], best=[], facts=[])
     assert html.count(says) == 2
     assert ("no clear lead" in html) != clear
@@ -217,7 +225,7 @@ def test_the_test_list_stands_beside_the_validation_figure() -> None:
 def test_the_result_holds_the_figures() -> None:
     scores = make_scores([1, 2])
     verdict = decide(scores)
-    result = build_result(RECORD, verdict, scores, weights=WEIGHTS, report=REPORT)
+    result = build_result(RECORD, verdict, best_of(scores), weights=WEIGHTS, report=REPORT)
     tram = result.best.per_class[2]
     assert tram == ClassFigures(name="tram", iou=None, accuracy=None, dice=None, boundary_iou=None, share=0.0)
     assert result.best.boundary_IoU == pytest.approx((6 / 11 + 2 / 8) / 2)
@@ -241,7 +249,7 @@ def test_the_result_holds_the_figures() -> None:
     assert shown["labeled_ratio"] == 12.5
 
     test = make_scores([9], images=7)[0]
-    result = build_result(RECORD, verdict, scores, test, weights=WEIGHTS, report=REPORT)
+    result = build_result(RECORD, verdict, best_of(scores), test, weights=WEIGHTS, report=REPORT)
     variant = verdict.best.variant
     assert (result.test.images, result.test.mIoU) == (7, test.mean_iou(variant))
     assert metrics(result)["test_mIoU"] == round(100 * test.mean_iou(variant), 2)
@@ -251,7 +259,7 @@ def test_the_result_holds_the_figures() -> None:
 def test_the_summary_links_to_where_people_look(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = make_scores([1])
     weights, report = StoredObject(uri="s3://cps/w.safetensors"), StoredObject(uri="s3://cps/r.html")
-    result = build_result(RECORD, decide(scores), scores, weights=weights, report=report)
+    result = build_result(RECORD, decide(scores), best_of(scores), weights=weights, report=report)
     plain = summary(result).splitlines()
     assert "Report: `s3://cps/r.html`  " in plain
     assert not [line for line in plain if "](" in line]
@@ -267,8 +275,9 @@ def test_worst_and_best_images_are_ranked_and_none_is_both() -> None:
     scores = make_scores([1])[0]
     identity, wrong = np.array([[5, 0, 0], [0, 5, 0], [0, 0, 0]]), np.array([[0, 5, 0], [5, 0, 0], [0, 0, 0]])
     half = np.array([[5, 0, 0], [5, 0, 0], [0, 0, 0]])
-    matrices = dict.fromkeys(VARIANTS, np.stack([half, identity, wrong, np.zeros((3, 3), int)]))
-    ranked = Scores(1, 1, "", scores.protocol, ("h", "i", "w", "void"), matrices, {})
+    matrices = np.stack([half, identity, wrong, np.zeros((3, 3), int)])
+    counts = dict.fromkeys(VARIANTS, Counts.of_images(matrices, np.zeros((4, 3, 3), int)))
+    ranked = Scores(1, 1, "", scores.protocol, ("h", "i", "w", "void"), counts)
     assert choose(ranked, "left", 3) == ([2, 0], [1])
     assert choose(ranked, "left", 1) == ([2], [1])
 

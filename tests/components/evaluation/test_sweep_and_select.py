@@ -70,6 +70,8 @@ def test_scores_equal_a_plain_evaluation(trained_run: Run, tmp_path: Path) -> No
     reader = DatasetReader(run.store, run.manifest.digest, run.cache)
     settings = run.recipe.augmentation
     assert scores.images == tuple(sample.image for sample in run.split.val)
+    totals = {variant: np.zeros((len(run.manifest.classes),) * 2, np.int64) for variant in VARIANTS}
+    bands = {variant: np.zeros((len(run.manifest.classes), 3), np.int64) for variant in VARIANTS}
     for number, sample in enumerate(run.split.val):
         image, label = reader.image(sample.image), reader.label(sample.label)
         planes = ((image / 255 - settings.mean) / settings.std).transpose(2, 0, 1).astype(np.float32)
@@ -92,11 +94,19 @@ def test_scores_equal_a_plain_evaluation(trained_run: Run, tmp_path: Path) -> No
                 labels=range(len(run.manifest.classes)),
             )
             # Arithmetic in another order may flip a pixel whose two best classes are as good as equal.
-            assert np.abs(scores.matrices[variant][number] - expected).sum() <= 4
-            assert scores.matrices[variant][number].sum() == expected.sum()
-            bands = boundary_counts(label, predictions[variant].argmax(axis=0).astype(np.uint8), len(expected))
-            assert np.abs(scores.bands[variant][number] - bands).sum() <= 40
-            np.testing.assert_array_equal(scores.bands[variant][number][:, 1], bands[:, 1])
+            counts = scores.counts[variant].by_image
+            assert np.abs(counts.hit[number] - expected.diagonal()).sum() <= 4
+            assert np.abs(counts.predicted[number] - expected.sum(axis=0)).sum() <= 4
+            np.testing.assert_array_equal(counts.truth[number], expected.sum(axis=1))
+            totals[variant] += expected
+            ids = predictions[variant].argmax(axis=0).astype(np.uint8)
+            bands[variant] += boundary_counts(label, ids, len(expected))
+    for variant in VARIANTS:
+        images = len(scores.images)
+        assert np.abs(scores.total(variant) - totals[variant]).sum() <= 4 * images
+        assert scores.total(variant).sum() == totals[variant].sum()
+        assert np.abs(scores.counts[variant].bands - bands[variant]).sum() <= 40 * images
+        np.testing.assert_array_equal(scores.counts[variant].bands[:, 1], bands[variant][:, 1])
 
 
 def test_other_settings_and_other_weights_are_scored_again(trained_run: Run) -> None:
@@ -259,7 +269,7 @@ def test_the_test_list_is_scored_once_and_with_the_winner_only(trained_run: Run)
     test = unpack(run.store.get_bytes(keys.test_scores(run.key)), "test")
     variant = result.best.variant
     assert test is not None
-    assert (test.epoch, list(test.matrices)) == (result.best.epoch, [variant])
+    assert (test.epoch, list(test.counts)) == (result.best.epoch, [variant])
     assert test.images == tuple(sample["image"] for sample in split["test"])
     assert result.test.mIoU == test.mean_iou(variant)
     assert result.test.images == len(split["test"])

@@ -1,7 +1,10 @@
 """The choice of the best checkpoint, the file of scores, and the shards of the fan-out."""
 
 import io
+import json
 import math
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from components.errors import UserError, WorkFailed
-from components.evaluation.scores import Protocol, Scores, pack, unpack
+from components.evaluation.scores import Counts, Protocol, Scores, pack, unpack
 from components.evaluation.sweep import parse_shard
 from components.evaluation.verdict import Choice, decide
 from components.runs.result import VARIANTS
@@ -26,21 +29,28 @@ def matrix(percent: int) -> NDArray[np.int64]:
 
 
 def scores(epoch: int, left: int, right: int, mean: int) -> Scores:
-    matrices = dict(zip(VARIANTS, map(matrix, (left, right, mean)), strict=True))
-    bands = dict.fromkeys(VARIANTS, np.array([[[1, 2, 3], [0, 0, 0]]]))
-    return Scores(epoch, 10 * epoch, "c" * 64, PROTOCOL, ("a.jpg",), matrices, bands)
+    bands = np.array([[[1, 2, 3], [0, 0, 0]]])
+    percents = zip(VARIANTS, (left, right, mean), strict=True)
+    counts = {variant: Counts.of_images(matrix(percent), bands) for variant, percent in percents}
+    return Scores(epoch, 10 * epoch, "c" * 64, PROTOCOL, ("a.jpg",), counts)
 
 
 def many_images(epoch: int, **shares: float) -> Scores:
     """Sixty images that differ in how hard they are; `shares` is added to each one's share of right pixels."""
     hard = np.random.default_rng(0).uniform(0.3, 0.8, 60)
-    matrices = {}
+    counts = {}
     for number, variant in enumerate(VARIANTS):
         noise = np.random.default_rng([epoch, number]).normal(0, 0.02, 60)
         right = np.round(1000 * np.clip(hard + noise + shares.get(variant, 0), 0, 1)).astype(int)
-        matrices[variant] = np.array([[[hit, 1000 - hit], [1000 - hit, hit]] for hit in right])
-    bands = dict.fromkeys(VARIANTS, np.ones((60, 2, 3), np.int64))
-    return Scores(epoch, epoch, "c" * 64, PROTOCOL, tuple(map(str, range(60))), matrices, bands)
+        matrices = np.array([[[hit, 1000 - hit], [1000 - hit, hit]] for hit in right])
+        counts[variant] = Counts.of_images(matrices, np.ones((60, 2, 3), np.int64))
+    return Scores(epoch, epoch, "c" * 64, PROTOCOL, tuple(map(str, range(60))), counts)
+
+
+def assert_same_counts(found: Counts, expected: Counts) -> None:
+    np.testing.assert_array_equal(found.total, expected.total)
+    np.testing.assert_array_equal(found.by_image, expected.by_image)
+    np.testing.assert_array_equal(found.bands, expected.bands)
 
 
 def about(value: float) -> Any:
@@ -100,9 +110,9 @@ def test_nothing_beats_the_best(rows: list[tuple[int, int, int]]) -> None:
 def test_no_scores_and_nothing_to_compare() -> None:
     with pytest.raises(WorkFailed, match="no checkpoint"):
         decide([])
-    nothing = dict.fromkeys(VARIANTS, np.zeros((1, 2, 2), np.int64))
+    nothing = dict.fromkeys(VARIANTS, Counts.zeros(1, 2))
     with pytest.raises(WorkFailed, match="no validation pixel"):
-        decide([replace(scores(1, 1, 1, 1), matrices=nothing)])
+        decide([replace(scores(1, 1, 1, 1), counts=nothing)])
     other = replace(scores(2, 1, 1, 1), protocol=replace(PROTOCOL, stride=(32, 48)))
     with pytest.raises(WorkFailed, match="epochs 1 and 2"):
         decide([scores(1, 1, 1, 1), other])
@@ -112,19 +122,49 @@ def test_scores_come_back_from_their_file() -> None:
     before = scores(4, 10, 20, 30)
     after = unpack(pack(before), "x")
     assert after is not None
-    assert replace(after, matrices={}, bands={}) == replace(before, matrices={}, bands={})
+    assert replace(after, counts={}) == replace(before, counts={})
     for variant in VARIANTS:
-        np.testing.assert_array_equal(after.matrices[variant], before.matrices[variant])
-        np.testing.assert_array_equal(after.bands[variant], before.bands[variant])
-        assert after.matrices[variant].dtype == np.int64
+        assert_same_counts(after.counts[variant], before.counts[variant])
+        assert after.total(variant).dtype == np.int64
+
+
+def test_scores_with_a_matrix_per_image_are_read() -> None:
+    """Format 3, which a sweep that an older version began has left in the store."""
+    before, matrices = many_images(2), np.random.default_rng(0).integers(0, 9, (60, 2, 2))
+    bands = np.random.default_rng(1).integers(0, 9, (60, 2, 3))
+    with np.load(io.BytesIO(pack(before))) as file:
+        meta = json.loads(str(file["meta"])) | {"format": 3}
+    arrays: dict[str, Any] = dict.fromkeys(VARIANTS, matrices) | {f"bands-{variant}": bands for variant in VARIANTS}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, meta=np.array(json.dumps(meta)), **arrays)
+    after = unpack(buffer.getvalue(), "x")
+    assert after is not None
+    assert after.images == before.images
+    for variant in VARIANTS:
+        assert_same_counts(after.counts[variant], Counts.of_images(matrices, bands))
+
+
+def test_a_verdict_keeps_no_checkpoints_scores() -> None:
+    """Thousands of images with many classes do not fit in memory for all checkpoints at once."""
+    alive: list[weakref.ref[Scores]] = []
+
+    def given_scores() -> Iterator[Scores]:
+        for epoch in range(4):
+            assert [ref for ref in alive if ref() is not None] == []
+            item = many_images(epoch)
+            alive.append(weakref.ref(item))
+            yield item
+            del item
+
+    assert len(decide(given_scores()).rows) == 4
 
 
 def test_scores_of_one_network_and_scores_in_another_format() -> None:
     whole = scores(4, 10, 20, 30)
-    left = replace(whole, matrices={"left": whole.matrices["left"]}, bands={"left": whole.bands["left"]})
+    left = replace(whole, counts={"left": whole.counts["left"]})
     after = unpack(pack(left), "x")
     assert after is not None
-    assert list(after.matrices) == list(after.bands) == ["left"]
+    assert list(after.counts) == ["left"]
     buffer = io.BytesIO()
     np.savez_compressed(buffer, meta=np.array('{"format": 1}'))
     assert unpack(buffer.getvalue(), "x") is None

@@ -128,6 +128,55 @@ def test_an_export_holds_no_weights_and_is_made_once(engine_cache: Path) -> None
     assert path.stat().st_mtime_ns == before
 
 
+def test_a_failed_export_is_not_tried_again(engine_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise every checkpoint of a sweep would try, for seconds each."""
+    tried = []
+
+    def refuse(*_: object) -> None:
+        tried.append(1)
+        raise ValueError("an operator is unknown\n\n")
+
+    monkeypatch.setattr("components.networks.export.export", refuse)
+    with pytest.raises(WorkFailed, match=r"small-fpn cannot be exported to ONNX: an operator is unknown$"):
+        exported.skeleton("small-fpn", 3, (40, 40))
+    with pytest.raises(WorkFailed, match=r"an operator is unknown \(remove .*40x40.*\.failed\.txt to try again\)"):
+        exported.skeleton("small-fpn", 3, (40, 40))
+    assert len(tried) == 1
+    [failure] = (engine_cache / "engines").glob("*40x40*.failed.txt")
+    failure.unlink()
+    monkeypatch.undo()
+    assert exported.skeleton("small-fpn", 3, (40, 40))
+
+
+@pytest.mark.parametrize("error", [MemoryError("out of memory"), OSError("no space")])
+def test_a_failure_that_may_pass_is_tried_again(
+    error: Exception, engine_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("components.networks.export.export", fail)
+    with pytest.raises(WorkFailed, match=f"cannot be exported to ONNX: .*{error}"):
+        exported.skeleton("small-fpn", 3, (40, 48))
+    assert not list((engine_cache / "engines").glob("*40x48*"))
+
+
+@pytest.mark.usefixtures("engine_cache")
+def test_exports_are_compared_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, TF32 makes the logits differ, so another process compares them."""
+    processes = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        processes.append(command)
+        Path(command[-1]).write_bytes(b"graph")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(exported, "device", lambda: "gpu:0")
+    monkeypatch.setattr(subprocess, "run", run)
+    assert exported.skeleton("small-fpn", 3, (40, 56)) == b"graph"
+    assert processes[0][1:4] == ["-m", "components.inference.exported", "small-fpn"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("structure", "size"),

@@ -6,8 +6,8 @@ import pytest
 from numpy.typing import NDArray
 
 from components.inference import passes
-from components.inference.passes import image_classes, image_logits
-from components.inference.probabilities import predicted_classes, softmax
+from components.inference.passes import TooLarge, image_logits
+from components.inference.probabilities import softmax
 from components.inference.sliding import Window, normalize, sliding_logits
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -83,12 +83,32 @@ def test_a_large_image_is_seen_reduced_and_scored_at_its_own_size() -> None:
     np.testing.assert_allclose(found, back, atol=1e-5)
 
 
-@pytest.mark.parametrize("longest_side", [0, 40, 160, 500])
-@pytest.mark.parametrize("engines", [1, 2])
-def test_classes_are_those_of_the_logits(monkeypatch: pytest.MonkeyPatch, longest_side: int, engines: int) -> None:
+def test_bands_of_a_resized_pass_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    window = Window((16, 16), (8, 8), longest_side=40)
+    whole = image_logits([Slopes()], large_photograph(), window, mean=MEAN, std=STD)[0]
     monkeypatch.setattr(passes, "BAND_BYTES", 4 * 160 * 3 * 7)  # several bands, and a shorter last one
-    window, networks = Window((16, 16), (8, 8), longest_side=longest_side), [Slopes()] * engines
-    logits = image_logits(networks, large_photograph(), window, mean=MEAN, std=STD)
-    found = image_classes(networks, large_photograph(), window, mean=MEAN, std=STD)
-    differs = found != predicted_classes(logits)
-    assert differs.mean() < 1e-3  # ties between classes
+    found = image_logits([Slopes()], large_photograph(), window, mean=MEAN, std=STD)[0]
+    np.testing.assert_allclose(found, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("window", "needed"),
+    [
+        (Window((16, 16), (8, 8), flip=True), 4 * 3 * 160 * 120),
+        (Window((16, 16), (8, 8), scales=(1.0, 0.5, 2.0)), 4 * 3 * 160 * 120 * 5),  # and the largest pass's logits
+        (Window((16, 16), (8, 8), longest_side=80, scales=(1.0, 2.0)), 4 * 3 * 160 * 120 * 1.25),
+    ],
+)
+def test_passes_that_do_not_fit_in_memory_are_refused(
+    window: Window, needed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "available_memory", lambda: needed)
+    image_logits([Slopes()], large_photograph(), window, mean=MEAN, std=STD)
+    monkeypatch.setattr(passes, "available_memory", lambda: needed - 1)
+    with pytest.raises(TooLarge, match=r"need \d\S* [KM]iB of memory for an image of 160 x 120 pixels, and"):
+        image_logits([Slopes()], large_photograph(), window, mean=MEAN, std=STD)
+
+
+def test_one_pass_needs_no_memory_for_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "available_memory", lambda: 0)
+    image_logits([Slopes()], large_photograph(), Window((16, 16), (8, 8)), mean=MEAN, std=STD)

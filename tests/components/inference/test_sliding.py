@@ -14,12 +14,12 @@ from components.inference import sliding
 from components.inference.compiled import CompiledNetworks, Waiting
 from components.inference.engine import CompiledEngine
 from components.inference.probabilities import predicted_classes
+from components.inference.segmentation import segment
 from components.inference.sliding import (
     Window,
     images_in_flight,
     normalize,
     sliding_bands,
-    sliding_classes,
     sliding_logits,
     window_starts,
 )
@@ -106,7 +106,7 @@ def test_strips_and_bands_change_nothing(
         mock.patch.object(sliding, "BAND_BYTES", band_bytes),
     ):
         found = sliding_logits(networks, image, window)
-        ids = sliding_classes(networks, pixels, window, mean=(0.5,) * 3, std=(0.2,) * 3)
+        [ids] = (item.ids for item in segment(networks, pixels, window, mean=(0.5,) * 3, std=(0.2,) * 3))
     for logits, other in zip(whole, found, strict=True):
         np.testing.assert_array_equal(logits, other)
     np.testing.assert_array_equal(ids, expected)

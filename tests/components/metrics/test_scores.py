@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score, f1_score, jaccard_score
 
-from components.metrics.confusion import confusion_matrix
+from components.metrics.confusion import class_counts, confusion_matrix
 from components.metrics.scores import (
     best_constant_prediction,
     class_accuracy,
@@ -42,7 +42,7 @@ def test_iou_by_definition(matrix: NDArray[np.int64]) -> None:
     np.testing.assert_allclose(iou(matrix), expected)
     there = [value for value in expected if not math.isnan(value)]
     assert mean_iou(matrix) == pytest.approx(sum(there) / len(there) if there else math.nan, nan_ok=True)
-    np.testing.assert_allclose(mean_iou_by_image(matrix[None]), [mean_iou(matrix)])
+    np.testing.assert_allclose(mean_iou_by_image(class_counts(matrix[None])), [mean_iou(matrix)])
 
 
 def test_equals_scikit_learn() -> None:

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,12 @@ MakeDataset = Callable[..., Path]
 
 BATCH = 2
 """Small enough for the small datasets here."""
+
+
+@pytest.fixture
+def make_dataset(make_dataset: MakeDataset) -> MakeDataset:
+    """Images that the demo's crop fits into."""
+    return partial(make_dataset, size=(64, 96))
 
 
 def resolved(**given: Any) -> RunRequest:
@@ -203,7 +210,7 @@ def test_what_leaves_nothing_to_train_on_is_refused_while_preparing(make_dataset
 @pytest.mark.usefixtures("store_environment")
 def test_class_ids_out_of_range_are_refused(make_dataset: MakeDataset) -> None:
     folder = make_dataset()
-    Image.fromarray(np.full((8, 12), 3, np.uint8)).save(folder / "labels/train/00.png")
+    Image.fromarray(np.full((64, 96), 3, np.uint8)).save(folder / "labels/train/00.png")
     with pytest.raises(
         UserError, match=r"labels/train/00\.png has ids outside the 3 classes: 3; valid ids are 0 to 2"
     ) as error:
@@ -221,6 +228,20 @@ def test_a_batch_that_is_larger_than_the_dataset_is_refused(make_dataset: MakeDa
         "set it to 3 or less"
     )
     assert prepared(folder, "2/5", batch_size=3).train == 5
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_a_crop_that_is_larger_than_every_image_is_refused_before_training(make_dataset: MakeDataset) -> None:
+    folder = make_dataset()
+    with pytest.raises(UserError) as error:
+        prepared(folder, overrides={"augmentation.crop": [128, 160]})
+    assert str(error.value) == (
+        "augmentation.crop is 160 x 128 pixels, but the largest training image of dataset tiny is 96 x 64 (width x "
+        "height), and is enlarged at most 1.5 times: choose a smaller crop, such as --set "
+        "'augmentation.crop=[64, 96]' (height, width)"
+    )
+    assert prepared(folder, overrides={"augmentation.crop": [64, 96]}).train == 8
+    assert prepared(folder, overrides={"augmentation.crop": [96, 300]}).train == 8  # padded on one side alone
 
 
 @pytest.mark.usefixtures("store_environment")

@@ -9,7 +9,7 @@ import pytest
 
 from components.evaluation.publish import publish, summary
 from components.evaluation.result import build_result
-from components.evaluation.scores import Protocol, Scores
+from components.evaluation.scores import Counts, Protocol, Scores
 from components.evaluation.verdict import decide
 from components.runs.checkpoints import CheckpointEntry
 from components.runs.record import DatasetRef, RunRecord
@@ -39,9 +39,9 @@ def make_scores(epoch: int, images: int = 5) -> Scores:
     random = np.random.default_rng(epoch)
     protocol = Protocol("f" * 64, ("road", "sky"), 255, (32, 32), (32, 32), "paddle")
     hits = 90 * np.eye(2, dtype=np.int64)
-    matrices = {variant: random.integers(1, 90, (images, 2, 2)) + hits for variant in VARIANTS}
-    bands = dict.fromkeys(VARIANTS, np.tile([[6, 9, 8], [2, 4, 6]], (images, 1, 1)))
-    return Scores(epoch, epoch * 10, f"{epoch:064}", protocol, tuple(map(str, range(images))), matrices, bands)
+    bands = np.tile([[6, 9, 8], [2, 4, 6]], (images, 1, 1))
+    counts = {variant: Counts.of_images(random.integers(1, 90, (images, 2, 2)) + hits, bands) for variant in VARIANTS}
+    return Scores(epoch, epoch * 10, f"{epoch:064}", protocol, tuple(map(str, range(images))), counts)
 
 
 def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, store: Store, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, sto
     result = build_result(
         RECORD,
         decide(scores),
-        scores,
+        next(item for item in scores if item.epoch == decide(scores).best.epoch),
         make_scores(9),
         weights=StoredObject(uri="s3://cps/weights/best.safetensors", sha256="a" * 64),
         report=StoredObject(uri="s3://cps/report.html"),
@@ -100,12 +100,12 @@ def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, sto
 
 
 def test_a_result_that_is_no_better_than_a_constant_says_so(client: Any, store: Store, tmp_path: Path) -> None:
-    constant = dict.fromkeys(VARIANTS, np.tile([[40, 0], [40, 0]], (5, 1, 1)))
-    scores = [replace(make_scores(1), matrices=constant)]
+    constant = Counts.of_images(np.tile([[40, 0], [40, 0]], (5, 1, 1)), np.tile([[6, 9, 8], [2, 4, 6]], (5, 1, 1)))
+    scores = [replace(make_scores(1), counts=dict.fromkeys(VARIANTS, constant))]
     result = build_result(
         RECORD,
         decide(scores),
-        scores,
+        next(item for item in scores if item.epoch == decide(scores).best.epoch),
         reasons=["14 labelled images are few"],
         weights=StoredObject(uri="s3://cps/best"),
         report=StoredObject(uri="s3://cps/report.html"),

@@ -77,6 +77,7 @@ class TestSubmit:
             "epochs": 2,
             "gpus": 4,
             "eval_shards": 2,
+            "eval_gpus": 1,
             "cpu": "16",
             "memory": "64Gi",
             "node_selector": {"pool": "gpu"},

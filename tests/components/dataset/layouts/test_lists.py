@@ -76,6 +76,18 @@ def test_the_references_lists_are_read(make_dataset: MakeDataset) -> None:
     assert read_layout(folder).lists.classes == CITYSCAPES
 
 
+def test_more_classes_than_a_byte_can_tell_apart_are_refused(make_dataset: MakeDataset) -> None:
+    folder = make_dataset(train=5)
+    for names in ([f"class {number}" for number in range(256)], {str(number): f"c{number}" for number in range(256)}):
+        (folder / "classes.json").write_text(json.dumps(names))
+        assert refusal(folder) == (
+            f"{folder / 'classes.json'} names 256 classes, but masks store a class in one byte, and one value is void: "
+            'merge classes until at most 255 are left; a class takes several values with "values": [7, 8]'
+        )
+    (folder / "classes.json").write_text(json.dumps([f"class {number}" for number in range(255)]))
+    assert len(read_layout(folder).lists.classes) == 255
+
+
 def test_names_with_spaces_are_parted_where_both_files_are_there(make_dataset: MakeDataset) -> None:
     folder = make_dataset(train=1)
     (folder / "images/train/00.png").rename(folder / "images/train/a b.png")
