@@ -24,7 +24,7 @@ from components.runs.planning import PlannedRun, plan_run
 from components.runs.record import RunOutcome, RunRecord
 from components.runs.request import RunRequest
 from components.runs.resume import prepared_digest
-from components.runs.stored import find_run
+from components.runs.stored import find_run_key
 from components.storage import keys
 from components.storage.client import MissingObject, Store
 
@@ -79,7 +79,7 @@ def read_record(name: str, store: Store) -> RunRecord:
         except OSError as error:
             raise UserError(f"{name} cannot be read: {error.strerror}") from None
     else:
-        text = store.get_bytes(keys.run(find_run(store, name).run_key, "run.json"))
+        text = store.get_bytes(keys.run(find_run_key(store, name), "run.json"))
     try:
         record = RunRecord.model_validate(json.loads(text))
     except ValidationError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from components.addresses import without_login
+from components.addresses import through_proxy, without_login
 from components.errors import UserError
 from components.storage.settings import public_address
 
@@ -99,6 +99,14 @@ def server_name(uri: str, environ: Mapping[str, str] = os.environ) -> str:
     """Return the lasting identity of a server: the folder of the embedded one, or the address of another."""
     address, _, folder = environ.get(EMBEDDED_VARIABLE, "").partition(" ")
     return folder if folder and address == uri else without_login(uri)
+
+
+def no_answer(address: str, error: Exception) -> UserError:
+    """Return the error for a server that does not answer, or not as MLflow does."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    way = through_proxy(address)
+    remedy = f"correct {TRACKING_VARIABLE}{', or list its host in NO_PROXY' if way else ''}"
+    return UserError(f"MLflow at {without_login(address)} does not answer{way} ({reason}): {remedy}")
 
 
 def connect(uri: str) -> "MlflowClient":

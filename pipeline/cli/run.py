@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.names import complete_run, run_named
 from pipeline.cli.options import (
     DATASET,
     LENGTH,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     "--resume",
     metavar="RUN",
     default="",
+    shell_complete=complete_run,
     help="Resume exactly this run (see `cps runs list`). Needs no other options, and rejects those that define a "
     "different run.",
 )
@@ -99,7 +101,7 @@ def _resumed(name: str, home: Path, environment: dict[str, str], given: "RunRequ
     from components.storage.settings import settings_from_environment
 
     store = Store(settings_from_environment(environment))
-    record = recorded_run(store, name)
+    record = recorded_run(store, run_named(store, name))
     request = resumed_request(record, home / "runs" / record.run_key, given)
     if "dataset" in given.model_fields_set:
         check_dataset(record, store, given)

@@ -8,6 +8,7 @@ import click
 
 from components.errors import UserError
 from components.units import parse_duration, size_text
+from pipeline.cli.names import run_argument, run_named
 from pipeline.cli.options import CONNECTION, with_options
 from pipeline.cli.submit import check_succeeded, close_terminated, connected, followed
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 @click.group()
 def runs() -> None:
-    """Manage the runs in the object store or on a KFP server. RUN is a run key or an unambiguous part of one.
+    """Manage the runs in the object store or on a KFP server.
+
+    RUN is a run key, an unambiguous part of one, @last, @best or @champion.
 
     On a server (--cluster, `watch`, `terminate`), RUN is a run's name, its id or the beginning of the id.
 
@@ -61,7 +64,7 @@ def list_runs(as_json: bool, cluster: bool, **connection: str) -> None:
 
 
 @runs.command()
-@click.argument("run")
+@run_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--cluster", is_flag=True, help="Show a run on the KFP server, with its steps.")
 @with_options(CONNECTION)
@@ -80,7 +83,7 @@ def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
     from pipeline.local.environment import open_store
 
     store = open_store()
-    found = find_run(store, run)
+    found = find_run(store, run_named(store, run))
     objects = sorted(run_objects(store, found.run_key), key=lambda ref: ref.key)
     if as_json:
         listed = [{"key": ref.key, "size": ref.size} for ref in objects]
@@ -92,7 +95,7 @@ def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
 
 
 @runs.command()
-@click.argument("run")
+@run_argument
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def delete(run: str, yes: bool) -> None:
     """Delete a run with its checkpoints, scores, predictions and weights.
@@ -108,7 +111,7 @@ def delete(run: str, yes: bool) -> None:
     from pipeline.local.environment import open_store
 
     store = open_store()
-    found = find_run(store, run)
+    found = find_run(store, run_named(store, run))
     if not yes:
         click.confirm(
             f"delete {found.run_key} ({found.objects} objects, {size_text(found.size)})?", abort=True, err=True

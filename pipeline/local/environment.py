@@ -65,6 +65,18 @@ def tracking_environment() -> Mapping[str, str]:
     return environment
 
 
+def running_store() -> "Store | None":
+    """Return the object store in the environment, otherwise the embedded one if it is running, and start nothing."""
+    from components.storage.client import Store
+
+    if os.environ.get("AWS_ENDPOINT_URL"):
+        return Store(settings_from_environment())
+    from pipeline.local.services import running_object_store
+
+    settings = running_object_store(state_home())
+    return None if settings is None else Store(settings)
+
+
 def open_store() -> "Store":
     """Return the object store in the environment, otherwise the embedded one, which is started."""
     from components.storage.client import Store

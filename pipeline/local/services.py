@@ -118,6 +118,16 @@ def services_status(home: Path) -> list[ServiceStatus]:
     return [_status(name, service, path) for name, service, path in known if service]
 
 
+def running_object_store(home: Path) -> StoreSettings | None:
+    """Return the settings of the embedded object store, or None if it is not running."""
+    place = Home(home)
+    service = place.read().object_store if place.exists() else None
+    if service is None or service.process is None or not processes.is_running(service.process):
+        return None
+    access_key, secret_key = place.keys()
+    return StoreSettings(endpoint=_address(service.port), access_key=access_key, secret_key=secret_key)
+
+
 def weights_reader(home: Path) -> Path | None:
     """Return the credentials file of the embedded store's identity that may only read weights, if it exists."""
     reader = Home(home).reader
