@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from components.contract import Frozen
+from components.contract import Frozen, problem_text
 from components.dataset.stored.store import stored_manifest
 from components.disk import writing
 from components.errors import UserError, WorkFailed
@@ -85,7 +85,9 @@ def read_record(name: str, store: Store) -> RunRecord:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise UserError(f"{name} is not a run.json that this version can read: {where}: {problem['msg']}") from None
+        raise UserError(
+            f"{name} is not a run.json that this version can read: {where} {problem_text(problem)}"
+        ) from None
     except ValueError as error:
         raise UserError(f"{name} is not JSON: {error}") from None
     for what, value, form in (("run_key", record.run_key, _KEY), ("dataset.digest", record.dataset.digest, _DIGEST)):

@@ -32,7 +32,8 @@ _FEW = 32
 class StoredRun:
     """A run in the store.
 
-    `state` is finished, trained or started; running while its lease is held; unreadable if this version cannot read it.
+    `state` is finished, trained or started; interrupted or failed if it ended before it was finished; running while its
+    lease is held; unreadable if this version cannot read it.
     """
 
     run_key: str
@@ -157,6 +158,8 @@ def _describe(store: Store, run_key: str, refs: list[ObjectRef]) -> StoredRun | 
         return None  # deleted since it was listed
     except WorkFailed:
         state = "unreadable"  # written by another version
+    if state in ("started", "trained"):
+        state = _ending(store, run_key, names) or state
     if "lease.json" in names and held_by(store, lease) is not None:
         state = "running"
     own = [ref for ref in refs if ref.key != lease]
@@ -170,6 +173,15 @@ def _describe(store: Store, run_key: str, refs: list[ObjectRef]) -> StoredRun | 
         size=sum(ref.size for ref in own),
         created=record.created if record else "",
     )
+
+
+def _ending(store: Store, run_key: str, names: set[str]) -> str:
+    """Return how an unfinished run has ended, or an empty string if that is unknown."""
+    if "lease.json" in names:
+        return "interrupted"  # a process that can still clean up removes its lease
+    closed = store.find_json(keys.run(run_key, "closed.json")) if "closed.json" in names else None
+    status = closed.get("status") if isinstance(closed, dict) else None
+    return {"KILLED": "interrupted", "FAILED": "failed"}.get(str(status), "")
 
 
 def _miou(store: Store, record: RunRecord) -> float | None:

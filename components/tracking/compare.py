@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
+from components.addresses import without_login
 from components.tracking.search import FoundRun, RunSearch, quoted
-from components.tracking.server import RUN_KEY_TAG
+from components.tracking.server import RUN_KEY_TAG, run_page, tracking_link
 
 BEST_FIRST = ("metrics.best_mIoU DESC", "attributes.start_time DESC")
 SUPERVISED = "supervised"
@@ -63,6 +64,12 @@ def compare_runs(address: str, *, dataset: str = "", limit: int = 50) -> list[Ru
     search = RunSearch(address)
     rows = [_row(run) for run in search.find(" AND ".join(conditions), BEST_FIRST, limit)]
     return _with_gains(rows, _baselines(search, rows))
+
+
+def run_address(address: str, run_key: str) -> str:
+    """Return the web address of a run in MLflow, or an empty string if it is not there. Raises UserError."""
+    found = RunSearch(address).find(f"tags.`{RUN_KEY_TAG}` = '{run_key}'", ["attributes.start_time DESC"], 1)
+    return tracking_link(without_login(address), run_page(found[0].experiment_id, found[0].run_id)) if found else ""
 
 
 def _baselines(search: RunSearch, rows: Sequence[RunRow]) -> dict[tuple[str, str], RunRow]:

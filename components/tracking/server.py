@@ -35,6 +35,9 @@ EMBEDDED_VARIABLE = "CPS_EMBEDDED_MLFLOW"
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes MLflow's UI open with runs and charts. Without it, the UI assumes a language model."""
+MODEL_TRAINING_VIEW = "?workflowType=machine_learning"
+"""Selects MLflow's view for model training; without it, MLflow opens its view for language models, which has no link to
+other runs."""
 MLFLOW_VARIABLE = "CPS_PUBLIC_MLFLOW_URL"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
@@ -264,6 +267,11 @@ def _short(value: object) -> str:
 def metric_name(text: str) -> str:
     """Return a name that MLflow accepts: letters, digits, and _ - . space : /"""
     return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII)
+
+
+def run_page(experiment_id: str, run_id: str) -> str:
+    """Return a run's page, relative to MLflow's address."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}{MODEL_TRAINING_VIEW}"
 
 
 def tracking_link(address: str, page: str) -> str:
