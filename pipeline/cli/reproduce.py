@@ -108,10 +108,10 @@ def _run(
     from pipeline.cli.run import ending
     from pipeline.cli.tables import collect_outcome, print_outcome
     from pipeline.local.run import run_locally
-    from pipeline.parameters import PipelineParameters
+    from pipeline.parameters import STEPS, PipelineParameters
 
     parameters = PipelineParameters(planned.request, Resources(processes=processes, eval_shards=1), PredictionRequest())
-    with display() as draw:
+    with display(steps=STEPS) as draw:
         outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
     if outcome.exit_code:
         click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)

@@ -45,13 +45,18 @@ def compare(run: tuple[str, ...], dataset: str, limit: int, as_json: bool, as_cs
     if run:
         _compare_two(run, as_json=as_json, refused={"--dataset": dataset, "--csv": as_csv})
         return
+    from components.disk import state_home
     from components.tracking.compare import compare_runs
     from components.tracking.delivery import deliver_spooled
     from pipeline.cli.tables import comparison_csv, print_comparison
     from pipeline.local.environment import tracking_environment
+    from pipeline.local.jobs import any_jobs, close_interrupted
 
     environment = tracking_environment()
     address = environment["MLFLOW_TRACKING_URI"]
+    home = state_home()
+    if environment.get("AWS_ENDPOINT_URL") and any_jobs(home):
+        close_interrupted(home, open_store(), environment)
     deliver_spooled(address, environment)
     rows = compare_runs(address, dataset=dataset, limit=limit)
     if as_json:
