@@ -3,11 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.errors import WorkFailed
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class Frozen(BaseModel):
@@ -24,8 +27,39 @@ def read(model: type[_Model], value: Any, origin: str) -> _Model:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in problem["loc"])
-        message = f"{where}: {problem['msg']}" if where else problem["msg"]
+        message = f"{where or 'the content'} {problem_text(problem)}"
         raise WorkFailed(f"{origin} was not written by this version of the project ({message})") from None
+
+
+_PROBLEMS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not known",
+    "string_type": "must be a text",
+    "dict_type": "must be a mapping of names to values",
+    "model_type": "must be a mapping of names to values",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "finite_number": "must be a finite number",
+    "literal_error": "must be one of {expected}",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "too_short": "must have at least {min_length} values, not {actual_length}",
+    "too_long": "must have at most {max_length} values, not {actual_length}",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+}
+
+
+def problem_text(problem: "ErrorDetails") -> str:
+    """Return what is wrong with a value in our own words, such as `must be a whole number`."""
+    form = _PROBLEMS.get(problem["type"])
+    if form is not None:
+        return form.format(**problem.get("ctx", {}))
+    text = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return text[0].lower() + text[1:]
 
 
 def renamed(value: Any, fields: Mapping[str, str]) -> Any:

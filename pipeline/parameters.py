@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from components.recipes import Overrides
     from components.runs.request import PredictionRequest, Resources, RunRequest
 
+STEPS = ("prepare-dataset", "split-labels", "train", "evaluate", "select", "predict", "finish")
+"""The names of the pipeline's tasks, in the order in which they run."""
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _PREDICTION = {"predict_images": "images", "predict_limit": "limit"}
 

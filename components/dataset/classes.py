@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from components.contract import Class
+from components.contract import Class, problem_text
 from components.dataset.class_files import RGB, Entry, is_class_file, read_entries
 from components.dataset.layouts.files import is_text_file, read_text, subfolders
 from components.errors import UserError
@@ -192,8 +192,7 @@ def read_own_classes(folder: Path) -> Declared | None:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "the file"
-        message = problem["msg"][0].lower() + problem["msg"][1:]
-        raise UserError(f"{path}: {where}: {message}; write {_EXAMPLE}") from None
+        raise UserError(f"{path}: {where}: {problem_text(problem)}; write {_EXAMPLE}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, yaml.YAMLError) as error:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from components.contract import Class, Frozen, canonical_json, digest_lines
+from components.contract import Class, Frozen, canonical_json, digest_lines, problem_text
 from components.errors import WorkFailed
 
 
@@ -85,7 +85,7 @@ def parse_manifest(value: Any, uri: str) -> Manifest:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise WorkFailed(f"{uri} was not written by this version: {where}: {problem['msg']}") from None
+        raise WorkFailed(f"{uri} was not written by this version: {where} {problem_text(problem)}") from None
 
 
 def content_digest(hashes: Mapping[str, str], lists: Lists) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from components.contract import problem_text
 from components.errors import UserError, nearest
 from components.recipes.model import Recipe
 
@@ -98,7 +99,6 @@ def _first_problem(error: ValidationError) -> str:
         return f"unknown setting {setting!r}{nearest(setting, setting_names())}"
     if problem["type"] == "missing":
         return f"setting {setting!r} is missing"
-    text = problem["msg"].removeprefix("Value error, ")
     value = problem.get("input")
     shown = "" if isinstance(value, dict) else f", not {value!r}"
-    return f"setting {setting!r}: {text[0].lower()}{text[1:]}{shown}"
+    return f"setting {setting!r}: {problem_text(problem)}{shown}"

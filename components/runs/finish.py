@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 
 from components import progress
@@ -16,7 +17,7 @@ from components.storage import keys
 from components.storage.client import MissingObject, Store, open_store
 from components.storage.lease import held_by, living_holder
 from components.storage.settings import object_link
-from components.tracking.client import Status, open_run
+from components.tracking.client import Status, open_run, spool_interruption
 from components.tracking.delivery import deliver_spooled, delivered_through_store
 from components.tracking.published import published_link
 from components.tracking.server import TRACKING_VARIABLE
@@ -85,6 +86,34 @@ def finish_job(job_id: str, state: str, failure: str = "") -> dict[str, str]:
         notify(job_id, status, progress.first_failure() or failure)
 
 
+def close_interrupted_run(store: Store, run_key: str, dataset: str, began: float, environ: Mapping[str, str]) -> bool:
+    """Record that a run's processes were killed, unless its exit handler has closed it after all.
+
+    MLflow learns it from a spool, since it may be starting or away.
+
+    Args:
+        began: when the killed process began with the run, in seconds since 1970.
+        environ: names MLflow.
+
+    Returns:
+        False while another process works on the run, which then closes it itself.
+    """
+    if held_by(store, keys.run(run_key, "lease.json")) is not None:
+        return False
+    record, closed = keys.run(run_key, "closed.json"), None
+    if store.stat(keys.run(run_key, "run.json")) is None:
+        return True  # deleted since
+    if found := store.stat(record):
+        closed = store.find_json(record)
+        if found.modified.timestamp() >= began or closed.get("status") == "FINISHED":
+            return True
+    address = environ.get(TRACKING_VARIABLE, "")
+    if address:
+        spool_interruption(address, run_key, dataset, environ)
+    store.put_json(record, {"address": address, "status": "KILLED", "trained": _trained(store, run_key)})
+    return True
+
+
 def _close(store: Store, job: JobRecord, status: Status) -> dict[str, str]:
     run_key = job.run_key
     outcome: dict[str, str] = {"run_key": run_key, "status": status}
@@ -93,7 +122,8 @@ def _close(store: Store, job: JobRecord, status: Status) -> dict[str, str]:
     if not address or (status != "FINISHED" and _worked_on_by_another(store, run_key)):
         return outcome
     closed = {"address": address, "status": status, "trained": _trained(store, run_key)}
-    if store.find_json(keys.run(run_key, "closed.json")) == closed:
+    # A run that is interrupted a second time was reopened in between, which the record does not show.
+    if status == "FINISHED" and store.find_json(keys.run(run_key, "closed.json")) == closed:
         return outcome
     with delivered_through_store(store, run_key):
         tracker = open_run(run_key, job.dataset, {})

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from components.contract import Frozen
+from components.contract import Frozen, problem_text
 from components.dataset.stored.store import stored_manifest
 from components.disk import writing
 from components.errors import UserError, WorkFailed
@@ -24,7 +24,7 @@ from components.runs.planning import PlannedRun, plan_run
 from components.runs.record import RunOutcome, RunRecord
 from components.runs.request import RunRequest
 from components.runs.resume import prepared_digest
-from components.runs.stored import find_run
+from components.runs.stored import find_run_key
 from components.storage import keys
 from components.storage.client import MissingObject, Store
 
@@ -79,13 +79,15 @@ def read_record(name: str, store: Store) -> RunRecord:
         except OSError as error:
             raise UserError(f"{name} cannot be read: {error.strerror}") from None
     else:
-        text = store.get_bytes(keys.run(find_run(store, name).run_key, "run.json"))
+        text = store.get_bytes(keys.run(find_run_key(store, name), "run.json"))
     try:
         record = RunRecord.model_validate(json.loads(text))
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise UserError(f"{name} is not a run.json that this version can read: {where}: {problem['msg']}") from None
+        raise UserError(
+            f"{name} is not a run.json that this version can read: {where} {problem_text(problem)}"
+        ) from None
     except ValueError as error:
         raise UserError(f"{name} is not JSON: {error}") from None
     for what, value, form in (("run_key", record.run_key, _KEY), ("dataset.digest", record.dataset.digest, _DIGEST)):

@@ -14,10 +14,10 @@ from components.disk import default_cache, writing
 from components.errors import UserError
 from components.files import write_whole
 from components.recipes.loader import parse_recipe
-from components.runs.key import METHOD_VERSION, find_key, run_key, same_work
+from components.runs.key import METHOD_VERSION, run_key, same_work
 from components.runs.record import RunRecord, load_run
 from components.runs.request import RunRequest
-from components.storage import keys
+from components.runs.stored import find_run_key
 from components.storage.client import Store
 
 
@@ -27,8 +27,7 @@ def recorded_run(store: Store, name: str) -> RunRecord:
     Raises:
         UserError: no or several runs match, or this version would train a different run.
     """
-    names = sorted({ref.key.split("/")[1] for ref in store.list(keys.RUNS) if ref.key.endswith("/run.json")})
-    record, split = load_run(store, find_key(name, names, f"run in {store.uri(keys.RUNS)}"))
+    record, split = load_run(store, find_run_key(store, name))
     recipe = parse_recipe(record.settings, f"run {record.run_key}")
     ratio = Fraction(record.labeled_ratio)
     dataset = record.dataset

@@ -2,28 +2,38 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import urllib3
 
+from components.dataset.manifest import parse_manifest
 from components.disk import writing
-from components.errors import WorkFailed
+from components.errors import UserError, WorkFailed
 from components.runs.key import find_key
-from components.runs.record import read_record
-from components.runs.result import find_result
+from components.runs.record import RunRecord, read_record
+from components.runs.result import read_result
 from components.storage import keys
-from components.storage.client import ObjectRef, Store, connect
+from components.storage.client import MissingObject, ObjectRef, Store, connect
 from components.storage.lease import held_by
+
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
+_THREADS = 8
+_FEW = 32
+"""Folders to look into, to tell whether a run with a similar name still exists."""
 
 
 @dataclass(frozen=True)
 class StoredRun:
     """A run in the store.
 
-    `state` is finished, trained or started; running while its lease is held; unreadable if this version cannot read it.
+    `state` is finished, trained or started; interrupted or failed if it ended before it was finished; running while its
+    lease is held; unreadable if this version cannot read it.
     """
 
     run_key: str
@@ -43,14 +53,62 @@ class StoredRun:
 def stored_runs(store: Store) -> list[StoredRun]:
     """Return every run that has a run.json, newest first."""
     weights = by_second_part(store.list(keys.WEIGHTS))
-    runs = [_describe(store, key, [*refs, *weights.get(key, [])]) for key, refs in objects_by_run(store).items()]
+    objects = [(key, [*refs, *weights.get(key, [])]) for key, refs in by_second_part(store.list(keys.RUNS)).items()]
+    runs = at_once(lambda run: _describe(store, *run), objects)
     return sorted((run for run in runs if run), key=lambda run: run.created, reverse=True)
 
 
 def find_run(store: Store, name: str) -> StoredRun:
     """Return the run with this key or unique prefix. Raises UserError."""
-    found = {run.run_key: run for run in stored_runs(store)}
-    return found[find_key(name, found, f"run in {store.uri(keys.RUNS)}")]
+    key = find_run_key(store, name)
+    refs = [*store.list(keys.run(key, "")), *store.list(f"{keys.WEIGHTS}{key}/")]
+    found = _describe(store, key, refs)
+    if found is None:
+        raise UserError(f"run {key} has no run.json: another command is deleting it, or `cps gc` removes the rest")
+    return found
+
+
+def find_run_key(store: Store, name: str) -> str:
+    """Return the key of the run with this key or unique prefix, without reading any other run. Raises UserError."""
+    return _find_folder(store, keys.RUNS, name, "run", lambda key: store.stat(keys.run(key, "run.json")) is not None)
+
+
+def last_run_key(store: Store) -> str:
+    """Return the key of the run that was started or resumed last. Raises UserError if there is none."""
+    for job in sorted(store.list(keys.JOBS), key=lambda ref: ref.modified, reverse=True):
+        record = store.find_json(job.key)
+        key = str(record.get("run_key", "")) if isinstance(record, dict) else ""
+        if key and store.stat(keys.run(key, "run.json")) is not None:
+            return key
+    runs = stored_runs(store)  # without the record of a job
+    if not runs:
+        raise UserError(f"there is no run in {store.uri(keys.RUNS)} yet: start one with `cps run`")
+    return runs[0].run_key
+
+
+def best_run_key(store: Store) -> str:
+    """Return the key of the run with the highest mIoU on the last run's dataset. Raises UserError if there is none."""
+    dataset = read_record(store, last_run_key(store)).dataset.name
+    scored = [(run.miou, run.run_key) for run in stored_runs(store) if run.dataset == dataset and run.miou is not None]
+    if not scored:
+        raise UserError(f"no run on dataset {dataset} has finished yet: see `cps runs list`, or name a run")
+    return max(scored)[1]
+
+
+def _find_folder(store: Store, prefix: str, name: str, what: str, exists: Callable[[str], bool]) -> str:
+    """Return the folder below `prefix` that `name` stands for, ignoring those that a removed run has left."""
+    known = store.folders(prefix)
+    similar = [name] if name in known else [key for key in known if name in key]
+    if len(similar) <= _FEW:  # otherwise the name is ambiguous anyway
+        present = dict(zip(similar, at_once(exists, similar), strict=True))
+        known = [key for key in known if present.get(key, True)]
+    return find_key(name, known, f"{what} in {store.uri(prefix)}")
+
+
+def at_once(work: Callable[[_Item], _Found], items: Iterable[_Item]) -> list[_Found]:
+    """Apply `work`, which waits for the store, to the items with several threads, and return the results in order."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(work, items))
 
 
 def run_objects(store: Store, run_key: str) -> list[ObjectRef]:
@@ -85,31 +143,50 @@ def names_of_run(run_key: str, refs: Iterable[ObjectRef]) -> set[str]:
 
 
 def _describe(store: Store, run_key: str, refs: list[ObjectRef]) -> StoredRun | None:
-    names = names_of_run(run_key, refs)
+    """Describe a run with these objects, which may include its lease. Returns None without a run.json."""
+    names, lease = names_of_run(run_key, refs), keys.run(run_key, "lease.json")
     if "run.json" not in names:
         return None
-    state, record, result = "started", None, None
+    state, miou, record = "started", None, None
     try:
         record = read_record(store, run_key)
-        result = find_result(store, run_key) if "result.json" in names else None
+        if "result.json" in names:
+            state, miou = "finished", _miou(store, record)
+        elif "checkpoints/index.json" in names:
+            state = "trained"
+    except MissingObject:
+        return None  # deleted since it was listed
     except WorkFailed:
         state = "unreadable"  # written by another version
-    if result is not None:
-        state = "finished"
-    elif state == "started" and "checkpoints/index.json" in names:
-        state = "trained"
-    if held_by(store, keys.run(run_key, "lease.json")) is not None:
+    if state in ("started", "trained"):
+        state = _ending(store, run_key, names) or state
+    if "lease.json" in names and held_by(store, lease) is not None:
         state = "running"
+    own = [ref for ref in refs if ref.key != lease]
     return StoredRun(
         run_key=run_key,
         state=state,
         dataset=record.dataset.name if record else "",
         labeled_ratio=record.labeled_ratio if record else "",
-        miou=result.best.mIoU if result else None,
-        objects=len(refs),
-        size=sum(ref.size for ref in refs),
+        miou=miou,
+        objects=len(own),
+        size=sum(ref.size for ref in own),
         created=record.created if record else "",
     )
+
+
+def _ending(store: Store, run_key: str, names: set[str]) -> str:
+    """Return how an unfinished run has ended, or an empty string if that is unknown."""
+    if "lease.json" in names:
+        return "interrupted"  # a process that can still clean up removes its lease
+    closed = store.find_json(keys.run(run_key, "closed.json")) if "closed.json" in names else None
+    status = closed.get("status") if isinstance(closed, dict) else None
+    return {"KILLED": "interrupted", "FAILED": "failed"}.get(str(status), "")
+
+
+def _miou(store: Store, record: RunRecord) -> float | None:
+    """Return a finished run's mIoU, from run.json if it has the outcome, because result.json is much larger."""
+    return record.outcome.mean_iou if record.outcome else read_result(store, record.run_key).best.mIoU
 
 
 @dataclass(frozen=True)
@@ -122,31 +199,67 @@ class StoredWeights:
     size: int
     sha256: str
     modified: str
+    dataset: str = ""
+    miou: float | None = None
+    classes: int | None = None
+    """`dataset`, `miou` and `classes` are only set in a list, and only if the run's record still exists."""
 
     def as_dict(self) -> dict[str, str | int | float | None]:
-        return asdict(self)
+        return {("mIoU" if name == "miou" else name): value for name, value in asdict(self).items()}
 
 
 def stored_weights(store: Store) -> list[StoredWeights]:
-    """Return the stored weights of all runs, newest first."""
-    found = []
-    for listed in store.list(keys.WEIGHTS):
-        path = PurePosixPath(listed.key)
-        if path.suffix != ".safetensors" or len(path.parts) != 3:
-            continue
-        ref = store.stat(listed.key)
-        if ref is not None:
-            modified = ref.modified.isoformat(timespec="seconds")
-            found.append(StoredWeights(path.parts[1], ref.key, ref.uri, ref.size, ref.sha256, modified))
-    return sorted(found, key=lambda entry: entry.modified, reverse=True)
+    """Return the stored weights of all runs with their dataset and mIoU, newest first."""
+    found = _weights_below(store, keys.WEIGHTS)
+    run_keys = list(dict.fromkeys(entry.run_key for entry in found))
+    records = dict(zip(run_keys, at_once(lambda key: _record(store, key), run_keys), strict=True))
+    digests = list(dict.fromkeys(record.dataset.digest for record in records.values() if record))
+    classes = dict(zip(digests, at_once(lambda digest: _classes(store, digest), digests), strict=True))
+
+    def describe(entry: StoredWeights) -> StoredWeights:
+        record = records[entry.run_key]
+        if record is None:
+            return entry
+        miou = record.outcome.mean_iou if record.outcome else None
+        return replace(entry, dataset=record.dataset.name, miou=miou, classes=classes[record.dataset.digest])
+
+    return [describe(entry) for entry in found]
+
+
+def _record(store: Store, run_key: str) -> RunRecord | None:
+    try:
+        return read_record(store, run_key)
+    except WorkFailed:
+        return None  # the run is gone, or another version has written it
+
+
+def _classes(store: Store, digest: str) -> int | None:
+    key = keys.dataset_manifest(digest)
+    try:
+        return len(parse_manifest(store.get_json(key), store.uri(key)).classes)
+    except WorkFailed:
+        return None  # the dataset is gone
 
 
 def find_weights(store: Store, run: str) -> StoredWeights:
-    """Return the weights of the run with this key or unique prefix. Raises UserError."""
-    found: dict[str, StoredWeights] = {}
-    for entry in stored_weights(store):
-        found.setdefault(entry.run_key, entry)
-    return found[find_key(run, found, f"run with weights in {store.uri(keys.WEIGHTS)}")]
+    """Return the weights of the run with this key or unique prefix, the newest of them. Raises UserError."""
+    key = _find_folder(
+        store, keys.WEIGHTS, run, "run with weights", lambda key: bool(_weights_below(store, f"{keys.WEIGHTS}{key}/"))
+    )
+    return _weights_below(store, f"{keys.WEIGHTS}{key}/")[0]
+
+
+def _weights_below(store: Store, prefix: str) -> list[StoredWeights]:
+    paths = [PurePosixPath(listed.key) for listed in store.list(prefix)]
+    files = [str(path) for path in paths if path.suffix == ".safetensors" and len(path.parts) == 3]
+    refs = [ref for ref in at_once(store.stat, files) if ref is not None]
+    found = [
+        StoredWeights(
+            ref.key.split("/")[1], ref.key, ref.uri, ref.size, ref.sha256, ref.modified.isoformat(timespec="seconds")
+        )
+        for ref in refs
+    ]
+    return sorted(found, key=lambda entry: entry.modified, reverse=True)
 
 
 def pull_converted(store: Store, weights: StoredWeights, form: str, target: Path, *, branch: str) -> None:

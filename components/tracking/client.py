@@ -23,15 +23,15 @@ from components.tracking.server import (
     RunIdentity,
     experiment_name,
     metric_name,
+    run_page,
     server_name,
     tracking_link,
 )
 from components.tracking.spool import Spool
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
-MODEL_TRAINING_VIEW = "?workflowType=machine_learning"
-"""Selects MLflow's view for model training; without it, MLflow opens its view for language models, which has no link to
-other runs."""
+INTERRUPTED_TAG = "interrupted"
+"""The tag of a run whose processes were killed, so that it could not end itself."""
 LAST_SECONDS = 1.0
 """Seconds to wait for a pending request after giving up."""
 
@@ -53,6 +53,15 @@ def open_run(run_key: str, dataset: str, params: Mapping[str, Any], tags: Mappin
     if not uri:
         say("tracking", f"off: {TRACKING_VARIABLE} is not set")
     return Tracker(uri, identity)
+
+
+def spool_interruption(uri: str, run_key: str, dataset: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Spool that a run was killed, without waiting for the server; whoever delivers spools next marks it as KILLED."""
+    identity = RunIdentity(run_key, experiment_name(dataset, environ), {}, {INTERRUPTED_TAG: "killed"}, now())
+    header = {"address": without_login(uri), "server": server_name(uri, environ), "run": asdict(identity)}
+    spool = Spool.create(run_key, header)
+    spool.append({"kind": "status", "status": "KILLED", "time": now()})
+    spool.release(keep=True)
 
 
 class Tracker:
@@ -143,7 +152,7 @@ class Tracker:
     def page(self) -> str:
         """The run's page, relative to MLflow's address; empty until the server has responded."""
         run = self._delivery.run
-        return f"#/experiments/{run.experiment_id}/runs/{run.run_id}{MODEL_TRAINING_VIEW}" if run else ""
+        return run_page(run.experiment_id, run.run_id) if run else ""
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the run to exist on the server, and return whether it does."""

@@ -95,7 +95,9 @@ class Delivery:
         """
         keep = True
         try:
-            if spool.header.get("server", spool.header["address"]) != self._name:
+            # A process that knew the embedded server by its address only has left that instead of its folder.
+            server = spool.header.get("server", spool.header["address"])
+            if server not in (self._name, without_login(self.address)):
                 return str(spool.header["address"])
             self.deliver(spool, works=False)
             keep = False

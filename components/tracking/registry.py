@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from components.progress import say
-from components.tracking.server import RUN_KEY_TAG, ServedRun
+from components.tracking.server import RUN_KEY_TAG, ServedRun, connect, no_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,6 +23,17 @@ NO_CHAMPION_TAG = "no_better_than_constant"
 def model_name(dataset: str, digest: str) -> str:
     """Return `cps-<dataset>-<8 hex digits of its digest>`, without characters that MLflow does not allow."""
     return f"cps-{re.sub(r'[^A-Za-z0-9_.-]+', '-', dataset).strip('-')}-{digest[:8]}"
+
+
+def champion_key(address: str, dataset: str, digest: str) -> str:
+    """Return the run key of a dataset's champion, or an empty string. Raises UserError."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        champion = _champion(connect(address), model_name(dataset, digest))
+    except (MlflowException, OSError) as error:
+        raise no_answer(address, error) from None
+    return champion.tags.get(RUN_KEY_TAG, "") if champion else ""
 
 
 def register(run: ServedRun, model: str, weights: str, tags: Mapping[str, str], description: str = "") -> None:

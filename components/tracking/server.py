@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from components.addresses import without_login
+from components.addresses import through_proxy, without_login
 from components.errors import UserError
 from components.storage.settings import public_address
 
@@ -35,6 +35,9 @@ EMBEDDED_VARIABLE = "CPS_EMBEDDED_MLFLOW"
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes MLflow's UI open with runs and charts. Without it, the UI assumes a language model."""
+MODEL_TRAINING_VIEW = "?workflowType=machine_learning"
+"""Selects MLflow's view for model training; without it, MLflow opens its view for language models, which has no link to
+other runs."""
 MLFLOW_VARIABLE = "CPS_PUBLIC_MLFLOW_URL"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
@@ -99,6 +102,14 @@ def server_name(uri: str, environ: Mapping[str, str] = os.environ) -> str:
     """Return the lasting identity of a server: the folder of the embedded one, or the address of another."""
     address, _, folder = environ.get(EMBEDDED_VARIABLE, "").partition(" ")
     return folder if folder and address == uri else without_login(uri)
+
+
+def no_answer(address: str, error: Exception) -> UserError:
+    """Return the error for a server that does not answer, or not as MLflow does."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    way = through_proxy(address)
+    remedy = f"correct {TRACKING_VARIABLE}{', or list its host in NO_PROXY' if way else ''}"
+    return UserError(f"MLflow at {without_login(address)} does not answer{way} ({reason}): {remedy}")
 
 
 def connect(uri: str) -> "MlflowClient":
@@ -256,6 +267,11 @@ def _short(value: object) -> str:
 def metric_name(text: str) -> str:
     """Return a name that MLflow accepts: letters, digits, and _ - . space : /"""
     return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII)
+
+
+def run_page(experiment_id: str, run_id: str) -> str:
+    """Return a run's page, relative to MLflow's address."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}{MODEL_TRAINING_VIEW}"
 
 
 def tracking_link(address: str, page: str) -> str:

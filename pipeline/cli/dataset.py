@@ -314,6 +314,17 @@ def _layout(source: str, sha256: str, pools: str) -> "Iterator[Layout]":
         yield layout
 
 
+def write_check_page(source: str, page: Path) -> None:
+    """Check a dataset and write the HTML page. Raises UserError."""
+    from components.dataset.check.inspect import inspect_dataset
+    from components.dataset.check.page import render_check
+    from components.dataset.sources.address import redacted
+
+    with _layout(source, "", "") as layout, _progress() as advance:
+        report = inspect_dataset(layout, source=redacted(source), on_progress=advance)
+    _write(page, render_check(report))
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """Yield a function that draws a progress bar on a terminal, and nothing elsewhere."""

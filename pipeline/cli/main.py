@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
@@ -15,8 +16,12 @@ from components.errors import UserError, WorkFailed, one_line
 from components.extras import missing_package
 from components.step_guard import FAILED, INTERRUPTED, USERS_MISTAKE
 from pipeline.cli.dataset import dataset, init
+from pipeline.cli.doctor import doctor
+from pipeline.cli.look import logs, open_
 from pipeline.cli.matrix import matrix
+from pipeline.cli.mistakes import unknown_option
 from pipeline.cli.plan import plan
+from pipeline.cli.project import apply
 from pipeline.cli.recipes import compile_, recipes
 from pipeline.cli.reproduce import reproduce
 from pipeline.cli.results import compare, label_next, predict, weights
@@ -28,15 +33,26 @@ from pipeline.version import VERSION
 
 
 class _Commands(click.Group):
-    """A group that lists its commands in the order of their registration."""
+    """A group that lists its commands in sections, in the order of their registration."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.commands)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        width = max(len(name) for name in self.commands)
+        for title, commands in SECTIONS.items():
+            rows = [
+                (str(command.name).ljust(width), command.get_short_help_str(formatter.width - width - 4))
+                for command in commands
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, prog_name="cps")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Train semantic segmentation with few labels: Cross Pseudo Supervision as a Kubeflow pipeline.
 
     \b
@@ -55,9 +71,13 @@ def cli() -> None:
     Without them, commands start an object store and an MLflow server on this machine and keep their state in .cps
     (or CPS_HOME).
 
+    A file cps.yaml in the current directory may hold the options and services of a project; `cps run --save` writes it.
+    The command line overrides the environment, which overrides the file.
+
     Exit codes: 0 success, 1 failure, 2 invalid input or a disk that cannot be written, 130 or 143 interrupted by a
     signal.
     """
+    apply(context, Path())
 
 
 VARIABLE = "_CPS_COMPLETE"
@@ -81,29 +101,18 @@ def completion(context: click.Context, shell: str) -> None:
     click.echo(found(context.find_root().command, {}, "cps", VARIABLE).source())
 
 
-for command in (
-    run,
-    plan,
-    submit,
-    schedule,
-    matrix,
-    reproduce,
-    init,
-    dataset,
-    runs,
-    compare,
-    weights,
-    predict,
-    label_next,
-    recipes,
-    compile_,
-    gc,
-    up,
-    down,
-    status,
-    completion,
-):
-    cli.add_command(command)
+SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "Start": (init, dataset, recipes, plan, run, matrix, reproduce),
+    "Look": (runs, logs, open_, compare),
+    "Take along": (weights, predict, label_next),
+    "Cluster": (submit, schedule, compile_),
+    "Services": (up, down, status, doctor, gc, completion),
+}
+"""The commands as `cps --help` lists them."""
+
+for commands in SECTIONS.values():
+    for command in commands:
+        cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -118,6 +127,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = cli.main(arguments, prog_name="cps", standalone_mode=False)
         return code if isinstance(code, int) else 0
+    except click.NoSuchOption as error:
+        given = sys.argv[1:] if arguments is None else arguments
+        return _say(UserError(unknown_option(error, given)), USERS_MISTAKE)
     except click.ClickException as error:
         error.show()
         return error.exit_code

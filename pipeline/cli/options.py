@@ -9,6 +9,7 @@ from click.shell_completion import CompletionItem
 
 from components import progress
 from components.reading import expanded
+from pipeline.cli.project import with_settings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 Option = Callable[[Any], Any]
@@ -114,7 +115,12 @@ RECIPE: tuple[Option, ...] = (
         help="Recipe name (see `cps recipes list`) or path of a .yaml file. auto: one that suits the dataset.",
     ),
     click.option(
-        "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Override a setting of the recipe; repeatable."
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=with_settings,
+        help="Override a setting of the recipe; repeatable.",
     ),
 )
 SEED: tuple[Option, ...] = (

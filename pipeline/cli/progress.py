@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -16,33 +16,96 @@ _PLAIN_SECONDS = 15.0
 
 
 @contextmanager
-def display(stream: TextIO | None = None) -> Iterator[Callable[[Event], None]]:
+def display(stream: TextIO | None = None, steps: Sequence[str] = ()) -> Iterator[Callable[[Event], None]]:
     """Yield a function that draws each event on standard error, or nothing with `--quiet`.
 
     The caller prints failures, at the end.
+
+    Args:
+        steps: the names of the steps in their order, to show from the start which of them is running.
     """
     stream = stream or sys.stderr
     if progress.is_quiet():
         yield lambda _event: None
     elif stream.isatty():
-        with _bars(stream) as draw:
+        with _without_echoed_signals(stream), _bars(stream, Course(steps)) as draw:
             yield draw
     else:
-        yield _Lines(stream)
+        yield _Lines(stream, Course(steps))
+
+
+class Course:
+    """Follows which of the steps is running. Without steps, `text` stays empty."""
+
+    def __init__(self, steps: Sequence[str]) -> None:
+        self.steps = steps
+        self.done = 0
+        self._began = time.monotonic()
+
+    def note(self, event: Event) -> bool:
+        """Note an event, and return whether another step is running now."""
+        if event["step"] not in self.steps:
+            return False
+        ended = event["kind"] == "result" and "seconds" in event["values"]
+        done = max(self.done, self.steps.index(event["step"]) + ended)
+        changed, self.done = done > self.done, done
+        return changed and done < len(self.steps)
+
+    @property
+    def step(self) -> str:
+        """The step that is running, or an empty string."""
+        return self.steps[self.done] if self.done < len(self.steps) else ""
+
+    @property
+    def text(self) -> str:
+        """Say which step is running, such as `step 3 of 7`."""
+        return f"step {self.done + 1} of {len(self.steps)}" if self.step else ""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+
+@contextmanager
+def _without_echoed_signals(stream: TextIO) -> Iterator[None]:
+    """Keep the terminal from writing ^C into the bars."""
+    import termios
+
+    try:
+        before = termios.tcgetattr(stream)
+    except (termios.error, OSError):
+        yield
+        return
+    quiet = [*before]
+    quiet[3] &= ~termios.ECHOCTL
+    termios.tcsetattr(stream, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(stream, termios.TCSADRAIN, before)
 
 
 class _Lines:
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, course: Course) -> None:
         self._stream = stream
+        self._course = course
+        if course.step:
+            self._print(course.step, course.text)
         self._last: dict[str, float] = {}
         self._remaining: defaultdict[str, TimeLeft] = defaultdict(TimeLeft)
 
     def __call__(self, event: Event) -> None:
         step = event["step"]
+        is_next = self._course.note(event)
+        if is_next and event["kind"] != "result":
+            self._print(self._course.step, self._course.text)
         if event["kind"] == "say":
             self._print(step, event["text"])
         elif event["kind"] == "result" and "seconds" in event["values"]:
             self._print(step, f"done in {seconds_text(event['values']['seconds'])}")
+            if is_next:
+                self._print(self._course.step, self._course.text)
         elif event["kind"] == "advance":
             now, complete = time.monotonic(), event["done"] >= event["total"]
             self._remaining[step].report(event["done"], event["total"], now)
@@ -58,18 +121,32 @@ class _Lines:
 
 
 @contextmanager
-def _bars(stream: TextIO) -> Iterator[Callable[[Event], None]]:
+def _bars(stream: TextIO, course: Course) -> Iterator[Callable[[Event], None]]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+    from rich.table import Column
     from rich.text import Text
 
+    bars: dict[str, tuple[TaskID, TimeLeft]] = {}
+
     class Left(ProgressColumn):
-        """The remaining time of a step."""
+        """The remaining time of a step. For the run, it is at least that of the running step: others are unknown."""
 
         def render(self, task: Task) -> Text:
-            left = task.fields["remaining"].seconds()
-            return Text("" if left is None or task.finished else f"{seconds_text(left)} left", "cyan")
+            remaining = task.fields["remaining"] or (bars[course.step][1] if course.step in bars else None)
+            left = None if remaining is None or task.finished else remaining.seconds()
+            prefix = "" if task.fields["remaining"] else ">"
+            return Text("" if left is None else f"{prefix}{seconds_text(left)} left", "cyan")
+
+    class Note(ProgressColumn):
+        """The note of a step; for the run, its step and time so far."""
+
+        def render(self, task: Task) -> Text:
+            text = task.fields["note"]
+            if not task.fields["remaining"]:
+                text = f"{course.step}, {seconds_text(course.seconds)} so far"
+            return Text(text, "dim", no_wrap=True, overflow="ellipsis")
 
     console = Console(file=stream)
     bar = Progress(
@@ -77,14 +154,16 @@ def _bars(stream: TextIO) -> Iterator[Callable[[Event], None]]:
         BarColumn(bar_width=16),
         TextColumn("{task.percentage:>3.0f}%"),
         Left(),
-        TextColumn("[dim]{task.fields[note]}"),
+        Note(table_column=Column(no_wrap=True, overflow="ellipsis")),
         console=console,
         transient=True,
     )
-    bars: dict[str, tuple[TaskID, TimeLeft]] = {}
+    whole = bar.add_task(course.text, total=len(course.steps), note="", remaining=None) if course.steps else None
 
     def draw(event: Event) -> None:
         step = event["step"]
+        if course.note(event) and whole is not None:
+            bar.update(whole, description=course.text, completed=course.done)
         if event["kind"] == "advance":
             if step not in bars:
                 remaining = TimeLeft()

@@ -5,7 +5,9 @@ from pathlib import Path
 import click
 
 from components.disk import writing
+from components.errors import UserError
 from pipeline.cli.options import LocalPath, complete_recipe
+from pipeline.cli.project import FILE, is_compiled
 from pipeline.parameters import parse_secret_fields, parse_settings
 
 
@@ -13,7 +15,7 @@ from pipeline.parameters import parse_secret_fields, parse_settings
 @click.option(
     "-o",
     "--output",
-    default="cps.yaml",
+    default="pipeline.yaml",
     show_default=True,
     type=LocalPath(),
     help="File to write; must end in .yaml or .yml.",
@@ -29,11 +31,13 @@ def compile_(output: Path, secret_fields: str) -> None:
 
     \b
     Examples:
-      cps compile -o cps.yaml
-      cps compile -o cps.yaml --secret-fields accesskey,secretkey     (for KFP's mlpipeline-minio-artifact)
+      cps compile -o pipeline.yaml
+      cps compile -o pipeline.yaml --secret-fields accesskey,secretkey     (for KFP's mlpipeline-minio-artifact)
     """
     from pipeline.compile import compile_pipeline
 
+    if output.name == FILE and output.is_file() and not is_compiled(output):
+        raise UserError(f"{output} holds the options of a project: give --output another name, such as pipeline.yaml")
     with writing(output, "--output"):
         click.echo(compile_pipeline(output, parse_secret_fields(secret_fields)))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from components.errors import UserError, WorkFailed
+from pipeline.cli.names import complete_run_or_file, run_named
 from pipeline.cli.options import LocalPath, quiet_option
 from pipeline.cli.signals import RESUMES, on_interrupt
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Repeat a run from its run.json and compare the results.")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run_or_file)
 @click.option("--check", is_flag=True, help="Only print the differences and whether the run can be repeated.")
 @click.option("--dataset", default="", help="Source of the dataset, if the store no longer has it.")
 @click.option("--pools", default="", help="Pools of that dataset that the run used, separated by commas.")
@@ -41,8 +42,8 @@ def reproduce(
 ) -> None:
     """Repeat a run with the same dataset, split, recipe and seed, and compare the results.
 
-    RUN is a run key or an unambiguous part of one, or the path or s3:// URI of a run.json. The repeated run gets a key
-    that begins with `again-`. Digests verify that its inputs are the same.
+    RUN is a run key, an unambiguous part of one, @last, @best or @champion, or the path or s3:// URI of a run.json. The
+    repeated run gets a key that begins with `again-`. Digests verify that its inputs are the same.
 
     Prints first how versions, code, machine and threads differ from the original run, and at the end whether mIoU and
     the weights of every checkpoint are the same. Different results are not a failure. Exit code 2 if the run cannot be
@@ -67,7 +68,7 @@ def reproduce(
     environment = resolve_environment(home, tracking=not check, writes=not check)
     store = Store(settings_from_environment(environment))
     store.check()  # creates the bucket of a new store
-    record = read_record(run, store)
+    record = read_record(run_named(store, run), store)
     if dataset:
         take_dataset(record, store, RunRequest(dataset=dataset, dataset_pools=pools))
     trained = record.trained_on[-1].processes if record.trained_on else 1
@@ -107,10 +108,10 @@ def _run(
     from pipeline.cli.run import ending
     from pipeline.cli.tables import collect_outcome, print_outcome
     from pipeline.local.run import run_locally
-    from pipeline.parameters import PipelineParameters
+    from pipeline.parameters import STEPS, PipelineParameters
 
     parameters = PipelineParameters(planned.request, Resources(processes=processes, eval_shards=1), PredictionRequest())
-    with display() as draw:
+    with display(steps=STEPS) as draw:
         outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
     if outcome.exit_code:
         click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)

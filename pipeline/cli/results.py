@@ -12,6 +12,7 @@ from components.disk import check_writable, writing
 from components.errors import UserError
 from components.reading import expanded
 from components.units import parse_duration
+from pipeline.cli.names import complete_run, complete_run_or_file, run_argument, run_named
 from pipeline.cli.options import LocalPath, complete_file, quiet_option
 from pipeline.cli.signals import RESTARTS, RESUMES, on_interrupt
 from pipeline.local.environment import open_store
@@ -20,38 +21,81 @@ if TYPE_CHECKING:
     from components.runs.stored import StoredWeights
 
 
-@click.command()
+@click.command(short_help="List all runs by mIoU, or compare two runs.")
+@click.argument("run", nargs=-1, metavar="[RUN RUN]", shell_complete=complete_run)
 @click.option("--dataset", default="", help="List only runs on this dataset.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="Maximum number of runs to list.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 5000), help="Maximum number of runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def compare(dataset: str, limit: int, as_json: bool) -> None:
-    """List the runs in MLflow by mIoU, best first.
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+def compare(run: tuple[str, ...], dataset: str, limit: int, as_json: bool, as_csv: bool) -> None:
+    """List the runs in MLflow by mIoU, best first, in groups with the same dataset and split.
+
+    The gain is the lead over the best supervised run of the same recipe and split, in points of mIoU. With two runs,
+    print the difference between their best checkpoints instead, with its 95 % interval: images are drawn in pairs, so
+    that hard images, which affect both, cancel out.
 
     \b
     Examples:
       cps compare
       cps compare --dataset camvid --json | jq '.[0]'
+      cps compare @best 5d2c41
     """
+    if as_json and as_csv:
+        raise UserError("--json and --csv exclude each other: give one")
+    if run:
+        _compare_two(run, as_json=as_json, refused={"--dataset": dataset, "--csv": as_csv})
+        return
+    from components.disk import state_home
     from components.tracking.compare import compare_runs
     from components.tracking.delivery import deliver_spooled
-    from pipeline.cli.tables import print_comparison
+    from pipeline.cli.tables import comparison_csv, print_comparison
     from pipeline.local.environment import tracking_environment
+    from pipeline.local.jobs import any_jobs, close_interrupted
 
     environment = tracking_environment()
     address = environment["MLFLOW_TRACKING_URI"]
+    home = state_home()
+    if environment.get("AWS_ENDPOINT_URL") and any_jobs(home):
+        close_interrupted(home, open_store(), environment)
     deliver_spooled(address, environment)
     rows = compare_runs(address, dataset=dataset, limit=limit)
     if as_json:
         click.echo(json.dumps([row.as_dict() for row in rows], indent=2))
-    elif rows:
-        print_comparison(rows)
+    elif not rows:
+        on = f" on dataset {dataset!r}; `cps compare` lists those of all datasets" if dataset else ""
+        click.echo(f"no runs{on}" if on else "no runs yet; start one with `cps run`", err=True)
+    elif as_csv:
+        click.echo(comparison_csv(rows), nl=False)
     else:
-        click.echo("no runs yet; start one with `cps run`", err=True)
+        print_comparison(rows)
+
+
+def _compare_two(runs: tuple[str, ...], *, as_json: bool, refused: dict[str, object]) -> None:
+    if len(runs) != 2:
+        raise UserError(f"compare takes no run or two runs, not {len(runs)}: `cps compare` lists all of them")
+    for option, value in refused.items():
+        if value:
+            raise UserError(f"{option} is for the list of runs: leave it out to compare two runs")
+    from components.evaluation.difference import run_difference
+    from components.runs.stored import find_run_key
+    from pipeline.cli.tables import print_difference
+
+    store = open_store()
+    first, second = (find_run_key(store, run_named(store, run)) for run in runs)
+    if first == second:
+        raise UserError(f"{runs[0]} and {runs[1]} are the same run, {first}: name two")
+    found = run_difference(store, first, second)
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=2))
+    else:
+        print_difference(found)
 
 
 @click.group()
 def weights() -> None:
-    """List, download or share trained networks. RUN is a run key or an unambiguous part of one.
+    """List, download or share trained networks.
+
+    RUN is a run key, an unambiguous part of one, @last, @best or @champion.
 
     \b
     Examples:
@@ -83,7 +127,7 @@ def list_weights(as_json: bool) -> None:
 
 
 @weights.command()
-@click.argument("run")
+@run_argument
 @click.option("-o", "--output", type=LocalPath(), help="File to write.  [default: RUN.FORMAT]")
 @click.option(
     "--format",
@@ -119,7 +163,7 @@ def pull(run: str, output: Path | None, form: str, branch: str | None) -> None:
             "--branch needs --format onnx, pdparams or npz: safetensors downloads the stored file unchanged"
         )
     store = open_store()
-    found = find_weights(store, run)
+    found = find_weights(store, run_named(store, run))
     target = output or Path(f"{found.run_key}.{form}")
     if target.is_dir():
         target = target / f"{found.run_key}.{form}"
@@ -134,7 +178,7 @@ def pull(run: str, output: Path | None, form: str, branch: str | None) -> None:
 
 
 @weights.command()
-@click.argument("run")
+@run_argument
 @click.option("--expires", default="1h", show_default=True, help="Lifetime of the link, such as 30m or 2h; at most 7d.")
 def link(run: str, expires: str) -> None:
     """Print a URL from which anyone can download a run's best weights until it expires.
@@ -147,7 +191,7 @@ def link(run: str, expires: str) -> None:
 
     duration = parse_expiry(expires)
     store = open_store()
-    click.echo(presigned_link(store, find_weights(store, run), duration))
+    click.echo(presigned_link(store, find_weights(store, run_named(store, run)), duration))
 
 
 @click.command(short_help="Segment photographs with a trained network.")
@@ -157,7 +201,7 @@ def link(run: str, expires: str) -> None:
     "source",
     required=True,
     metavar="FILE|RUN",
-    shell_complete=complete_file,
+    shell_complete=complete_run_or_file,
     help="Weights file, or a run whose best weights to use.",
 )
 @click.option(
@@ -289,14 +333,14 @@ def _weights_file(source: str) -> Path:
         why = "is a folder: give a file in it" if path.is_dir() else "does not exist"
         raise UserError(f"weights file {source!r} {why}")
     store = open_store()
-    found: StoredWeights = find_weights(store, source)
+    found: StoredWeights = find_weights(store, run_named(store, source))
     path = state_home() / "runs" / found.run_key / "best.safetensors"
     with writing(path, needed=found.size):
         return store.get_file(found.key, path, found.sha256 or None)
 
 
 @click.command("label-next", short_help="Suggest which images to label next.")
-@click.argument("run")
+@run_argument
 @click.option(
     "-n", "--count", default=50, show_default=True, type=click.IntRange(1), help="Number of images to suggest."
 )
@@ -314,9 +358,9 @@ def _weights_file(source: str) -> Path:
 def label_next(run: str, count: int, output: Path, as_json: bool) -> None:
     """Suggest which of a run's unlabelled images to label next, most useful first.
 
-    RUN is a run key or an unambiguous part of one. Images on which its two networks disagree and are uncertain rank
-    first; images similar to a labelled or already suggested one rank lower. Measurements are cached, so repeating the
-    command is fast.
+    RUN is a run key, an unambiguous part of one, @last, @best or @champion. Images on which its two networks disagree
+    and are uncertain rank first; images similar to a labelled or already suggested one rank lower. Measurements are
+    cached, so repeating the command is fast.
 
     Writes label-next.csv, and label-next.html with disagreement maps. If the dataset has labels for the suggested
     images that the run did not use, also writes labeled.txt, a list for the next run. Prints the paths.
@@ -327,13 +371,13 @@ def label_next(run: str, count: int, output: Path, as_json: bool) -> None:
       cps label-next photos-1-16-s1 -n 23 -o suggested --json | jq -r '.suggestions[].image'
     """
     from components.labeling.label_next import label_next as suggest
-    from components.runs.stored import find_run
+    from components.runs.stored import find_run_key
     from pipeline.local.environment import open_store
 
     check_writable(output, "--output")
     store = open_store()
     with writing(output, "--output"):
-        found = suggest(store, find_run(store, run).run_key, count, output)
+        found = suggest(store, find_run_key(store, run_named(store, run)), count, output)
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=2))
         return

@@ -1,6 +1,7 @@
 """`cps run`: run the whole pipeline on this machine."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from components.errors import UserError
+from pipeline.cli.names import complete_run, run_named
 from pipeline.cli.options import (
     DATASET,
     LENGTH,
@@ -20,8 +23,9 @@ from pipeline.cli.options import (
     quiet_option,
     with_options,
 )
+from pipeline.cli.project import save
 from pipeline.cli.signals import RESUMES, on_interrupt
-from pipeline.parameters import local_parameters
+from pipeline.parameters import STEPS, local_parameters
 
 if TYPE_CHECKING:
     from components.runs.request import RunRequest
@@ -33,9 +37,12 @@ if TYPE_CHECKING:
     "--resume",
     metavar="RUN",
     default="",
+    shell_complete=complete_run,
+    is_eager=True,
     help="Resume exactly this run (see `cps runs list`). Needs no other options, and rejects those that define a "
     "different run.",
 )
+@click.option("--save", "saves", is_flag=True, help="Write these options to cps.yaml, so that `cps run` repeats them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @quiet_option
 @click.pass_context
@@ -44,6 +51,7 @@ def run(
     context: click.Context,
     /,
     resume: str,
+    saves: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -59,21 +67,30 @@ def run(
       cps run --dataset photos/ --ratio 1/4
       cps run --ratio 1/16 --seed 1 --set optimization.learning_rate=0.01 --set cps.weight=0
       cps run --resume scenes-demo-1-8-s0-1a2b3c4d5e6f
+      cps run --dataset photos/ --ratio 1/4 --save
       cps run --json | jq .best.mIoU
     """
     from components.disk import state_home
+    from components.storage.client import Store
+    from components.storage.settings import settings_from_environment
     from pipeline.cli.progress import display
     from pipeline.cli.tables import collect_outcome, print_outcome
     from pipeline.local.environment import resolve_environment
+    from pipeline.local.jobs import close_interrupted
     from pipeline.local.run import run_locally
 
+    if resume and saves:
+        raise UserError("--save is for new runs: leave it out, or leave out --resume")
     parameters = local_parameters(**options)
+    if saves:
+        click.echo(f"saved {save(context, Path())}", err=True)
     home = state_home()
     environment = resolve_environment(home, writes=True)
+    close_interrupted(home, Store(settings_from_environment({**os.environ, **environment})), environment)
     if resume:
         request = _resumed(resume, home, environment, _only_given(context, parameters.run))
         parameters = replace(parameters, run=request)
-    with display() as draw:
+    with display(steps=STEPS) as draw:
         outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
     if outcome.exit_code:
         click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)
@@ -87,8 +104,8 @@ def run(
 
 def _only_given(context: click.Context, request: "RunRequest") -> "RunRequest":
     """Return the request with only the fields that the command line set; others stay at their default."""
-    default = click.core.ParameterSource.DEFAULT
-    names = [name for name in type(request).model_fields if context.get_parameter_source(name) != default]
+    defaults = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
+    names = [name for name in type(request).model_fields if context.get_parameter_source(name) not in defaults]
     return type(request)(**request.model_dump(include=set(names)))
 
 
@@ -99,7 +116,7 @@ def _resumed(name: str, home: Path, environment: dict[str, str], given: "RunRequ
     from components.storage.settings import settings_from_environment
 
     store = Store(settings_from_environment(environment))
-    record = recorded_run(store, name)
+    record = recorded_run(store, run_named(store, name))
     request = resumed_request(record, home / "runs" / record.run_key, given)
     if "dataset" in given.model_fields_set:
         check_dataset(record, store, given)

@@ -8,18 +8,22 @@ import click
 
 from components.errors import UserError
 from components.units import parse_duration, size_text
+from pipeline.cli.names import run_argument, run_named
 from pipeline.cli.options import CONNECTION, with_options
 from pipeline.cli.submit import check_succeeded, close_terminated, connected, followed
 
 if TYPE_CHECKING:
     from components.runs.garbage import Collection
     from components.runs.stored import StoredRun
+    from components.storage.client import Store
     from pipeline.cluster.client import Server
 
 
 @click.group()
 def runs() -> None:
-    """Manage the runs in the object store or on a KFP server. RUN is a run key or an unambiguous part of one.
+    """Manage the runs in the object store or on a KFP server.
+
+    RUN is a run key, an unambiguous part of one, @last, @best or @champion.
 
     On a server (--cluster, `watch`, `terminate`), RUN is a run's name, its id or the beginning of the id.
 
@@ -49,9 +53,9 @@ def list_runs(as_json: bool, cluster: bool, **connection: str) -> None:
         _list_on_server(connected(**connection), as_json=as_json)
         return
     from components.runs.stored import stored_runs
-    from pipeline.local.environment import open_store
 
-    found = stored_runs(open_store())
+    store = _store_with_endings()
+    found = stored_runs(store)
     if as_json:
         click.echo(json.dumps([run.as_dict() for run in found], indent=2))
     elif found:
@@ -61,7 +65,7 @@ def list_runs(as_json: bool, cluster: bool, **connection: str) -> None:
 
 
 @runs.command()
-@click.argument("run")
+@run_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--cluster", is_flag=True, help="Show a run on the KFP server, with its steps.")
 @with_options(CONNECTION)
@@ -77,10 +81,9 @@ def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
         _show_on_server(connected(**connection), run, as_json=as_json)
         return
     from components.runs.stored import find_run, run_objects
-    from pipeline.local.environment import open_store
 
-    store = open_store()
-    found = find_run(store, run)
+    store = _store_with_endings()
+    found = find_run(store, run_named(store, run))
     objects = sorted(run_objects(store, found.run_key), key=lambda ref: ref.key)
     if as_json:
         listed = [{"key": ref.key, "size": ref.size} for ref in objects]
@@ -92,7 +95,7 @@ def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
 
 
 @runs.command()
-@click.argument("run")
+@run_argument
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def delete(run: str, yes: bool) -> None:
     """Delete a run with its checkpoints, scores, predictions and weights.
@@ -108,7 +111,7 @@ def delete(run: str, yes: bool) -> None:
     from pipeline.local.environment import open_store
 
     store = open_store()
-    found = find_run(store, run)
+    found = find_run(store, run_named(store, run))
     if not yes:
         click.confirm(
             f"delete {found.run_key} ({found.objects} objects, {size_text(found.size)})?", abort=True, err=True
@@ -158,6 +161,17 @@ def terminate(run: str, yes: bool, **connection: str) -> None:
     status.terminate(server, found.run_id)
     click.echo(f"terminating {found.name} ({found.run_id})")
     close_terminated(server, found.run_id)
+
+
+def _store_with_endings() -> "Store":
+    """Return the object store, after recording the runs whose processes were killed."""
+    from components.disk import state_home
+    from pipeline.local.environment import known_environment, open_store
+    from pipeline.local.jobs import close_interrupted
+
+    store = open_store()
+    close_interrupted(state_home(), store, known_environment(state_home()))
+    return store
 
 
 def _list_on_server(server: "Server", *, as_json: bool) -> None:
@@ -245,10 +259,10 @@ def _as_dict(found: "Collection") -> dict[str, object]:
 
 def _print_runs(found: "list[StoredRun]") -> None:
     width = max(len(run.run_key) for run in found)
-    click.echo(f"{'run':<{width}}  {'state':<9}{'mIoU':>7}  {'size':>9}  {'ratio':<6}{'created':<26}dataset")
+    click.echo(f"{'run':<{width}}  {'state':<12}{'mIoU':>7}  {'size':>9}  {'ratio':<6}{'created':<26}dataset")
     for run in found:
         miou = "-" if run.miou is None else f"{100 * run.miou:.1f} %"
         click.echo(
-            f"{run.run_key:<{width}}  {run.state:<9}{miou:>7}  {size_text(run.size):>9}  {run.labeled_ratio:<6}"
+            f"{run.run_key:<{width}}  {run.state:<12}{miou:>7}  {size_text(run.size):>9}  {run.labeled_ratio:<6}"
             f"{run.created:<26}{run.dataset}"
         )

@@ -22,12 +22,16 @@ def up(s3_port: int | None, mlflow_port: int | None, export: bool) -> None:
     import shlex
 
     from components.disk import state_home
+    from components.storage.client import Store
+    from components.storage.settings import settings_from_environment
     from components.tracking.delivery import deliver_spooled
+    from pipeline.local.jobs import close_interrupted
     from pipeline.local.services import services_up, wait_tracking
 
     home = state_home()
     endpoints = services_up(home, s3_port=s3_port, mlflow_port=mlflow_port)
     wait_tracking(home)
+    close_interrupted(home, Store(settings_from_environment(endpoints.environment)), endpoints.environment)
     deliver_spooled(endpoints.mlflow, endpoints.environment)
     if export:
         for name, value in endpoints.environment.items():

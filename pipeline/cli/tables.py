@@ -1,20 +1,24 @@
 """Print tables: the result of a run, a comparison of runs, the stored weights."""
 
+import csv
+import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components import progress
 from components.disk import Unwritable
 from components.storage.client import Store
 from components.storage.settings import settings_from_environment
-from components.units import percent, seconds_text
+from components.units import percent, seconds_text, size_text
 from pipeline.local.run import JobOutcome
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from components.evaluation.difference import RunDifference
     from components.prediction.predict import PredictionSummary
     from components.runs.result import RunResult
     from components.runs.stored import StoredWeights
@@ -129,55 +133,65 @@ def _places(collected: LocalResult) -> list[tuple[str, str]]:
 
 
 def print_comparison(rows: Sequence["RunRow"]) -> None:
-    """Print one line for each run in MLflow."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (
-        "best mIoU",
-        "recipe",
-        "ratio",
-        "seed",
-        "epoch",
-        "network",
-        "status",
-        "started (UTC)",
-        "dataset",
-        "run",
-    ):
-        table.add_column(name, justify="right" if name == "best mIoU" else "left", no_wrap=True, overflow="fold")
+    """Print the runs in groups with the same dataset and split, the group with the best run first."""
+    groups: dict[tuple[str, ...], list[RunRow]] = {}
     for row in rows:
-        started = row.started[:16].replace("T", " ")
-        cells = (
-            row.recipe,
-            row.labeled_ratio,
-            row.seed,
-            row.epoch,
-            row.variant,
-            row.status,
-            started,
-            row.dataset,
-            row.run_key,
-        )
-        table.add_row(percent(row.best_miou), *cells)
-    _wide_console(Console).print(table)
+        groups.setdefault((row.dataset, row.split, row.labeled_ratio, row.seed), []).append(row)
+    print(f"{'mIoU':>7}  {'95 % interval':<14}  {'gain':>5}  {'method':<10}  {'run':<12}  recipe")
+    for (dataset, split, ratio, seed), members in groups.items():
+        print(f"\n{dataset}, labels {ratio}, seed {seed}{f', split {split[:6]}' if split else ''}")
+        for row in members:
+            print(_comparison_line(row))
+    if any(row.gain is not None for row in rows):
+        print("\ngain: points of mIoU over the best supervised run with the same recipe and split")
+
+
+def _comparison_line(row: "RunRow") -> str:
+    if row.best_miou is None:
+        interval = row.status.lower()
+    elif row.miou_low is None or row.miou_high is None:
+        interval = ""
+    else:
+        interval = f"{100 * row.miou_low:.1f} to {100 * row.miou_high:.1f}"
+    gain = "" if row.gain is None else f"{100 * row.gain:+.1f}"
+    recipe = row.recipe if len(row.recipe) <= _RECIPE_WIDTH else row.recipe[: _RECIPE_WIDTH - 1] + "…"
+    short = row.run_key.rpartition("-")[2]
+    return f"{percent(row.best_miou):>7}  {interval:<14}  {gain:>5}  {row.method:<10}  {short:<12}  {recipe}"
+
+
+_RECIPE_WIDTH = 22
+"""What is left of 80 columns."""
+
+
+def comparison_csv(rows: Sequence["RunRow"]) -> str:
+    """Return the runs as CSV with a header."""
+    buffer = io.StringIO()
+    dicts = [row.as_dict() for row in rows]
+    writer = csv.DictWriter(buffer, list(dicts[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dicts)
+    return buffer.getvalue()
+
+
+def print_difference(found: "RunDifference") -> None:
+    """Print two runs and the difference between them."""
+    for side in (found.first, found.second):
+        low, high = (f"{100 * value:.1f}" if value is not None else "–" for value in (side.mIoU_low, side.mIoU_high))
+        print(f"{percent(side.mIoU):>7}  {f'{low} to {high}':<14}  epoch {side.epoch}, {side.variant}")
+        print(f"         {side.run_key}")
+    print(
+        f"{100 * found.difference:+7.1f}  {100 * found.low:+.1f} to {100 * found.high:+.1f} points, "
+        f"95 % interval over {found.images} images"
+    )
+    for line in (found.verdict, *found.notes):
+        print(textwrap.fill(line, 80, break_long_words=False, break_on_hyphens=False))
 
 
 def print_weights(found: Sequence["StoredWeights"]) -> None:
-    """Print one line for each trained network."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("run", "MB", "stored (UTC)", "sha256", "uri"):
-        table.add_column(name, justify="right" if name == "MB" else "left", no_wrap=True)
+    """Print two lines for each trained network: what it is, and the run that it is of."""
+    print(f"{'mIoU':>7}  {'classes':>7}  {'size':>9}  {'stored (UTC)':<16}  dataset")
     for entry in found:
+        classes = "–" if entry.classes is None else entry.classes
         stored = entry.modified[:16].replace("T", " ")
-        table.add_row(entry.run_key, f"{entry.size / 1e6:.1f}", stored, entry.sha256[:12], entry.uri)
-    _wide_console(Console).print(table)
-
-
-def _wide_console(console: Any) -> Any:
-    """Return a console that does not wrap lines, so that pipes and narrow terminals show whole run keys."""
-    return console(highlight=False, width=max(console().width, 200), soft_wrap=True)
+        print(f"{percent(entry.miou):>7}  {classes:>7}  {size_text(entry.size):>9}  {stored}  {entry.dataset or '–'}")
+        print(f"         {entry.run_key}")

@@ -9,10 +9,9 @@ from typing import Any
 from components.errors import WorkFailed, find_one
 from pipeline.cluster.client import EXPLANATION, UNKNOWN_FIELD, Server, Unreachable
 from pipeline.cluster.submission import find_pipeline
+from pipeline.parameters import STEPS
 
-FIRST_STEP = "prepare-dataset"
-STEPS = (FIRST_STEP, "split-labels", "train", "evaluate", "select", "predict", "finish")
-"""The names of the tasks, in the order in which they run."""
+FIRST_STEP = STEPS[0]
 
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _WORST_FIRST = ("FAILED", "CANCELED", "RUNNING", "PENDING", "PAUSED", "CANCELING", "SUCCEEDED", "SKIPPED")

@@ -34,6 +34,7 @@ def resolve_environment(home: Path, tracking: bool = True, *, writes: bool = Fal
     from components.tracking.server import check_tracking_address
 
     check_tracking_address()
+    given |= _embedded(home, given)
     store = None
     if "AWS_ENDPOINT_URL" in given:
         from components.storage.client import Store
@@ -56,13 +57,43 @@ def tracking_environment() -> Mapping[str, str]:
 
     check_tracking_address()
     if os.environ.get("MLFLOW_TRACKING_URI"):
-        return os.environ
+        return {**os.environ, **_embedded(state_home(), os.environ)}
     from pipeline.local.services import wait_tracking
 
     home = state_home()
     environment = resolve_environment(home)
     wait_tracking(home)
     return environment
+
+
+def known_environment(home: Path) -> Mapping[str, str]:
+    """Return this process's environment with the embedded MLflow, whether that is running or not, unless it has one."""
+    from pipeline.local.services import known_tracking
+
+    return {**known_tracking(home), **os.environ, **_embedded(home, os.environ)}
+
+
+def _embedded(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of the embedded MLflow if `environ` names it by its address, which may change."""
+    if not environ.get("MLFLOW_TRACKING_URI"):
+        return {}
+    from pipeline.local.services import known_tracking
+
+    known = known_tracking(home)
+    same = known.get("MLFLOW_TRACKING_URI") == environ["MLFLOW_TRACKING_URI"].replace("//localhost", "//127.0.0.1")
+    return {**known, "MLFLOW_TRACKING_URI": environ["MLFLOW_TRACKING_URI"]} if same else {}
+
+
+def running_store() -> "Store | None":
+    """Return the object store in the environment, otherwise the embedded one if it is running, and start nothing."""
+    from components.storage.client import Store
+
+    if os.environ.get("AWS_ENDPOINT_URL"):
+        return Store(settings_from_environment())
+    from pipeline.local.services import running_object_store
+
+    settings = running_object_store(state_home())
+    return None if settings is None else Store(settings)
 
 
 def open_store() -> "Store":

@@ -8,11 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pipeline
 from components.contract import read
@@ -21,6 +22,7 @@ from components.progress import EVENTS_VARIABLE, Event
 from components.step_guard import FAILED, STOPPING_VARIABLE
 from components.units import size_text
 from pipeline.local.child import GRACE_SECONDS
+from pipeline.local.jobs import JobNote
 from pipeline.parameters import PipelineParameters
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 ALMOST_FULL = 128 << 20
 """Free bytes in the state folder from which on a failure mentions them."""
 _POLL_SECONDS = 0.1
+_LOG_SECONDS = 15.0
+SPLIT_STEP = "split-labels"
+"""The step that reports the run's key."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -93,17 +98,48 @@ def run_locally(
                 env=_child_environment(environment, folder, events.path),
                 start_new_session=True,
             )
-            outcome = JobOutcome(0, 0.0, log)
+            outcome, lines = JobOutcome(0, 0.0, log), _LogLines(output)
+            note = JobNote(home, log, str(arguments.get("dataset", "")))
+
+            def follow(event: Event) -> None:
+                lines.write(event)
+                _note(event, outcome, on_event)
+                if event["kind"] == "result" and event["step"] == SPLIT_STEP:
+                    note.write(outcome.run_key, outcome.dataset.name)
+
             try:
-                code = _follow(child, events, watch, lambda event: _note(event, outcome, on_event))
+                code = _follow(child, events, watch, follow)
             finally:
                 _kill_group(child)
+                note.remove()
     outcome.exit_code = 128 + watch.first if watch.first else outcome.exit_code or code
     outcome.seconds = time.monotonic() - began
     if outcome.failure and free(home) < ALMOST_FULL:
         # A store whose disk is full reports an internal error only.
         outcome.failure += f"; {home} has only {size_text(free(home))} free: make room, or set {HOME_VARIABLE}"
     return outcome
+
+
+class _LogLines:
+    """Writes the messages of steps to the log, between what they print; progress at most every 15 seconds."""
+
+    def __init__(self, output: BinaryIO) -> None:
+        self._output = output
+        self._last = 0.0
+
+    def write(self, event: Event) -> None:
+        now = time.monotonic()
+        if event["kind"] == "advance" and now - self._last >= _LOG_SECONDS:
+            self._last = now
+            percent = 100 * event["done"] / event["total"] if event["total"] else 100
+            self._line(event["step"], f"{percent:.0f}% {event['note']}".rstrip())
+        elif event["kind"] == "say" or event["kind"] == "failure":
+            self._line(event["step"], event["text"])
+
+    def _line(self, step: str, text: str) -> None:
+        with suppress(OSError):  # a full disk, which the steps report themselves
+            self._output.write(f"[{step}] {text}\n".encode())
+            self._output.flush()
 
 
 def _note(event: Event, outcome: JobOutcome, on_event: Callable[[Event], None]) -> None:

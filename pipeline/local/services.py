@@ -15,7 +15,7 @@ from components.addresses import past_proxies
 from components.disk import HOME_VARIABLE, Unwritable, free, setting_of
 from components.errors import UserError, WorkFailed
 from components.storage.settings import StoreSettings
-from components.tracking.server import EMBEDDED_VARIABLE
+from components.tracking.server import EMBEDDED_VARIABLE, TRACKING_VARIABLE
 from components.units import size_text
 from pipeline.local import object_store, processes, tracking_server
 from pipeline.local.ports import LOOPBACK, Reservation, answers, reserve, reserve_from
@@ -79,7 +79,7 @@ def services_up(
         "AWS_ACCESS_KEY_ID": settings.access_key,
         "AWS_SECRET_ACCESS_KEY": settings.secret_key,
         "AWS_DEFAULT_REGION": settings.region,
-        **({"MLFLOW_TRACKING_URI": mlflow, EMBEDDED_VARIABLE: f"{mlflow} {place.folder}"} if mlflow else {}),
+        **(_tracking_variables(mlflow, place) if mlflow else {}),
         **past_proxies(os.environ),
     }
     return Endpoints(settings.endpoint, mlflow, environment)
@@ -116,6 +116,27 @@ def services_status(home: Path) -> list[ServiceStatus]:
     state = Home(home).read()
     known = ((STORE, state.object_store, "/healthz"), (MLFLOW, state.mlflow, "/health"))
     return [_status(name, service, path) for name, service, path in known if service]
+
+
+def running_object_store(home: Path) -> StoreSettings | None:
+    """Return the settings of the embedded object store, or None if it is not running."""
+    place = Home(home)
+    service = place.read().object_store if place.exists() else None
+    if service is None or service.process is None or not processes.is_running(service.process):
+        return None
+    access_key, secret_key = place.keys()
+    return StoreSettings(endpoint=_address(service.port), access_key=access_key, secret_key=secret_key)
+
+
+def known_tracking(home: Path) -> dict[str, str]:
+    """Return the variables that name the embedded MLflow server, also if it is not running; empty without one."""
+    place = Home(home)
+    service = place.read().mlflow if place.exists() else None
+    return {} if service is None else _tracking_variables(_address(service.port), place)
+
+
+def _tracking_variables(address: str, place: Home) -> dict[str, str]:
+    return {TRACKING_VARIABLE: address, EMBEDDED_VARIABLE: f"{address} {place.folder}"}
 
 
 def weights_reader(home: Path) -> Path | None:

@@ -16,10 +16,10 @@ def test_missing_fields_take_their_defaults() -> None:
 @pytest.mark.parametrize(
     ("value", "named"),
     [
-        ({"run_key": "a"}, "checkpoints: Field required"),
-        ({"run_key": "a", "checkpoints": [{**ENTRY, "epoch": "x"}]}, "checkpoints.0.epoch: "),
-        ({"run_key": "a", "checkpoints": [{**ENTRY, "newer": 1}]}, "checkpoints.0.newer: "),
-        ([], "valid dictionary"),
+        ({"run_key": "a"}, "checkpoints is missing"),
+        ({"run_key": "a", "checkpoints": [{**ENTRY, "epoch": "x"}]}, "checkpoints.0.epoch must be a whole number"),
+        ({"run_key": "a", "checkpoints": [{**ENTRY, "newer": 1}]}, "checkpoints.0.newer is not known"),
+        ([], "the content must be a mapping of names to values"),
     ],
 )
 def test_what_another_version_wrote_is_one_line(value: object, named: str) -> None:

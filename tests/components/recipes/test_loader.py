@@ -32,7 +32,7 @@ def test_overrides_change_what_they_name():
         (
             "demo",
             {"training.epochs": -1},
-            "setting 'training.epochs': input should be greater than or equal to 0, not -1",
+            "setting 'training.epochs': must be at least 0, not -1",
         ),
         ("demo", {"training.epochs": "many"}, "setting 'training.epochs'"),
         ("demo", {"optimization.learning_rate": float("nan")}, "setting 'optimization.learning_rate'"),
@@ -49,10 +49,10 @@ def test_overrides_change_what_they_name():
         (
             "demo",
             {"training.precision": "float8"},
-            "setting 'training.precision': input should be 'float32', 'float16'",
+            "setting 'training.precision': must be one of 'float32', 'float16'",
         ),
-        ("demo", {"optimization.clip_norm": -1}, "setting 'optimization.clip_norm': input should be greater than or"),
-        ("demo", {"cps.strong_augmentation": 2}, "setting 'cps.strong_augmentation': input should be less than or"),
+        ("demo", {"optimization.clip_norm": -1}, "setting 'optimization.clip_norm': must be at least 0, not -1"),
+        ("demo", {"cps.strong_augmentation": 2}, "setting 'cps.strong_augmentation': must be at most 1, not 2"),
         (
             "demo",
             {"cps.teacher": "average", "optimization.ema": 0},

@@ -192,3 +192,25 @@ def test_services_of_this_machine_are_reached_past_a_proxy(
     assert "403" in said
     assert "proxy" not in said
     assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "intranet,127.0.0.1,localhost"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--lr", "3"], "`cps run` has no option --lr: use --set optimization.learning_rate=3"),
+        (["run", "--lr=3"], "`cps run` has no option --lr: use --set optimization.learning_rate=3"),
+        (
+            ["run", "--weight-decay"],
+            "`cps run` has no option --weight-decay: use --set optimization.weight_decay=VALUE",
+        ),
+        (["run", "--epoch", "3"], "`cps run` has no option --epoch; did you mean --epochs?"),
+        (["run", "--batch", "3"], "`cps run` has no option --batch: use --batch-size 3"),
+        (["runs", "list", "--jsn"], "`cps runs list` has no option --jsn; did you mean --json?"),
+        (["run", "--nonsense"], "`cps run` has no option --nonsense: `cps run --help` lists the options"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_unknown_option_names_the_nearest(arguments: list[str], said: str) -> None:
+    ended = cps(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"cps: error: {said}\n"

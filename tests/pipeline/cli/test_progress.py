@@ -121,3 +121,43 @@ def test_durations_are_read_at_a_glance(seconds: float, text: str) -> None:
 def test_shares_are_percent_and_nothing_is_a_dash() -> None:
     assert percent(0.4567) == "45.7 %"
     assert percent(None) == "–"
+
+
+STEPS = ("prepare-dataset", "split-labels", "train", "evaluate")
+
+
+def test_the_running_step_is_shown_from_the_start() -> None:
+    stream = io.StringIO()
+    with display(stream, STEPS) as draw:
+        assert stream.getvalue() == "[prepare-dataset] step 1 of 4\n"
+        draw({"kind": "result", "step": "prepare-dataset", "values": {"seconds": 1.0}})
+        draw({"kind": "result", "step": "split-labels", "values": {"run_key": "demo"}})
+        draw({"kind": "say", "step": "train", "text": "resuming"})
+    assert stream.getvalue().splitlines()[1:] == [
+        "[prepare-dataset] done in 1.0 s",
+        "[split-labels] step 2 of 4",
+        "[train] step 3 of 4",
+        "[train] resuming",
+    ]
+
+
+def test_a_terminal_of_80_columns_shows_the_run_in_whole_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    controller, terminal = pty.openpty()
+    note = "epoch 12, loss 0.123, of which 0.456 pseudo labels, 1.23 s per step and learning rate 0.0123"
+    with os.fdopen(terminal, "w") as stream, display(stream, STEPS) as draw:
+        time.sleep(0.15)
+        first = os.read(controller, 1 << 20).decode()
+        for done in (1, 2, 3, 4):
+            draw({"kind": "advance", "step": "train", "done": done, "total": 2000, "note": note})
+            time.sleep(0.15)
+    text = os.read(controller, 1 << 20).decode()
+    os.close(controller)
+    assert "step 1 of 4" in first
+    assert "prepare-dataset, " in first
+    assert "step 3 of 4" in text
+    assert "train, " in text
+    lines = [re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", line).rstrip("\r") for line in text.split("\n")]
+    assert max(len(line.split("\r")[-1]) for line in lines) <= 80
+    assert not any(line.strip().startswith("rate 0.0123") for line in lines), "the note is cut, not wrapped"

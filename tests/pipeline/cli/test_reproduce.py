@@ -115,7 +115,7 @@ def test_a_backbone_is_taken_by_its_sha256_wherever_it_lies(store, record, tmp_p
     [
         ("{", "is not JSON"),
         ("[]", "is not a run.json that this version can read"),
-        ("{}", "run_key: Field required"),
+        ("{}", "run_key is missing"),
         ("../x", "run_key is '../x'"),
         ("0" * 63, "dataset.digest is "),
         (None, "cannot be read: No such file"),

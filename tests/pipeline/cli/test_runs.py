@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,17 +10,19 @@ from click.testing import CliRunner
 
 from components.errors import UserError, WorkFailed
 from components.runs.garbage import collect, delete_run, find_garbage
-from components.runs.record import DatasetRef
-from components.runs.stored import find_run, run_objects, stored_runs
+from components.runs.record import DatasetRef, RunOutcome
+from components.runs.stored import find_run, find_weights, run_objects, stored_runs, stored_weights
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.lease import Holder, Lease
 from pipeline.cli.main import cli
+from pipeline.cli.names import complete_run, run_named
 from pipeline.cli.runs import parse_grace
 from tests.pipeline.small_runs import make_run
 from tests.run_objects import make_best, make_record, make_result
 
 NOW = timedelta(0)
+OUTCOME = RunOutcome(mean_iou=0.5, epoch=6, variant="ensemble", weights={})
 USED, UNUSED = "1" * 64, "2" * 64
 
 
@@ -66,6 +69,79 @@ def test_runs_say_how_far_they_are(store: Store) -> None:
     for name, said in (("", "write more of it"), ("none", "there are: begun1, done")):
         with pytest.raises(UserError, match=said):
             find_run(store, name)
+
+
+def test_a_run_is_found_without_reading_any_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("one", "other1", "other2"):
+        put_run(store, key)
+    read, get = list[str](), Store.get_with_etag
+    monkeypatch.setattr(Store, "get_with_etag", lambda self, key: read.append(key) or get(self, key))
+    assert find_run(store, "on").miou == 0.625
+    assert find_weights(store, "on").run_key == "one"
+    assert {key.split("/")[1] for key in read} == {"one"}
+
+
+def test_the_folder_of_a_removed_run_is_no_run(store: Store) -> None:
+    put_run(store, "kept-a")
+    store.put_bytes(keys.run("kept-b", "report.html"), b"left")  # as an interrupted deletion leaves it
+    assert find_run(store, "kept").run_key == "kept-a"
+    with pytest.raises(UserError, match=r"there are: kept-a$"):
+        find_run(store, "kept-b")
+
+
+def test_names_that_stand_for_a_run(store: Store) -> None:
+    with pytest.raises(UserError, match=r"there is no run in .* yet: start one with `cps run`"):
+        run_named(store, "@last")
+    for key, miou in (("one", 0.2), ("better", 0.9), ("third", 0.4)):
+        put_run(store, key)
+        result = make_result(key, best=make_best(mIoU=miou))
+        store.put_json(keys.run(key, "result.json"), result.model_dump(mode="json"))
+        store.remove(keys.job(f"job-{key}"))  # the store's times are in whole seconds
+    store.put_json(keys.job("resumed"), {"run_key": "one"})
+    assert run_named(store, "@last") == "one"
+    assert run_named(store, "@best") == "better"
+    assert run_named(store, "thi") == "thi"
+    with pytest.raises(UserError, match=r"'@lats' is not one of @last, @best, @champion; did you mean '@last'\?"):
+        run_named(store, "@lats")
+    store.remove(keys.run("one", "run.json"))
+    assert run_named(store, "@last") == "better", "a job may outlive its run"
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_the_names_of_runs_are_completed_and_nothing_is_started(store: Store, tmp_path: Path) -> None:
+    for key in ("one", "other"):
+        put_run(store, key)
+
+    def completed(text: str) -> list[str]:
+        return [item.value for item in complete_run(None, None, text)]  # type: ignore[arg-type]
+
+    assert completed("o") == ["one", "other"]
+    assert completed("ot") == ["other"]
+    assert completed("@b") == ["@best"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AWS_ENDPOINT_URL")
+        patch.setenv("CPS_HOME", str(tmp_path / "home"))
+        assert completed("o") == []
+        assert not (tmp_path / "home").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", "nowhere")
+        assert completed("o") == []
+
+
+def test_weights_are_listed_with_what_they_are(store: Store) -> None:
+    put_dataset(store, USED)
+    put_run(store, "one")
+    record = make_record("one", dataset=DatasetRef(name="tiny", digest=USED), outcome=OUTCOME)
+    store.put_json(keys.run("one", "run.json"), record.model_dump(mode="json"))
+    store.put_bytes(keys.best_weights("gone", pair=True), b"weights")
+    found = {entry.run_key: entry.as_dict() for entry in stored_weights(store)}
+    assert {name: found["one"][name] for name in ("dataset", "mIoU", "classes", "size")} == {
+        "dataset": "tiny",
+        "mIoU": 0.5,
+        "classes": 0,
+        "size": 7,
+    }
+    assert (found["gone"]["mIoU"], found["gone"]["classes"]) == (None, None)
 
 
 def test_a_deleted_run_leaves_nothing_but_its_dataset(store: Store) -> None:

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from components.contract import problem_text
 from components.dataset.layouts.files import read_text
 from components.errors import UserError
 
@@ -27,5 +28,4 @@ def read_json(path: Path, model: type[_Model]) -> _Model:
         detail = str(problem["ctx"]["error"])
         raise UserError(f"{path} is damaged or incomplete ({detail}): export or copy it again")
     where = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    raise UserError(f"{path}: {where} {message[0].lower()}{message[1:]}: correct it, or export the file again")
+    raise UserError(f"{path}: {where} {problem_text(problem)}: correct it, or export the file again")

@@ -178,8 +178,11 @@ def test_classes_may_be_yaml_without_colours(make_dataset: MakeDataset) -> None:
         ),
         ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "colour": [0, 0, 9]}], "unknown key 'colour'; write 'color'"),
         ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "values": [0]}], "value 0 is assigned to both 'a' and 'b'"),
-        ([{"id": 0, "name": "a"}], "classes: list should have at least 2 items"),
-        ([{"id": 0, "name": "a"}, {"id": 1, "name": "b", "color": [1, 2, 300]}], "classes.1.color.2: input should be"),
+        ([{"id": 0, "name": "a"}], "classes: must have at least 2 values, not 1"),
+        (
+            [{"id": 0, "name": "a"}, {"id": 1, "name": "b", "color": [1, 2, 300]}],
+            "color.2: must be at most 255",
+        ),
     ],
 )
 def test_wrong_classes_are_named(make_dataset: MakeDataset, classes: list[object], expected: str) -> None:

@@ -354,7 +354,7 @@ def test_damaged_files_are_refused_in_one_line(folder: Path) -> None:
         ({"categories": lambda each: each[1].update(id=1)}, "uses category id 1 twice"),
         ({"images": lambda each: each.pop()}, 'is on image 2, which "images" does not list'),
         ({"images": lambda each: each[1].update(id=1)}, "uses image id 1 twice"),
-        ({"images": lambda each: each[0].pop("file_name")}, "images.0.file_name field required"),
+        ({"images": lambda each: each[0].pop("file_name")}, "images.0.file_name is missing"),
         ({"images": lambda each: each[1].update(file_name="a.jpg")}, "lists train/a.jpg twice: keep one entry"),
         ({"images": lambda each: each[0].update(file_name="x.jpg")}, "lists x.jpg, which cannot be found in"),
         ({"annotations": []}, "has no annotations"),

@@ -181,7 +181,7 @@ def test_an_empty_file_is_background(folder: Path) -> None:
         ({"shape_type": "rectangle", "points": [[3, 3]]}, "is a rectangle with 1 points instead of 2"),
         ({"shape_type": "mask", "points": [[1, 1], [3, 3]], "mask": "AAAA"}, "has a damaged mask image"),
         ({"points": [[1, 1], [2, 2], [9e9, 1]]}, "is far outside the image"),
-        ({"points": [[1, 1], [2, "x"], [3, 1]]}, "shapes.1.points.1.1 input should be a valid number"),
+        ({"points": [[1, 1], [2, "x"], [3, 1]]}, "shapes.1.points.1.1 must be a number"),
     ],
 )
 def test_shapes_that_are_no_areas_are_refused(folder: Path, shape: dict[str, Any], text: str) -> None:

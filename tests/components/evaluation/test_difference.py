@@ -1,0 +1,78 @@
+"""The paired comparison of two runs, from their stored scores."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.errors import UserError, WorkFailed
+from components.evaluation.difference import run_difference
+from components.evaluation.scores import Protocol, Scores, pack
+from components.runs.record import DatasetRef
+from components.storage import keys
+from components.storage.client import Store
+from tests.run_objects import make_best, make_result
+
+PROTOCOL = Protocol("f" * 64, ("road", "sky"), 255, (32, 48), (32, 24), "paddle")
+HARD = np.random.default_rng(0).uniform(0.3, 0.8, 60)
+
+
+def put_run(store: Store, key: str, right: Any, images: tuple[str, ...] = (), **changes: Any) -> None:
+    """A finished run whose best network gets the share `right` of each image's pixels right."""
+    hits = np.round(1000 * np.asarray(right)).astype(int)
+    matrices = np.array([[[hit, 1000 - hit], [1000 - hit, hit]] for hit in hits])
+    names = images or tuple(f"{number}.jpg" for number in range(len(hits)))
+    bands = np.ones((len(hits), 2, 3), np.int64)
+    protocol = replace(PROTOCOL, **changes.pop("protocol", {}))
+    scores = Scores(6, 60, "a" * 64, protocol, names, {"ensemble": matrices}, {"ensemble": bands})
+    store.put_bytes(keys.scores(key, 6), pack(scores))
+    result = make_result(key, best=make_best(mIoU=scores.mean_iou("ensemble")), images=len(hits), **changes)
+    store.put_json(keys.run(key, "result.json"), result.model_dump(mode="json"))
+
+
+def test_a_difference_that_every_image_shows_is_clear_whatever_the_order(store: Store) -> None:
+    put_run(store, "a", HARD + 0.05)
+    put_run(store, "b", HARD[::-1], tuple(f"{number}.jpg" for number in range(60))[::-1])
+    found = run_difference(store, "a", "b")
+    assert 0 < found.low < found.difference < found.high < 0.1
+    assert found.verdict == "a is better than b on these images"
+    assert run_difference(store, "b", "a").verdict == found.verdict
+    assert found.notes == ()
+    assert found.as_dict()["first"]["run_key"] == "a"  # type: ignore[index]
+
+
+def test_noise_is_not_called_better(store: Store) -> None:
+    put_run(store, "a", HARD + np.random.default_rng(1).normal(0, 0.05, 60))
+    put_run(store, "b", HARD + np.random.default_rng(2).normal(0, 0.05, 60), split="6" * 64)
+    found = run_difference(store, "a", "b")
+    assert found.low < 0 < found.high
+    assert found.verdict.startswith("the interval includes 0")
+    assert "different splits" in found.notes[0]
+
+
+def test_a_single_image_has_no_interval(store: Store) -> None:
+    for key in "ab":
+        put_run(store, key, HARD[:1], protocol={"flip": key == "a"})
+    found = run_difference(store, "a", "b")
+    assert found.as_dict()["low"] is None
+    assert found.verdict.startswith("a single image")
+    assert found.notes == ("the images were scored with a different flip",)
+
+
+def test_runs_that_cannot_be_compared_are_refused_in_one_line(store: Store) -> None:
+    put_run(store, "a", HARD)
+    put_run(store, "fewer", HARD[:30])
+    put_run(store, "elsewhere", HARD, dataset=DatasetRef(digest="2" * 64, name="camvid"))
+    put_run(store, "classes", HARD, protocol={"classes": ("road", "car")})
+    for other, reason in (
+        ("fewer", "share 30 of 60 and 30 validation images"),
+        ("elsewhere", "different datasets"),
+        ("classes", "different classes"),
+        ("unfinished", "no result yet: finish it with `cps run --resume unfinished`"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            run_difference(store, "a", other)
+    store.remove(keys.scores("fewer", 6))
+    with pytest.raises(WorkFailed, match=r"missing: `cps run --resume fewer` scores it again"):
+        run_difference(store, "a", "fewer")
