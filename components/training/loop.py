@@ -30,6 +30,7 @@ from components.training.pair import Pair
 from components.training.pseudo_label_audit import Audit, AuditState
 from components.training.recovery import (
     Recovery,
+    RecoveryTimer,
     arrays_of_rank,
     mean_arrays,
     pack_recovery,
@@ -75,6 +76,8 @@ class Training:
     audit: Audit | None = None
     recovery_slot: int = 0
     """The slot, 0 or 1, for the next recovery; the newest stored recovery is in the other one."""
+    recovered: int = 0
+    """The step at which the newest recovery of this process resumes."""
     saved: dict[int, CheckpointEntry] = field(default_factory=dict)
     """The checkpoints so far, by epoch. The first process replaces an entry when the checkpoint is packed."""
     sums: dict[str, float] = field(default_factory=dict)
@@ -112,10 +115,10 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
 
     Raises Preempted after `stop` was set, here or in another process, and WorkFailed if the loss is not finite.
     """
-    plan, pace = training.plan, Pace()
+    plan, pace, timer = training.plan, Pace(), RecoveryTimer(training.recipe.training)
     loaded = ahead(training.data.batch, first_step, plan.steps, workers=LOADER_THREADS, depth=LOADER_DEPTH)
     for step, batch in enumerate(pace.batches(loaded), start=first_step):
-        told_to_stop = _step(training, step, batch, stop)
+        told_to_stop, due = _step(training, step, batch, stop, timer)
         _log(training, step, pace)
         epoch = plan.epoch_ended(step)
         ends = epoch is not None and _ends_early(training, epoch, step)
@@ -125,8 +128,9 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
             _save_checkpoint(training, epoch, step)
         if ends:
             break
-        if told_to_stop or (step + 1) % training.recipe.training.recovery_steps == 0:
+        if told_to_stop or due:
             _save_recovery(training, step + 1)
+            timer.restart()
         if told_to_stop:
             stop.set()
             raise Preempted(f"stopped after step {step + 1} of {plan.steps}")
@@ -136,8 +140,14 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
             _save_end(training)
 
 
-def _step(training: Training, step: int, batch: Batch, stop: Termination) -> bool:
-    """Run one step, add its losses to the sums, and return whether any process was asked to stop."""
+def _step(
+    training: Training, step: int, batch: Batch, stop: Termination, timer: RecoveryTimer
+) -> tuple[bool, bool]:
+    """Run one step and add its losses to the sums.
+
+    Returns whether any process was asked to stop, and whether a recovery is due by the first process's clock. Both are
+    equal in every process.
+    """
     recipe, plan, group = training.recipe, training.plan, training.group
     training.pair.seed(training.record.seed, step, group.rank)
     audit = training.audit if training.audit is not None and training.audit.looks_at(step, plan) else None
@@ -153,11 +163,12 @@ def _step(training: Training, step: int, batch: Batch, stop: Termination) -> boo
     )
     _check_finite(training, losses, step, batch.names)
     # These are plain numbers, without gradients, which `synchronize` has already averaged.
-    told, *means = group.means([float(stop.is_set()), losses.total, losses.supervised, losses.cross])
+    asked = [float(stop.is_set()), float(group.leads and timer.due(step + 1))]
+    told, due, *means = group.means([*asked, losses.total, losses.supervised, losses.cross])
     for name, value in zip(CURVES, means, strict=True):
         training.sums[name] = training.sums.get(name, 0.0) + value
     training.sums["steps"] = training.sums.get("steps", 0.0) + 1
-    return told > 0
+    return told > 0, due > 0
 
 
 def restore(training: Training, recovery: Recovery) -> int:
@@ -251,6 +262,7 @@ def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
 
 def _save_recovery(training: Training, next_step: int) -> None:
     """Copy the state and queue it for upload. Saving does not change the state, so it does not affect training."""
+    training.recovered = next_step
     group, branches = training.group, training.pair.branches
     arrays = {f"{name}.{key}": array for name, branch in branches.items() for key, array in branch.state().items()}
     for rank, statistics in enumerate([] if group.alone else group.gather(_statistics(arrays))):
@@ -281,8 +293,8 @@ def _save_recovery(training: Training, next_step: int) -> None:
 def _save_end(training: Training) -> None:
     """Save the final state if uploads are slow, so that no step is repeated if the process ends before they finish."""
     steps = training.plan.steps
-    if steps % training.recipe.training.recovery_steps == 0:
-        return  # the loop has just saved it
+    if training.recovered == steps:
+        return
     [behind] = training.group.means([float(not training.uploads.settled(SETTLE_SECONDS))])
     if behind > 0:
         _save_recovery(training, steps)

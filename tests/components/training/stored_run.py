@@ -24,6 +24,7 @@ OVERRIDES = {
     "training.checkpoints": 3,
     "training.batch_size": 2,
     "training.recovery_steps": 5,
+    "training.recovery_seconds": 1e6,
 }
 STEPS = 36
 
