@@ -11,7 +11,7 @@ import paddle
 
 from components import progress
 from components.contract import read
-from components.errors import WorkFailed
+from components.errors import UserError, WorkFailed
 from components.networks.weights import checkpoint_meta, content_sha256, pack
 from components.recipes import Recipe
 from components.runs.checkpoints import CheckpointEntry
@@ -21,6 +21,7 @@ from components.storage.client import ObjectRef, Store
 from components.tracking.client import Tracker
 from components.training import cps
 from components.training.batches.data import TrainingData, ahead
+from components.training.batches.on_device import PackedBatch
 from components.training.branch import Arrays, Branch
 from components.training.cps import Batch, StepLosses
 from components.training.early_stop import EarlyStop
@@ -91,7 +92,7 @@ class Pace:
         self.resources = Resources()
         self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
 
-    def batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def batches(self, batches: Iterator[Batch | PackedBatch]) -> Iterator[Batch | PackedBatch]:
         """Yield the same batches, and measure how long each is waited for."""
         while True:
             began = time.monotonic()
@@ -141,7 +142,7 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
 
 
 def _step(
-    training: Training, step: int, batch: Batch, stop: Termination, timer: RecoveryTimer
+    training: Training, step: int, batch: Batch | PackedBatch, stop: Termination, timer: RecoveryTimer
 ) -> tuple[bool, bool]:
     """Run one step and add its losses to the sums.
 
@@ -151,16 +152,19 @@ def _step(
     recipe, plan, group = training.recipe, training.plan, training.group
     training.pair.seed(training.record.seed, step, group.rank)
     audit = training.audit if training.audit is not None and training.audit.looks_at(step, plan) else None
-    losses = cps.step(
-        training.pair,
-        batch,
-        training.criterion,
-        weight=cps_weight(recipe, step, plan.steps),
-        learning_rate=learning_rate(recipe, step, plan.steps),
-        number=step,
-        synchronize=None if group.alone else group.average_gradients,
-        watch=None if audit is None else partial(audit.observe, step, batch),
-    )
+    try:
+        losses = cps.step(
+            training.pair,
+            batch,
+            training.criterion,
+            weight=cps_weight(recipe, step, plan.steps),
+            learning_rate=learning_rate(recipe, step, plan.steps),
+            number=step,
+            synchronize=None if group.alone else group.average_gradients,
+            watch=None if audit is None else partial(audit.observe, step, batch),
+        )
+    except MemoryError as error:  # Paddle's, for its devices too
+        raise _out_of_memory(recipe, group.processes) from error
     _check_finite(training, losses, step, batch.names)
     # These are plain numbers, without gradients, which `synchronize` has already averaged.
     asked = [float(stop.is_set()), float(group.leads and timer.due(step + 1))]
@@ -317,6 +321,25 @@ def _log(training: Training, step: int, pace: Pace) -> None:
     training.tracker.log(step + 1, {**means, **measured, **pace.resources.read()})
     note = f"epoch {epoch}/{plan.epochs}  loss {means['loss']:.3f}  {seconds:.2f} s/step, {waiting:.1%} of it for data"
     progress.advance("train", step + 1, plan.steps, note)
+
+
+def _out_of_memory(recipe: Recipe, processes: int) -> UserError:
+    settings, (height, width) = recipe.training, recipe.augmentation.crop
+    images = settings.batch_size // processes
+    # Two images in each forward pass over all processes: some networks cannot normalise one.
+    splits = [
+        parts
+        for parts in range(settings.accumulate + 1, images + 1)
+        if images % parts == 0 and settings.batch_size >= 2 * parts
+    ]
+    fewer = (
+        f"training.accumulate={splits[0]} or a smaller augmentation.crop" if splits else "a smaller augmentation.crop"
+    )
+    return UserError(
+        f"out of memory on {paddle.device.get_device()} with {images // settings.accumulate} images of {height} x "
+        f"{width} pixels in each forward pass. The same command resumes this run where more memory is free, or on more "
+        f"processes or GPUs; {fewer} needs less, as another run"
+    )
 
 
 def _check_finite(training: Training, losses: StepLosses, step: int, names: tuple[str, ...]) -> None:

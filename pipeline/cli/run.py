@@ -10,6 +10,7 @@ import click
 
 from pipeline.cli.options import (
     DATASET,
+    GPUS,
     LENGTH,
     PREDICTION,
     PROCESSES,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Run the whole pipeline on this machine.")
-@with_options(DATASET, RATIO, RECIPE, SEED, LENGTH, PROCESSES, [eval_shards(1)], PREDICTION)
+@with_options(DATASET, RATIO, RECIPE, SEED, LENGTH, PROCESSES, GPUS, [eval_shards(1)], PREDICTION)
 @click.option(
     "--resume",
     metavar="RUN",
@@ -68,6 +69,10 @@ def run(
     from pipeline.local.run import run_locally
 
     parameters = local_parameters(**options)
+    if parameters.resources.gpus:
+        from components.training.supervision.resources import check_gpus
+
+        check_gpus(parameters.resources.gpus)
     home = state_home()
     environment = resolve_environment(home, writes=True)
     if resume:
