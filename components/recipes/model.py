@@ -213,8 +213,10 @@ class Training(Settings):
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the labelled images held out for `patience`, chosen by the seed. Training does not use them: with few
     labels that costs more than it saves."""
-    recovery_steps: Positive = 50
-    """Number of steps between saves of the complete training state."""
+    recovery_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds between saves of the complete training state; 0 is a minute on a CPU and ten minutes on a GPU."""
+    recovery_steps: Annotated[int, Field(ge=0)] = 0
+    """Number of steps between additional saves; 0 saves by time alone."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Training":

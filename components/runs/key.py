@@ -18,9 +18,8 @@ earlier runs are not mistaken for new ones."""
 _WITHOUT_EFFECT: dict[str, Any] = {
     "summary": True,
     "evaluation": {"batch": True},
-    "training": {"recovery_steps": True},
+    "training": {"recovery_seconds": True, "recovery_steps": True},
 }
-
 
 DIGITS = 12
 """Hexadecimal digits at the end of a run key. They alone identify the run."""
@@ -43,6 +42,12 @@ def run_key(
     names += [_name(dataset_name[:_LONGEST_NAME]) or "dataset"] if dataset_name else []
     names += [_name(recipe.name) or "recipe", ratio_text(ratio).replace("/", "-"), f"s{seed}"]
     return "-".join([*names, _digest(recipe, dataset_digest, fingerprint, seed)])
+
+
+def without_effect() -> set[str]:
+    """Return the dotted names of the settings that are not part of a run's key."""
+    groups = {name: inner for name, inner in _WITHOUT_EFFECT.items() if inner is not True}
+    return {*_WITHOUT_EFFECT.keys() - groups, *(f"{group}.{name}" for group in groups for name in groups[group])}
 
 
 def same_work(one: str, other: str) -> bool:

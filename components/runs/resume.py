@@ -14,7 +14,7 @@ from components.disk import default_cache, writing
 from components.errors import UserError
 from components.files import write_whole
 from components.recipes.loader import parse_recipe
-from components.runs.key import METHOD_VERSION, run_key, same_work
+from components.runs.key import METHOD_VERSION, run_key, same_work, without_effect
 from components.runs.record import RunRecord, load_run
 from components.runs.request import RunRequest
 from components.runs.stored import find_run_key
@@ -98,7 +98,8 @@ def _recipe_differences(record: RunRecord, given: RunRequest, recorded_recipe: s
     # Parse the record, so that settings added since then have their defaults.
     before = parse_recipe(record.settings, f"run {record.run_key}")
     wanted, recorded = _flat(recipe.model_dump(mode="json")), _flat(before.model_dump(mode="json"))
-    ignored, digest = {"summary"}, recipe.network.pretrained_sha256
+    # Defaults of settings without effect may have changed since the run was recorded.
+    ignored, digest = without_effect() - {*given.all_overrides}, recipe.network.pretrained_sha256
     if digest and digest == recorded.get("network.pretrained_sha256"):
         ignored.add("network.pretrained")  # the same weights at a different path
     return [

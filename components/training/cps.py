@@ -22,6 +22,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from components.networks.layers import BATCH_NORMALISATION
+from components.training.batches.on_device import DeviceBatch, PackedBatch
 from components.training.losses import Criterion
 
 if TYPE_CHECKING:
@@ -51,24 +52,11 @@ class Batch:
     names: tuple[str, ...]
     """Names of all images in the batch, for error messages."""
 
-    def micro_batches(self, parts: int) -> list["Batch"]:
-        """Split the batch into `parts` of equal size. Each keeps the names of the whole batch."""
-        if parts == 1:
-            return [self]
-        size = len(self.labeled) // parts
-        return [self._part(slice(start, start + size)) for start in range(0, size * parts, size)]
-
-    def _part(self, images: slice) -> "Batch":
-        return Batch(
-            labeled=self.labeled[images],
-            labels=self.labels[images],
-            first=None if self.first is None else self.first[images],
-            second=None if self.second is None else self.second[images],
-            mixed=None if self.mixed is None else self.mixed[images],
-            mask=None if self.mask is None else self.mask[images],
-            void=None if self.void is None else self.void[images],
-            names=self.names,
-        )
+    def on_device(self) -> DeviceBatch:
+        """Upload everything."""
+        labeled, labels = paddle.to_tensor(self.labeled), paddle.to_tensor(self.labels)
+        unlabeled = (self.first, self.second, self.mixed, self.mask, self.void)
+        return DeviceBatch(labeled, labels, *(None if item is None else paddle.to_tensor(item) for item in unlabeled))
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,7 @@ class StepLosses:
 
 def step(
     pair: "Pair",
-    batch: Batch,
+    batch: Batch | PackedBatch,
     criterion: Criterion,
     *,
     weight: float,
@@ -116,11 +104,11 @@ def step(
         synchronize: average a branch's gradients over all processes, before they are applied.
         watch: receives the pseudo labels of each micro-batch, (B, H, W) int64 by network, and must not change them.
     """
-    parts = batch.micro_batches(pair.recipe.training.accumulate)
+    parts = batch.on_device().micro_batches(pair.recipe.training.accumulate)
     forwards = [pair.forwards(part) for part in parts]
     # Each network labels the unlabelled images for the other.
     targets = [pair_pseudo_labels(pair, *inputs, criterion) for inputs in zip(forwards, parts, strict=True)]
-    labels = [paddle.to_tensor(part.labels) for part in parts]
+    labels = [part.labels for part in parts]
     if watch is not None:
         watch(targets)
 
@@ -148,7 +136,7 @@ def step(
 
 
 def pair_pseudo_labels(
-    pair: "Pair", forwards: dict[str, Forward], batch: Batch, criterion: Criterion
+    pair: "Pair", forwards: dict[str, Forward], batch: DeviceBatch, criterion: Criterion
 ) -> dict[str, paddle.Tensor]:
     """Return each network's pseudo labels of the mixed images, (B, H, W) int64; {} without unlabelled images.
 
@@ -173,7 +161,7 @@ def pair_pseudo_labels(
 
 
 def pseudo_labels(
-    forward: Forward, network: nn.Layer, batch: Batch, *, confidence: float, ignore_index: int
+    forward: Forward, network: nn.Layer, batch: DeviceBatch, *, confidence: float, ignore_index: int
 ) -> paddle.Tensor:
     """Return one network's pseudo labels of the mixed images, (B, H, W) int64.
 
@@ -186,8 +174,8 @@ def pseudo_labels(
     assert batch.void is not None
     with paddle.no_grad(), frozen_statistics(network):
         parts = [_most_probable(forward(name), confidence, ignore_index) for name in ("first", "second")]
-    labels = paddle.where(paddle.to_tensor(batch.mask), parts[1], parts[0])
-    return paddle.where(paddle.to_tensor(batch.void), paddle.full_like(labels, ignore_index), labels)
+    labels = paddle.where(batch.mask, parts[1], parts[0])
+    return paddle.where(batch.void, paddle.full_like(labels, ignore_index), labels)
 
 
 @dataclass(frozen=True)
@@ -248,12 +236,12 @@ def frozen_statistics(network: nn.Layer) -> Iterator[None]:
 
 
 def _mean_over_parts(losses: list[BranchLosses], parts: int) -> StepLosses:
-    """Sum over both networks; average over `parts` micro-batches."""
-    return StepLosses(
-        total=sum(float(loss.total) for loss in losses) / parts,
-        supervised=sum(float(loss.supervised) for loss in losses) / parts,
-        cross=sum(float(loss.cross) for loss in losses if loss.cross is not None) / parts,
-    )
+    """Sum over both networks; average over `parts` micro-batches. All losses leave the device at once."""
+    wanted = [loss.total for loss in losses] + [loss.supervised for loss in losses]
+    wanted += [loss.cross for loss in losses if loss.cross is not None]
+    numbers, count = paddle.stack(wanted).tolist(), len(losses)
+    total, supervised, cross = numbers[:count], numbers[count : 2 * count], numbers[2 * count :]
+    return StepLosses(total=sum(total) / parts, supervised=sum(supervised) / parts, cross=sum(cross) / parts)
 
 
 def _most_probable(logits: paddle.Tensor, confidence: float, ignore_index: int) -> paddle.Tensor:

@@ -11,7 +11,7 @@ import paddle
 
 from components import progress
 from components.contract import read
-from components.errors import WorkFailed
+from components.errors import UserError, WorkFailed
 from components.networks.weights import checkpoint_meta, content_sha256, pack
 from components.recipes import Recipe
 from components.runs.checkpoints import CheckpointEntry
@@ -21,6 +21,7 @@ from components.storage.client import ObjectRef, Store
 from components.tracking.client import Tracker
 from components.training import cps
 from components.training.batches.data import TrainingData, ahead
+from components.training.batches.on_device import PackedBatch
 from components.training.branch import Arrays, Branch
 from components.training.cps import Batch, StepLosses
 from components.training.early_stop import EarlyStop
@@ -30,6 +31,7 @@ from components.training.pair import Pair
 from components.training.pseudo_label_audit import Audit, AuditState
 from components.training.recovery import (
     Recovery,
+    RecoveryTimer,
     arrays_of_rank,
     mean_arrays,
     pack_recovery,
@@ -37,7 +39,7 @@ from components.training.recovery import (
     recovery_key,
     unplaced_key,
 )
-from components.training.schedule import Plan, cps_weight, learning_rate
+from components.training.schedule import Plan, burn_in_steps, cps_weight, learning_rate
 from components.training.supervision.resources import Resources
 from components.training.supervision.uploads import Uploads
 from components.training.supervision.watchdog import Termination, Watchdog
@@ -75,6 +77,8 @@ class Training:
     audit: Audit | None = None
     recovery_slot: int = 0
     """The slot, 0 or 1, for the next recovery; the newest stored recovery is in the other one."""
+    recovered: int = 0
+    """The step at which the newest recovery of this process resumes."""
     saved: dict[int, CheckpointEntry] = field(default_factory=dict)
     """The checkpoints so far, by epoch. The first process replaces an entry when the checkpoint is packed."""
     sums: dict[str, float] = field(default_factory=dict)
@@ -88,7 +92,7 @@ class Pace:
         self.resources = Resources()
         self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
 
-    def batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def batches(self, batches: Iterator[Batch | PackedBatch]) -> Iterator[Batch | PackedBatch]:
         """Yield the same batches, and measure how long each is waited for."""
         while True:
             began = time.monotonic()
@@ -112,10 +116,10 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
 
     Raises Preempted after `stop` was set, here or in another process, and WorkFailed if the loss is not finite.
     """
-    plan, pace = training.plan, Pace()
+    plan, pace, timer = training.plan, Pace(), RecoveryTimer(training.recipe.training)
     loaded = ahead(training.data.batch, first_step, plan.steps, workers=LOADER_THREADS, depth=LOADER_DEPTH)
     for step, batch in enumerate(pace.batches(loaded), start=first_step):
-        told_to_stop = _step(training, step, batch, stop)
+        told_to_stop, due = _step(training, step, batch, stop, timer)
         _log(training, step, pace)
         epoch = plan.epoch_ended(step)
         ends = epoch is not None and _ends_early(training, epoch, step)
@@ -125,8 +129,9 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
             _save_checkpoint(training, epoch, step)
         if ends:
             break
-        if told_to_stop or (step + 1) % training.recipe.training.recovery_steps == 0:
+        if told_to_stop or due:
             _save_recovery(training, step + 1)
+            timer.restart()
         if told_to_stop:
             stop.set()
             raise Preempted(f"stopped after step {step + 1} of {plan.steps}")
@@ -136,30 +141,40 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
             _save_end(training)
 
 
-def _step(training: Training, step: int, batch: Batch, stop: Termination) -> bool:
-    """Run one step, add its losses to the sums, and return whether any process was asked to stop."""
+def _step(
+    training: Training, step: int, batch: Batch | PackedBatch, stop: Termination, timer: RecoveryTimer
+) -> tuple[bool, bool]:
+    """Run one step and add its losses to the sums.
+
+    Returns whether any process was asked to stop, and whether a recovery is due by the first process's clock. Both are
+    equal in every process.
+    """
     recipe, plan, group = training.recipe, training.plan, training.group
     training.pair.seed(training.record.seed, step, group.rank)
-    audit = training.audit if batch.mixed is not None else None
+    audit = training.audit if step >= burn_in_steps(recipe, plan.steps) else None
     if audit is not None and not audit.looks_at(step, plan):
         audit = None
-    losses = cps.step(
-        training.pair,
-        batch,
-        training.criterion,
-        weight=cps_weight(recipe, step, plan.steps),
-        learning_rate=learning_rate(recipe, step, plan.steps),
-        number=step,
-        synchronize=None if group.alone else group.average_gradients,
-        watch=None if audit is None else partial(audit.observe, step, batch),
-    )
+    try:
+        losses = cps.step(
+            training.pair,
+            batch,
+            training.criterion,
+            weight=cps_weight(recipe, step, plan.steps),
+            learning_rate=learning_rate(recipe, step, plan.steps),
+            number=step,
+            synchronize=None if group.alone else group.average_gradients,
+            watch=None if audit is None else partial(audit.observe, step, batch),
+        )
+    except MemoryError as error:  # Paddle's, for its devices too
+        raise _out_of_memory(recipe, group.processes) from error
     _check_finite(training, losses, step, batch.names)
     # These are plain numbers, without gradients, which `synchronize` has already averaged.
-    told, *means = group.means([float(stop.is_set()), losses.total, losses.supervised, losses.cross])
+    asked = [float(stop.is_set()), float(group.leads and timer.due(step + 1))]
+    told, due, *means = group.means([*asked, losses.total, losses.supervised, losses.cross])
     for name, value in zip(CURVES, means, strict=True):
         training.sums[name] = training.sums.get(name, 0.0) + value
     training.sums["steps"] = training.sums.get("steps", 0.0) + 1
-    return told > 0
+    return told > 0, due > 0
 
 
 def restore(training: Training, recovery: Recovery) -> int:
@@ -253,6 +268,7 @@ def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
 
 def _save_recovery(training: Training, next_step: int) -> None:
     """Copy the state and queue it for upload. Saving does not change the state, so it does not affect training."""
+    training.recovered = next_step
     group, branches = training.group, training.pair.branches
     arrays = {f"{name}.{key}": array for name, branch in branches.items() for key, array in branch.state().items()}
     for rank, statistics in enumerate([] if group.alone else group.gather(_statistics(arrays))):
@@ -283,8 +299,8 @@ def _save_recovery(training: Training, next_step: int) -> None:
 def _save_end(training: Training) -> None:
     """Save the final state if uploads are slow, so that no step is repeated if the process ends before they finish."""
     steps = training.plan.steps
-    if steps % training.recipe.training.recovery_steps == 0:
-        return  # the loop has just saved it
+    if training.recovered == steps:
+        return
     [behind] = training.group.means([float(not training.uploads.settled(SETTLE_SECONDS))])
     if behind > 0:
         _save_recovery(training, steps)
@@ -307,6 +323,25 @@ def _log(training: Training, step: int, pace: Pace) -> None:
     training.tracker.log(step + 1, {**means, **measured, **pace.resources.read()})
     note = f"epoch {epoch}/{plan.epochs}  loss {means['loss']:.3f}  {seconds:.2f} s/step, {waiting:.1%} of it for data"
     progress.advance("train", step + 1, plan.steps, note)
+
+
+def _out_of_memory(recipe: Recipe, processes: int) -> UserError:
+    settings, (height, width) = recipe.training, recipe.augmentation.crop
+    images = settings.batch_size // processes
+    # Two images in each forward pass over all processes: some networks cannot normalise one.
+    splits = [
+        parts
+        for parts in range(settings.accumulate + 1, images + 1)
+        if images % parts == 0 and settings.batch_size >= 2 * parts
+    ]
+    fewer = (
+        f"training.accumulate={splits[0]} or a smaller augmentation.crop" if splits else "a smaller augmentation.crop"
+    )
+    return UserError(
+        f"out of memory on {paddle.device.get_device()} with {images // settings.accumulate} images of {height} x "
+        f"{width} pixels in each forward pass. The same command resumes this run where more memory is free, or on more "
+        f"processes or GPUs; {fewer} needs less, as another run"
+    )
 
 
 def _check_finite(training: Training, losses: StepLosses, step: int, names: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ import paddle
 from numpy.typing import NDArray
 from paddle.nn import functional as F
 
+from components.networks.device import on_gpu
 from components.recipes.model import SupervisedLoss
 
 Total = Callable[[paddle.Tensor], paddle.Tensor]
@@ -86,6 +87,8 @@ def hard_pixels(losses: paddle.Tensor, valid: paddle.Tensor, threshold: float, m
     If these are fewer than `min_kept`, the threshold rises to the min_kept-th smallest probability, ties included.
     With fewer than `min_kept` valid pixels, all are kept, as in the authors' PyTorch code.
     """
+    if on_gpu():
+        return _hard_pixels_on_device(losses.detach(), valid, threshold, min_kept)
     if int(valid.sum()) <= min_kept:
         return valid
     probabilities = paddle.exp(-losses.detach())
@@ -95,6 +98,16 @@ def hard_pixels(losses: paddle.Tensor, valid: paddle.Tensor, threshold: float, m
     known = probabilities.numpy()[valid.numpy()]
     raised = float(np.partition(known, min_kept - 1)[min_kept - 1])
     return paddle.logical_and(valid, probabilities <= raised)
+
+
+def _hard_pixels_on_device(
+    losses: paddle.Tensor, valid: paddle.Tensor, threshold: float, min_kept: int
+) -> paddle.Tensor:
+    """Select pixels without waiting for a number from the device. It sorts all pixels, which is slow on a CPU."""
+    probabilities = paddle.exp(-losses)
+    hidden = paddle.where(valid, probabilities, paddle.full_like(probabilities, 2.0)).flatten()
+    raised, _ = paddle.kthvalue(hidden, min(min_kept, hidden.size))
+    return paddle.logical_and(valid, probabilities <= raised.clip(min=threshold))
 
 
 def min_kept_pixels(settings: SupervisedLoss, crop: tuple[int, int], images: int) -> int:

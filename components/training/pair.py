@@ -10,13 +10,15 @@ import paddle
 from paddle import nn
 
 from components.errors import UserError
+from components.networks.device import on_gpu
 from components.networks.layers import own_dropouts
 from components.networks.paddleseg_models import Foreign
 from components.networks.structures import build
 from components.recipes import Recipe
+from components.training.batches.on_device import DeviceBatch
 from components.training.batches.randomness import Stream, generator, number
 from components.training.branch import Branch
-from components.training.cps import Batch, Forward
+from components.training.cps import Forward
 from components.training.precision import LossScale, Precision, autocast
 
 Result = TypeVar("Result")
@@ -42,7 +44,7 @@ class Pair:
         if self.shares_stem:
             _freeze_stems(networks, recipe.network.structure)
         # A GPU generates its own dropout masks faster.
-        own = not paddle.is_compiled_with_cuda()
+        own = not on_gpu()
         self._dropouts = {name: own_dropouts(network) if own else [] for name, network in networks.items()}
         layers = [layer for network in networks.values() for layer in network.sublayers(include_self=True)]
         self.draws_from_paddle = any(map(_draws_from_paddle, layers))
@@ -87,15 +89,14 @@ class Pair:
                 for layer in network.stem_layers():
                     layer.eval()
 
-    def forwards(self, batch: Batch) -> dict[str, Forward]:
+    def forwards(self, batch: DeviceBatch) -> dict[str, Forward]:
         """Return each network's forward pass over the batch's images."""
         images = {part: getattr(batch, part) for part in ("labeled", "first", "second", "mixed")}
-        images = {part: array for part, array in images.items() if array is not None}
+        images = {part: tensor for part, tensor in images.items() if tensor is not None}
         if self.shares_stem:
             forwards = self._forwards_after_stem(images)
         else:
-            tensors = {part: paddle.to_tensor(array) for part, array in images.items()}
-            forwards = {name: partial(_whole, network, tensors) for name, network in self.networks.items()}
+            forwards = {name: partial(_whole, network, images) for name, network in self.networks.items()}
         precision = self.recipe.training.precision
         if precision == "float32":
             return forwards
@@ -109,7 +110,7 @@ class Pair:
         def run_stem(name: str) -> dict[str, list[paddle.Tensor]]:
             with paddle.no_grad():
                 stem = self.networks[name].stem
-                return {part: stem(paddle.to_tensor(images[part])) for part in parts[name] if part in images}
+                return {part: stem(images[part]) for part in parts[name] if part in images}
 
         halves = self.run_both(run_stem)
         features = {**halves["left"], **halves["right"]}

@@ -13,6 +13,7 @@ import paddle
 from numpy.typing import NDArray
 
 from components.errors import UserError
+from components.networks.device import on_gpu
 from components.recipes.model import Precision
 
 __all__ = ["LossScale", "Precision", "autocast", "check_precision"]
@@ -24,7 +25,7 @@ GROWS_AFTER = 2000
 
 def check_precision(precision: Precision) -> None:
     """Raise UserError where Paddle would silently use float32 instead."""
-    if precision != "float32" and not paddle.device.get_device().startswith("gpu"):
+    if precision != "float32" and not on_gpu():
         raise UserError(
             f"training.precision={precision} needs a GPU, but training runs on {paddle.device.get_device()}: "
             "set training.precision=float32"

@@ -7,6 +7,7 @@ checkpoint.safetensors to the folder, and nothing to the store.
 """
 
 import json
+import math
 import os
 import resource
 import shutil
@@ -78,7 +79,7 @@ def probe_training(folder: Path, steps: int) -> TrainingProbe:
     with tracker_of(record) as tracker:
         training = prepare_training(store, record, split, recipe, tracker)
         whole, reader = training.plan, training.data.reader
-        settings = recipe.training.model_copy(update={"recovery_steps": count})
+        settings = recipe.training.model_copy(update={"recovery_steps": count, "recovery_seconds": math.inf})
         training = replace(training, plan=Plan(1, count, (1,)), recipe=recipe.model_copy(update={"training": settings}))
         clock.alive()
         fit(training, 0, stop=Termination(), watchdog=clock)

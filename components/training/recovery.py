@@ -6,6 +6,7 @@ it takes the slot that does not hold the newest stored recovery.
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,14 @@ from safetensors.numpy import load, save
 
 from components import progress
 from components.errors import WorkFailed
+from components.networks.device import on_gpu
+from components.recipes.model import Training
 from components.storage import keys
 from components.storage.client import Store
 
 FORMAT = "cps-recovery/1"
+CPU_SECONDS, GPU_SECONDS = 60.0, 600.0
+"""Default times between recoveries."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,22 @@ class Recovery:
     arrays: dict[str, NDArray[Any]]
     notes: dict[str, Any]
     slot: int = 0
+
+
+class RecoveryTimer:
+    """Tells when the next recovery is due: by time, because its cost does not depend on how long a step takes."""
+
+    def __init__(self, settings: Training) -> None:
+        self._seconds = settings.recovery_seconds or (GPU_SECONDS if on_gpu() else CPU_SECONDS)
+        self._steps = settings.recovery_steps
+        self.restart()
+
+    def due(self, next_step: int) -> bool:
+        by_steps = self._steps > 0 and next_step % self._steps == 0
+        return by_steps or time.monotonic() - self._since >= self._seconds
+
+    def restart(self) -> None:
+        self._since = time.monotonic()
 
 
 def pack_recovery(recovery: Recovery, run_key: str) -> bytes:

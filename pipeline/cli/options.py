@@ -152,8 +152,8 @@ PROCESSES: tuple[Option, ...] = (
         default=1,
         show_default=True,
         type=click.IntRange(1),
-        help="Training processes. Results depend slightly on the number, because batch normalisation and OHEM are "
-        "computed per process.",
+        help="Training processes. Results depend slightly on the number with OHEM, which selects pixels within each "
+        "process, and with dropout.",
     ),
 )
 PREDICTION: tuple[Option, ...] = (
@@ -181,6 +181,15 @@ CONNECTION: tuple[Option, ...] = (
     click.option("-n", "--namespace", default="", envvar="KFP_NAMESPACE", help="Your namespace (multi-user servers)."),
     click.option(
         "--ca-cert", default="", type=click.Path(dir_okay=False), help="CA certificate file to verify the server with."
+    ),
+)
+GPUS: tuple[Option, ...] = (
+    click.option(
+        "--gpus",
+        default=0,
+        show_default=True,
+        type=click.IntRange(0),
+        help="GPUs that this machine must have, with one training process each.",
     ),
 )
 PODS: tuple[Option, ...] = (

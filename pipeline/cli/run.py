@@ -13,6 +13,7 @@ from components.errors import UserError
 from pipeline.cli.names import complete_run, run_named
 from pipeline.cli.options import (
     DATASET,
+    GPUS,
     LENGTH,
     PREDICTION,
     PROCESSES,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Run the whole pipeline on this machine.")
-@with_options(DATASET, RATIO, RECIPE, SEED, LENGTH, PROCESSES, [eval_shards(1)], PREDICTION)
+@with_options(DATASET, RATIO, RECIPE, SEED, LENGTH, PROCESSES, GPUS, [eval_shards(1)], PREDICTION)
 @click.option(
     "--resume",
     metavar="RUN",
@@ -82,6 +83,10 @@ def run(
     if resume and saves:
         raise UserError("--save is for new runs: leave it out, or leave out --resume")
     parameters = local_parameters(**options)
+    if parameters.resources.gpus:
+        from components.training.supervision.resources import check_gpus
+
+        check_gpus(parameters.resources.gpus)
     if saves:
         click.echo(f"saved {save(context, Path())}", err=True)
     home = state_home()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def main() -> None:
     rounds = int(os.environ.get("CPS_BENCH_ROUNDS", 3))
     with camvid_training() as training:
-        steps = int(os.environ.get("CPS_BENCH_STEPS", training.recipe.training.recovery_steps))
+        steps = int(os.environ.get("CPS_BENCH_STEPS", 50))
         stretch(training, 5, saving=False)
         ratios, held, alone = [], [], []
         for number in range(rounds):

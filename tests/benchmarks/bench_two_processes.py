@@ -29,7 +29,7 @@ EPOCHS = {"demo": 30, "camvid-mobilenetv2": 8}
 
 def main(recipe: str, rounds: int) -> None:
     source, sizes = SIZES[recipe]
-    whole = {"training.epochs": EPOCHS[recipe], "training.checkpoints": 1, "training.recovery_steps": 10_000}
+    whole = {"training.epochs": EPOCHS[recipe], "training.checkpoints": 1, "training.recovery_seconds": 1e6}
     with recorded_trainings() as (store, folder):
         run = StoredRun(store, make_run(recipe, source, **sizes, **whole), folder)
         times: dict[int, list[tuple[float, float]]] = {1: [], 2: []}

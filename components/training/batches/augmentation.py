@@ -3,6 +3,7 @@
 Scale, crop and flip are one affine warp that computes only the pixels of the crop; `colors.py` changes colours.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -10,12 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.recipes.model import Augmentation
-from components.training.batches.colors import change_colors
+from components.training.batches.colors import draw_colors, recolored
 
 # Loader threads process images in parallel; threads inside OpenCV would only compete with them.
 cv2.setNumThreads(1)
 
 Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A warped image (h, w, 3) and label (h, w), and the rest of the augmentation that was drawn for them."""
+
+    pixels: Image
+    target: Image
+    colors: NDArray[np.float32] | None
+    """The colour matrix (3, 4) to apply; None leaves the colours as they are."""
+    rows: NDArray[np.bool_]
+    columns: NDArray[np.bool_]
+    """The rows (h,) and columns (w,) inside the image; the others are padding."""
+
+    def normalised(self, settings: Augmentation) -> NDArray[np.float32]:
+        """Return the augmented and normalised image, (3, h, w)."""
+        changed = self.pixels if self.colors is None else recolored(self.pixels, self.colors)
+        planes = normalise(changed, settings)
+        # Padding is the mean colour: 0 after normalisation.
+        if not (self.rows.all() and self.columns.all()):
+            planes *= np.outer(self.rows, self.columns).astype(np.float32)
+        return planes
 
 
 def augment(
@@ -25,6 +48,14 @@ def augment(
 
     Without a label, the second array is 0 inside the image and `ignore_index` in the padding.
     """
+    crop = draw_crop(image, label, settings, ignore_index, rng)
+    return crop.normalised(settings), crop.target
+
+
+def draw_crop(
+    image: Image, label: Image | None, settings: Augmentation, ignore_index: int, rng: np.random.Generator
+) -> Crop:
+    """Warp an image (H, W, 3) and its label (H, W), as `augment` does, and draw the change of its colours."""
     warp = _draw_warp(image.shape[0], image.shape[1], settings, rng)
     height, width = settings.crop
     bilinear = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -33,12 +64,7 @@ def augment(
         target = _void(warp, image.shape, (height, width), ignore_index)
     else:
         target = _warped_label(label, warp, settings, ignore_index)
-    planes = normalise(change_colors(pixels, settings, rng), settings)
-    # Padding is the mean colour: 0 after normalisation.
-    rows, columns = _inside(warp, image.shape, (height, width))
-    if not (rows.all() and columns.all()):
-        planes *= np.outer(rows, columns).astype(np.float32)
-    return planes, target
+    return Crop(pixels, target, draw_colors(pixels, settings, rng), *_inside(warp, image.shape, (height, width)))
 
 
 def warp_label(label: Image, settings: Augmentation, ignore_index: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -59,14 +85,19 @@ def _warped_label(
 
 def normalise(pixels: NDArray[Any], settings: Augmentation) -> NDArray[np.float32]:
     """Normalise (H, W, 3) values from 0 to 255 by the recipe's mean and standard deviation; return (3, H, W)."""
-    mean = np.array(settings.mean, dtype=np.float32) * 255
-    scale = 1 / (np.array(settings.std, dtype=np.float32) * 255)
+    mean, scale = normalisation(settings)
     planes = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
     # One plane at a time: numpy's loops over a last axis of length three are mostly overhead.
     for channel, plane in enumerate(cv2.split(pixels)):
         np.subtract(plane, mean[channel], out=planes[channel], dtype=np.float32)
         planes[channel] *= scale[channel]
     return planes
+
+
+def normalisation(settings: Augmentation) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the mean to subtract from values from 0 to 255, and the factor for the difference; (3,) each."""
+    mean, std = (np.array(values, dtype=np.float32) for values in (settings.mean, settings.std))
+    return mean * 255, 1 / (std * 255)
 
 
 def _draw_warp(height: int, width: int, settings: Augmentation, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -45,22 +45,29 @@ def color_matrix(
     return matrix
 
 
-def change_colors(pixels: Image, settings: Augmentation, rng: np.random.Generator) -> Image | Floats:
-    """Change brightness, contrast, saturation and hue of (H, W, 3), each with probability `distort`."""
+def draw_colors(pixels: Image, settings: Augmentation, rng: np.random.Generator) -> Floats | None:
+    """Draw a change of brightness, contrast, saturation and hue of (H, W, 3), each with probability `distort`.
+
+    Returns the colour matrix (3, 4), or None if nothing changes.
+    """
     brightness, contrast, saturation = (
         1 + rng.uniform(-spread, spread) if rng.random() < settings.distort else 1.0
         for spread in (settings.brightness, settings.contrast, settings.saturation)
     )
     hue = rng.uniform(-settings.hue, settings.hue) if settings.hue and rng.random() < settings.distort else 0.0
     if brightness == contrast == saturation == 1.0 and hue == 0:
-        return pixels
-    matrix = color_matrix(
+        return None
+    return color_matrix(
         brightness=brightness,
         contrast=contrast,
         saturation=saturation,
         hue=hue,
         grey=float(_mean_color(pixels) @ LUMA),
     )
+
+
+def recolored(pixels: Image, matrix: Floats) -> Floats:
+    """Apply a colour matrix (3, 4) to (H, W, 3); values stay between 0 and 255."""
     changed = np.asarray(cv2.transform(pixels.astype(np.float32), matrix), dtype=np.float32)
     return np.clip(changed, 0, 255, out=changed)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -13,10 +13,12 @@ from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.dataset.stored.shared_images import SharedImages
 from components.errors import UserError, WorkFailed
+from components.networks.device import on_gpu
 from components.networks.processor import usable_cores
 from components.recipes import Recipe
-from components.training.batches.augmentation import augment, cutmix_mask
+from components.training.batches.augmentation import Crop, cutmix_mask, draw_crop
 from components.training.batches.colors import augment_strongly
+from components.training.batches.on_device import PackedBatch, PackedImages
 from components.training.batches.randomness import Stream, generator
 from components.training.batches.sampling import labeled_indices, unlabeled_pairs
 from components.training.cps import Batch
@@ -31,10 +33,14 @@ class Share:
     rank: int = 0
     processes: int = 1
 
-    def slots(self, batch: int) -> range:
-        """Return the positions in the batch that this process fills."""
-        size = batch // self.processes
-        return range(self.rank * size, (self.rank + 1) * size)
+    def slots(self, batch: int, parts: int = 1) -> list[int]:
+        """Return the positions in the batch that this process fills: its share of each of `parts` micro-batches.
+
+        Together, the processes see the same micro-batches as one process with the whole batch.
+        """
+        whole, size = batch // parts, batch // parts // self.processes
+        starts = (part * whole + self.rank * size for part in range(parts))
+        return [slot for start in starts for slot in range(start, start + size)]
 
 
 class TrainingData:
@@ -59,27 +65,30 @@ class TrainingData:
         self.burn_in = burn_in
         self.ignore_index = reader.manifest.ignore_index
         self.decoded = SharedImages(reader, recipe.network.longest_side)
+        self._packs = on_gpu() and recipe.cps.strong_augmentation == 0
         if recipe.cps.weight > 0:
             unlabeled_pairs(len(split.unlabeled), seed, 0, 1)  # report fewer than two images before training starts
         self._check_crop()
 
-    def batch(self, step: int) -> Batch:
-        """Return this process's share of the step's batch."""
+    def batch(self, step: int) -> Batch | PackedBatch:
+        """Return this process's share of the step's batch.
+
+        A GPU gets it as bytes, and normalises and mixes the images. Strong augmentation of the mixed images runs here.
+        """
         size = self.recipe.training.batch_size
-        slots = self.share.slots(size)
+        slots = self.share.slots(size, self.recipe.training.accumulate)
         order = labeled_indices(len(self.split.labeled), self.seed, step, size)
         samples = [self.split.labeled[order[slot]] for slot in slots]
         positions = [step * size + slot for slot in slots]
-        augmented = [
-            self._augmented(sample.image, sample.label, Stream.LABELED_IMAGE, position)
+        labeled = [
+            self._crop(sample.image, sample.label, Stream.LABELED_IMAGE, position)
             for sample, position in zip(samples, positions, strict=True)
         ]
         names = tuple(sample.image for sample in samples)
-        images, labels = _stack(augmented)
         if self.recipe.cps.weight == 0 or step < self.burn_in:
-            return Batch(images, labels.astype(np.int64), None, None, None, None, None, names)
+            return self._without_unlabeled(labeled, names)
         pairs = unlabeled_pairs(len(self.split.unlabeled), self.seed, step, size)
-        return self._with_unlabeled(images, labels, names, [pairs[slot] for slot in slots], positions)
+        return self._with_unlabeled(labeled, names, [pairs[slot] for slot in slots], positions)
 
     def class_pixels(self) -> NDArray[np.int64]:
         """Return the number of pixels of each class in the labelled images, (C,). Reads the labels only."""
@@ -102,42 +111,35 @@ class TrainingData:
             f"{columns}), even at the largest scale, {largest:g}: set augmentation.crop"
         )
 
+    def _without_unlabeled(self, labeled: list[Crop], names: tuple[str, ...]) -> Batch | PackedBatch:
+        labels, settings = _targets(labeled), self.recipe.augmentation
+        if self._packs:
+            return PackedBatch(PackedImages.of(labeled), labels, None, None, None, None, settings, names)
+        return Batch(self._normalised(labeled), labels.astype(np.int64), None, None, None, None, None, names)
+
     def _with_unlabeled(
-        self,
-        images: NDArray[np.float32],
-        labels: NDArray[np.uint8],
-        names: tuple[str, ...],
-        pairs: list[tuple[int, int]],
-        positions: list[int],
-    ) -> Batch:
-        unlabeled, cps = self.split.unlabeled, self.recipe.cps
-        firsts = [(unlabeled[first], Stream.UNLABELED_IMAGE_A) for first, _ in pairs]
-        seconds = [(unlabeled[second], Stream.UNLABELED_IMAGE_B) for _, second in pairs]
-        first, first_void = _stack(
-            [self._augmented(name, None, stream, at) for (name, stream), at in zip(firsts, positions, strict=True)]
+        self, labeled: list[Crop], names: tuple[str, ...], pairs: list[tuple[int, int]], positions: list[int]
+    ) -> Batch | PackedBatch:
+        unlabeled, cps, settings = self.split.unlabeled, self.recipe.cps, self.recipe.augmentation
+        firsts, seconds = ([unlabeled[pair[place]] for pair in pairs] for place in (0, 1))
+        names = (*names, *firsts, *seconds)
+        first, second = (
+            [self._crop(name, None, stream, at) for name, at in zip(images, positions, strict=True)]
+            for images, stream in ((firsts, Stream.UNLABELED_IMAGE_A), (seconds, Stream.UNLABELED_IMAGE_B))
         )
-        second, second_void = _stack(
-            [self._augmented(name, None, stream, at) for (name, stream), at in zip(seconds, positions, strict=True)]
-        )
-        crop = self.recipe.augmentation.crop
-        mask = np.stack(
-            [
-                cutmix_mask(generator(self.seed, Stream.CUTMIX, at), crop, cps.cutmix_boxes, cps.cutmix_area)
-                for at in positions
-            ]
-        )
-        mixed = np.where(mask[:, None], second, first)
-        void = np.where(mask, second_void, first_void) == self.ignore_index
-        return Batch(
-            labeled=images,
-            labels=labels.astype(np.int64),
-            first=first,
-            second=second,
-            mixed=self._strong(mixed, void, positions),
-            mask=mask,
-            void=void,
-            names=(*names, *(name for name, _ in [*firsts, *seconds])),
-        )
+        generators = (generator(self.seed, Stream.CUTMIX, at) for at in positions)
+        mask = np.stack([cutmix_mask(rng, settings.crop, cps.cutmix_boxes, cps.cutmix_area) for rng in generators])
+        void = np.where(mask, _targets(second), _targets(first)) == self.ignore_index
+        labels = _targets(labeled)
+        if self._packs:
+            packed = (PackedImages.of(crops) for crops in (first, second))
+            return PackedBatch(PackedImages.of(labeled), labels, *packed, mask, void, settings, names)
+        one, other = self._normalised(first), self._normalised(second)
+        mixed = self._strong(np.where(mask[:, None], other, one), void, positions)
+        return Batch(self._normalised(labeled), labels.astype(np.int64), one, other, mixed, mask, void, names)
+
+    def _normalised(self, crops: list[Crop]) -> NDArray[np.float32]:
+        return np.stack([crop.normalised(self.recipe.augmentation) for crop in crops])
 
     def _strong(self, mixed: NDArray[np.float32], void: NDArray[np.bool_], positions: list[int]) -> NDArray[np.float32]:
         chance = self.recipe.cps.strong_augmentation
@@ -152,12 +154,10 @@ class TrainingData:
         # Reset the padding to the mean colour, which is 0 after normalisation.
         return np.stack(changed) * ~void[:, None]
 
-    def _augmented(
-        self, image: str, label: str | None, stream: Stream, position: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def _crop(self, image: str, label: str | None, stream: Stream, position: int) -> Crop:
         pixels, target = self._read(image, label) if label else (self.decoded.image(image), None)
         rng = generator(self.seed, stream, position)
-        return augment(pixels, target, self.recipe.augmentation, self.ignore_index, rng)
+        return draw_crop(pixels, target, self.recipe.augmentation, self.ignore_index, rng)
 
     def _read(self, image: str, label: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         pixels, target = self.decoded.image(image), self.decoded.label(label)
@@ -178,9 +178,8 @@ def pixels_by_id(label: NDArray[np.uint8]) -> NDArray[np.int64]:
     return counts[:, 0].astype(np.int64)
 
 
-def _stack(pairs: list[tuple[Any, Any]]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    images, labels = zip(*pairs, strict=True)
-    return np.stack(images), np.stack(labels)
+def _targets(crops: list[Crop]) -> NDArray[np.uint8]:
+    return np.stack([crop.target for crop in crops])
 
 
 def ahead(make: Callable[[int], Item], first: int, last: int, *, workers: int, depth: int) -> Iterator[Item]:

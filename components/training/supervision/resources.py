@@ -8,7 +8,7 @@ import re
 import time
 from pathlib import Path
 
-from components.errors import UserError
+from components.errors import UserError, one_line
 from components.networks.processor import usable_cores
 
 _PROC = Path("/proc")
@@ -50,15 +50,22 @@ def _cpu_seconds() -> float:
 
 
 def check_gpus(wanted: int) -> None:
-    """Raise UserError if this machine has fewer than `wanted` GPUs, or this Paddle does not support GPUs."""
+    """Raise UserError if this machine has fewer than `wanted` GPUs that work, or this Paddle does not support GPUs."""
     import paddle
 
     if not paddle.device.is_compiled_with_cuda():
         raise UserError(
-            f"gpus is {wanted}, but this image's Paddle supports only the CPU: use a GPU image, or set gpus to 0"
+            f"gpus is {wanted}, but the installed Paddle supports only the CPU: use a GPU image, or set gpus to 0"
         )
-    found = paddle.device.cuda.device_count()
+    try:
+        found = paddle.device.cuda.device_count()
+    except Exception as error:  # Paddle's type for CUDA's errors differs between them
+        raise UserError(
+            f"gpus is {wanted}, but CUDA does not start ({one_line(error)[-300:]}): install the driver that this CUDA "
+            "needs, or set gpus to 0"
+        ) from error
     if found < wanted:
         raise UserError(
-            f"gpus is {wanted}, but this machine has {found}: check that `accelerator` is the nodes' resource name"
+            f"gpus is {wanted}, but this machine has {found}: set gpus to {found}; on a cluster, check that "
+            "`accelerator` is the nodes' resource name"
         )

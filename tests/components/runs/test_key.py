@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from components.errors import UserError
 from components.recipes import load_recipe
 from components.recipes.model import Recipe
-from components.runs.key import find_key, run_key, same_work
+from components.runs.key import find_key, run_key, same_work, without_effect
 
 DEFAULTS = Path(__file__).parents[2] / "golden" / "recipe-defaults.json"
 
@@ -24,6 +24,8 @@ def key(recipe: str, **overrides: Any) -> str:
 
 def test_the_key_holds_what_the_weights_depend_on_and_nothing_else() -> None:
     assert key("demo") == key("demo", evaluation__batch=1) == key("demo", training__recovery_steps=7)
+    assert key("demo") == key("demo", training__recovery_seconds=5.0) == key("demo", training__recovery_steps=50)
+    assert {"summary", "evaluation.batch", "training.recovery_seconds", "training.recovery_steps"} == without_effect()
     assert key("demo") != key("demo", evaluation__stride=[64, 64])
     assert len({key("demo"), key("demo", split__stratify=True), key("demo", split__group_by="auto")}) == 3
 

@@ -37,10 +37,10 @@ def make_batch(step: int, size: int = 2, seed: int = 0) -> Batch:
     )
 
 
-def slots(batch: Batch, chosen: range) -> Batch:
+def slots(batch: Batch, chosen: list[int]) -> Batch:
     """A share of a batch."""
     parts = {item.name: getattr(batch, item.name) for item in fields(batch) if item.name != "names"}
-    return Batch(**{name: part[chosen.start : chosen.stop] for name, part in parts.items()}, names=batch.names)
+    return Batch(**{name: part[chosen] for name, part in parts.items()}, names=batch.names)
 
 
 def make_pair(recipe: Recipe, *, threads: bool = False, seed: int = 7) -> Pair:

@@ -25,6 +25,7 @@ OVERRIDES = {
     "training.batch_size": 2,
     "training.recovery_steps": 5,
     "cps.burn_in": 0.25,
+    "training.recovery_seconds": 1e6,
 }
 STEPS = 36
 

@@ -22,7 +22,7 @@ def network():
 def test_pseudo_labels_are_argmax_then_mixed(network):
     batch = make_batch(0)
     forward = partial(forward_of, network, batch)
-    found = pseudo_labels(forward, network, batch, confidence=0, ignore_index=255).numpy()
+    found = pseudo_labels(forward, network, batch.on_device(), confidence=0, ignore_index=255).numpy()
     with paddle.no_grad(), frozen_statistics(network):
         first, second = forward("first").numpy(), forward("second").numpy()
     assert batch.mask is not None
@@ -35,8 +35,8 @@ def test_padding_and_doubt_are_void(network):
     assert batch.void is not None
     batch.void[:, :, :5] = True
     forward = partial(forward_of, network, batch)
-    all_labels = pseudo_labels(forward, network, batch, confidence=0, ignore_index=255).numpy()
-    sure_labels = pseudo_labels(forward, network, batch, confidence=0.4, ignore_index=255).numpy()
+    all_labels = pseudo_labels(forward, network, batch.on_device(), confidence=0, ignore_index=255).numpy()
+    sure_labels = pseudo_labels(forward, network, batch.on_device(), confidence=0.4, ignore_index=255).numpy()
     assert (all_labels[:, :, :5] == 255).all()
     assert (all_labels[:, :, 5:] != 255).all()
     assert 0 < (sure_labels[:, :, 5:] == 255).mean() < 1
@@ -47,7 +47,7 @@ def test_padding_and_doubt_are_void(network):
 def test_pseudo_labels_leave_running_statistics_untouched(network):
     before = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     batch = make_batch(2)
-    pseudo_labels(partial(forward_of, network, batch), network, batch, confidence=0, ignore_index=255)
+    pseudo_labels(partial(forward_of, network, batch), network, batch.on_device(), confidence=0, ignore_index=255)
     for name, tensor in network.state_dict().items():
         np.testing.assert_array_equal(tensor.numpy(), before[name])
     network(paddle.to_tensor(batch.labeled))

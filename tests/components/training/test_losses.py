@@ -17,6 +17,13 @@ from components.training.losses import (
 VOID = 255
 
 
+@pytest.fixture(params=["cpu", "gpu"])
+def _device(request) -> None:
+    """OHEM selects with numpy on a CPU, and stays on a GPU."""
+    if request.param == "gpu":
+        request.getfixturevalue("gpu_paths")
+
+
 @pytest.fixture
 def batch() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     rng = np.random.default_rng(0)
@@ -47,6 +54,7 @@ def test_pixel_losses_equal_numpy(batch):
 
 
 @pytest.mark.parametrize(("threshold", "kept"), [(0.7, 1), (0.05, 20), (0.3, 40), (0.7, 10_000)])
+@pytest.mark.usefixtures("_device")
 def test_ohem_keeps_what_numpy_keeps(batch, threshold, kept):
     logits, labels = batch
     expected = numpy_ohem(numpy_losses(logits, labels), labels != VOID, threshold, kept)
@@ -55,12 +63,14 @@ def test_ohem_keeps_what_numpy_keeps(batch, threshold, kept):
     np.testing.assert_array_equal(found.numpy(), expected)
 
 
+@pytest.mark.usefixtures("_device")
 def test_ohem_keeps_all_ties_at_the_raised_threshold():
     losses = paddle.to_tensor(-np.log(np.array([[[0.9, 0.8, 0.8, 0.8, 0.1]]], dtype=np.float32)))
     kept = hard_pixels(losses, paddle.ones_like(losses).astype("bool"), 0.5, 2)
     assert kept.numpy().tolist() == [[[False, True, True, True, True]]]
 
 
+@pytest.mark.usefixtures("_device")
 def test_ohem_keeps_a_pixel_at_the_threshold():
     losses = paddle.to_tensor([[[0.2, 0.6, 0.9, 1.4]]])
     threshold = float(paddle.exp(-losses)[0, 0, 1])

@@ -83,7 +83,7 @@ def test_a_shared_frozen_stem_gives_what_two_stems_give(criterion):
     for ours, theirs in zip(left.stem_layers(), right.stem_layers(), strict=True):
         theirs.set_state_dict(ours.state_dict())
     batch = make_batch(0)
-    shared = pair.forwards(batch)["right"]("labeled")
+    shared = pair.forwards(batch.on_device())["right"]("labeled")
     np.testing.assert_array_equal(shared.numpy(), right(paddle.to_tensor(batch.labeled)).numpy())
     before = {name: tensor.numpy() for name, tensor in left.features[0].state_dict().items()}
     run(pair, criterion, 0, 2)
@@ -270,7 +270,7 @@ def test_the_averaged_weights_teach(criterion):
     run(pair, criterion, 0, 3)
     branch = pair.branches["left"]
     current = {name: tensor.numpy() for name, tensor in branch.network.state_dict().items()}
-    found = cps.pair_pseudo_labels(pair, pair.forwards(batch), batch, criterion)["left"].numpy()
+    found = cps.pair_pseudo_labels(pair, pair.forwards(batch.on_device()), batch.on_device(), criterion)["left"].numpy()
     for name, tensor in branch.network.state_dict().items():
         np.testing.assert_array_equal(tensor.numpy(), current[name])
 

@@ -99,5 +99,5 @@ def test_float32_is_left_alone():
     assert isinstance(precision.autocast("float32"), nullcontext)
     pair = make_pair(make_recipe())
     assert pair.branches["left"].scale is None
-    logits = pair.forwards(make_batch(0))["left"]("labeled")
+    logits = pair.forwards(make_batch(0).on_device())["left"]("labeled")
     assert logits.dtype == paddle.float32

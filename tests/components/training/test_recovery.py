@@ -1,11 +1,15 @@
 """The newest recovery that is whole and complete is the one that a training goes on from."""
 
+import time
+
 import numpy as np
+import paddle
 import pytest
 
 from components.storage import keys
 from components.training.recovery import (
     Recovery,
+    RecoveryTimer,
     arrays_of_rank,
     newest_recovery,
     pack_recovery,
@@ -13,6 +17,7 @@ from components.training.recovery import (
     recovery_key,
     remove_recovery,
 )
+from tests.components.training.small_training import make_recipe
 
 RUN = "demo-1-8-s0-0123456789ab"
 
@@ -70,3 +75,28 @@ def test_processes_get_their_own_statistics_or_the_mean(rank, processes, mean):
     found = arrays_of_rank(Recovery(5, arrays, {"processes": 2}), rank, processes)
     assert found.keys() == {"left.network.weight", "left.network.bn._mean"}
     assert found["left.network.bn._mean"].tolist() == [mean] * 2
+
+
+@pytest.mark.parametrize(("device", "seconds"), [("cpu", 60), ("gpu:0", 600)])
+def test_a_recovery_is_due_after_a_minute_on_a_cpu_and_after_ten_on_a_gpu(device, seconds, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(paddle.device, "get_device", lambda: device)
+    timer = RecoveryTimer(make_recipe().training)
+    now += seconds - 0.1
+    assert not timer.due(50)
+    now += 0.1
+    assert timer.due(51)
+    timer.restart()
+    assert not timer.due(52)
+    now += seconds
+    assert timer.due(53)
+
+
+def test_a_recovery_is_due_after_the_seconds_and_the_steps_that_are_set(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    timer = RecoveryTimer(make_recipe(training__recovery_seconds=5.0, training__recovery_steps=4).training)
+    assert [step for step in range(1, 9) if timer.due(step)] == [4, 8]
+    now += 5
+    assert timer.due(9)

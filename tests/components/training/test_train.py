@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 OVERRIDES = (
     '{"augmentation.crop": [48, 64], "training.epochs": 6, "training.checkpoints": 3, '
-    '"training.batch_size": 2, "training.recovery_steps": 5}'
+    '"training.batch_size": 2, "training.recovery_steps": 5, "training.recovery_seconds": 1e6}'
 )
 TRAIN = "import sys; from components.training.train import train; train(sys.argv[1], int(sys.argv[2]))"
 
@@ -161,7 +161,7 @@ def test_a_finished_run_is_found_without_importing_paddle(run_key, environment):
     assert "already trained: 3 checkpoints" in again.stderr
 
 
-EARLY = {"training.patience": 1, "training.holdout": 0.5, "training.epochs": 30, "training.recovery_steps": 4}
+EARLY = {"training.patience": 1, "training.holdout": 0.5, "training.epochs": 30, "training.recovery_steps": 4, "training.recovery_seconds": 1e6}
 
 
 @pytest.mark.timeout(600)

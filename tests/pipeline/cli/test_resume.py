@@ -23,6 +23,18 @@ def test_what_is_given_and_the_same_is_no_difference(store, run_key, tmp_path):
     assert resumed_request(record, tmp_path, same) == resumed_request(record, tmp_path, RunRequest())
 
 
+def test_a_default_that_has_changed_since_and_has_no_effect_is_no_difference(store, run_key, tmp_path):
+    stored = store.get_json(keys.run(run_key, "run.json"))
+    stored["settings"]["training"]["recovery_steps"] = 50
+    store.put_json(keys.run(run_key, "run.json"), stored)
+    record = recorded_run(store, run_key)
+    same = RunRequest(recipe="demo", labeled_ratio="2/8", seed=5, overrides={"training.epochs": 3}, batch_size=2)
+    assert resumed_request(record, tmp_path, same) == resumed_request(record, tmp_path, RunRequest())
+    asked = RunRequest(overrides={"training.recovery_steps": 7})
+    with pytest.raises(UserError, match="training.recovery_steps 7 given, 50 recorded"):
+        resumed_request(record, tmp_path, asked)
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [

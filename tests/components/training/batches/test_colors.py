@@ -9,7 +9,7 @@ import pytest
 from components.recipes.model import Augmentation
 from components.training.batches import colors
 from components.training.batches.augmentation import normalise
-from components.training.batches.colors import augment_strongly, change_colors, color_matrix
+from components.training.batches.colors import augment_strongly, color_matrix, draw_colors, recolored
 
 SETTINGS = Augmentation(crop=(24, 32))
 
@@ -60,8 +60,8 @@ def test_a_hue_goes_the_way_round_that_hsv_goes():
 def test_hue_is_drawn_only_where_it_is_asked_for():
     pixels = picture()
     plain, turned = (
-        change_colors(pixels, SETTINGS.model_copy(update={"distort": 1.0, "hue": hue}), np.random.default_rng(3))
-        for hue in (0.0, 0.2)
+        recolored(pixels, draw_colors(pixels, SETTINGS.model_copy(update={"distort": 1.0, "hue": hue}), rng))
+        for hue, rng in ((0.0, np.random.default_rng(3)), (0.2, np.random.default_rng(3)))
     )
     np.testing.assert_allclose(luma(plain), luma(turned), atol=1e-2)
     assert np.abs(plain - turned).mean() > 0.5

@@ -8,6 +8,8 @@ import pytest
 
 from components.errors import UserError
 from components.training.batches.data import Share, TrainingData
+from components.training.batches.on_device import PackedBatch
+from components.training.cps import Batch
 from tests.components.training.small_training import make_recipe
 
 CLASSES = 4
@@ -66,6 +68,46 @@ def test_processes_share_the_batch_that_one_would_have():
         np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
 
 
+@pytest.mark.parametrize("settings", [{"augmentation__distort": 0.0}, {"augmentation__distort": 1.0}], ids=str)
+@pytest.mark.parametrize("weight", [0, 1])
+def test_a_batch_that_the_device_normalises_and_mixes_is_the_same(settings, weight, request):
+    settings = {**settings, "cps__weight": weight, "training__batch_size": 8}
+    expected = make_data(**settings).batch(3)
+    request.getfixturevalue("gpu_paths")
+    packed = make_data(**settings).batch(3)
+    assert isinstance(packed, PackedBatch)
+    assert packed.names == expected.names
+    tolerance = 1e-5 if settings["augmentation__distort"] else 0
+    wanted, found = expected.on_device(), packed.on_device()
+    for name in ("labeled", "first", "second", "mixed"):
+        if weight or name == "labeled":
+            given, made = getattr(wanted, name).numpy(), getattr(found, name).numpy()
+            np.testing.assert_allclose(made, given, rtol=0, atol=tolerance, err_msg=name)
+            assert (given == 0).any(), "padding"
+    for name in ("labels", "mask", "void") if weight else ("labels",):
+        assert getattr(wanted, name).dtype == getattr(found, name).dtype
+        np.testing.assert_array_equal(getattr(wanted, name).numpy(), getattr(found, name).numpy(), err_msg=name)
+
+
+@pytest.mark.usefixtures("gpu_paths")
+def test_strong_augmentation_is_done_before_a_batch_goes_to_the_device():
+    assert isinstance(make_data(cps__strong_augmentation=0.5).batch(0), Batch)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_micro_batches_over_all_processes_are_those_of_one(processes, accumulate):
+    settings = {"training__batch_size": 8, "training__accumulate": accumulate}
+    whole = make_data(**settings).batch(1).on_device().micro_batches(accumulate)
+    shares = [
+        make_data(Share(rank, processes), **settings).batch(1).on_device().micro_batches(accumulate)
+        for rank in range(processes)
+    ]
+    for number, expected in enumerate(whole):
+        together = np.concatenate([share[number].mixed.numpy() for share in shares])
+        np.testing.assert_array_equal(together, expected.mixed.numpy())
+
+
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_no_image_is_mixed_with_itself_on_any_number_of_processes(processes):
     data = [make_data(Share(rank, processes), training__batch_size=4) for rank in range(processes)]
@@ -94,12 +136,12 @@ def test_the_burn_in_reads_the_same_labelled_images_and_no_others():
 
 def test_micro_batches_are_the_batch_in_order():
     batch = make_data(training__batch_size=4).batch(1)
-    parts = batch.micro_batches(2)
+    parts = batch.on_device().micro_batches(2)
     assert [len(part.labeled) for part in parts] == [2, 2]
     for name in ("labeled", "labels", "first", "second", "mixed", "mask", "void"):
         np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(batch, name))
     baseline = make_data(cps__weight=0, training__batch_size=4).batch(1)
-    assert [part.mixed for part in baseline.micro_batches(4)] == [None] * 4
+    assert [part.mixed for part in baseline.on_device().micro_batches(4)] == [None] * 4
 
 
 @pytest.mark.parametrize(
