@@ -8,7 +8,7 @@ import numpy as np
 from components.errors import UserError, WorkFailed
 from components.evaluation.scores import Scores, unpack
 from components.metrics.bootstrap import Bootstrap, Interval, interval
-from components.metrics.confusion import Matrix
+from components.metrics.confusion import ClassCounts
 from components.runs.result import RunResult, find_result
 from components.storage import keys
 from components.storage.client import MissingObject
@@ -69,9 +69,9 @@ def run_difference(store: "Store", first: str, second: str) -> RunDifference:
     results = [_result(store, key) for key in (first, second)]
     scores = [_scores(store, result) for result in results]
     _check_comparable(results, scores)
-    matrices = [_in_order(found, result, scores[0].images) for found, result in zip(scores, results, strict=True)]
+    counts = [_in_order(found, result, scores[0].images) for found, result in zip(scores, results, strict=True)]
     draws = Bootstrap(len(scores[0].images))
-    found: Interval = interval(draws.mean_iou(matrices[0]) - draws.mean_iou(matrices[1]))
+    found: Interval = interval(draws.mean_iou(counts[0]) - draws.mean_iou(counts[1]))
     values = [result.best.mIoU or 0.0 for result in results]
     return RunDifference(
         first=_side(results[0]),
@@ -122,11 +122,11 @@ def _check_comparable(results: list[RunResult], scores: list[Scores]) -> None:
         raise UserError(f"{one.run_key} and {other.run_key} have different classes and cannot be compared")
 
 
-def _in_order(scores: Scores, result: RunResult, images: tuple[str, ...]) -> Matrix:
-    """Return the winner's matrices (N, C, C) in the order of `images`."""
+def _in_order(scores: Scores, result: RunResult, images: tuple[str, ...]) -> ClassCounts:
+    """Return the winner's counts of each image, (N, C) each, in the order of `images`."""
     places = {name: number for number, name in enumerate(scores.images)}
-    ordered: Matrix = scores.matrices[result.best.variant][[places[name] for name in images]]
-    return ordered
+    order = [places[name] for name in images]
+    return ClassCounts(*(values[order] for values in scores.counts[result.best.variant].by_image))
 
 
 def _side(result: RunResult) -> Side:

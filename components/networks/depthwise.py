@@ -42,7 +42,8 @@ def convolve_depthwise(images: paddle.Tensor, weight: paddle.Tensor, stride: int
 
 
 def _is_small_on_cpu(images: paddle.Tensor) -> bool:
-    return images.shape[3] <= _WIDEST and images.dtype == paddle.float32 and images.place.is_cpu_place()
+    is_plain: bool = images.dtype == paddle.float32 and images.place.is_cpu_place()
+    return is_plain and images.shape[3] <= _WIDEST
 
 
 class _Depthwise(PyLayer):
@@ -95,7 +96,8 @@ def _of_kernel(images: Array, shape: tuple[int, ...], outputs: Array, stride: in
     whole[..., :width] = outputs.transpose(1, 0, 2, 3)
     windows = _windows(images, side, stride, before, size).transpose(0, 2, 1)
     of_band = np.matmul(windows, whole.reshape(channels, -1, columns))
-    return (of_band.reshape(channels * side, -1) @ _band(side, stride, columns).T).reshape(shape)
+    found: Array = of_band.reshape(channels * side, -1) @ _band(side, stride, columns).T
+    return found.reshape(shape)
 
 
 def _of_images(shape: tuple[int, ...], kernel: Array, outputs: Array, stride: int) -> Array:

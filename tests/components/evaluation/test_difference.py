@@ -8,7 +8,7 @@ import pytest
 
 from components.errors import UserError, WorkFailed
 from components.evaluation.difference import run_difference
-from components.evaluation.scores import Protocol, Scores, pack
+from components.evaluation.scores import Counts, Protocol, Scores, pack
 from components.runs.record import DatasetRef
 from components.storage import keys
 from components.storage.client import Store
@@ -25,7 +25,7 @@ def put_run(store: Store, key: str, right: Any, images: tuple[str, ...] = (), **
     names = images or tuple(f"{number}.jpg" for number in range(len(hits)))
     bands = np.ones((len(hits), 2, 3), np.int64)
     protocol = replace(PROTOCOL, **changes.pop("protocol", {}))
-    scores = Scores(6, 60, "a" * 64, protocol, names, {"ensemble": matrices}, {"ensemble": bands})
+    scores = Scores(6, 60, "a" * 64, protocol, names, {"ensemble": Counts.of_images(matrices, bands)})
     store.put_bytes(keys.scores(key, 6), pack(scores))
     result = make_result(key, best=make_best(mIoU=scores.mean_iou("ensemble")), images=len(hits), **changes)
     store.put_json(keys.run(key, "result.json"), result.model_dump(mode="json"))
