@@ -94,13 +94,17 @@ def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSett
 @pytest.fixture(scope="session")
 def without_leases(store_server: StoreSettings) -> str:
     """Why the store at CPS_TEST_STORE, if one is given, is refused for runs; "" if it is not."""
+    if not os.environ.get("CPS_TEST_STORE"):
+        return ""
+    tried = Store(replace(store_server, bucket=f"test-{secrets.token_hex(6)}"))
     try:
-        if os.environ.get("CPS_TEST_STORE"):
-            Store(replace(store_server, bucket=f"test-{secrets.token_hex(6)}")).check(writes=True)
+        tried.check(writes=True)
     except UserError as error:
         if "when it writes" not in str(error):
             raise
         return str(error)
+    finally:
+        _remove_bucket(tried)
     return ""
 
 
@@ -112,7 +116,11 @@ def store(store_server: StoreSettings, request: pytest.FixtureRequest) -> Iterat
     store = Store(replace(store_server, bucket=f"test-{secrets.token_hex(6)}"))
     store.check()
     yield store
-    # Every bucket takes up a volume of the server, whose number is limited.
+    _remove_bucket(store)
+
+
+def _remove_bucket(store: Store) -> None:
+    """Every bucket takes up a volume of the server, whose number is limited."""
     for item in store.list(""):
         store.remove(item.key)
     with urllib3.PoolManager() as pool:

@@ -33,11 +33,13 @@ class Cluster:
         """Run kubectl with the objects, if any, as its file."""
         command = [str(KUBECTL), "--namespace", self.namespace, *arguments, *(["-f", "-"] if objects else [])]
         text = yaml.safe_dump_all(objects) if objects else None
-        environment = {**os.environ, "KUBECONFIG": self.kubeconfig}
+        files = map(os.path.expanduser, self.kubeconfig.split(os.pathsep))  # make does not expand ~
+        environment = {**os.environ, "KUBECONFIG": os.pathsep.join(files)}
         return subprocess.run(command, input=text, env=environment, capture_output=True, text=True, check=False)
 
     def apply(self, objects: list[Object], *arguments: str) -> "subprocess.CompletedProcess[str]":
-        strictly = ("apply", "--server-side", "--validate=strict")
+        # The cluster may already have some of these objects, as another person's.
+        strictly = ("apply", "--server-side", "--force-conflicts", "--validate=strict")
         return self.kubectl(*strictly, "--field-manager=cps-test", *arguments, objects=objects)
 
     def account(self, name: str) -> str:
