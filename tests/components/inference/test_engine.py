@@ -267,6 +267,7 @@ def test_onnxruntime_on_a_gpu_is_chosen_by_name_alone(monkeypatch: pytest.Monkey
     assert choose() == "onnxruntime"
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_gpu_that_cannot_be_used_is_no_silent_fallback(trained: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     """The installed build has the CPU's provider only, as onnxruntime has on a machine without a driver."""
     monkeypatch.setattr(sessions, "_has_cuda_provider", lambda: True)
