@@ -2,10 +2,13 @@
 
 import fcntl
 import os
+import sys
 import tempfile
 import threading
 from functools import cache
 from pathlib import Path
+
+from components.networks import processor
 
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Devices of NVIDIA's and AMD's drivers, and of WSL. Without one of them, Paddle need not be imported to ask."""
@@ -41,6 +44,8 @@ def card_count() -> int:
         return 0
     # Exact engines compute in float32; TF32 would round to three digits. CUDA reads this when it starts.
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+    if "paddle" not in sys.modules:
+        processor.prepare()
     try:
         import paddle
     except ImportError:

@@ -55,6 +55,8 @@ def _begin_one_by_one(session: Session, windows: Floats, outputs: int) -> Waitin
 class PaddleSession:
     """Eager Paddle behind the interface of a compiled model."""
 
+    whole_batches = True
+
     def __init__(self, weights: Weights, branches: Sequence[str]) -> None:
         use_card()
         layers = weights.layers()
@@ -91,7 +93,7 @@ class CompiledNetworks:
             calls = [self.begin([branch], windows) for branch in branches]
             return lambda: [logits for wait in calls for logits in wait()]
         session = self._session(tuple(branches), (windows.shape[2], windows.shape[3]))
-        if isinstance(session, PaddleSession):
+        if session.whole_batches:
             logits = session.run(windows)
             return lambda: logits
         return _begin_one_by_one(session, windows, len(branches))

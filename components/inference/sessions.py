@@ -3,12 +3,14 @@
 import importlib.util
 import os
 import threading
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from components.errors import UserError
 from components.inference.paddle_engine import Floats
 from components.networks.processor import usable_cores
 
@@ -16,20 +18,31 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from openvino import Core
 
-RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16")
-"""Fastest exact runtime first, as measured on DeepLabV3+ with ResNet-50 and on small-fpn; bfloat16 is opt-in."""
+CUDA = "onnxruntime-cuda"
+RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16", CUDA)
+"""Fastest exact runtime first, as measured on DeepLabV3+ with ResNet-50 and on small-fpn.
+
+bfloat16 and CUDA are opt-in. Paddle's own engine on a GPU sends no logits to the host, so CUDA is last.
+"""
+_CUDA_PROVIDER = "CUDAExecutionProvider"
 _core_lock = threading.Lock()
 
 
 class Session(Protocol):
     """A compiled model."""
 
+    @property
+    def whole_batches(self) -> bool:
+        """Whether a batch of windows runs at once, and not each window in a thread of its own."""
+
     def run(self, windows: Floats) -> list[Floats]:
         """Return the logits of every network in it, (B, C, h, w) each, for windows (B, 3, h, w). Thread-safe."""
 
 
 class OnnxRuntimeSession:
-    def __init__(self, model: "ModelProto") -> None:
+    whole_batches = False
+
+    def __init__(self, model: "ModelProto", providers: Sequence[Any] = ("CPUExecutionProvider",)) -> None:
         # It would write an identifier to the home folder, and send usage data.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
@@ -37,16 +50,27 @@ class OnnxRuntimeSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=list(providers))
 
     def run(self, windows: Floats) -> list[Floats]:
         logits: list[Floats] = self._session.run(None, {"windows": windows})
         return logits
 
 
+class CudaSession(OnnxRuntimeSession):
+    """onnxruntime on a GPU."""
+
+    whole_batches = True
+
+    def __init__(self, model: "ModelProto") -> None:
+        super().__init__(model, [(_CUDA_PROVIDER, {"use_tf32": "0"}), "CPUExecutionProvider"])
+        if self._session.get_providers()[0] != _CUDA_PROVIDER:
+            raise UserError(f"engine {CUDA!r} finds no usable GPU: check that `nvidia-smi` works, or use 'auto'")
+
+
 class OpenVinoSession:
+    whole_batches = False
+
     def __init__(self, model: "ModelProto", precision: str) -> None:
         cores, core = usable_cores(), _core()
         self._compiled = core.compile_model(
@@ -111,13 +135,21 @@ def installed_runtimes() -> list[str]:
 
 def why_not(runtime: str) -> str:
     """Return why `runtime` is not available here, or "" if it is."""
-    package = runtime.removesuffix("-bf16")
+    package = runtime.removesuffix("-bf16").removesuffix("-cuda")
     missing = [name for name in ("onnx", "paddle2onnx", package) if importlib.util.find_spec(name) is None]
     if missing:
         return f"{', '.join(missing)} is not installed"
     if runtime.endswith("-bf16") and not has_bf16():
         return "this processor has no bfloat16 instructions (avx512_bf16 or amx_bf16)"
+    if runtime == CUDA and not _has_cuda_provider():
+        return "this onnxruntime supports only the CPU; install onnxruntime-gpu in its place"
     return ""
+
+
+def _has_cuda_provider() -> bool:
+    import onnxruntime
+
+    return _CUDA_PROVIDER in onnxruntime.get_available_providers()
 
 
 @lru_cache(maxsize=1)
@@ -132,4 +164,6 @@ def has_bf16() -> bool:
 def open_session(runtime: str, model: "ModelProto") -> Session:
     if runtime == "onnxruntime":
         return OnnxRuntimeSession(model)
+    if runtime == CUDA:
+        return CudaSession(model)
     return OpenVinoSession(model, "bf16" if runtime.endswith("-bf16") else "f32")

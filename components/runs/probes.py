@@ -38,3 +38,28 @@ class EvaluationProbe(Frozen):
     images: int
     """Validation images of the run."""
     peak_rss_bytes: int
+
+
+class WorkProbe(Frozen):
+    """The arithmetic of a run, and how fast this machine loads its images."""
+
+    epochs: int
+    steps: int
+    checkpoints: int
+    batch_size: int
+    crop: tuple[int, int]
+    precision: str
+    has_unlabeled: bool
+    crop_flops: int
+    """Floating-point operations of both networks' forward passes over one training crop."""
+    window_flops: int
+    """The same over one evaluation window."""
+    windows: float
+    """Evaluation windows of an image, over all scales and mirroring; the mean of some images."""
+    val_images: int
+    test_images: int
+    images_per_step: int
+    """Images that a training step loads, labelled and unlabelled."""
+    loader_images_per_second: float
+    """Decoded and augmented by all cores together."""
+    cores: int

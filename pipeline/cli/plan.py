@@ -1,6 +1,7 @@
 """`cps plan`: forecast what a run needs before you start it."""
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,10 +24,26 @@ if TYPE_CHECKING:
 @click.option("--disk", default="", help="Free space in the object store, such as 50GiB.")
 @click.option("--hours", default=0.0, type=click.FloatRange(0), help="Time limit of the run, in hours.")
 @click.option("--pod", is_flag=True, help="Use the memory, /dev/shm and time limits of the compiled training step.")
+@click.option("--gpu", default="", help="Forecast the time on this GPU instead: H100, A100, L4, …, or its TFLOP/s.")
+@click.option("--gpus", default=1, show_default=True, type=click.IntRange(1), help="With --gpu, cards that train.")
 @click.option("--json", "as_json", is_flag=True, help="Print the measurements and the forecast as JSON.")
 @quiet_option
 @on_interrupt("nothing was kept; run the same command again to start over")
-def plan(steps: int, memory: str, shm: str, disk: str, hours: float, pod: bool, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def plan(
+    context: click.Context,
+    /,
+    steps: int,
+    memory: str,
+    shm: str,
+    disk: str,
+    hours: float,
+    pod: bool,
+    gpu: str,
+    gpus: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Forecast what a run needs: time, memory, /dev/shm and storage.
 
     Runs a few real training steps and scores a few images on this machine, in one process, with the run's batch size
@@ -36,12 +53,19 @@ def plan(steps: int, memory: str, shm: str, disk: str, hours: float, pod: bool, 
     Exit code 1 if the run exceeds a limit given with --memory, --disk, --hours or --pod. A /dev/shm that is too small
     only causes a warning.
 
+    With --gpu, no GPU is needed: the forecast derives from the networks' operations, the card's speed, and how fast
+    this machine loads images. It lists its assumptions. --hours is the only limit that applies.
+
     \b
     Examples:
       cps plan
       cps plan --dataset photos/ --ratio 1/4 --memory 8GiB --shm 1GiB --disk 50GiB --hours 6
       cps plan --pod --json | jq .forecast
+      cps plan --dataset cityscapes/ --ratio 1/2 --recipe cityscapes-deeplabv3p-resnet50 --gpu H100 --gpus 4
     """
+    if gpu or gpus > 1:
+        _on_gpus(context, gpu, gpus, hours, as_json=as_json, **options)
+        return
     from pipeline.local.forecast import as_dict, exceeded, forecast, probe, slowdowns
 
     limits = _limits(memory, shm, disk, hours, pod=pod)
@@ -56,6 +80,28 @@ def plan(steps: int, memory: str, shm: str, disk: str, hours: float, pod: bool, 
         click.echo(f"cps: warning: {line}", err=True)
     if problems:
         raise WorkFailed(f"{planned.key} does not fit: {'; '.join(problems)}")
+
+
+def _on_gpus(context: click.Context, gpu: str, gpus: int, hours: float, *, as_json: bool, **options: Any) -> None:
+    from pipeline.local.forecast import probe_work
+    from pipeline.local.gpu_forecast import gpu_forecast, gpu_lines, parse_card
+
+    if not gpu:
+        raise UserError(f"--gpus {gpus} needs --gpu: add the card, such as --gpu H100")
+    for name in ("steps", "memory", "shm", "disk", "pod"):
+        if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+            raise UserError(f"--{name} does not apply to --gpu, which forecasts the time only: leave out one of them")
+    card = parse_card(gpu)
+    planned, work = probe_work(local_parameters(**options).run)
+    expected = gpu_forecast(work, card, gpus)
+    if as_json:
+        forecast = {**asdict(expected), "training_seconds": expected.training_seconds, "seconds": expected.seconds}
+        told = {"run_key": planned.key, "probe": work.model_dump(mode="json"), "card": asdict(card), "gpus": gpus}
+        click.echo(json.dumps({**told, "forecast": forecast}, indent=2))
+    else:
+        click.echo("\n".join(gpu_lines(work, card, gpus)))
+    if hours and expected.seconds > 3600 * hours:
+        raise WorkFailed(f"{planned.key} needs {expected.seconds / 3600:.1f} h, limit {hours:g} h")
 
 
 def _size(option: str, text: str) -> int:

@@ -245,7 +245,8 @@ def link(run: str, expires: str) -> None:
     "--engine",
     default="auto",
     show_default=True,
-    help="Inference engine: auto (the fastest exact one), paddle, onnxruntime, openvino or openvino-bf16.",
+    help="Inference engine: auto (a GPU, or the fastest exact one), paddle, onnxruntime, onnxruntime-cuda, openvino or "
+    "openvino-bf16.",
 )
 @click.option(
     "--bf16", is_flag=True, help="Use bfloat16 if the processor supports it. Several percent of the pixels change."

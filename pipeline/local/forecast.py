@@ -24,7 +24,7 @@ from components.disk import default_cache, state_home
 from components.errors import UserError, WorkFailed
 from components.progress import EVENTS_VARIABLE
 from components.runs.planning import PlannedRun, plan_run
-from components.runs.probes import EvaluationProbe, TrainingProbe
+from components.runs.probes import EvaluationProbe, TrainingProbe, WorkProbe
 from components.runs.request import RunRequest
 from components.step_guard import USERS_MISTAKE
 from components.storage.client import Store
@@ -37,7 +37,11 @@ from pipeline.local.services import services_down, services_up
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-PROBES = {"training": "components.training.probe", "evaluation": "components.evaluation.probe"}
+PROBES = {
+    "training": "components.training.probe",
+    "evaluation": "components.evaluation.probe",
+    "work": "components.training.batches.probe",
+}
 Model = TypeVar("Model", bound=BaseModel)
 _LOG_TAIL = 2000
 
@@ -91,15 +95,28 @@ def probe(request: RunRequest, steps: int) -> tuple[PlannedRun, Probes]:
         UserError: the parameters or the dataset are invalid.
         WorkFailed: a probe did not finish, for example because it ran out of memory.
     """
+    with _planned(request) as (run, folder, services):
+        (folder / "probe.json").write_text(json.dumps({"steps": steps}))
+        training = _probe("training", TrainingProbe, folder, services)
+        return run, Probes(training, _probe("evaluation", EvaluationProbe, folder, services))
+
+
+def probe_work(request: RunRequest) -> tuple[PlannedRun, WorkProbe]:
+    """Count the arithmetic of a run and time the loader, without training. Raises what `probe` raises."""
+    with _planned(request) as (run, folder, services):
+        return run, _probe("work", WorkProbe, folder, services)
+
+
+@contextmanager
+def _planned(request: RunRequest) -> Iterator[tuple[PlannedRun, Path, dict[str, str]]]:
+    """Yield the run, a folder with run.json and split.json, and the environment of a store that has its dataset."""
     with tempfile.TemporaryDirectory(prefix="cps-plan-", dir=os.environ.get("CPS_WORK")) as name:
         folder = Path(name)
         with _dataset(request, folder) as (digest, services):
             run = plan_run(Store(settings_from_environment(services)), digest, request)
             (folder / "run.json").write_text(run.record().model_dump_json())
             (folder / "split.json").write_text(run.split.model_dump_json())
-            (folder / "probe.json").write_text(json.dumps({"steps": steps}))
-            training = _probe("training", TrainingProbe, folder, services)
-            return run, Probes(training, _probe("evaluation", EvaluationProbe, folder, services))
+            yield run, folder, services
 
 
 def forecast(found: Probes, limits: Limits) -> Forecast:

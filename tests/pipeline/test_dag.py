@@ -4,8 +4,8 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import pytest
 import yaml
@@ -233,10 +233,10 @@ def test_what_runs_networks_gets_gpus_and_their_nodes(pipeline: dict[str, Any], 
 
 @pytest.mark.parametrize(("gpus", "selector"), [(0, {}), (1, {"pool": "gpu"})])
 def test_evaluation_goes_to_trainings_nodes_only_for_their_gpus(
-    gpus: int, selector: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    gpus: int, selector: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("components.runs.steps.split_labels_step", lambda *_: "key")
-    artifact = mock.MagicMock(metadata={})
+    artifact = SimpleNamespace(metadata={}, path=str(tmp_path / "artifact"))
     found = steps.split_labels.python_func(
         dataset_digest="d" * 64,
         request=RunRequest().model_dump_json(),

@@ -174,8 +174,8 @@ def pixels_by_id(label: NDArray[np.uint8]) -> NDArray[np.int64]:
     OpenCV is ten times as fast as np.bincount, which converts all pixels to 64 bits, and releases Python's lock. Its
     32-bit floats are exact below 16 million pixels of one class in one image.
     """
-    counts = cv2.calcHist([label], [0], None, [256], [0, 256])
-    return counts[:, 0].astype(np.int64)
+    counts: NDArray[np.int64] = cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    return counts
 
 
 def _targets(crops: list[Crop]) -> NDArray[np.uint8]:

@@ -76,7 +76,7 @@ def test_auto_takes_a_card_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_paddle_uses_the_claimed_card_or_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a device, a GPU build would use the first card, whoever has claimed it."""
-    chosen = []
+    chosen: list[str] = []
     monkeypatch.setattr(paddle, "set_device", chosen.append)
     for card in (1, None):
         monkeypatch.setattr(cards, "claimed_card", lambda card=card: card)

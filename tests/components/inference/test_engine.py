@@ -24,7 +24,7 @@ from tests.components.inference.colored_scenes import CLASSES, SIZE, scenes
 
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_agrees_with_eager_paddle(name: str, trained: Weights) -> None:
-    if not is_exact(name) and not sessions.has_bf16():
+    if why_not(name) and name not in ("onnxruntime", "openvino"):
         pytest.skip(why_not(name))
     windows, labels = scenes(6, 1)
     expected = open_engines("paddle", trained)
@@ -252,6 +252,27 @@ def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose() == "paddle"
     with pytest.raises(UserError, match=rf"unknown engine 'tensorrt': choose one of {', '.join(ENGINES)}"):
         choose("tensorrt")
+
+
+def test_onnxruntime_on_a_gpu_is_chosen_by_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(UserError, match="this onnxruntime supports only the CPU; install onnxruntime-gpu in its place"):
+        choose("onnxruntime-cuda")
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    assert choose("onnxruntime-cuda") == "onnxruntime-cuda"
+    assert choose() == "onnxruntime"
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_gpu_that_cannot_be_used_is_no_silent_fallback(trained: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The installed build has the CPU's provider only, as onnxruntime has on a machine without a driver."""
+    monkeypatch.setattr(sessions, "_has_cuda_provider", lambda: True)
+    with pytest.raises(UserError, match="'onnxruntime-cuda' finds no usable GPU"):
+        open_engines("onnxruntime-cuda", trained)["left"].logits(scenes(1, 0)[0])
 
 
 def test_no_bfloat16_without_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:

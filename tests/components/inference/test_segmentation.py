@@ -55,7 +55,8 @@ def test_equals_the_logits_of_the_whole_image(window: Window, monkeypatch: pytes
     for group, (ids, confidence, matrix) in zip(output.groups, found, strict=True):
         chosen = [logits[number] for number in group]
         probabilities = mean_probabilities(chosen)
-        assert (ids.dtype, ids.shape) == (np.uint8, (37, 51))
+        assert ids.dtype == np.uint8
+        assert ids.shape == (37, 51)
         expected = most_likely(probabilities if len(chosen) > 1 else chosen[0])
         assert (ids != expected).mean() < 1e-3  # ties
         assert confidence is not None

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from components.errors import UserError, WorkFailed
+from components.inference import passes
 from components.inference.checkpoint import open_checkpoint
 from components.inference.sliding import Window, normalize, sliding_logits
 from components.networks.weights import extract_branch
@@ -232,6 +233,19 @@ def test_what_is_finished_is_not_done_again(weights: Path, tmp_path: Path, monke
     predicted[:] = [1, 1, 1]
     predict_files(folder, other, out)
     assert len(predicted) - 3 == 4
+
+
+def test_an_image_that_needs_more_memory_than_there_is_is_listed(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photograph().save(tmp_path / "a.png")
+    photograph(150, 120).save(tmp_path / "b.png")
+    monkeypatch.setattr(passes, "available_memory", lambda: 4 * 2 * len(CLASSES) * 60 * 60)
+    refused = predict_files(str(tmp_path / "*.png"), weights, tmp_path / "out", flip=True)
+    assert len(refused) == 1
+    assert "b.png: several scales or mirroring need " in refused[0]
+    assert (tmp_path / "out/masks/a.png").exists()
+    assert not (tmp_path / "out/masks/b.png").exists()
 
 
 def test_confidence_and_triptychs(weights: Path, tmp_path: Path) -> None:

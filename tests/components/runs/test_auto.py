@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import JsonValue
 
 from components.errors import UserError
 from components.recipes import load_recipe
@@ -108,14 +109,15 @@ def test_what_the_user_gives_is_kept(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_named_recipe_is_left_as_it_is(store: Store, tmp_path: Path) -> None:
-    given = {"recipe": "demo", "labeled_ratio": "1/4", "batch_size": 2}
+    small: dict[str, JsonValue] = {"augmentation.crop": [64, 64]}
+    given = {"recipe": "demo", "labeled_ratio": "1/4", "batch_size": 2, "overrides": small}
     run = planned(store, photographs(tmp_path / "photos"), **given)
-    assert run.recipe == load_recipe("demo", {"training.batch_size": 2})
+    assert run.recipe == load_recipe("demo", {"training.batch_size": 2, **small})
     assert run.choice == ""
 
 
 def test_generated_scenes_are_the_demo_under_any_name(store: Store) -> None:
-    source = "scenes:train=16,val=2,width=64,height=32"
+    source = "scenes:train=16,val=2,width=128,height=64"
     run = planned(store, source, overrides={"training.batch_size": 2})
     assert run.key == planned(store, source, recipe="demo", labeled_ratio="1/8", batch_size=2).key
     assert run.choice == "demo, for generated scenes"

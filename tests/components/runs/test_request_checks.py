@@ -34,6 +34,7 @@ def test_images_that_are_nowhere_and_negative_limits_are_refused(images: str, li
     [
         ({"gpus": -1}, "gpus is -1"),
         ({"nodes": 0}, "nodes is 0"),
+        ({"eval_gpus": 2}, "eval_gpus is 2: give a whole number from 0 to 1"),
         ({"gpus": 4, "processes": 2}, "gpus is 4 and processes is 2: each GPU runs one process"),
     ],
 )

@@ -12,13 +12,14 @@ import psutil
 import pytest
 
 from components.errors import UserError, WorkFailed
-from components.runs.probes import EvaluationProbe, TrainingProbe
+from components.runs.probes import EvaluationProbe, TrainingProbe, WorkProbe
 from components.runs.record import load_run
 from components.runs.request import RunRequest
 from components.training.train import train
 from pipeline.cli.plan import _size
 from pipeline.local import forecast as forecasting
 from pipeline.local.forecast import Limits, Probes, exceeded, forecast, probe, slowdowns
+from pipeline.local.gpu_forecast import gpu_forecast, gpu_lines, parse_card, speeds, step_flops
 from tests.pipeline import in_process
 from tests.pipeline.small_runs import SCENES, cps
 
@@ -105,18 +106,91 @@ def test_a_probe_that_dies_or_fails_is_told_from_a_mistake(store, run_key, tmp_p
             probe(RunRequest(dataset=stored(store, run_key), labeled_ratio="1/4", seed=5, epochs=3, batch_size=2), 1)
 
 
+WORK = WorkProbe(
+    epochs=10,
+    steps=1000,
+    checkpoints=8,
+    batch_size=8,
+    crop=(800, 640),
+    precision="float32",
+    has_unlabeled=True,
+    crop_flops=10**12,
+    window_flops=2 * 10**11,
+    windows=6,
+    val_images=100,
+    test_images=50,
+    images_per_step=24,
+    loader_images_per_second=48,
+    cores=2,
+)
+
+
+def test_a_gpus_time_follows_from_the_arithmetic_and_the_loader():
+    card = parse_card("100")
+    assert card.sustained
+    assert step_flops(WORK) == 8 * 8 * 10**12
+    assert step_flops(WORK.model_copy(update={"has_unlabeled": False})) == 3 * 8 * 10**12
+    expected = gpu_forecast(WORK, card, 1)
+    assert expected.compute_seconds == pytest.approx(1000 * 0.64)
+    assert expected.training_seconds == expected.compute_seconds > expected.loader_seconds == 500
+    assert expected.sweep_seconds == pytest.approx((8 * 100 + 50) * 6 * 0.002)
+    assert expected.prediction_seconds == pytest.approx(24 * 6 * 0.002)
+    on_four = gpu_forecast(WORK, card, 4)
+    assert on_four.training_seconds == on_four.loader_seconds == 500, "four cards wait for two cores"
+    assert on_four.sweep_seconds == expected.sweep_seconds
+    lines = "\n".join(gpu_lines(WORK, card, 4))
+    assert "1000 steps of 64 TFLOP; the loader decides" in lines
+    assert (
+        "48 images of 640 x 800 pixels a second on this machine's 2 cores, 0.5 s a step; 7 such cores keep up" in lines
+    )
+
+
+def test_a_card_has_the_speed_of_the_recipes_precision():
+    card = parse_card("h100")
+    training, inference = speeds(WORK, card)
+    assert training == pytest.approx(0.3 * 494.7e12)
+    assert inference == pytest.approx(0.5 * 66.9e12)
+    assert speeds(WORK.model_copy(update={"precision": "bfloat16"}), card)[0] == pytest.approx(0.3 * 989.4e12)
+    assert parse_card("40 TFLOP/s") == parse_card("40")
+    for text in ("H1000", "0", "fast", "-3"):
+        with pytest.raises(UserError, match=rf"--gpu '{text}' is not one of H200, H100, .*: give the TFLOP/s"):
+            parse_card(text)
+
+
 def test_bad_input_is_one_line_and_exit_code_2(store_environment, tmp_path, refusing_tracker):
     for options, named in (
         (["--memory", "lots"], "--memory 'lots' must be a size"),
         (["--dataset", "stored:" + "0" * 64], "does not exist: prepare it from its source"),
         (["--dataset", "s3://bucket/data.tar"], "`cps plan` cannot read s3:// sources"),
         (["--ratio", "2"], "labelled ratio '2'"),
+        (["--gpu", "Z80"], "--gpu 'Z80' is not one of H200"),
+        (["--gpus", "2"], "--gpus 2 needs --gpu"),
+        (["--gpu", "H100", "--memory", "8GiB"], "--memory does not apply to --gpu"),
     ):
         environment = {**store_environment, "MLFLOW_TRACKING_URI": refusing_tracker}
         ended = in_process.cps("plan", *options, folder=tmp_path, **environment)
         assert ended.returncode == 2, ended.stderr
         assert named in ended.stderr.splitlines()[-1]
         assert ended.stdout == ""
+
+
+@pytest.mark.slow
+def test_a_gpu_forecast_trains_nothing(store, run_key, store_environment, tmp_path, refusing_tracker):
+    before = [(item.key, item.modified) for item in store.list("")]
+    options = ["--ratio", "1/4", "--seed", "5", "--epochs", "3", "--batch-size", "2", "--gpu", "A100", "--json"]
+    ended = cps(
+        *("plan", "--dataset", stored(store, run_key), *options),
+        folder=tmp_path,
+        environment=store_environment,
+        tracker=refusing_tracker,
+    )
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["run_key"] == run_key
+    assert told["probe"]["steps"] > 0
+    assert told["probe"]["crop_flops"] > 10**6
+    assert 0 < told["forecast"]["seconds"] < 60
+    assert [(item.key, item.modified) for item in store.list("")] == before
 
 
 @pytest.mark.slow

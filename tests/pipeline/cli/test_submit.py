@@ -91,6 +91,16 @@ class TestSubmit:
         }
         assert {name: given[name] for name in expected} == expected
 
+    @pytest.mark.parametrize(
+        ("words", "gpus"),
+        [("", 0), ("--gpus 4", 1), ("--gpus 4 --eval-gpus 0", 0), ("--eval-gpus 1", 1)],
+    )
+    def test_evaluation_uses_gpus_if_training_does(
+        self, capsys: Captured, kfp_server: KfpServer, words: str, gpus: int
+    ) -> None:
+        assert cps(capsys, "submit", *words.split())[0] == 0
+        assert parameters(kfp_server)["eval_gpus"] == gpus
+
     def test_every_parameter_of_the_pipeline_is_sent(self, capsys: Captured, kfp_server: KfpServer) -> None:
         cps(capsys, "submit")
         (version,) = kfp_server.records.versions.values()
