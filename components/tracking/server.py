@@ -42,7 +42,6 @@ VIEW_COLUMNS = (
     "tags.`labeled_ratio`",
     "tags.`method`",
     "tags.`seed`",
-    "tags.`recipe`",
     "params.`training.epochs`",
 )
 EXPERIMENT_TAGS = {
