@@ -1,10 +1,11 @@
 """Mark a result as published in this MLflow, so that running it again does not publish it again."""
 
 import os
+import re
 
 from components.storage import keys
 from components.storage.client import Store
-from components.tracking.server import TRACKING_VARIABLE, tracking_link
+from components.tracking.server import TRACKING_VARIABLE, runs_page, tracking_link
 
 
 def published(store: Store, run_key: str) -> bool:
@@ -26,6 +27,13 @@ def published_link(store: Store, run_key: str) -> str:
     """Return the web address of the run in MLflow, or an empty string if it is unknown."""
     left = store.find_json(keys.run(run_key, "published.json")) or {}
     return tracking_link(os.environ.get(TRACKING_VARIABLE, ""), str(left.get("page", "")))
+
+
+def experiment_link(store: Store, run_key: str, address: str) -> str:
+    """Return the web address of the runs of a run's experiment in MLflow at `address`, or `address` if unknown."""
+    left = store.find_json(keys.run(run_key, "published.json")) or {}
+    found = re.match(r"#/experiments/([^/]+)/runs", str(left.get("page", "")))
+    return (found and tracking_link(address, runs_page(found[1]))) or address
 
 
 def _mark(store: Store, run_key: str) -> dict[str, str]:

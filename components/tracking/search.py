@@ -6,14 +6,15 @@ authentication and TLS, is left to MLflow's client.
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from components.addresses import proxy_of
 from components.tracking.server import TRACKING_VARIABLE, connect, no_answer
 
+_Answer = TypeVar("_Answer")
 _SECONDS = 20
 _LARGEST_PAGE = 1000
 
@@ -44,10 +45,11 @@ class RunSearch:
         """Return at most `limit` runs; `conditions` and `order_by` are in MLflow's search syntax. Raises UserError."""
         return self._answer(lambda: self._server.search(self._experiments, conditions, order_by, limit))
 
-    def _answer(self, ask: Any) -> Any:
+    def _answer(self, ask: Callable[[], _Answer]) -> _Answer:
+        errors: tuple[type[Exception], ...] = (OSError, *_client_errors(self._server))
         try:
             return ask()
-        except (*_client_errors(self._server), OSError) as error:
+        except errors as error:
             raise no_answer(self._address, error) from None
 
 
@@ -74,7 +76,7 @@ class _PlainServer:
     def __init__(self, address: str) -> None:
         import urllib3
 
-        retries = urllib3.Retry(total=1, read=0, backoff_factor=0.2)
+        retries = urllib3.Retry(total=1, backoff_factor=0.2, allowed_methods=None)  # a search may be repeated
         self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=_SECONDS), retries=retries, maxsize=8)
         self._api = f"{address.rstrip('/')}/api/2.0/mlflow/"
 

@@ -33,8 +33,25 @@ LONGEST_DIGEST = 36
 EMBEDDED_VARIABLE = "CPS_EMBEDDED_MLFLOW"
 """The embedded server's address and its folder, separated by a space. Its port may change at every start."""
 
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Makes MLflow's UI open with runs and charts. Without it, the UI assumes a language model."""
+VIEW = "cps"
+"""The name of the view of an experiment's runs that links open."""
+VIEW_COLUMNS = (
+    "metrics.`best_mIoU`",
+    "metrics.`best_mIoU_low`",
+    "metrics.`best_mIoU_high`",
+    "tags.`labeled_ratio`",
+    "tags.`method`",
+    "tags.`seed`",
+    "params.`training.epochs`",
+)
+EXPERIMENT_TAGS = {
+    # Makes MLflow's UI open with runs and charts. Without it, the UI assumes a language model.
+    "mlflow.experimentKind": "custom_model_development",
+    # How MLflow stores a view that somebody shares: the runs with the highest mIoU first, and what sets them apart.
+    f"mlflow.sharedViewState.{VIEW}": json.dumps(
+        {"orderByKey": VIEW_COLUMNS[0], "orderByAsc": False, "selectedColumns": VIEW_COLUMNS}
+    ),
+}
 MODEL_TRAINING_VIEW = "?workflowType=machine_learning"
 """Selects MLflow's view for model training; without it, MLflow opens its view for language models, which has no link to
 other runs."""
@@ -238,6 +255,9 @@ def open_experiment(client: "MlflowClient", name: str) -> "Experiment":
                 raise
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
+    for key, value in EXPERIMENT_TAGS.items():
+        if key not in found.tags:  # an earlier version or somebody else has made it
+            client.set_experiment_tag(found.experiment_id, key, value)
     return found
 
 
@@ -267,6 +287,11 @@ def _short(value: object) -> str:
 def metric_name(text: str) -> str:
     """Return a name that MLflow accepts: letters, digits, and _ - . space : /"""
     return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII)
+
+
+def runs_page(experiment_id: str) -> str:
+    """Return the page with the runs of an experiment, the best first, relative to MLflow's address."""
+    return f"#/experiments/{experiment_id}/runs{MODEL_TRAINING_VIEW}&viewStateShareKey={VIEW}"
 
 
 def run_page(experiment_id: str, run_id: str) -> str:

@@ -34,13 +34,17 @@ class LocalResult:
     files: dict[str, str]
     """Local paths of the report and the gallery."""
     mlflow: str
+    experiment: str
+    """Web address of the experiment's runs in MLflow; empty without MLflow."""
     object_store: str
     seconds: float
     log: str
 
     def as_dict(self) -> "dict[str, JsonValue]":
         """Return the fields of the run's result, merged with those of this object."""
-        own = {name: getattr(self, name) for name in ("files", "mlflow", "object_store", "seconds", "log")}
+        own = {
+            name: getattr(self, name) for name in ("files", "mlflow", "experiment", "object_store", "seconds", "log")
+        }
         predictions = self.predictions.model_dump(mode="json") if self.predictions else {}
         return {**self.result.model_dump(mode="json"), "predictions": predictions, **own}
 
@@ -50,18 +54,21 @@ def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, s
     from components.contract import read
     from components.prediction.predict import PredictionSummary
     from components.runs.result import read_result
+    from components.tracking.published import experiment_link
 
     run_key = outcome.run_key
     store = Store(settings_from_environment(environment))
     result, predicted = read_result(store, run_key), outcome.results.get("predict")
     predictions = None if predicted is None else read(PredictionSummary, predicted, "the result of predict")
+    address = environment.get("MLFLOW_TRACKING_URI", "")
     pages = {"report": result.report.uri, "gallery": predictions.gallery if predictions else ""}
     folder = home / "runs" / run_key
     return LocalResult(
         result=result,
         predictions=predictions,
         files=_copied(store, {folder / f"{name}.html": uri for name, uri in pages.items() if uri}),
-        mlflow=environment.get("MLFLOW_TRACKING_URI", ""),
+        mlflow=address,
+        experiment=experiment_link(store, run_key, address) if address else "",
         object_store=environment.get("AWS_ENDPOINT_URL", ""),
         seconds=round(outcome.seconds, 1),
         log=str(outcome.log),
@@ -126,7 +133,7 @@ def _places(collected: LocalResult) -> list[tuple[str, str]]:
         ("", collected.files.get("report", "")),
         ("gallery", collected.predictions.gallery if collected.predictions else ""),
         ("", collected.files.get("gallery", "")),
-        ("MLflow", collected.mlflow or "off"),
+        ("MLflow", collected.experiment or "off"),
         ("object store", collected.object_store),
     ]
     return [(name, where) for name, where in places if where]

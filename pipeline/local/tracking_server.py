@@ -34,4 +34,5 @@ def environment(store: StoreSettings) -> dict[str, str]:
         "AWS_DEFAULT_REGION": store.region,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_AI_GATEWAY": "false",  # for language models
     }

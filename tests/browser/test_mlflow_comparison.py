@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from components.tracking.client import open_run
-from components.tracking.server import connect
+from components.tracking.server import connect, runs_page
 from pipeline.local.services import services_down, services_up, wait_tracking
 from tests.browser.test_pages import PICTURES, browser
 
@@ -60,6 +60,16 @@ def test_the_comparison_shows_both_runs_with_their_ratios_and_figures(
         assert ratio in text
         assert f"{miou:g}"[:5] in text
     assert "best_mIoU" in text
+
+
+def test_the_printed_view_has_the_figures_as_columns_and_the_best_run_first(
+    address: str, ids: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    text = shown(f"{address}/{runs_page(ids[0])}", tmp_path, "mlflow-view")
+    assert "Error loading shared view state" not in text
+    for column in ("best_mIoU", "labeled_ratio", "method", "seed"):
+        assert column in text
+    assert text.index(NAMES[1]) < text.index(NAMES[0])
 
 
 def test_an_experiment_opens_with_its_runs(address: str, ids: tuple[str, list[str]], tmp_path: Path) -> None:
