@@ -16,7 +16,6 @@ from components.training.group import Group
 from components.training.loop import Training
 from components.training.losses import Criterion
 from components.training.pseudo_label_audit import Audit
-from components.training.recovery import RecoveryTimer
 from components.training.schedule import Plan
 from components.training.supervision.watchdog import Termination
 from tests.components.training.batches.test_data import CLASSES, Scenes, make_data, make_split
@@ -112,8 +111,7 @@ def make_training(**settings: Any) -> Training:
 
 
 def run(training: Training, step: int) -> None:
-    timer = RecoveryTimer(training.recipe.training)
-    loop._step(training, step, training.data.batch(step), Termination(), timer)
+    loop._step(training, step, training.data.batch(step), Termination())
 
 
 @pytest.mark.usefixtures("gpu_paths")
