@@ -194,13 +194,12 @@ def restore(training: Training, recovery: Recovery) -> int:
 
 
 def _ends_early(training: Training, epoch: int, step: int) -> bool:
-    """Return whether training stops after this epoch. The first process scores the held-out images for all."""
+    """Return whether training stops after this epoch."""
     early_stop, group = training.early_stop, training.group
     if early_stop is None:
         return False
-    ends = False
+    ends, score = False, early_stop.score(training.pair, group)
     if group.leads:
-        score = early_stop.score(training.pair)
         training.tracker.log(step + 1, {"holdout_mIoU": score})
         ends = early_stop.ends(epoch, score)
     return float(group.mean(paddle.to_tensor(float(ends)))) > 0
