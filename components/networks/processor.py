@@ -23,11 +23,15 @@ def prepare(*, networks: int = 1, processes: int = 1) -> dict[str, str]:
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"
     chosen = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(chosen)
-    # Users cannot act on the start-up messages of Paddle's C++ code.
+    hide_start_messages()
+    return chosen
+
+
+def hide_start_messages() -> None:
+    """Hide messages that Paddle prints when it is imported, and that users cannot act on."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     for message in ("No ccache found", "When training, we now always track global mean and variance"):
         warnings.filterwarnings("ignore", message=message)
-    return chosen
 
 
 def thread_count(networks: int, processes: int) -> int:

@@ -213,6 +213,9 @@ class Training(Settings):
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the labelled images held out for `patience`, chosen by the seed. Training does not use them: with few
     labels that costs more than it saves."""
+    loader_workers: Annotated[int, Field(ge=0)] = 0
+    """Threads of each process that prepare batches; 0 is two on a CPU, and the cores divided among the machine's
+    processes on a GPU. Does not affect the batches."""
     recovery_seconds: Annotated[float, Field(ge=0)] = 0.0
     """Seconds between saves of the complete training state; 0 is a minute on a CPU and ten minutes on a GPU."""
     recovery_steps: Annotated[int, Field(ge=0)] = 0

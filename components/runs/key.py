@@ -18,7 +18,7 @@ earlier runs are not mistaken for new ones."""
 _WITHOUT_EFFECT: dict[str, Any] = {
     "summary": True,
     "evaluation": {"batch": True},
-    "training": {"recovery_seconds": True, "recovery_steps": True},
+    "training": {"loader_workers": True, "recovery_seconds": True, "recovery_steps": True},
 }
 
 DIGITS = 12

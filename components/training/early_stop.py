@@ -27,6 +27,7 @@ from components.training.batches.randomness import Stream, generator
 
 if TYPE_CHECKING:
     from components.dataset.manifest import Manifest
+    from components.training.group import Group
     from components.training.pair import Pair
 
 
@@ -86,8 +87,12 @@ class EarlyStop:
         )
         return True
 
-    def score(self, pair: "Pair") -> float:
-        """Return the mIoU in [0, 1] of the weights that a checkpoint would hold now. The networks are not changed."""
+    def score(self, pair: "Pair", group: "Group") -> float:
+        """Return the mIoU in [0, 1] of the weights that a checkpoint would hold now. The networks are not changed.
+
+        Every process must call it, and scores its share: gloo waits for half a minute at most, so that one process
+        could not score for all.
+        """
         manifest, evaluation, augmentation = self._reader.manifest, self._recipe.evaluation, self._recipe.augmentation
         longest_side = self._recipe.network.longest_side
         window = Window(evaluation.crop, evaluation.stride, evaluation.batch, longest_side=longest_side)
@@ -95,13 +100,13 @@ class EarlyStop:
         total = np.zeros((classes, classes), np.int64)
         with pair.evaluated() as networks:
             engines = [PaddleEngine(network) for network in networks]
-            for sample in self._held:
+            for sample in self._held[group.rank :: group.processes]:
                 image = self._reader.image(sample.image)
                 logits = image_logits(engines, image, window, mean=augmentation.mean, std=augmentation.std)
                 assert sample.label is not None, "a labelled image has a label"
                 prediction = most_likely(mean_probabilities(logits))
                 total += confusion_matrix(self._reader.label(sample.label), prediction, classes, manifest.ignore_index)
-        found = mean_iou(total)
+        found = mean_iou(group.totals(total))
         return found if np.isfinite(found) else 0.0
 
     def state(self) -> dict[str, float]:

@@ -20,7 +20,7 @@ from components.storage import keys
 from components.storage.client import ObjectRef, Store
 from components.tracking.client import Tracker
 from components.training import cps
-from components.training.batches.data import TrainingData, ahead
+from components.training.batches.data import TrainingData
 from components.training.batches.on_device import PackedBatch
 from components.training.branch import Arrays, Branch
 from components.training.cps import Batch, StepLosses
@@ -45,8 +45,6 @@ from components.training.supervision.uploads import Uploads
 from components.training.supervision.watchdog import Termination, Watchdog
 
 LOG_STEPS = 10
-LOADER_THREADS = 2
-LOADER_DEPTH = 4
 SETTLE_SECONDS = 5.0
 """How long to wait for pending uploads after the last step; if any remain, the final state is saved as well."""
 LAST_UPLOADS = "waiting for the object store to accept the last uploads"
@@ -83,6 +81,10 @@ class Training:
     """The checkpoints so far, by epoch. The first process replaces an entry when the checkpoint is packed."""
     sums: dict[str, float] = field(default_factory=dict)
     """Sums of the losses since they were last logged; `steps` is the number of steps in the sums."""
+    timer: RecoveryTimer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.timer = RecoveryTimer(self.recipe.training)
 
 
 class Pace:
@@ -116,10 +118,11 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
 
     Raises Preempted after `stop` was set, here or in another process, and WorkFailed if the loss is not finite.
     """
-    plan, pace, timer = training.plan, Pace(), RecoveryTimer(training.recipe.training)
-    loaded = ahead(training.data.batch, first_step, plan.steps, workers=LOADER_THREADS, depth=LOADER_DEPTH)
+    plan, pace = training.plan, Pace()
+    loaded = training.data.batches(first_step, plan.steps)
+    training.timer.restart()
     for step, batch in enumerate(pace.batches(loaded), start=first_step):
-        told_to_stop, due = _step(training, step, batch, stop, timer)
+        told_to_stop, due = _step(training, step, batch, stop)
         _log(training, step, pace)
         epoch = plan.epoch_ended(step)
         ends = epoch is not None and _ends_early(training, epoch, step)
@@ -131,7 +134,7 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
             break
         if told_to_stop or due:
             _save_recovery(training, step + 1)
-            timer.restart()
+            training.timer.restart()
         if told_to_stop:
             stop.set()
             raise Preempted(f"stopped after step {step + 1} of {plan.steps}")
@@ -141,9 +144,7 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
             _save_end(training)
 
 
-def _step(
-    training: Training, step: int, batch: Batch | PackedBatch, stop: Termination, timer: RecoveryTimer
-) -> tuple[bool, bool]:
+def _step(training: Training, step: int, batch: Batch | PackedBatch, stop: Termination) -> tuple[bool, bool]:
     """Run one step and add its losses to the sums.
 
     Returns whether any process was asked to stop, and whether a recovery is due by the first process's clock. Both are
@@ -169,7 +170,7 @@ def _step(
         raise _out_of_memory(recipe, group.processes) from error
     _check_finite(training, losses, step, batch.names)
     # These are plain numbers, without gradients, which `synchronize` has already averaged.
-    asked = [float(stop.is_set()), float(group.leads and timer.due(step + 1))]
+    asked = [float(stop.is_set()), float(group.leads and training.timer.due(step + 1))]
     told, due, *means = group.means([*asked, losses.total, losses.supervised, losses.cross])
     for name, value in zip(CURVES, means, strict=True):
         training.sums[name] = training.sums.get(name, 0.0) + value
@@ -195,13 +196,12 @@ def restore(training: Training, recovery: Recovery) -> int:
 
 
 def _ends_early(training: Training, epoch: int, step: int) -> bool:
-    """Return whether training stops after this epoch. The first process scores the held-out images for all."""
+    """Return whether training stops after this epoch."""
     early_stop, group = training.early_stop, training.group
     if early_stop is None:
         return False
-    ends = False
+    ends, score = False, early_stop.score(training.pair, group)
     if group.leads:
-        score = early_stop.score(training.pair)
         training.tracker.log(step + 1, {"holdout_mIoU": score})
         ends = early_stop.ends(epoch, score)
     return float(group.mean(paddle.to_tensor(float(ends)))) > 0

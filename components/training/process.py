@@ -111,6 +111,7 @@ def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Reci
     import paddle
 
     from components.dataset.stored.reader import DatasetReader
+    from components.training.batch_norm import set_batch_norm
     from components.training.batches.data import TrainingData
     from components.training.early_stop import EarlyStop, hold_out
     from components.training.group import Group
@@ -132,6 +133,7 @@ def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Reci
     data = TrainingData(reader, split, recipe, record.seed, group.share, burn_in=burn_in)
     pair = Pair(recipe, len(reader.manifest.classes), record.seed, threads=group.alone)
     _load_pretrained(store, recipe, pair)
+    set_batch_norm(pair.networks.values(), recipe.training, alone=group.alone)
     pair.start()
     weights = None
     if recipe.loss.class_weights == "root_median_frequency":

@@ -131,8 +131,8 @@ class Audit:
     def _counted_on_device(self, truth: NDArray[np.uint8], left: paddle.Tensor, right: paddle.Tensor) -> paddle.Tensor:
         """Return what `observe` counts, without waiting for the device; on a CPU numpy is faster."""
         classes, void = len(self._names), self._ignore_index
-        known = paddle.to_tensor(truth) != void
-        rows = paddle.to_tensor(truth).astype("int64") * classes
+        hidden = paddle.to_tensor(truth)
+        known, rows = hidden != void, hidden.astype("int64") * classes
         # The last bin takes the pixels that do not count.
         matrix, labeled = paddle.zeros([classes**2 + 1], "int64"), paddle.zeros([], "int64")
         for labels in (left, right):
@@ -176,9 +176,7 @@ class Audit:
         flat = np.concatenate([value.ravel() for value in self._counts.values()])
         if self._on_device is not None:
             flat = flat + self._on_device.numpy()
-        if not group.alone:
-            flat = np.rint(np.array(group.means(flat.tolist())) * group.processes).astype(np.int64)
-        parts = np.split(flat, np.cumsum([value.size for value in self._counts.values()])[:-1])
+        parts = np.split(group.totals(flat), np.cumsum([value.size for value in self._counts.values()])[:-1])
         return {
             name: part.reshape(value.shape) for (name, value), part in zip(self._counts.items(), parts, strict=True)
         }

@@ -5,8 +5,8 @@ python -m tests.benchmarks.bench_audit
 
 import statistics
 from functools import partial
+from typing import Any
 
-from components.training.cps import Batch
 from tests.benchmarks.camvid_training import camvid_training
 from tests.benchmarks.measure import seconds
 
@@ -24,7 +24,7 @@ def main() -> None:
             batch = training.data.batch(step)
             looks = list[float]()
 
-            def watch(pseudo: list, step: int = step, looks: list = looks, batch: Batch = batch) -> None:
+            def watch(pseudo: list, step: int = step, looks: list = looks, batch: Any = batch) -> None:
                 looks.append(seconds(partial(audit.observe, step, batch, pseudo)))
 
             whole = seconds(

@@ -14,13 +14,12 @@ WINDOW = 10
 def main() -> None:
     windows = int(os.environ.get("CPS_BENCH_ROUNDS", 6))
     with camvid_training() as training:
-        from components.training.batches.data import ahead
-        from components.training.loop import LOADER_DEPTH, LOADER_THREADS, Pace, _step
+        from components.training.loop import Pace, _step
         from components.training.supervision.watchdog import Termination
 
         pace, stop = Pace(), Termination()
         steps = WINDOW * (windows + 1)
-        loaded = ahead(training.data.batch, 0, steps, workers=LOADER_THREADS, depth=LOADER_DEPTH)
+        loaded = training.data.batches(0, steps)
         shares, seconds = [], []
         for step, batch in enumerate(pace.batches(loaded)):
             _step(training, step, batch, stop)

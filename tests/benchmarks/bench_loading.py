@@ -25,8 +25,7 @@ from components.dataset.stored.reader import DatasetReader
 from components.dataset.stored.store import store_dataset
 from components.recipes import Recipe, load_recipe
 from components.training.batches.augmentation import cutmix_mask
-from components.training.batches.data import Share, TrainingData, ahead
-from components.training.loop import LOADER_DEPTH, LOADER_THREADS
+from components.training.batches.data import Share, TrainingData
 from tests.benchmarks.measure import object_store, paired
 
 STEPS = 40
@@ -137,7 +136,7 @@ def compare(reader: DatasetReader, split: Split, recipe: Recipe, other: Iterator
 
     def first_pass() -> None:
         data = TrainingData(reader, split, recipe, 1, Share())
-        run(ahead(data.batch, 0, STEPS, workers=LOADER_THREADS, depth=LOADER_DEPTH))
+        run(data.batches(0, STEPS))
 
     def against_theirs(name: str, ours: Callable[[], object]) -> None:
         paired(f"{images} images, {name}", ours, lambda: run(other), rounds=rounds, goal=2)
@@ -145,7 +144,7 @@ def compare(reader: DatasetReader, split: Split, recipe: Recipe, other: Iterator
     # Nothing that is decoded outlives the last who uses it: each round begins without.
     against_theirs("every image decoded", first_pass)
     data = TrainingData(reader, split, recipe, 0, Share())
-    own = ahead(data.batch, 0, ENDLESS, workers=LOADER_THREADS, depth=LOADER_DEPTH)
+    own = data.batches(0, ENDLESS)
     for _ in range(len(split.unlabeled) // recipe.training.batch_size + 1):
         next(own)
     against_theirs("another process has decoded them", first_pass)

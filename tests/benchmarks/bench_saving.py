@@ -55,7 +55,6 @@ def main() -> None:
 def stretch(training: "Training", steps: int, *, saving: bool, computing: bool = True) -> tuple[float, float]:
     """Seconds for the steps, until all that was saved is stored; and seconds in which nothing was computed for it."""
     from components.training import loop
-    from components.training.batches.data import ahead
     from components.training.supervision.pending import pending_folder
     from components.training.supervision.uploads import Uploads
     from components.training.supervision.watchdog import Termination
@@ -72,7 +71,7 @@ def stretch(training: "Training", steps: int, *, saving: bool, computing: bool =
     pace, stop = loop.Pace(), Termination()
     batches: Iterator[Any] = iter(range(steps))
     if computing:
-        batches = ahead(training.data.batch, 0, steps, workers=loop.LOADER_THREADS, depth=loop.LOADER_DEPTH)
+        batches = training.data.batches(0, steps)
     began = time.perf_counter()
     for step, batch in enumerate(pace.batches(batches)):
         if computing:

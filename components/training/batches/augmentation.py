@@ -97,7 +97,7 @@ def normalise(pixels: NDArray[Any], settings: Augmentation) -> NDArray[np.float3
 def normalisation(settings: Augmentation) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the mean to subtract from values from 0 to 255, and the factor for the difference; (3,) each."""
     mean, std = (np.array(values, dtype=np.float32) for values in (settings.mean, settings.std))
-    return mean * 255, 1 / (std * 255)
+    return mean * 255, np.asarray(1 / (std * 255), dtype=np.float32)
 
 
 def _draw_warp(height: int, width: int, settings: Augmentation, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Training data: the batch of any step, built from the stored dataset."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from components.errors import UserError, WorkFailed
 from components.networks.device import on_gpu
 from components.networks.processor import usable_cores
 from components.recipes import Recipe
+from components.recipes.model import Training
 from components.training.batches.augmentation import Crop, cutmix_mask, draw_crop
 from components.training.batches.colors import augment_strongly
 from components.training.batches.on_device import PackedBatch, PackedImages
@@ -90,6 +92,11 @@ class TrainingData:
         pairs = unlabeled_pairs(len(self.split.unlabeled), self.seed, step, size)
         return self._with_unlabeled(labeled, names, [pairs[slot] for slot in slots], positions)
 
+    def batches(self, first: int, last: int) -> Iterator[Batch | PackedBatch]:
+        """Yield the batches of the steps from `first` to `last` - 1, prepared ahead in threads."""
+        workers = loader_workers(self.recipe.training)
+        return ahead(self.batch, first, last, workers=workers, depth=2 * workers)
+
     def class_pixels(self) -> NDArray[np.int64]:
         """Return the number of pixels of each class in the labelled images, (C,). Reads the labels only."""
         labels = [sample.label for sample in self.split.labeled if sample.label]
@@ -132,8 +139,8 @@ class TrainingData:
         void = np.where(mask, _targets(second), _targets(first)) == self.ignore_index
         labels = _targets(labeled)
         if self._packs:
-            packed = (PackedImages.of(crops) for crops in (first, second))
-            return PackedBatch(PackedImages.of(labeled), labels, *packed, mask, void, settings, names)
+            images, *pair = (PackedImages.of(crops) for crops in (labeled, first, second))
+            return PackedBatch(images, labels, pair[0], pair[1], mask, void, settings, names)
         one, other = self._normalised(first), self._normalised(second)
         mixed = self._strong(np.where(mask[:, None], other, one), void, positions)
         return Batch(self._normalised(labeled), labels.astype(np.int64), one, other, mixed, mask, void, names)
@@ -180,6 +187,15 @@ def pixels_by_id(label: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def _targets(crops: list[Crop]) -> NDArray[np.uint8]:
     return np.stack([crop.target for crop in crops])
+
+
+def loader_workers(settings: Training) -> int:
+    """Return the number of threads with which this process prepares batches.
+
+    On a CPU, more of them would take cores from the networks.
+    """
+    here = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
+    return settings.loader_workers or (max(2, usable_cores() // here) if on_gpu() else 2)
 
 
 def ahead(make: Callable[[int], Item], first: int, last: int, *, workers: int, depth: int) -> Iterator[Item]:

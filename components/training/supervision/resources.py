@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from components.errors import UserError, one_line
-from components.networks.processor import usable_cores
+from components.networks.processor import hide_start_messages, usable_cores
 
 _PROC = Path("/proc")
 
@@ -51,6 +51,7 @@ def _cpu_seconds() -> float:
 
 def check_gpus(wanted: int) -> None:
     """Raise UserError if this machine has fewer than `wanted` GPUs that work, or this Paddle does not support GPUs."""
+    hide_start_messages()
     import paddle
 
     if not paddle.device.is_compiled_with_cuda():

@@ -25,7 +25,9 @@ def key(recipe: str, **overrides: Any) -> str:
 def test_the_key_holds_what_the_weights_depend_on_and_nothing_else() -> None:
     assert key("demo") == key("demo", evaluation__batch=1) == key("demo", training__recovery_steps=7)
     assert key("demo") == key("demo", training__recovery_seconds=5.0) == key("demo", training__recovery_steps=50)
-    assert {"summary", "evaluation.batch", "training.recovery_seconds", "training.recovery_steps"} == without_effect()
+    assert key("demo") == key("demo", training__loader_workers=3)
+    training = {f"training.{name}" for name in ("loader_workers", "recovery_seconds", "recovery_steps")}
+    assert without_effect() == {"summary", "evaluation.batch", *training}
     assert key("demo") != key("demo", evaluation__stride=[64, 64])
     assert len({key("demo"), key("demo", split__stratify=True), key("demo", split__group_by="auto")}) == 3
 

@@ -12,6 +12,7 @@ from components.dataset.split import Split
 from components.errors import UserError
 from components.training import cps
 from components.training.early_stop import EarlyStop, hold_out
+from components.training.group import Group
 from tests.components.training.small_training import make_batch, make_pair, make_recipe, run
 
 CLASSES = 4
@@ -92,13 +93,33 @@ def test_it_goes_on_where_it_was():
     assert resumed.ends(3, 0.5)
 
 
+def test_processes_score_their_shares(criterion):
+    pair, stop = make_pair(make_recipe()), early_stop()
+    run(pair, criterion, 0, 2)
+    shares: list[np.ndarray] = []
+
+    def score(rank: int, processes: int) -> float:
+        group: Any = SimpleNamespace(
+            rank=rank, processes=processes, totals=lambda counts: shares.append(counts) or counts
+        )
+        return stop.score(pair, group)
+
+    alone = score(0, 1)
+    for rank in range(2):
+        score(rank, 2)
+    whole, first, second = shares
+    np.testing.assert_array_equal(first + second, whole)
+    assert 0 < first.sum() < whole.sum()
+    assert alone == stop.score(pair, Group())
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_the_score_is_that_of_a_checkpoint_and_nothing_changes(criterion, ema):
     pair, other = (make_pair(make_recipe(optimization__ema=ema)) for _ in range(2))
     for one in (pair, other):
         run(one, criterion, 0, 3)
     stop = early_stop()
-    found = stop.score(pair)
+    found = stop.score(pair, Group())
 
     # The same by the weights that a checkpoint gets: two windows of 32 x 32 side by side, the rows padded to 32.
     total = np.zeros((CLASSES, CLASSES), np.int64)

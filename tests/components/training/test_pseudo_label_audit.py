@@ -18,6 +18,7 @@ from components.training.batches.augmentation import augment, warp_label
 from components.training.batches.data import Share
 from components.training.batches.randomness import Stream, generator
 from components.training.batches.sampling import unlabeled_pairs
+from components.training.group import Group
 from components.training.loop import fit
 from components.training.pseudo_label_audit import Audit, AuditState
 from components.training.schedule import Plan
@@ -26,7 +27,7 @@ from tests.components.training.batches.test_data import CLASSES, Scenes, make_da
 from tests.components.training.small_training import make_recipe
 from tests.components.training.stored_run import make_run, stored_run  # noqa: F401 - a fixture
 
-ALONE: Any = SimpleNamespace(alone=True, processes=1)
+ALONE = Group()
 RECIPE = make_recipe()
 
 

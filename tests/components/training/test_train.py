@@ -161,7 +161,13 @@ def test_a_finished_run_is_found_without_importing_paddle(run_key, environment):
     assert "already trained: 3 checkpoints" in again.stderr
 
 
-EARLY = {"training.patience": 1, "training.holdout": 0.5, "training.epochs": 30, "training.recovery_steps": 4, "training.recovery_seconds": 1e6}
+EARLY = {
+    "training.patience": 1,
+    "training.holdout": 0.5,
+    "training.epochs": 30,
+    "training.recovery_steps": 4,
+    "training.recovery_seconds": 1e6,
+}
 
 
 @pytest.mark.timeout(600)

@@ -33,6 +33,14 @@ def one_line(*arguments: str, environment: Mapping[str, str] | None = None) -> s
     return said.removeprefix("cps: error: ")
 
 
+def test_gpus_that_this_machine_lacks_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    ended = cps("run", "--gpus", "2", folder=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("cps: error: gpus is 2, but ")
+    assert len(ended.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def trained(store: Store, store_environment: dict[str, str], weights: Path) -> dict[str, str]:  # noqa: F811
     """The environment of a store with the weights of a run."""

@@ -31,7 +31,7 @@ def test_a_default_that_has_changed_since_and_has_no_effect_is_no_difference(sto
     same = RunRequest(recipe="demo", labeled_ratio="2/8", seed=5, overrides={"training.epochs": 3}, batch_size=2)
     assert resumed_request(record, tmp_path, same) == resumed_request(record, tmp_path, RunRequest())
     asked = RunRequest(overrides={"training.recovery_steps": 7})
-    with pytest.raises(UserError, match="training.recovery_steps 7 given, 50 recorded"):
+    with pytest.raises(UserError, match=r"training\.recovery_steps 7 given, 50 recorded"):
         resumed_request(record, tmp_path, asked)
 
 

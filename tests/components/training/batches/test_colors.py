@@ -59,10 +59,14 @@ def test_a_hue_goes_the_way_round_that_hsv_goes():
 
 def test_hue_is_drawn_only_where_it_is_asked_for():
     pixels = picture()
-    plain, turned = (
-        recolored(pixels, draw_colors(pixels, SETTINGS.model_copy(update={"distort": 1.0, "hue": hue}), rng))
-        for hue, rng in ((0.0, np.random.default_rng(3)), (0.2, np.random.default_rng(3)))
-    )
+
+    def changed(hue: float) -> np.ndarray:
+        settings = SETTINGS.model_copy(update={"distort": 1.0, "hue": hue})
+        matrix = draw_colors(pixels, settings, np.random.default_rng(3))
+        assert matrix is not None
+        return recolored(pixels, matrix)
+
+    plain, turned = changed(0.0), changed(0.2)
     np.testing.assert_allclose(luma(plain), luma(turned), atol=1e-2)
     assert np.abs(plain - turned).mean() > 0.5
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from components.errors import UserError
-from components.training.batches.data import Share, TrainingData
+from components.training.batches.data import Share, TrainingData, loader_workers
 from components.training.batches.on_device import PackedBatch
 from components.training.cps import Batch
 from tests.components.training.small_training import make_recipe
@@ -113,7 +113,7 @@ def test_no_image_is_mixed_with_itself_on_any_number_of_processes(processes):
     data = [make_data(Share(rank, processes), training__batch_size=4) for rank in range(processes)]
     for step in range(12):
         for part in (one.batch(step) for one in data):
-            size = len(part.labeled)
+            size = len(part.labels)
             firsts, seconds = part.names[size : 2 * size], part.names[2 * size :]
             assert all(first != second for first, second in zip(firsts, seconds, strict=True))
 
@@ -177,3 +177,12 @@ def test_a_crop_that_images_fill_on_one_side_is_padded():
 def test_too_few_images_are_refused(labeled, unlabeled, message):
     with pytest.raises(UserError, match=message):
         make_data(split=make_split(labeled, unlabeled))
+
+
+def test_loader_threads_take_the_cores_that_a_gpu_leaves_idle(monkeypatch, request):
+    monkeypatch.setattr("components.training.batches.data.usable_cores", lambda: 32)
+    monkeypatch.setenv("PADDLE_LOCAL_SIZE", "4")
+    asked = make_recipe(training__loader_workers=5).training
+    assert (loader_workers(make_recipe().training), loader_workers(asked)) == (2, 5)
+    request.getfixturevalue("gpu_paths")
+    assert (loader_workers(make_recipe().training), loader_workers(asked)) == (8, 5)
