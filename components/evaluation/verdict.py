@@ -138,6 +138,8 @@ class _Drawing:
 
     def __call__(self, scores: Scores) -> _Scored:
         """Return what the verdict needs. Raises WorkFailed if the scores are not comparable with the first ones."""
+        if self._first is not None:
+            _check_comparable(self._first, scores)
         draws = self._draws = self._draws or Bootstrap(len(scores.images))
         scored = _Scored(
             scores.epoch,
@@ -149,7 +151,6 @@ class _Drawing:
             {variant: draws.mean_iou(scores.counts[variant].by_image) for variant in VARIANTS},
         )
         self._first = self._first or scored
-        _check_comparable(self._first, scores)
         return scored
 
 

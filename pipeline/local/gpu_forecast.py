@@ -148,6 +148,6 @@ def gpu_lines(work: WorkProbe, card: Card, gpus: int) -> list[str]:
         f"  a step    {needed:.3g} s of arithmetic; a backward pass costs two forward passes",
         f"  loader    {rate:.3g} images of {width} x {height} pixels a second on this machine's {work.cores} cores, "
         f"{load:.3g} s a step; {enough} such cores keep up",
-        "  the rest  not modelled: communication between cards, storing checkpoints, memory, and starting kernels, which "
-        "dominates with small networks",
+        "  the rest  not modelled: communication between cards, storing checkpoints, memory, and starting kernels, "
+        "which dominates with small networks",
     ]

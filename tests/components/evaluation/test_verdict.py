@@ -116,6 +116,8 @@ def test_no_scores_and_nothing_to_compare() -> None:
     other = replace(scores(2, 1, 1, 1), protocol=replace(PROTOCOL, stride=(32, 48)))
     with pytest.raises(WorkFailed, match="epochs 1 and 2"):
         decide([scores(1, 1, 1, 1), other])
+    with pytest.raises(WorkFailed, match="epochs 1 and 2"):
+        decide([scores(1, 1, 1, 1), many_images(2)])
 
 
 def test_scores_come_back_from_their_file() -> None:
