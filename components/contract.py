@@ -3,14 +3,11 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.errors import WorkFailed
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 
 class Frozen(BaseModel):
@@ -53,12 +50,12 @@ _PROBLEMS = {
 }
 
 
-def problem_text(problem: "ErrorDetails") -> str:
+def problem_text(problem: Mapping[str, Any]) -> str:
     """Return what is wrong with a value in our own words, such as `must be a whole number`."""
     form = _PROBLEMS.get(problem["type"])
     if form is not None:
         return form.format(**problem.get("ctx", {}))
-    text = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    text = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return text[0].lower() + text[1:]
 
 

@@ -39,8 +39,8 @@ def test_pages_are_downloaded_and_their_paths_printed(
     run: str, store: Store, store_environment: dict[str, str], tmp_path: Path
 ) -> None:
     store.put_bytes(keys.run(run, "report.html"), b"the report")
-    for batch, content in (("val-1", b"old"), ("val-2", b"new")):
-        store.put_bytes(keys.prediction(run, batch, "gallery.html"), content)
+    for batch, gallery in (("val-1", b"old"), ("val-2", b"new")):
+        store.put_bytes(keys.prediction(run, batch, "gallery.html"), gallery)
         time.sleep(1.1 if batch == "val-1" else 0)  # the store's times are in whole seconds
     for arguments, content in (([], "the report"), ([run], "the report"), (["@last", "gallery"], "new")):
         shown = cps(

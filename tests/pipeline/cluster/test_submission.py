@@ -14,7 +14,7 @@ from pipeline.cluster import status, submission
 from pipeline.cluster.client import Connection, Server, Unreachable
 from pipeline.cluster.status import RunStatus, StepStatus
 from pipeline.compile import compile_pipeline
-from pipeline.parameters import PipelineParameters
+from pipeline.parameters import STEPS, PipelineParameters
 from tests.pipeline.kfp_server import BASE, KfpServer
 
 
@@ -113,7 +113,7 @@ class TestFollowing:
         states = [{step.name: step.state for step in run.steps} for run in seen]
         assert states[0]["train"] == ""
         assert {"", "PENDING", "RUNNING", "SUCCEEDED"} == {state["train"] for state in states}
-        assert set(states[-1]) == set(status.STEPS)
+        assert set(states[-1]) == set(STEPS)
         assert set(states[-1].values()) == {"SUCCEEDED"}
         evaluate = next(step for step in seen[-1].steps if step.name == "evaluate")
         assert (evaluate.done, evaluate.total) == (2, 2)
@@ -123,7 +123,7 @@ class TestFollowing:
     def test_the_steps_are_those_of_the_pipeline(self) -> None:
         from pipeline import steps
 
-        assert {name.replace("-", "_") for name in status.STEPS} <= set(vars(steps))
+        assert {name.replace("-", "_") for name in STEPS} <= set(vars(steps))
 
     def test_a_failed_step_is_named_and_the_exit_handler_has_run(self, server: Server, kfp_server: KfpServer) -> None:
         kfp_server.records.failing = "train"
