@@ -80,7 +80,7 @@ def cross_pseudo_supervision(
         gpus: Cluster: GPUs per training node, with one process per GPU; 0 trains on the CPU.
         accelerator: Cluster: Kubernetes resource name of the GPUs, such as nvidia.com/gpu or amd.com/gpu.
         nodes: Cluster: Number of training nodes. More than 1 needs Kubeflow Trainer.
-        processes: Training: Processes if gpus is 0. Batch normalisation and OHEM use each process's own images.
+        processes: Training: Processes if gpus is 0. OHEM selects pixels within each process, and dropout differs.
         eval_shards: Cluster: Number of parallel evaluation tasks that share the checkpoints.
         eval_gpus: Cluster: GPUs, 0 or 1, for each pod that evaluates, selects or predicts; 0 uses the CPU.
         predict_images: Data: Images to segment: "val", "test", "unlabeled", an s3:// prefix, or a path in the pod.

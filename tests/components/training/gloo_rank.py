@@ -2,19 +2,22 @@
 
 import json
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import paddle
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
+from components.networks import layers
 from components.recipes import Overrides, load_recipe
 from components.scenes.generate import draw_street
 from components.scenes.model import CLASSES as STREET_CLASSES
 from components.training import cps
+from components.training.batch_norm import synchronise
 from components.training.batches.data import Share, TrainingData
 from components.training.cps import Batch
 from components.training.group import Group
@@ -24,6 +27,7 @@ from components.training.schedule import learning_rate
 from tests.components.training.small_training import CLASSES, make_batch, make_pair, make_recipe, slots
 
 STEPS = 20
+SGD: Overrides = {"optimization.optimizer": "sgd"}
 
 
 class Streets:
@@ -46,15 +50,16 @@ class Streets:
 class Training:
     """The demo's training of batches of 8 from the same weights, alone or with the group's other process."""
 
-    def __init__(self, group: Group | None, *, frozen: bool, optimizer: str = "adamw") -> None:
-        settings: Overrides = {"augmentation.crop": [48, 64], "cps.ramp_up": 0.0, "optimization.optimizer": optimizer}
-        self.recipe = load_recipe("demo", settings)
+    def __init__(self, group: Group | None, settings: Overrides = MappingProxyType({}), *, frozen: bool) -> None:
+        self.recipe = load_recipe("demo", {"augmentation.crop": [48, 64], "cps.ramp_up": 0.0, **settings})
         labeled = tuple(SimpleNamespace(image=str(number), label=str(number)) for number in range(8))
         reader: Any = Streets()
         split: Any = SimpleNamespace(labeled=labeled, unlabeled=tuple(str(100 + number) for number in range(16)))
         self.group, share = group, group.share if group else Share()
         self.data = TrainingData(reader, split, self.recipe, 5, share)
         self.pair = Pair(self.recipe, len(STREET_CLASSES), 7, threads=False)
+        for network in self.pair.networks.values() if group else ():
+            synchronise(network)
         self.pair.start()
         if frozen:
             for network in self.pair.networks.values():
@@ -70,7 +75,7 @@ class Training:
                 self.pair,
                 self.data.batch(step),
                 self.criterion,
-                weight=1.0,
+                weight=self.recipe.cps.weight,
                 learning_rate=learning_rate(self.recipe, step, STEPS),
                 number=step,
                 synchronize=self.group.average_gradients if self.group else None,
@@ -86,31 +91,61 @@ class Training:
             for name, value in network.state_dict().items()
         }
 
-    def pixel_losses(self, batch: Batch) -> list[np.ndarray]:
+    def pixel_losses(self, batch: Any) -> list[np.ndarray]:
         """Of both networks, of every labelled pixel."""
         images, labels = paddle.to_tensor(batch.labeled), paddle.to_tensor(batch.labels)
         with paddle.no_grad():
             return [pixel_losses(network(images), labels, 255).numpy() for network in self.pair.networks.values()]
 
 
+def use_double_precision() -> None:
+    """Compute in float64, where rounding changes no pseudo label and no sign before a ReLU in a few steps."""
+    paddle.set_default_dtype("float64")
+    module: Any = layers
+    module._cached_matrix = lambda *sizes: paddle.to_tensor(layers._weights(*sizes).astype(np.float64))
+    owner: Any = TrainingData
+    original = TrainingData.batch
+
+    def batch(data: TrainingData, step: int) -> Any:
+        made: Any = original(data, step)
+        images = ("labeled", "first", "second", "mixed")
+        return replace(made, **{name: getattr(made, name).astype(np.float64) for name in images})
+
+    owner.batch = batch
+
+
+def compare_synchronised(folder: Path, group: Group) -> dict[str, object]:
+    """The same with batch statistics, and the weights and running statistics at the end, in double precision.
+
+    Two micro-batches, so that each one is normalised over both processes.
+    """
+    use_double_precision()
+    curves: dict[str, object] = {}
+    for name, one in (("shared", group), ("whole", None)):
+        training = Training(one, {**SGD, "training.accumulate": 2}, frozen=False)
+        curves[f"{name}, batch statistics"] = training.losses(STEPS)
+        np.savez(folder / f"synchronised-{name}.{group.rank}.npz", allow_pickle=False, **training.weights())
+    return curves
+
+
 def compare_trainings(folder: Path, group: Group) -> dict[str, object]:
     """Trainings of both processes together, and of each by itself one of the same with the whole batch."""
     curves: dict[str, object] = {}
-    for name, frozen in (("frozen", True), ("batch statistics", False)):
+    for name, frozen in (("frozen", True), ("single precision", False)):
         curves[f"shared, {name}"] = Training(group, frozen=frozen).losses(STEPS)
     # One does the one, the other the other, which saves time.
-    name, frozen = (("frozen", True), ("batch statistics", False))[group.rank]
+    name, frozen = (("frozen", True), ("single precision", False))[group.rank]
     curves[f"whole, {name}"] = Training(None, frozen=frozen).losses(STEPS)
 
-    shared = Training(group, frozen=True, optimizer="sgd")
-    whole = Training(None, frozen=True, optimizer="sgd")
+    shared, whole = (Training(one, SGD, frozen=True) for one in (group, None))
     mine = group.share.slots(8)
     ours, all_of_it = shared.pixel_losses(shared.data.batch(0)), whole.pixel_losses(whole.data.batch(0))
-    equal = [np.array_equal(one, every[mine.start : mine.stop]) for one, every in zip(ours, all_of_it, strict=True)]
+    equal = [np.array_equal(one, every[mine]) for one, every in zip(ours, all_of_it, strict=True)]
     shared.losses(1)
     whole.losses(1)
     np.savez(folder / f"stepped-shared.{group.rank}.npz", allow_pickle=False, **shared.weights())
     np.savez(folder / f"stepped-whole.{group.rank}.npz", allow_pickle=False, **whole.weights())
+    curves |= compare_synchronised(folder, group)
     return {"curves": curves, "pixels equal": equal}
 
 
@@ -179,8 +214,9 @@ def main() -> None:
         "means": group.means(losses),
         "whole": whole_losses,
         "gathered": gathered,
-        **compare_trainings(folder, group),
+        "totals": group.totals(np.array([[group.rank, 2**40 + 1], [3, 4]])).tolist(),
         "toy": [toy_weights(group, as_reference=as_reference) for as_reference in (True, False)],
+        **compare_trainings(folder, group),
         "valid": [int((whole.labels[group.share.slots(4)] != 255).sum()), int((~whole.void).sum())],
     }
     (folder / f"said.{group.rank}.json").write_text(json.dumps(said))

@@ -42,6 +42,18 @@ def test_killed_at_random_steps_no_bit_differs(stored_run: StoredRun, capfd):  #
     assert len(stored_run.lines("start")) == processes * (1 + len(faults)), "a dead rank ends the others"
 
 
+def test_recoveries_by_time_alone_are_gone_on_from(stored_run: StoredRun, capfd):  # noqa: F811
+    settings: dict[str, Any] = {
+        "training.epochs": 5,
+        "training.recovery_steps": 0,
+        "training.recovery_seconds": 0.01,
+    }
+    stored_run.run_key = make_run(**settings)
+    stored_run.train(1, (0, 20, "kill"))
+    [resumed] = re.findall(r"resuming from step (\d+) of 30", capfd.readouterr().err)
+    assert 0 < int(resumed) <= 20
+
+
 def test_a_hanging_loader_is_found_and_the_training_goes_on(stored_run: StoredRun, monkeypatch, capfd):  # noqa: F811
     expected = stored_run.undisturbed(1)
     # Far more than a step takes on a slow machine that does other things too: only the hang may be found.
