@@ -199,11 +199,11 @@ class Store:
         """Return every object below a prefix, sorted by key. A listing has no digests, so `sha256` is ""."""
 
         def fetch() -> list[ObjectRef]:
-            found = self._client.list_objects(self.settings.bucket, prefix=prefix, recursive=True)
+            found = self._client.list_all(self.settings.bucket, prefix)
             return [
-                ObjectRef(item.object_name, self.uri(item.object_name), item.size, "", item.last_modified)
+                ObjectRef(item.key, self.uri(item.key), item.size, "", item.modified)
                 for item in found
-                if not item.is_dir
+                if not item.key.endswith("/")
             ]
 
         return sorted(self._retry("listing", self.uri(prefix), fetch), key=lambda ref: ref.key)

@@ -19,7 +19,7 @@ import urllib3
 from minio.error import S3Error
 
 from components.errors import UserError, WorkFailed
-from components.storage import failures
+from components.storage import failures, minio_api
 from components.storage.client import (
     DigestMismatch,
     MissingObject,
@@ -48,6 +48,19 @@ def test_bytes_come_back_with_their_digest(store: Store) -> None:
 def test_an_empty_object(store: Store) -> None:
     store.put_bytes("empty", b"")
     assert store.get_bytes("empty") == b""
+
+
+def test_a_listing_has_the_objects_of_all_its_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"runs/{number}/run.json" for number in range(5)]
+    for name in names:
+        store.put_bytes(name, b"{}")
+    monkeypatch.setattr(minio_api, "PAGE", 2)
+    listed = store.list("runs/")
+    assert [(ref.key, ref.size) for ref in listed] == [(name, 2) for name in names]
+    stat = store.stat(names[0])
+    assert stat is not None
+    assert abs((listed[0].modified - stat.modified).total_seconds()) < 1
+    assert store.folders("runs/") == [str(number) for number in range(5)]
 
 
 @pytest.mark.parametrize("key", ["with space", "per%20cent", "plus+and&", "größe/ünï.txt", "a'b\"c"])
