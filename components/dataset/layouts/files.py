@@ -60,7 +60,7 @@ def subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
     except OSError as error:
-        raise _unreadable(folder, error) from None
+        raise unreadable_folder(folder, error) from None
 
 
 def _walk(
@@ -83,7 +83,7 @@ def _walk(
         return
     except OSError as error:
         if unreadable is None:
-            raise _unreadable(folder, error) from None
+            raise unreadable_folder(folder, error) from None
         unreadable[folder.relative_to(root).as_posix()] = error.strerror or type(error).__name__
         return
     for entry in entries:
@@ -103,7 +103,8 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _unreadable(folder: Path, error: OSError) -> UserError:
+def unreadable_folder(folder: Path, error: OSError) -> UserError:
+    """Return the error for a folder that cannot be listed."""
     return UserError(f"{folder} cannot be read: {error.strerror}; correct its permissions, or move it elsewhere")
 
 

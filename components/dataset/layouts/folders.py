@@ -12,6 +12,7 @@ train/x.jpg, train/x_mask.png   valid/…
 import glob
 import hashlib
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -243,7 +244,7 @@ def hold_out_val(samples: tuple[Sample, ...]) -> dict[Part, tuple[Sample, ...]]:
         UserError: fewer than two images have a label.
     """
     labeled = [sample.image for sample in samples if sample.label]
-    ranked = sorted(labeled, key=lambda image: hashlib.sha256(image.encode()).digest())
+    ranked = sorted(labeled, key=lambda image: hashlib.sha256(os.fsencode(image)).digest())
     val = frozenset(ranked[: math.ceil(len(ranked) / _HELD_OUT)]) if len(ranked) > 1 else frozenset[str]()
     if not val:
         raise UserError("too few labelled images to hold one out for validation: at least two are needed")

@@ -160,8 +160,8 @@ def test_what_the_check_would_refuse_is_not_written(photos: Path) -> None:
     ended = init(photos, "--yes")
     assert ended.returncode == 2
     assert ended.stderr == (
-        f"cps: error: dataset {photos}: image images/03.jpg cannot be read (empty): replace it or remove it from the "
-        "lists\n"
+        f"cps: error: dataset {photos}: image images/03.jpg cannot be read (the file is empty): replace it, or remove "
+        "it from the dataset\n"
     )
     assert "fatal    Unreadable files (1)" in ended.stdout
     assert "create" not in ended.stdout

@@ -33,7 +33,7 @@ def _candidates(root: Path, folder: PurePosixPath) -> Iterator[PurePosixPath]:
     try:
         entries = sorted((root / folder).iterdir())
     except OSError as error:
-        raise UserError(f"{root / folder} cannot be read: {error.strerror}") from None
+        raise unreadable_folder(root / folder, error) from None
     entries = [path for path in entries if not is_hidden(path.name)]
     for path in entries:
         if path.suffix.lower() in (".json", ".xml") and path.is_file():
