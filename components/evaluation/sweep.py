@@ -23,13 +23,14 @@ from components.disk import default_cache, scratch_of
 from components.errors import UserError, WorkFailed
 from components.evaluation.pairs import ValidationPairs
 from components.evaluation.scores import Protocol, Scores, pack, unpack
+from components.evaluation.snapshots import Snapshots
 from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT, choose, is_exact
 from components.inference.passes import image_logits
 from components.inference.probabilities import mean_probabilities, most_likely
 from components.inference.sliding import images_in_flight
 from components.metrics.boundary import BandCounts, boundary_counts
-from components.metrics.confusion import Matrix, confusion_matrix
+from components.metrics.confusion import ClassIds, Matrix, confusion_matrix
 from components.recipes.loader import parse_recipe
 from components.recipes.model import Recipe
 from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
@@ -143,7 +144,11 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
                 allow_bf16=sweep.recipe.evaluation.bf16,
             )
             report.start(entry.epoch)
-            matrices, bands = score_images(checkpoint, images, sweep, workers, report.image_done)
+            snapshots = Snapshots(images.names)
+            matrices, bands = score_images(
+                checkpoint, images, sweep, workers, report.image_done, predicted=snapshots.keep
+            )
+            store.put_bytes(keys.snapshots(sweep.run_key, entry.epoch), snapshots.pack())
             scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images.names, matrices, bands)
             store.put_bytes(keys.scores(sweep.run_key, entry.epoch), pack(scores))
             progress.say(STEP, describe(scores))
@@ -167,12 +172,14 @@ def score_images(
     workers: int,
     image_done: Callable[[], None] = lambda: None,
     variants: Sequence[Variant] = VARIANTS,
+    predicted: Callable[[int, Variant, ClassIds], None] | None = None,
 ) -> tuple[dict[Variant, Matrix], dict[Variant, BandCounts]]:
     """Return the confusion matrices (N, C, C) and boundary counts (N, C, 3) of all images for each variant.
 
     Args:
         workers: number of images to score concurrently.
         image_done: called after each image.
+        predicted: called with the number of each image, the variant and the predicted ids, from several threads.
     """
     branches = [branch for branch in ("left", "right") if branch in variants or "ensemble" in variants]
     engines = [checkpoint.engines[branch] for branch in branches]
@@ -194,6 +201,8 @@ def score_images(
         for variant in variants:
             values = mean_probabilities(logits) if variant == "ensemble" else by_branch[variant]
             prediction = most_likely(values)
+            if predicted is not None:
+                predicted(number, variant, prediction)
             matrices[variant][number] = confusion_matrix(label, prediction, count, protocol.ignore_index)
             bands[variant][number] = boundary_counts(
                 label, prediction, count, protocol.ignore_index, protocol.boundary_ratio
