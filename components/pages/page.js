@@ -97,11 +97,14 @@ const times = (mask, pixels) => Math.max(1, Math.min(4, Math.ceil(pixels * Math.
 
 // Pictures are painted when they come near the window.
 async function draw(pic) {
-  const view = pic.dataset.view, truth = first(".truth", pic), prediction = first("img.prediction", pic), canvas = canvasIn(pic, "over");
+  const view = pic.hovered ? pic.dataset.hover : pic.dataset.view, truth = first(".truth", pic), prediction = first("img.prediction", pic), canvas = canvasIn(pic, "over");
+  const turn = pic.turn = (pic.turn ?? 0) + 1; // a later call overtakes one that still decodes a mask
   pic.classList.toggle("shows-truth", view === "truth");
   pic.classList.toggle("errors", view === "errors");
-  if (view === "photograph") { pic.classList.add("drawn"); canvas.hidden = true; return; }
+  pic.classList.toggle("shows-uncertainty", view === "uncertainty");
+  if (view === "photograph" || view === "uncertainty") { pic.classList.add("drawn"); canvas.hidden = true; return; }
   const mask = await read(view === "truth" ? truth : prediction), real = view === "errors" ? await read(truth) : null;
+  if (pic.turn !== turn) return;
   const readable = mask && (view !== "errors" || real);
   pic.classList.toggle("drawn", Boolean(readable));
   canvas.hidden = !readable;
@@ -135,8 +138,9 @@ function at(mask, box, event) {
 }
 async function names(box, truth, prediction, event) {
   const real = truth && await read(truth), found = prediction && await read(prediction), rows = [];
-  if (real) rows.push(["truth", nameOf(at(real, box, event))]);
-  if (found) rows.push(["prediction", nameOf(at(found, box, event))]);
+  const [one, other] = first("[data-masks]")?.dataset.masks.split(" ") ?? ["truth", "prediction"];
+  if (real) rows.push([one, nameOf(at(real, box, event))]);
+  if (found) rows.push([other, nameOf(at(found, box, event))]);
   return rows;
 }
 const rowOf = ([key, value]) => { const row = make("span", key); row.append(make("strong", value)); return row; };
@@ -150,6 +154,12 @@ pictures.forEach((pic) => {
     place(event.clientX, event.clientY);
   });
   pic.addEventListener("pointerleave", () => { pic.pointed = false; tip.hidden = true; });
+  if (!pic.dataset.hover) return;
+  for (const begin of ["pointerenter", "focus"]) pic.addEventListener(begin, () => {
+    pic.hovered = pic.dataset.view === "photograph";
+    draw(pic);
+  });
+  for (const end of ["pointerleave", "blur"]) pic.addEventListener(end, () => { pic.hovered = false; draw(pic); });
 });
 
 // A stage: photograph, truth and prediction under two handles.
@@ -212,7 +222,9 @@ class Stage {
   }
   async draw() {
     if (!this.prediction || !this.box.clientWidth) return;
+    const turn = this.turn = (this.turn ?? 0) + 1;
     const found = await read(this.prediction), real = this.truth && await read(this.truth), wrong = this.view === "errors" && real;
+    if (this.turn !== turn) return;
     this.box.classList.toggle("errors", Boolean(wrong));
     const zone = first(".zone-prediction", this.box);
     if (zone) zone.textContent = wrong ? "Wrong pixels" : "Prediction";
