@@ -71,7 +71,7 @@ def page(result: MatrixResult) -> str:
         points=found,
         verdict=judge(compared),
         gains=[_row(gain, found, ticks) for gain in compared],
-        ticks=[(_place(tick / 100, ticks), signed(tick / 100).removesuffix(".0")) for tick in ticks],
+        ticks=[(_place(tick / 100, ticks), signed(tick / 100).removesuffix(".0") if tick else "0") for tick in ticks],
         zero=_place(0, ticks),
         axis_start=f"{vertical_ticks(found, result.references)[0]:g}",
         names=NAMES,
