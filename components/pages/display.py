@@ -93,7 +93,8 @@ def _to_rgb(lab: Lab) -> NDArray[np.int64]:
     fits = ((linear > -0.001) & (linear < 1.001)).all(axis=2)
     found = linear[fits.argmax(axis=0), np.arange(len(lab))].clip(0, 1)
     value = np.where(found <= 0.0031308, 12.92 * found, 1.055 * found ** (1 / 2.4) - 0.055)
-    return np.rint(255 * value).astype(np.int64)
+    rounded: NDArray[np.int64] = np.rint(255 * value).astype(np.int64)
+    return rounded
 
 
 def _next_unused(color: RGB, shown: Sequence[RGB]) -> RGB:

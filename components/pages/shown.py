@@ -115,4 +115,4 @@ def photograph(pixels: Pixels, limits: Limits) -> str:
 
 def ratio(pixels: Pixels | ClassIds) -> float:
     """Return width over height."""
-    return pixels.shape[1] / pixels.shape[0]
+    return float(pixels.shape[1] / pixels.shape[0])

@@ -65,7 +65,7 @@ def miou_by_epoch(verdict: Verdict, width: int, height: int) -> Markup:
 
 
 def _reading(scale: Scale, row: Row, verdict: Verdict) -> Reading:
-    figures = [(name, row.mean_iou[variant]) for variant, name in reversed(VARIANT_NAMES.items())]
+    figures = [(VARIANT_NAMES[variant], row.mean_iou[variant]) for variant in reversed(VARIANTS)]
     rows = [(name, f"{100 * value:.1f} %") for name, value in figures if math.isfinite(value)]
     if math.isfinite(row.interval.low):
         rows.append(

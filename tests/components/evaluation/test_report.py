@@ -9,6 +9,7 @@ import pytest
 
 from components.contract import Class
 from components.evaluation.publish import metrics, summary
+from components.evaluation.report import examples, progress
 from components.evaluation.report.charts import miou_by_epoch, small_chart
 from components.evaluation.report.examples import choose, draw, highlights, most_missed
 from components.evaluation.report.findings import judge
@@ -262,7 +263,10 @@ def test_the_result_holds_the_figures() -> None:
     assert shown["kappa"] == round(result.best.kappa or 0.0, 4)
     assert "test_mIoU" not in shown
     assert "| tram | – | – |" in summary(result)
-    assert "95 % interval over images" in summary(result)
+    verdict_line, *_ = summary(result).splitlines()
+    assert verdict_line.startswith("## Doubtful: ")
+    assert "**Why.** The 95 % interval over 4 validation images is" in summary(result)
+    assert "**Do next.** Label more validation images." in summary(result)
     assert shown["labeled_ratio"] == 12.5
 
     test = make_scores([9], images=7)[0]
@@ -298,6 +302,12 @@ def test_the_images_are_the_worst_the_middle_and_the_best() -> None:
     many = dict.fromkeys(VARIANTS, np.stack([np.array([[number, 9, 0], [0, 1, 0], [0, 0, 0]]) for number in range(20)]))
     ranked = Scores(1, 1, "", scores.protocol, tuple(map(str, range(20))), many, {})
     assert choose(ranked, "left", 6) == [0, 1, 9, 10, 18, 19]
+
+
+def test_pictures_leave_room_on_a_page_of_two_and_a_half_megabytes() -> None:
+    images = examples.MOST * (examples.LIMITS.photograph + 2 * examples.LIMITS.mask)
+    strip = 3 * (progress.COLUMNS + 1) * (progress.LIMITS.photograph + progress.LIMITS.mask)
+    assert (images + strip) * 4 / 3 < 2_200_000, "base64 takes four bytes for three"
 
 
 def test_the_first_image_is_the_median_and_none_is_shown_twice() -> None:
