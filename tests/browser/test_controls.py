@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -64,7 +65,7 @@ addEventListener("load", async () => {
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the page answers: in `a 2.jpg` the right half of the car is missed; in `a 10.jpg` nothing is wrong."""
     folder = tmp_path_factory.mktemp("controls")
     truth = np.zeros((64, 128), np.uint8)
@@ -84,32 +85,32 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     opened = browse(frame, 1000, 900, folder, "--dump-dom")
     found = re.search(r'<pre id="found"[^>]*>([^<]*)</pre>', opened.stdout)
     assert found, opened.stderr
-    answers: dict[str, object] = json.loads(unquote(found[1]))
+    answers: dict[str, Any] = json.loads(unquote(found[1]))
     assert "error" not in answers, answers
     return answers
 
 
-def test_images_are_sorted_and_filtered(said: dict[str, object]) -> None:
+def test_images_are_sorted_and_filtered(said: dict[str, Any]) -> None:
     assert said["worst"] == ["a 2.jpg", "b.jpg", "a 10.jpg"]
     assert said["byName"] == ["a 2.jpg", "a 10.jpg", "b.jpg"]
     assert said["withCar"] == ["a 2.jpg", "a 10.jpg"]
     assert said["shown"] == "2 of 3 images"
 
 
-def test_classes_are_toggled_and_a_background_is_transparent(said: dict[str, object]) -> None:
+def test_classes_are_toggled_and_a_background_is_transparent(said: dict[str, Any]) -> None:
     assert said["background"] == 0
     assert said["road"][3] == pytest.approx(255 * 0.45, abs=2)
     assert said["pressed"] == "true"
     assert said["dimmed"] < 20 < said["back"]
 
 
-def test_errors_are_orange(said: dict[str, object]) -> None:
+def test_errors_are_orange(said: dict[str, Any]) -> None:
     assert said["right"] == 0
     assert np.abs(np.subtract(said["wrong"][:3], (240, 96, 0))).max() <= 2
     assert said["wrong"][3] > 200
 
 
-def test_an_image_is_zoomed_and_compared_with_the_keyboard(said: dict[str, object]) -> None:
+def test_an_image_is_zoomed_and_compared_with_the_keyboard(said: dict[str, Any]) -> None:
     assert said["open"] is True
     assert said["title"].startswith("a 2.jpg")
     assert said["next"].startswith("a 10.jpg")
@@ -118,5 +119,5 @@ def test_an_image_is_zoomed_and_compared_with_the_keyboard(said: dict[str, objec
     assert said["focused"] is True
 
 
-def test_the_classes_under_the_pointer_are_named(said: dict[str, object]) -> None:
+def test_the_classes_under_the_pointer_are_named(said: dict[str, Any]) -> None:
     assert said["readout"] == "truth car · prediction car"
