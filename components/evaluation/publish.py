@@ -7,9 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.evaluation.report.findings import judge
 from components.labeled_ratio import labels_text
 from components.pages.render import percent
-from components.runs.result import VARIANTS, CheckpointScores, RunResult, useless_text
+from components.runs.result import VARIANTS, CheckpointScores, RunResult
 from components.storage.settings import object_link
 from components.tracking.registry import NO_CHAMPION_TAG
 
@@ -96,66 +97,48 @@ def metrics(result: RunResult) -> dict[str, float]:
 
 
 def summary(result: RunResult, tracking_link: str = "") -> str:
-    """Return a Markdown summary: the mIoU, a table of classes, and where to find the weights and the report.
+    """Return a Markdown summary: the verdict, where to find report and weights, and a table of classes.
 
     Args:
         tracking_link: URL of the run's page in MLflow, if there is one.
 
     Objects are shown by URI, and linked if CPS_PUBLIC_S3_URL is set.
     """
-    best = result.best
+    best, found = result.best, judge(result)
     lines = [
-        f"## {percent(best.mIoU)} mIoU",
+        f"## {found.word}: {_plain(found.sentence)}",
         "",
-        *_intervals(result),
-        f"Epoch {best.epoch}, {best.variant}; {result.dataset.name} with {labels_text(result.labeled_ratio)}, "
-        f"{result.images} validation images. Predicting one class everywhere scores "
-        f"{percent(result.constant_prediction_mIoU)}.",
-        "",
-        *(
-            [f"**{useless_text(result)}** Likely reasons:", "", *_listed(result.likely_reasons), ""]
-            if result.is_useless
-            else []
-        ),
-        "| class | IoU | accuracy |",
-        "| --- | ---: | ---: |",
-        *(
-            f"| {item.name.replace('|', '&#124;')} | {percent(item.iou)} | {percent(item.accuracy)} |"
-            for item in best.per_class
-        ),
+        *_paragraphs("Why", found.why),
+        *_paragraphs("Do next", found.next),
+        f"{result.dataset.name} with {labels_text(result.labeled_ratio)}: epoch {best.epoch}, {best.variant}, "
+        f"of {len(result.checkpoints)} checkpoints.",
         "",
         *([f"[Curves and figures in MLflow]({tracking_link})  "] if tracking_link else []),
-        _place("Weights", result.weights.uri),
         _place("Report", result.report.uri),
+        _place("Weights", result.weights.uri),
         f"To download the weights, with access to the store: `cps weights pull {result.run_key}`",
+        "",
+        "| class | IoU | accuracy |",
+        "| --- | ---: | ---: |",
+        *(f"| {_plain(item.name)} | {percent(item.iou)} | {percent(item.accuracy)} |" for item in best.per_class),
         "",
         result.note,
     ]
     return "\n".join(lines) + "\n"
 
 
-def _listed(lines: Sequence[str]) -> list[str]:
-    return [f"- {line}" for line in lines]
+def _paragraphs(title: str, sentences: Sequence[str]) -> list[str]:
+    return [f"**{title}.** {_plain(' '.join(sentences))}", ""] if sentences else []
+
+
+def _plain(text: str) -> str:
+    """Return text in which class names cannot be taken for a table's border or for HTML."""
+    return text.replace("|", "&#124;").replace("<", "&lt;")
 
 
 def _place(name: str, uri: str) -> str:
     link = object_link(uri)
     return f"{name}: [`{uri}`]({link})  " if link else f"{name}: `{uri}`  "
-
-
-def _intervals(result: RunResult) -> list[str]:
-    """Return lines with the validation mIoU's interval and, if there is a test list, the test mIoU."""
-    best, test = result.best, result.test
-    lines = []
-    if best.mIoU_low is not None:
-        lines += [f"95 % interval over images: {percent(best.mIoU_low)} to {percent(best.mIoU_high)}.", ""]
-    if test:
-        lines += [
-            f"Test list ({test.images} images, scored once): {percent(test.mIoU)} "
-            f"({percent(test.mIoU_low)} to {percent(test.mIoU_high)}).",
-            "",
-        ]
-    return lines
 
 
 def _winner(result: RunResult) -> dict[str, float | None]:

@@ -16,11 +16,13 @@ from components.dataset.stored.reader import DatasetReader
 from components.disk import default_cache, scratch_of
 from components.errors import WorkFailed
 from components.evaluation.doubts import likely_reasons
-from components.evaluation.examples import Example, choose, draw
 from components.evaluation.held_out import score_test_list
-from components.evaluation.report import render_report
+from components.evaluation.report.examples import Example, choose, draw
+from components.evaluation.report.page import Link, Parts, render_report
+from components.evaluation.report.progress import Masks, Progress, draw_progress, image_figures
 from components.evaluation.result import build_result
 from components.evaluation.scores import Protocol, Scores
+from components.evaluation.snapshots import unpack as unpack_masks
 from components.evaluation.sweep import Sweep, open_sweep, stored_scores
 from components.evaluation.verdict import Verdict, decide
 from components.inference.checkpoint import Checkpoint
@@ -30,18 +32,26 @@ from components.inference.segmentation import segment
 from components.inference.sliding import SINGLE
 from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
+from components.pages.shown import Painter
 from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
 from components.runs.record import RunOutcome, RunRecord, load_run, note_outcome
-from components.runs.result import PseudoLabelRecord, RunResult, StoredObject, Variant, find_result
+from components.runs.result import (
+    PseudoLabelRecord,
+    RunResult,
+    StoredObject,
+    TrainingCurve,
+    Variant,
+    find_result,
+)
 from components.storage import keys
-from components.storage.client import ObjectRef
+from components.storage.client import MissingObject, ObjectRef
+from components.storage.settings import object_link
+from components.units import size_text
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
 STEP = "select"
-EXAMPLES_EACH = 3
-"""Number of worst images, and of best images, in the report."""
 
 
 def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult:
@@ -85,16 +95,17 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult
             weights=StoredObject(uri=weights.uri, sha256=weights.sha256, size=weights.size),
             report=StoredObject(uri=store.uri(keys.run(run_key, "report.html"))),
         )
-        worst, best = _examples(sweep, reader, chosen, verdict.best.variant, checkpoint)
-        page = render_report(
-            result,
-            verdict,
-            classes=sweep.manifest.classes,
-            worst=worst,
-            best=best,
+        painter = Painter(sweep.manifest.classes)
+        parts = Parts(
+            painter=painter,
+            examples=_examples(sweep, reader, chosen, verdict.best.variant, checkpoint, painter),
             facts=protocol_facts(record, sweep, chosen, result),
+            links=_links(result),
+            progress=_progress(store, sweep, reader, entries, verdict.best.variant, painter),
+            curve=_training_curve(store, run_key),
             pseudo_labels=_pseudo_labels(store, run_key),
         )
+        page = render_report(result, verdict, parts)
     store.put_json(keys.run(run_key, "confusion-matrix.json"), result.confusion_matrix.model_dump(mode="json"))
     store.put_bytes(keys.run(run_key, "report.html"), page.encode(), "text/html; charset=utf-8")
     note_outcome(store, run_key, _outcome(result, entries))
@@ -151,6 +162,62 @@ def _pseudo_labels(store: "Store", run_key: str) -> PseudoLabelRecord | None:
     return None if found is None else read(PseudoLabelRecord, found, store.uri(key))
 
 
+def _training_curve(store: "Store", run_key: str) -> TrainingCurve | None:
+    key = keys.training_curve(run_key)
+    found = store.find_json(key)  # not before 0.2.0
+    return None if found is None else read(TrainingCurve, found, store.uri(key))
+
+
+def _progress(
+    store: "Store",
+    sweep: Sweep,
+    reader: DatasetReader,
+    entries: Sequence[CheckpointEntry],
+    variant: Variant,
+    painter: Painter,
+) -> Progress | None:
+    """Return the strip of thumbnails. Checkpoints that an earlier version scored have no masks and are left out."""
+    masks: dict[int, Masks] = {}
+    figures: dict[int, dict[str, float]] = {}
+    for scores in _all_scores(store, sweep, entries):
+        key = keys.snapshots(sweep.run_key, scores.epoch)
+        try:
+            masks[scores.epoch] = unpack_masks(store.get_bytes(key), variant, store.uri(key))
+        except MissingObject:
+            continue
+        figures[scores.epoch] = image_figures(scores, variant, list(masks[scores.epoch]))
+    labels = _labels(sweep)
+    return draw_progress(figures, masks, painter, lambda name: (reader.image(name), reader.label(labels[name])))
+
+
+def _labels(sweep: Sweep) -> dict[str, str]:
+    """Return the label of each validation image that has one."""
+    return {sample.image: sample.label for sample in sweep.split.val if sample.label is not None}
+
+
+def _links(result: RunResult) -> tuple[Link, ...]:
+    run_key, size = result.run_key, size_text(result.weights.size)
+    networks = "both networks" if result.best.variant == "ensemble" else "one network"
+    figures = f"{result.report.uri.removesuffix('report.html')}result.json"
+    return (
+        Link(
+            "Weights",
+            f"safetensors, {size}, {networks}",
+            object_link(result.weights.uri),
+            f"cps weights pull {run_key}",
+        ),
+        Link(
+            "Gallery", "predictions of your own photographs", command=f"cps predict PHOTOS --weights {run_key} -o out"
+        ),
+        Link("What to label next", "the unlabelled images that help most", command=f"cps label-next {run_key}"),
+        Link("Dataset check", "files, class balance, duplicates", command="cps dataset check SOURCE -o check.html"),
+        Link("MLflow run", f"every metric by step: {run_key} in experiment {result.dataset.name}"),
+        Link(
+            "result.json", "every figure of this page, for programs", object_link(figures), f"cps runs show {run_key}"
+        ),
+    )
+
+
 def _all_scores(store: "Store", sweep: Sweep, entries: Sequence[CheckpointEntry]) -> Iterator[Scores]:
     """Yield the checkpoints' scores, of which memory holds one at a time. Raises WorkFailed if any are missing."""
     missing = []
@@ -182,9 +249,14 @@ def winner_bytes(path: Path, variant: Variant) -> bytes:
 
 
 def _examples(
-    sweep: Sweep, reader: DatasetReader, scores: Scores, variant: Variant, checkpoint: Checkpoint
-) -> tuple[list[Example], list[Example]]:
-    labels = {sample.image: sample.label for sample in sweep.split.val if sample.label is not None}
+    sweep: Sweep,
+    reader: DatasetReader,
+    scores: Scores,
+    variant: Variant,
+    checkpoint: Checkpoint,
+    painter: Painter,
+) -> list[Example]:
+    labels = _labels(sweep)
     branches = ("left", "right") if variant == "ensemble" else (variant,)
     engines = [checkpoint.engines[branch] for branch in branches]
     description, protocol = checkpoint.description, sweep.protocol
@@ -204,12 +276,10 @@ def _examples(
             image,
             label,
             prediction,
-            classes=sweep.manifest.classes,
-            ignore_index=protocol.ignore_index,
+            painter=painter,
         )
 
-    worst, best = choose(scores, variant, EXAMPLES_EACH)
-    return [example(number) for number in worst], [example(number) for number in best]
+    return [example(number) for number in choose(scores, variant)]
 
 
 def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: RunResult) -> list[tuple[str, str]]:

@@ -22,12 +22,14 @@ from components.disk import default_cache, scratch_of
 from components.errors import UserError, WorkFailed
 from components.evaluation.pairs import ValidationPairs
 from components.evaluation.scores import Counts, Protocol, Scores, pack, unpack
+from components.evaluation.snapshots import Snapshots
 from components.inference.checkpoint import Checkpoint
 from components.inference.engine import EXACT, choose, is_exact
 from components.inference.output import Output, Truth
 from components.inference.segmentation import segment
 from components.inference.sliding import images_in_flight
 from components.metrics.boundary import boundary_counts
+from components.metrics.confusion import ClassIds
 from components.recipes.loader import parse_recipe
 from components.recipes.model import Recipe
 from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
@@ -141,7 +143,9 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
                 allow_bf16=sweep.recipe.evaluation.bf16,
             )
             report.start(entry.epoch)
-            counts = score_images(checkpoint, images, sweep, workers, report.image_done)
+            snapshots = Snapshots(images.names)
+            counts = score_images(checkpoint, images, sweep, workers, report.image_done, predicted=snapshots.keep)
+            store.put_bytes(keys.snapshots(sweep.run_key, entry.epoch), snapshots.pack())
             scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images.names, counts)
             store.put_bytes(keys.scores(sweep.run_key, entry.epoch), pack(scores))
             progress.say(STEP, describe(scores))
@@ -165,12 +169,14 @@ def score_images(
     workers: int,
     image_done: Callable[[], None] = lambda: None,
     variants: Sequence[Variant] = VARIANTS,
+    predicted: Callable[[int, Variant, ClassIds], None] | None = None,
 ) -> dict[Variant, Counts]:
     """Return the counts over all images for each variant.
 
     Args:
         workers: number of images to score concurrently.
         image_done: called after each image.
+        predicted: called with the number of each image, the variant and the predicted ids, from several threads.
     """
     branches = [branch for branch in ("left", "right") if branch in variants or "ensemble" in variants]
     engines = [checkpoint.engines[branch] for branch in branches]
@@ -192,6 +198,8 @@ def score_images(
         )
         for variant, (ids, _, matrix) in zip(variants, found, strict=True):
             assert matrix is not None, "the truth was given"
+            if predicted is not None:
+                predicted(number, variant, ids)
             bands = boundary_counts(label, ids, count, protocol.ignore_index, protocol.boundary_ratio)
             with counting:
                 counts[variant].add(number, matrix, bands)

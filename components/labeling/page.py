@@ -11,15 +11,18 @@ from components.dataset.stored.reader import DatasetReader
 from components.labeling.disagreement import compare
 from components.labeling.measures import BestNetworks
 from components.labeling.suggestions import Suggestion
-from components.pages.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, mask_png, thumbnail
+from components.pages.pictures import Pixels
 from components.pages.render import render
+from components.pages.shown import Limits, Painter, photograph, ratio
 
 TEMPLATE = Path(__file__).with_name("label-next.html.j2")
-CARDS = 100
-"""Maximum number of images on the page, which embeds about 50 kB of pictures for each."""
-WIDTH = 320
+CARDS = 48
+"""Maximum number of images on the page, whose pictures take about 2 MB together."""
+LIMITS = Limits(width=480, photograph=18_000, mask=4_000)
+MAP = Limits(width=320, photograph=6_000, mask=0)
+LEGEND = 25
 UNSURE = (0, 90, 181)
-"""A blue that is distinct from WRONG and from grey for every kind of colour vision."""
+"""A blue that is distinct from the orange of disagreement and from grey for every kind of colour vision."""
 
 
 @dataclass(frozen=True)
@@ -27,41 +30,41 @@ class Card:
     """A suggestion with its pictures as data: URIs."""
 
     suggestion: Suggestion
+    ratio: float
     photograph: str
     left: str
     right: str
-    differs: str
     uncertainty: str
 
 
 def render_suggestions(
     suggestions: Sequence[Suggestion], networks: BestNetworks, reader: DatasetReader, run_key: str, unlabeled: int
 ) -> str:
-    classes = networks.checkpoint.description.classes
+    painter = Painter(networks.checkpoint.description.classes)
+    legend = [(number, name, color, "") for number, (name, color) in enumerate(painter.colors.items())]
     return render(
         TEMPLATE,
         title=f"What to label next in {reader.manifest.name}",
-        cards=[_card(item, networks, reader) for item in suggestions[:CARDS]],
+        shown_classes=painter.classes,
+        cards=[_card(item, networks, reader, painter) for item in suggestions[:CARDS]],
         total=len(suggestions),
         unlabeled=unlabeled,
         run_key=run_key,
         epoch=networks.epoch,
-        classes=[(item.name, item.color) for item in classes],
+        legend=legend[:LEGEND],
     )
 
 
-def _card(suggestion: Suggestion, networks: BestNetworks, reader: DatasetReader) -> Card:
+def _card(suggestion: Suggestion, networks: BestNetworks, reader: DatasetReader, painter: Painter) -> Card:
     checkpoint, image = networks.checkpoint, reader.image(suggestion.image)
     found = compare([checkpoint.engines[branch] for branch in ("left", "right")], image, checkpoint.description)
-    classes = checkpoint.description.classes
-    masks = [data_uri(mask_png(ids_thumbnail(ids, WIDTH), classes)) for ids in (found.left, found.right)]
     return Card(
         suggestion,
-        photograph=data_uri(jpeg(thumbnail(image, WIDTH), 80)),
-        left=masks[0],
-        right=masks[1],
-        differs=data_uri(jpeg(thumbnail(tint(image, found.differs.astype(np.float32), WRONG), WIDTH), 78)),
-        uncertainty=data_uri(jpeg(thumbnail(tint(image, found.uncertainty, UNSURE), WIDTH), 78)),
+        ratio=ratio(image),
+        photograph=photograph(image, LIMITS),
+        left=painter.mask(found.left, LIMITS),
+        right=painter.mask(found.right, LIMITS),
+        uncertainty=photograph(tint(image, found.uncertainty, UNSURE), MAP),
     )
 
 

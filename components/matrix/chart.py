@@ -21,6 +21,8 @@ SHIFT: Mapping[Method, float] = {"supervised": 4.0, "cps": -4.0}
 """Horizontal offset of each method's points in SVG units, so that their error bars do not overlap."""
 WIDE, NARROW = (900, 480), (380, 360)
 """Width and height at natural size, in CSS pixels. Charts narrower than 500 have no room for the curves' names."""
+LEAST_SPAN = 10.0
+"""Least range of the vertical axis, in percentage points."""
 NAME_HEIGHT, CHARACTER_WIDTH = 20, 8
 
 
@@ -80,18 +82,27 @@ def chart_file(points: Sequence[Point], references: Sequence[Published], title: 
     note = "Mean over seeds; bars show one standard deviation" if spread else "One seed"
     heading = [
         f'<text class="title" x="16" y="30">{escape(title)}</text>',
-        f'<text x="16" y="52">{note}. The vertical axis does not start at zero.</text>',
+        f'<text x="16" y="52">{note}. The vertical axis begins at {vertical_ticks(points, references)[0]:g} %.</text>',
     ]
     size = WIDE[0], WIDE[1] + 64
     return standalone(*size, label, [*heading, *_plot(points, references, size, top=80)])
+
+
+def vertical_ticks(points: Sequence[Point], references: Sequence[Published]) -> list[float]:
+    """Return the ticks of the mIoU axis in percent. It spans at least LEAST_SPAN, so that noise does not look large."""
+    found = curves(points, references)
+    ends = [value.mean + side * value.spread for curve in found for value in curve.values for side in (-1, 1)]
+    low, high = min(ends), max(ends)
+    missing = max(0.0, LEAST_SPAN - (high - low)) / 2
+    low = max(0.0, low - missing)
+    return round_ticks(low, max(high, min(100.0, max(high + missing, low + LEAST_SPAN))), 5)
 
 
 def _plot(points: Sequence[Point], references: Sequence[Published], size: tuple[int, int], top: int) -> list[str]:
     found, (width, height) = curves(points, references), size
     named = width >= 500
     room = 64 + round(CHARACTER_WIDTH * max(len(curve.name) for curve in found)) if named else 18
-    ends = [value.mean + side * value.spread for curve in found for value in curve.values for side in (-1, 1)]
-    y_ticks = round_ticks(min(ends), max(ends), 5)
+    y_ticks = vertical_ticks(points, references)
     labeled = {point.labeled_ratio: point.labeled for point in sorted(points, key=lambda point: point.labeled)}
     x_range = math.log(min(labeled.values())), math.log(max(labeled.values()))
     margins = Margins(top=top, right=room, bottom=62)

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from components.files import write_whole
-from components.matrix.cells import Score
-from components.matrix.chart import NAMES, NARROW, WIDE, chart_file, inline_chart, legend
-from components.matrix.gains import gains, points
+from components.matrix.cells import Method, Score
+from components.matrix.chart import NAMES, NARROW, WIDE, chart_file, inline_chart, legend, vertical_ticks
+from components.matrix.gains import Gain, Point, gains, points
 from components.matrix.published_results import Published
-from components.pages.render import render
+from components.matrix.verdict import call, judge
+from components.pages.charts import round_ticks
+from components.pages.render import percent, render
+from components.pages.render import points as signed
 
 TEMPLATE = Path(__file__).parent / "matrix.html.j2"
 COLUMNS = ("labeled_ratio", "seed", "method", "labelled_images", "steps", "mIoU", "best_mIoU", "run_key")
@@ -60,18 +63,70 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def page(result: MatrixResult) -> str:
-    found, alternative = points(result.scores), _alternative(result)
+    found, alternative, compared = points(result.scores), _alternative(result), gains(result.scores)
+    ticks = _gain_ticks(compared)
     return render(
         TEMPLATE,
         result=result,
         points=found,
-        gains=gains(result.scores),
+        verdict=judge(compared),
+        gains=[_row(gain, found, ticks) for gain in compared],
+        ticks=[(_place(tick / 100, ticks), signed(tick / 100).removesuffix(".0") if tick else "0") for tick in ticks],
+        zero=_place(0, ticks),
+        axis_start=f"{vertical_ticks(found, result.references)[0]:g}",
         names=NAMES,
         wide=inline_chart(found, result.references, alternative, WIDE),
         narrow=inline_chart(found, result.references, alternative, NARROW),
         legend=legend(found, result.references),
         seeds=len({score.cell.seed for score in result.scores}),
     )
+
+
+@dataclass(frozen=True)
+class GainRow:
+    """A ratio in the table of gains; `low`, `width` and `place` are in percent of the axis's length."""
+
+    gain: Gain
+    supervised: str
+    cps: str
+    interval: str
+    call: str
+    style: str
+    place: float
+    low: float
+    width: float
+
+
+def _row(gain: Gain, found: Sequence[Point], ticks: Sequence[float]) -> GainRow:
+    half, said = gain.half_width, call(gain)
+    low = 0.0 if half is None else _place(gain.mean - half, ticks)
+    return GainRow(
+        gain=gain,
+        supervised=_mean(found, gain.labeled_ratio, "supervised"),
+        cps=_mean(found, gain.labeled_ratio, "cps"),
+        interval="–" if half is None else f"{signed(gain.mean - half)} to {signed(gain.mean + half)}",
+        call=said,
+        style={"clear gain": "", "clear loss": "loss"}.get(said, "unclear"),
+        place=_place(gain.mean, ticks),
+        low=low,
+        width=0.0 if half is None else _place(gain.mean + half, ticks) - low,
+    )
+
+
+def _mean(found: Sequence[Point], ratio: str, method: Method) -> str:
+    """Return mean ± standard deviation over seeds."""
+    point = next(point for point in found if (point.labeled_ratio, point.method) == (ratio, method))
+    return percent(point.mean) if point.spread is None else f"{percent(point.mean)} ± {100 * point.spread:.1f}"
+
+
+def _gain_ticks(compared: Sequence[Gain]) -> list[float]:
+    """Return the ticks of the gains' axis in percentage points, with zero among them."""
+    ends = [100 * (gain.mean + side * (gain.half_width or 0.0)) for gain in compared for side in (-1, 1)]
+    return round_ticks(min([-1.0, *ends]), max([1.0, *ends]), 4)
+
+
+def _place(gain: float, ticks: Sequence[float]) -> float:
+    return 100 * (100 * gain - ticks[0]) / (ticks[-1] - ticks[0])
 
 
 def summary(result: MatrixResult) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 A chart inside a page takes its colours from the page's CSS variables, so it follows the light and dark mode.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -65,9 +66,22 @@ class Scale:
         return round(self.margins.top + (high - value) / (high - low) * (self.base - self.margins.top), 1)
 
 
-def inline(width: int, height: int, label: str, parts: Sequence[str]) -> Markup:
+class Reading(NamedTuple):
+    """The values that a page shows when someone points at a place of a chart."""
+
+    x: float
+    """In SVG units."""
+    title: str
+    rows: Sequence[tuple[str, str]]
+    """Name and value."""
+
+
+def inline(width: int, height: int, label: str, parts: Sequence[str], readings: Sequence[Reading] = ()) -> Markup:
     """Return an SVG for a page that includes charts.css. Screen readers read `label` aloud."""
-    return Markup("\n".join([_opening(width, height, label), *parts, "</svg>"]))
+    values = json.dumps([reading._asdict() for reading in readings])
+    more = f' data-values="{escape(values)}"' if readings else ""
+    cross = [f'<line class="cross" y1="16" y2="{height - 44}"/>'] if readings else []
+    return Markup("\n".join([_opening(width, height, label, more), *parts, *cross, "</svg>"]))
 
 
 def standalone(width: int, height: int, label: str, parts: Sequence[str]) -> str:

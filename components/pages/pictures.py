@@ -145,8 +145,8 @@ def ids_of_png(data: bytes) -> ClassIds:
 
 
 def data_uri(data: bytes) -> str:
-    """Return PNG or JPEG bytes as a data: URI, to embed a picture in a page."""
-    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    """Return PNG, WebP or JPEG bytes as a data: URI, to embed a picture in a page."""
+    kind = "png" if data.startswith(b"\x89PNG") else "webp" if data.startswith(b"RIFF") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 

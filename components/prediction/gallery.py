@@ -10,38 +10,37 @@ from numpy.typing import NDArray
 from components.contract import Class
 from components.metrics.confusion import ClassIds, confusion_matrix
 from components.metrics.scores import mean_iou, pixel_accuracy
-from components.pages.pictures import (
-    Pixels,
-    data_uri,
-    difference,
-    ids_thumbnail,
-    jpeg,
-    mask_png,
-    row_bands,
-    thumbnail,
-)
-from components.pages.render import render
+from components.pages.pictures import Pixels, row_bands
+from components.pages.render import percent, render
+from components.pages.shown import Limits, Painter, Picture, photograph, ratio
 
 TEMPLATE = Path(__file__).with_name("gallery.html.j2")
+MOST = 48
+"""Maximum number of images in a gallery, which embeds them."""
 NAMED = 4
 """Number of classes named on a card; its bar shows all of them."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """An image's pictures as data: URIs, and its class shares. `truth` and `wrong` are "" if the truth is unknown."""
+    """An image's pictures, its metrics if the truth is known, and its class shares."""
 
-    name: str
+    picture: Picture
     size: str
     link: str
-    photograph: str
-    prediction: str
-    truth: str
-    wrong: str
     mean_iou: float | None
     pixel_accuracy: float | None
     shares: tuple[tuple[int, float], ...]
-    """(class id, share of the pixels), largest share first."""
+    """(class id, share of the predicted pixels), largest share first."""
+    classes: tuple[int, ...]
+    """The classes in the prediction or the truth."""
+
+
+def limits_for(images: int) -> Limits:
+    """Return limits with which a gallery of up to MOST images takes about 2 MB."""
+    if images <= MOST // 2:
+        return Limits(width=768, photograph=44_000, mask=9_000)
+    return Limits(width=480, photograph=22_000, mask=5_000)
 
 
 def draw_card(
@@ -49,28 +48,34 @@ def draw_card(
     image: Pixels,
     prediction: ClassIds,
     truth: ClassIds | None,
-    classes: Sequence[Class],
+    painter: Painter,
     ignore_index: int,
-    width: int,
+    limits: Limits,
     link: str = "",
 ) -> Card:
-    """Return an image's card. Its pictures are at most `width` pixels wide; its metrics use the full resolution."""
-    counts = class_pixels(prediction, len(classes))
+    """Return an image's card. Its pictures have the given limits; its metrics use the full resolution."""
+    count = len(painter.names)
+    counts = class_pixels(prediction, count)
     order = [int(class_id) for class_id in np.argsort(-counts, kind="stable") if counts[class_id]]
-    matrix = None if truth is None else confusion_matrix(truth, prediction, len(classes), ignore_index)
+    shares = tuple((class_id, float(counts[class_id] / prediction.size)) for class_id in order)
+    matrix = None if truth is None else confusion_matrix(truth, prediction, count, ignore_index)
     scored = matrix is not None and matrix.any()
-    wrong = b"" if truth is None else jpeg(thumbnail(difference(image, truth, prediction, ignore_index), width), 78)
+    true = set() if matrix is None else set(np.flatnonzero(matrix.sum(axis=1)).tolist())
     return Card(
-        name=name,
+        picture=Picture(
+            name=name,
+            ratio=ratio(image),
+            photograph=photograph(image, limits),
+            truth="" if truth is None else painter.mask(truth, limits),
+            prediction=painter.mask(prediction, limits),
+            said=", ".join(f"{painter.names[class_id]} {percent(share, 0)}" for class_id, share in shares[:NAMED]),
+        ),
         size=f"{image.shape[1]} × {image.shape[0]}",
         link=link,
-        photograph=data_uri(jpeg(thumbnail(image, width), 80)),
-        prediction=data_uri(mask_png(ids_thumbnail(prediction, width), classes)),
-        truth="" if truth is None else data_uri(mask_png(ids_thumbnail(truth, width), classes)),
-        wrong=data_uri(wrong) if wrong else "",
         mean_iou=mean_iou(matrix) if matrix is not None and scored else None,
         pixel_accuracy=pixel_accuracy(matrix) if matrix is not None and scored else None,
-        shares=tuple((class_id, float(counts[class_id] / prediction.size)) for class_id in order),
+        shares=shares,
+        classes=tuple(sorted(true | set(order))),
     )
 
 
@@ -98,17 +103,26 @@ def render_gallery(
         refused: a line for each image that could not be read.
         facts: (name, value) pairs about the weights and settings.
     """
-    seen = {class_id for card in cards for class_id, _ in card.shares}
+    painter = Painter(classes)
+    colors = list(painter.colors.values())
+    seen = sorted({class_id for card in cards for class_id in card.classes})
+    figures = [card.mean_iou for card in cards if card.mean_iou is not None]
     return render(
         TEMPLATE,
         title=title,
-        cards=cards,
+        shown_classes=painter.classes,
+        cards=sorted(cards, key=_worst_first),
         total=total,
-        names=[item.name for item in classes],
-        colors=[item.color for item in classes],
-        seen=sorted(seen),
-        named=NAMED,
-        truth_known=any(card.truth for card in cards),
+        lowest=min(figures, default=None),
+        highest=max(figures, default=None),
+        legend=[(class_id, painter.names[class_id], colors[class_id], "") for class_id in seen],
+        colors=colors,
+        truth_known=any(card.picture.truth for card in cards),
         refused=refused,
         facts=facts,
     )
+
+
+def _worst_first(card: Card) -> float:
+    """Sort by mIoU; cards without one come last, in the order they have."""
+    return 2.0 if card.mean_iou is None else card.mean_iou

@@ -20,14 +20,13 @@ from components.inference.segmentation import segment
 from components.inference.sliding import Window, images_in_flight
 from components.metrics.confusion import ClassIds
 from components.pages.pictures import ids_of_png, jpeg, mask_png, overlay, painted, png, triptych
+from components.pages.shown import Painter
 from components.prediction.decode import Pixels, Unreadable
 from components.prediction.destinations import Destination
-from components.prediction.gallery import Card, draw_card, render_gallery
+from components.prediction.gallery import MOST, Card, draw_card, limits_for, render_gallery
 from components.prediction.photographs import Photograph
 
 STEP = "predict"
-CARDS = 48
-"""Maximum number of images in the gallery, which embeds them and should stay below about 3 MB."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def predict_photographs(
     """
     classes = checkpoint.description.classes
     outcome = PredictionOutcome()
-    card_width = 480 if len(photographs) <= 24 else 320
+    painter, limits = Painter(classes), limits_for(len(photographs))
 
     def one(photograph: Photograph, with_card: bool) -> _Done:
         names = outputs.names(photograph.name)
@@ -142,7 +141,7 @@ def predict_photographs(
         if not with_card:
             return _Done(None, reused)
         link = quote(os.fsencode(f"overlays/{photograph.name}.jpg")) if page.link else ""
-        card = draw_card(photograph.shown, image, ids, truth, classes, page.ignore_index, card_width, link)
+        card = draw_card(photograph.shown, image, ids, truth, painter, page.ignore_index, limits, link)
         return _Done(card, reused)
 
     report = _Progress(len(photographs))
@@ -224,7 +223,7 @@ def _in_parallel(
     with ThreadPoolExecutor(threads) as pool:
         try:
             for number, photograph in enumerate(photographs):
-                waiting.append((photograph, pool.submit(one, photograph, number < CARDS)))
+                waiting.append((photograph, pool.submit(one, photograph, number < MOST)))
                 if len(waiting) > threads:
                     done, future = waiting.popleft()
                     yield done, future.result

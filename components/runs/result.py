@@ -1,4 +1,4 @@
-"""result.json and pseudo-labels.json: the metrics of a finished run.
+"""result.json, pseudo-labels.json and training-curve.json: the metrics of a run.
 
 mIoU and all shares are in [0, 1]. None stands for an undefined metric, such as the IoU of a class that appears in no
 image. Fields have the same names as in the files and in MLflow.
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 """Version of result.json. Format 2, of 0.1.0, has `ratio` for `labeled_ratio` and `mean` for `ensemble`."""
+
+CURVE_POINTS = 500
+"""Maximum number of points in the stored curve of a training."""
 
 Variant = Literal["left", "right", "ensemble"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -225,6 +228,27 @@ class PseudoLabelRecord(Frozen):
     images: int
     """Unlabelled images whose labels are known."""
     epochs: tuple[PseudoLabelEpoch, ...]
+
+
+class CurvePoint(Frozen):
+    """Mean losses over the steps from the point before to `step`, and the learning rate at `step`."""
+
+    step: int
+    loss_supervised: float
+    loss_cross: float
+    learning_rate: float
+
+
+class TrainingCurve(Frozen):
+    """training-curve.json."""
+
+    steps_per_epoch: int
+    points: tuple[CurvePoint, ...]
+
+
+def thinned(points: list[CurvePoint]) -> list[CurvePoint]:
+    """Drop every second point if there are more than CURVE_POINTS, but never the last one."""
+    return points if len(points) <= CURVE_POINTS else [*points[:-1:2], points[-1]]
 
 
 def read_result(store: "Store", run_key: str) -> RunResult:

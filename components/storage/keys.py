@@ -100,6 +100,16 @@ def measures(run_key: str, checkpoint_sha256: str, chunk: str) -> str:
     return f"runs/{run_key}/label-next/{checkpoint_sha256[:12]}/{chunk}.npz"
 
 
+def training_curve(run_key: str) -> str:
+    """Return the key of the losses and learning rates of a run's training."""
+    return f"runs/{run_key}/training-curve.json"
+
+
+def snapshots(run_key: str, epoch: int) -> str:
+    """Return the key of a checkpoint's small masks of a few validation images."""
+    return f"runs/{run_key}/snapshots/epoch-{epoch:04d}.npz"
+
+
 def pseudo_labels(run_key: str) -> str:
     """Return the key of the pseudo labels' accuracy per epoch, if the split hid labels of the unlabelled images."""
     return f"runs/{run_key}/pseudo-labels.json"

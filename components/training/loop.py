@@ -16,6 +16,7 @@ from components.networks.weights import checkpoint_meta, content_sha256, pack
 from components.recipes import Recipe
 from components.runs.checkpoints import CheckpointEntry
 from components.runs.record import RunRecord
+from components.runs.result import CurvePoint, TrainingCurve, thinned
 from components.storage import keys
 from components.storage.client import ObjectRef, Store
 from components.tracking.client import Tracker
@@ -81,6 +82,8 @@ class Training:
     """The checkpoints so far, by epoch. The first process replaces an entry when the checkpoint is packed."""
     sums: dict[str, float] = field(default_factory=dict)
     """Sums of the losses since they were last logged; `steps` is the number of steps in the sums."""
+    curve: list[CurvePoint] = field(default_factory=list)
+    """The logged losses of the first process, thinned."""
     timer: RecoveryTimer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -130,6 +133,7 @@ def fit(training: Training, first_step: int, *, stop: Termination, watchdog: Wat
             _log_audit(training, training.audit, epoch)
         if epoch is not None and (epoch in plan.checkpoint_epochs or ends):
             _save_checkpoint(training, epoch, step)
+            _save_curve(training)
         if ends:
             break
         if told_to_stop or due:
@@ -187,6 +191,7 @@ def restore(training: Training, recovery: Recovery) -> int:
     listed = (read(CheckpointEntry, item, origin) for item in recovery.notes["checkpoints"])
     training.saved = {entry.epoch: entry for entry in listed}
     training.sums = dict(recovery.notes["sums"])
+    training.curve = [read(CurvePoint, point, origin) for point in recovery.notes.get("curve", [])]
     if training.early_stop is not None:
         training.early_stop.load_state(recovery.notes["early_stop"])
     if training.audit is not None and recovery.notes.get("audit"):
@@ -276,7 +281,7 @@ def _save_recovery(training: Training, next_step: int) -> None:
     audit = training.audit.state(group) if training.audit else None
     if not group.leads:
         return
-    run_key, sums = training.record.run_key, dict(training.sums)
+    run_key, sums, curve = training.record.run_key, dict(training.sums), list(training.curve)
     stopping = training.early_stop.state() if training.early_stop else None
 
     def make() -> bytes:
@@ -284,6 +289,7 @@ def _save_recovery(training: Training, next_step: int) -> None:
         entries = [entry for entry in list(training.saved.values()) if entry.step <= next_step]
         checkpoints = [entry.model_dump(mode="json", exclude_defaults=True) for entry in entries]
         state = {"checkpoints": checkpoints, "sums": sums, "processes": group.processes}
+        state["curve"] = [point.model_dump() for point in curve]
         state |= {"early_stop": stopping, "audit": audit and audit.model_dump(mode="json")}
         return pack_recovery(Recovery(next_step, arrays, json.loads(json.dumps(state))), run_key)
 
@@ -323,6 +329,21 @@ def _log(training: Training, step: int, pace: Pace) -> None:
     training.tracker.log(step + 1, {**means, **measured, **pace.resources.read()})
     note = f"epoch {epoch}/{plan.epochs}  loss {means['loss']:.3f}  {seconds:.2f} s/step, {waiting:.1%} of it for data"
     progress.advance("train", step + 1, plan.steps, note)
+    point = CurvePoint(
+        step=step + 1,
+        loss_supervised=means["loss_supervised"],
+        loss_cross=means["loss_cross"],
+        learning_rate=rate,
+    )
+    training.curve = thinned([*training.curve, point])
+
+
+def _save_curve(training: Training) -> None:
+    if not training.group.leads:
+        return
+    curve = TrainingCurve(steps_per_epoch=training.plan.steps_per_epoch, points=tuple(training.curve))
+    data = curve.model_dump_json().encode()
+    training.uploads.add(keys.training_curve(training.record.run_key), lambda: data, replaceable=True)
 
 
 def _out_of_memory(recipe: Recipe, processes: int) -> UserError:

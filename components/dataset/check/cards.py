@@ -10,15 +10,18 @@ from PIL import Image, ImageOps
 from components.contract import Class
 from components.dataset.check.facts import ID_MODES
 from components.dataset.check.findings import Finding, Item
-from components.pages.pictures import WRONG, Pixels, data_uri, ids_thumbnail, jpeg, paint, png
+from components.pages.pictures import WRONG, Pixels, data_uri, ids_thumbnail, paint, png
+from components.pages.shown import Limits, Painter, Picture, photograph
 from components.reading import open_file
 
 WIDTH = 400
 """Maximum width of a thumbnail, in pixels."""
+THUMBNAIL = Limits(width=WIDTH, photograph=10_000, mask=6_000)
+SAMPLE = Limits(width=768, photograph=44_000, mask=10_000)
 
 
 @dataclass(frozen=True)
-class Picture:
+class Thumbnail:
     uri: str
     alt: str
     caption: str
@@ -29,7 +32,24 @@ class Card:
     """An item with the thumbnails of those files that can be decoded."""
 
     text: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Thumbnail, ...]
+
+
+def draw_sample(item: Item, folder: Path, painter: Painter) -> Picture | None:
+    """Return an image with its label, or None if they cannot be shown."""
+    image, label = _opened(folder / item.image), _opened(folder / item.label)
+    if image is None or label is None or label.mode not in ID_MODES or image.size != label.size:
+        return None
+    ids = np.asarray(label, np.uint8)
+    shares = np.bincount(ids.ravel(), minlength=len(painter.names))[: len(painter.names)]
+    largest = [painter.names[number] for number in np.argsort(-shares, kind="stable")[:3] if shares[number]]
+    return Picture(
+        name=item.image,
+        ratio=image.width / image.height,
+        photograph=photograph(np.asarray(image.convert("RGB")), SAMPLE),
+        truth=painter.mask(ids, SAMPLE),
+        said=", ".join(largest),
+    )
 
 
 def draw_finding(finding: Finding, folder: Path, classes: Sequence[Class], most: int) -> list[Card]:
@@ -48,19 +68,21 @@ def draw_item(item: Item, folder: Path, classes: Sequence[Class]) -> Card:
     return Card(item.text, tuple(picture for picture in drawn if picture))
 
 
-def _photograph(folder: Path, name: str, caption: str) -> Picture | None:
+def _photograph(folder: Path, name: str, caption: str) -> Thumbnail | None:
     picture = _opened(folder / name)
     if picture is None:
         return None
-    return Picture(data_uri(jpeg(_small(picture), 80)), f"Image {name}", caption)
+    return Thumbnail(photograph(_small(picture), THUMBNAIL), f"Image {name}", caption)
 
 
-def _label(folder: Path, item: Item, classes: Sequence[Class]) -> Picture | None:
+def _label(folder: Path, item: Item, classes: Sequence[Class]) -> Thumbnail | None:
     picture = _opened(folder / item.label)
     if picture is None:
         return None
     if picture.mode not in ID_MODES:
-        return Picture(data_uri(png(_small(picture))), f"Label {item.label}, as stored", f"label, mode {picture.mode}")
+        return Thumbnail(
+            data_uri(png(_small(picture))), f"Label {item.label}, as stored", f"label, mode {picture.mode}"
+        )
     ids = np.asarray(picture, np.uint8)
     small = paint(ids_thumbnail(ids, WIDTH), classes)
     if item.ids:
@@ -69,7 +91,7 @@ def _label(folder: Path, item: Item, classes: Sequence[Class]) -> Picture | None
         share = np.asarray(wrong.resize((small.shape[1], small.shape[0]), Image.Resampling.BOX).convert("L"))
         small[share > 0] = WRONG
     caption = f"label {picture.width}x{picture.height}, coloured by class"
-    return Picture(data_uri(png(small)), f"Label {item.label} coloured by class", caption)
+    return Thumbnail(data_uri(png(small)), f"Label {item.label} coloured by class", caption)
 
 
 def _opened(path: Path) -> Image.Image | None:

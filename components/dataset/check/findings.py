@@ -93,6 +93,8 @@ class CheckReport:
     """What every file in the dataset's folder is used for."""
     pools: dict[str, int] = field(default_factory=dict)
     """Number of images in each additional unlabelled pool, which was neither selected nor checked."""
+    samples: tuple[Item, ...] = ()
+    """Some labelled training images without problems, to look at."""
     checks: tuple[str, ...] = field(default=())
     """Titles of all checks that ran."""
 

@@ -28,6 +28,8 @@ from components.recipes.model import Split as SplitSettings
 from components.threads import in_threads
 
 STEP = "prepare-dataset"
+SAMPLES = 6
+"""Number of images that the report shows first."""
 
 
 @dataclass
@@ -121,8 +123,21 @@ def inspect_dataset(
         notes=layout.notes,
         account=layout.account,
         pools=layout.pool_sizes,
+        samples=_samples(layout, facts),
         checks=tuple(dict.fromkeys(finding.title for finding in findings)),
     )
+
+
+def _samples(layout: Layout, facts: Facts) -> tuple[Item, ...]:
+    """Return up to SAMPLES labelled training images that could be read, evenly spaced over the list."""
+    broken = {item.image for _, item in facts.problems} | {item.label for _, item in facts.problems}
+    whole = [
+        Item(sample.image, image=sample.image, label=sample.label)
+        for sample in layout.lists.train
+        if sample.label and not {sample.image, sample.label} & broken
+    ]
+    count = min(SAMPLES, len(whole))
+    return tuple(whole[(2 * number + 1) * len(whole) // (2 * count)] for number in range(count))
 
 
 def decode_files(

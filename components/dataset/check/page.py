@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from components.dataset.check.cards import draw_finding
+from components.dataset.check.cards import draw_finding, draw_sample
 from components.dataset.check.findings import CheckReport
 from components.dataset.check.perceptual import BITS, MAX_DISTANCE
 from components.dataset.layouts import account_lines, pools_text
 from components.pages.render import render
+from components.pages.shown import Painter
+from components.pages.verdict import Level, PageVerdict, listed
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 SHOWN = 6
@@ -14,11 +16,8 @@ SHOWN = 6
 LISTED = 200
 """Number of further items that are listed as text; only the JSON report has all."""
 
-HEADLINES = {
-    "fatal": ("Fatal", "fix these problems before training"),
-    "warning": ("Warning", "training is possible, but check these points"),
-    "fine": ("Fine", "no problems found"),
-}
+LEGEND = 25
+LEVELS: dict[str, Level] = {"fatal": "bad", "warning": "doubtful", "fine": "good"}
 
 
 def render_check(report: CheckReport) -> str:
@@ -35,18 +34,48 @@ def render_check(report: CheckReport) -> str:
     ]
     found = {finding.title for finding in report.findings}
     pixels = {part: sum(getattr(row, f"{part}_pixels") for row in report.balance) for part in ("train", "val")}
+    painter = Painter(report.classes)
+    drawn = [draw_sample(item, folder, painter) for item in report.samples]
+    balance = sorted(report.balance, key=lambda row: -row.train_pixels)
+    ids = {name: number for number, name in enumerate(painter.names)}
+    shares = [getattr(row, f"{part}_pixels") / pixels[part] for part in pixels for row in balance if pixels[part]]
     return render(
         TEMPLATE,
         report=report,
-        headline=HEADLINES[report.verdict],
+        shown_classes=painter.classes,
+        verdict=judge(report),
+        samples=[sample for sample in drawn if sample],
+        legend=[(ids[row.name], row.name, painter.colors[row.name], "") for row in balance[:LEGEND]],
+        files_heading=_files_heading(report),
         findings=findings,
         passed=[title for title in report.checks if title not in found],
         pixels=pixels,
-        largest=max((row.train_pixels for row in report.balance), default=0) or 1,
-        balance=sorted(report.balance, key=lambda row: -row.train_pixels),
-        colors={row.name: row.color for row in report.balance},
+        largest=max(shares, default=0) or 1,
+        balance=balance,
+        colors=painter.colors,
         facts=_facts(report),
     )
+
+
+def judge(report: CheckReport) -> PageVerdict:
+    """Return the verdict on the dataset, with the worst findings as reasons."""
+    worst = [finding for finding in report.findings if finding.level == report.verdict]
+    if not worst:
+        return PageVerdict("good", "Fine", "no problems found.")
+    problems = f"{len(worst)} problem{'' if len(worst) == 1 else 's'}"
+    sentence = {
+        "fatal": f"fix {problems} before training.",
+        "warning": f"training is possible, but check {len(worst)} point{'' if len(worst) == 1 else 's'}.",
+    }[report.verdict]
+    names = [f"{finding.title} ({len(finding.items):,})" for finding in worst]
+    word = report.verdict.capitalize()
+    return PageVerdict(LEVELS[report.verdict], word, sentence, (f"{listed(names, 6)}.",), (worst[0].advice,))
+
+
+def _files_heading(report: CheckReport) -> str:
+    if report.images["unlabeled"]:
+        return f"{report.images['unlabeled']:,} images without a label"
+    return "Every training image has a label"
 
 
 def _facts(report: CheckReport) -> list[tuple[str, str]]:

@@ -8,23 +8,28 @@ import numpy as np
 import pytest
 
 from components.contract import Class
-from components.evaluation.charts import miou_by_epoch
-from components.evaluation.examples import choose, draw, most_missed
 from components.evaluation.publish import metrics, summary
-from components.evaluation.report import heat_map, render_report
+from components.evaluation.report.charts import miou_by_epoch, small_chart
+from components.evaluation.report.examples import choose, draw, highlights, most_missed
+from components.evaluation.report.findings import judge
+from components.evaluation.report.page import Link, Parts, heat_map, render_report
+from components.evaluation.report.progress import draw_progress, image_figures
 from components.evaluation.result import build_result
 from components.evaluation.scores import Counts, Protocol, Scores
 from components.evaluation.verdict import decide
 from components.metrics.bootstrap import Interval
-from components.metrics.confusion import confusion_matrix
+from components.metrics.confusion import Matrix, confusion_matrix
+from components.pages.shown import Painter
 from components.runs.record import DatasetRef, RunRecord
 from components.runs.result import (
     VARIANTS,
     ClassFigures,
     ConfusionMatrix,
+    CurvePoint,
     PseudoLabelEpoch,
     PseudoLabelRecord,
     StoredObject,
+    TrainingCurve,
     useless_text,
 )
 
@@ -33,6 +38,8 @@ CLASSES = (
     Class(name="sky & clouds", color=(70, 130, 180)),
     Class(name="tram", color=(0, 80, 100)),
 )
+PAINTER = Painter(CLASSES)
+NOTHING = Parts(PAINTER)
 WEIGHTS = StoredObject(uri="s3://cps/weights/x/best.safetensors", sha256="a" * 64, size=1)
 REPORT = StoredObject(uri="s3://cps/runs/x/report.html")
 VOID_TAGS = {"meta", "img", "input", "br", "line", "circle", "rect", "path", "polyline", "polygon"}
@@ -103,7 +110,11 @@ def best_of(scores: list[Scores]) -> Scores:
 
 
 def make_report(
-    epochs: list[int], images: int = 4, test_images: int = 0, audit: PseudoLabelRecord | None = None
+    epochs: list[int],
+    images: int = 4,
+    test_images: int = 0,
+    audit: PseudoLabelRecord | None = None,
+    curve: TrainingCurve | None = None,
 ) -> str:
     scores = make_scores(epochs, images)
     verdict = decide(scores)
@@ -114,9 +125,22 @@ def make_report(
     label[0] = 255
     image = random.integers(0, 256, (16, 24, 3)).astype(np.uint8)
     matrix = confusion_matrix(label, np.zeros_like(label), 3)
-    example = draw("a.jpg", matrix, image, label, np.zeros_like(label), classes=CLASSES, ignore_index=255)
-    facts = [("window", "crop 24 × 16"), ("weights", result.weights.uri)]
-    return render_report(result, verdict, classes=CLASSES, worst=[example], best=[], facts=facts, pseudo_labels=audit)
+    example = draw("folder/a.jpg", matrix, image, label, np.zeros_like(label), painter=PAINTER)
+    masks = {item.epoch: {item.images[0]: np.zeros_like(label)} for item in scores}
+    figures = {item.epoch: image_figures(item, verdict.best.variant, item.images[:1]) for item in scores}
+    parts = Parts(
+        PAINTER,
+        examples=[example],
+        facts=[("window", "crop 24 × 16"), ("weights", result.weights.uri)],
+        links=[
+            Link("Weights", "1.9 MB", command="cps weights pull x"),
+            Link("MLflow", "runs", "https://ml.example.com"),
+        ],
+        progress=draw_progress(figures, masks, PAINTER, lambda _: (image, label)),
+        curve=curve,
+        pseudo_labels=audit,
+    )
+    return render_report(result, verdict, parts)
 
 
 @pytest.mark.parametrize("epochs", [[5], [1, 2], list(range(240))])
@@ -127,9 +151,10 @@ def test_the_page_is_whole_and_needs_no_network(epochs: list[int]) -> None:
     assert page.open == []
     assert page.without_alt == 0
     assert page.addresses
-    assert all(address.startswith("data:image/") for address in page.addresses)
-    assert not re.search(r"https?://|@import|url\(", html)
-    assert page.tags.count("svg") == 2 + len(VARIANTS) + 1
+    loaded = [address for address in page.addresses if not address.startswith(("#", "https://ml.example.com"))]
+    assert all(address.startswith("data:image/") for address in loaded)
+    assert not re.search(r"https?://|@import|url\(", html.replace("https://ml.example.com", ""))
+    assert page.tags.count("svg") == 1 + 2 + len(VARIANTS) + 1, "a mark, a chart in two sizes, and its keys"
     assert page.tags.count("polygon") == 2
     assert "NaN" not in html
     assert "nan" not in re.sub(r"data:[^\"]+", "", html)
@@ -142,7 +167,7 @@ def test_the_page_names_excluded_classes_and_escapes_names() -> None:
     assert re.search(r"it occurs neither in the validation labels nor in the predictions: tram", html)
     assert "absent: excluded from the mean" in html
     assert "road &lt;b&gt;" in html
-    assert "<b>" not in html.replace("<b style", "")
+    assert "road <b>" not in html
     assert "sky &amp; clouds" in html
     assert "were not used for the selection" in html
 
@@ -156,20 +181,21 @@ def test_the_page_says_first_that_a_result_is_useless() -> None:
     reasons = ("3 labelled images are few for <b> classes",)
     result = build_result(RECORD, verdict, best_of(scores), reasons=reasons, weights=WEIGHTS, report=REPORT)
     assert result.likely_reasons == reasons
-    html = render_report(result, verdict, classes=CLASSES, worst=[], best=[], facts=[])
+    html = render_report(result, verdict, NOTHING)
     page = Page()
     page.feed(html)
     assert page.open == []
     assert useless_text(result).replace("<b>", "&lt;b&gt;") in html
-    assert "<li>3 labelled images are few for &lt;b&gt; classes</li>" in html
+    assert "<p>3 labelled images are few for &lt;b&gt; classes.</p>" in html
+    assert judge(result).level == "bad"
     better = result.model_copy(update={"is_better_than_constant": True, "likely_reasons": ()})
-    assert "do not use" not in render_report(better, verdict, classes=CLASSES, worst=[], best=[], facts=[])
+    assert "do not use" not in render_report(better, verdict, NOTHING)
 
 
 def test_the_page_shows_the_intervals() -> None:
     html = re.sub(r"\s+", " ", make_report([1, 2, 3]))
     assert re.search(r"95&nbsp;% interval \d+\.\d.% to \d+\.\d.%", html)
-    assert "the paired difference" in html or "the last one did best" in html
+    assert "the paired difference" in html or "The last checkpoint is the best one" in html or "Still rising" in html
     # A single image does not show how images vary.
     alone = re.sub(r"\s+", " ", make_report([1, 2, 3], images=1))
     assert "the paired difference" not in alone
@@ -177,7 +203,7 @@ def test_the_page_shows_the_intervals() -> None:
     assert "– to –" in alone
 
 
-@pytest.mark.parametrize(("clear", "says"), [(True, "(clearly below"), (False, "(not clearly below")])
+@pytest.mark.parametrize(("clear", "says"), [(True, "points below, clear<"), (False, "points below, not clear<")])
 def test_the_page_says_whether_a_lead_is_clear(clear: bool, says: str) -> None:
     scores = make_scores([1, 2, 3])
     verdict = decide(scores)
@@ -185,9 +211,9 @@ def test_the_page_says_whether_a_lead_is_clear(clear: bool, says: str) -> None:
     last = replace(leads[0], over=replace(verdict.last, epoch=3))
     verdict = replace(verdict, variants=tuple(leads), lead=last, best=replace(verdict.best, epoch=1))
     result = build_result(RECORD, verdict, best_of(scores), weights=WEIGHTS, report=REPORT)
-    html = render_report(result, verdict, classes=CLASSES, worst=[], best=[], facts=[])
+    html = render_report(result, verdict, NOTHING)
     assert html.count(says) == 2
-    assert ("no clear lead" in html) != clear
+    assert ("the last one might have come first" in html) != clear
 
 
 def test_the_page_shows_the_quality_of_the_pseudo_labels() -> None:
@@ -209,7 +235,7 @@ def test_the_page_shows_the_quality_of_the_pseudo_labels() -> None:
     assert re.search(r"62.5.% of the pseudo-labelled pixels were correct", html)
     assert re.search(r"50.0.% of the pixels received a pseudo label", html)
     assert re.search(r'tram</td><td class="number">–</td><td class="number">–</td>', html)
-    assert html.count("Accuracy of the pseudo labels and agreement of the networks") == 2
+    assert html.count('aria-label="Pseudo labels by epoch: correct from 50 to 62.5;') == 1
     assert "Quality of the pseudo labels" in html
     assert "Quality of the pseudo labels" not in make_report([1, 2])
     assert "Quality of the pseudo labels" not in make_report([1, 2], audit=record.model_copy(update={"epochs": ()}))
@@ -245,7 +271,10 @@ def test_the_result_holds_the_figures() -> None:
     assert shown["kappa"] == round(result.best.kappa or 0.0, 4)
     assert "test_mIoU" not in shown
     assert "| tram | – | – |" in summary(result)
-    assert "95 % interval over images" in summary(result)
+    verdict_line, *_ = summary(result).splitlines()
+    assert verdict_line.startswith("## Doubtful: ")
+    assert "**Why.** The 95 % interval over 4 validation images is" in summary(result)
+    assert "**Do next.** Label more validation images." in summary(result)
     assert shown["labeled_ratio"] == 12.5
 
     test = make_scores([9], images=7)[0]
@@ -271,21 +300,80 @@ def test_the_summary_links_to_where_people_look(monkeypatch: pytest.MonkeyPatch)
     assert any(f"cps weights pull {RECORD.run_key}" in line for line in linked)
 
 
-def test_worst_and_best_images_are_ranked_and_none_is_both() -> None:
-    scores = make_scores([1])[0]
+def test_the_images_are_the_worst_the_middle_and_the_best() -> None:
     identity, wrong = np.array([[5, 0, 0], [0, 5, 0], [0, 0, 0]]), np.array([[0, 5, 0], [5, 0, 0], [0, 0, 0]])
     half = np.array([[5, 0, 0], [5, 0, 0], [0, 0, 0]])
     matrices = np.stack([half, identity, wrong, np.zeros((3, 3), int)])
-    counts = dict.fromkeys(VARIANTS, Counts.of_images(matrices, np.zeros((4, 3, 3), int)))
-    ranked = Scores(1, 1, "", scores.protocol, ("h", "i", "w", "void"), counts)
-    assert choose(ranked, "left", 3) == ([2, 0], [1])
-    assert choose(ranked, "left", 1) == ([2], [1])
+    assert choose(ranked(matrices), "left") == [2, 0, 1], "an image without labels has no score"
+    many = np.stack([np.array([[number, 9, 0], [0, 1, 0], [0, 0, 0]]) for number in range(20)])
+    assert choose(ranked(many), "left", 6) == [0, 1, 9, 10, 18, 19]
+
+
+def ranked(matrices: Matrix) -> Scores:
+    """Return scores with these matrices of images that are named by their numbers."""
+    counts = dict.fromkeys(VARIANTS, Counts.of_images(matrices, np.zeros((len(matrices), 3, 3), int)))
+    return Scores(1, 1, "", make_scores([1])[0].protocol, tuple(map(str, range(len(matrices)))), counts)
+
+
+def test_the_first_image_is_the_median_and_none_is_shown_twice() -> None:
+    random = np.random.default_rng(0)
+    image, label = random.integers(0, 256, (8, 8, 3)).astype(np.uint8), np.zeros((8, 8), np.uint8)
+    drawn = [draw("a", np.eye(3, dtype=int), image, label, label, painter=PAINTER)] * 9
+    assert highlights(drawn) == [("Median", 4), ("Worst", 0), ("Lower quarter", 2), ("Upper quarter", 6), ("Best", 8)]
+    assert highlights(drawn[:2]) == [("Median", 0), ("Upper quarter", 1)]
+    assert highlights(drawn[:1]) == [("Median", 0)]
+    assert highlights([]) == []
 
 
 def test_the_costliest_confusion_in_words() -> None:
-    said = most_missed(np.array([[90, 10, 0], [0, 100, 0], [0, 0, 0]]), CLASSES)
-    assert said.startswith("largest error: road <b> predicted as sky & clouds (5.0 % of the pixels; 90 %")
-    assert most_missed(np.diag([1, 1, 1]), CLASSES) == "every pixel is correct"
+    said = most_missed(np.array([[90, 10, 0], [0, 100, 0], [0, 0, 0]]), PAINTER.names)
+    assert said == "road <b> taken for sky & clouds: 5.0 % of the pixels"
+    assert most_missed(np.diag([1, 1, 1]), PAINTER.names) == "every pixel is correct"
+
+
+def test_a_class_that_is_never_found_makes_a_result_doubtful() -> None:
+    def judged(matrix: list[list[int]], images: int = 12) -> tuple[str, str]:
+        scores = ranked(np.tile(matrix, (images, 1, 1)))
+        result = build_result(RECORD, decide([scores]), scores, weights=WEIGHTS, report=REPORT)
+        found = judge(result)
+        return found.level, found.sentence
+
+    assert judged([[60, 5, 0], [5, 30, 0], [0, 0, 0]])[0] == "good"
+    level, sentence = judged([[60, 0, 0], [0, 30, 0], [5, 5, 0]])
+    assert (level, "tram is never found" in sentence) == ("doubtful", True)
+    level, sentence = judged([[60, 5, 0], [5, 30, 0], [0, 0, 0]], images=2)
+    assert (level, "2 validation images cannot show" in sentence) == ("doubtful", True)
+
+
+def test_the_page_shows_losses_and_learning_rate_and_progress() -> None:
+    points = [
+        CurvePoint(step=10 * number, loss_supervised=2 / number, loss_cross=1 / number, learning_rate=0.004 / number)
+        for number in range(1, 5)
+    ]
+    html = make_report([1, 2], curve=TrainingCurve(steps_per_epoch=20, points=tuple(points)))
+    assert 'aria-label="Losses by epoch: supervised from 2 to 0.5; cross pseudo supervision from 1 to 0.25"' in html
+    assert "Learning rate by epoch" in html
+    assert "× 0.001" in html
+    assert "Progress you can see" in html
+    assert "Progress you can see" not in make_report([1]), "one checkpoint shows no progress"
+    supervised = [point.model_copy(update={"loss_cross": 0.0}) for point in points]
+    alone = make_report([1, 2], curve=TrainingCurve(steps_per_epoch=20, points=tuple(supervised)))
+    assert 'aria-label="Losses by epoch: supervised from 2 to 0.5"' in alone
+
+
+def test_a_small_chart_without_values_is_left_out() -> None:
+    assert small_chart("Losses", "", {"a": [(1.0, float("nan"))]}) is None
+
+
+def test_many_classes_are_reduced_to_those_with_the_most_wrong_pixels() -> None:
+    names = tuple(f"class {number}" for number in range(20))
+    matrix = np.diag(np.full(20, 100))
+    matrix[3, 17] = 50
+    found = ConfusionMatrix(classes=names, matrix=tuple(map(tuple, matrix.tolist())))
+    rows = heat_map(found, 16)
+    assert len(rows) == 12
+    assert {"class 3", "class 17"} <= {row.name for row in rows}
+    assert len(heat_map(found)) == 20
 
 
 def test_heat_map_rows_are_shares_of_the_truth() -> None:

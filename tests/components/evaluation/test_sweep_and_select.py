@@ -202,6 +202,11 @@ def test_select_then_predict(
     assert np.sum(result.confusion_matrix.matrix) == scores_of(run, best.epoch).total("left").sum()
     assert (tmp_path / "report").read_bytes() == run.store.get_bytes(keys.run(run.key, "report.html"))
     assert best.per_class[0].name in (tmp_path / "summary").read_text()
+    page = (tmp_path / "report").read_text()
+    assert "Progress you can see" in page
+    assert page.count("jpg at epoch") == 2 * 3 * 3, (
+        "three checkpoints of three images, each with a photograph and a mask"
+    )
 
     # The stored weights are the winner's, alone.
     weights = tmp_path / "best.safetensors"

@@ -43,10 +43,13 @@ def test_the_table_has_a_line_for_each_run(result: MatrixResult) -> None:
 
 def test_the_page_has_the_verdicts_and_needs_no_network(result: MatrixResult) -> None:
     html = page(result)
-    assert html.count("CPS gained 3.0 ± 0.0 points") >= 2
+    assert html.count("CPS gained 3.0 ± 0.0 points") >= 4
     assert "their paper &lt;b&gt;" in html
     assert "Note." in html
-    assert not re.search(r"(src|href)=\"(?!data:)", html)
+    assert not re.search(r"(src|href)=\"(?!data:|#)", html)
+    assert "<em>CPS helps:</em> with 1/16 and 1/8 of the labels." in html
+    assert "+3.0 to +3.0" in html
+    assert "The vertical axis begins at 54&nbsp;%." in html
     assert html.count('<svg class="chart"') == html.count('aria-label="Label efficiency on streets. CPS with 23') == 2
     assert html.count('<svg class="key"') == 3
 
@@ -55,6 +58,7 @@ def test_without_baselines_there_is_no_verdict(result: MatrixResult) -> None:
     alone = MatrixResult("streets", "demo", 3, "cps matrix", tuple(s for s in result.scores if s.cell.method == "cps"))
     html = page(alone)
     assert "Did Cross Pseudo Supervision help?" not in html
+    assert "<em>No comparison:</em>" in html
     assert summary(alone)["gains"] == []
 
 

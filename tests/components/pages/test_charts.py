@@ -41,7 +41,7 @@ def test_a_file_has_the_colours_that_a_page_has_in_light_mode() -> None:
     """A page's chart takes them from CSS variables; a file has them written out."""
     parts = ['<g class="left"></g>']
     text = standalone(200, 100, 'a "label"', parts)
-    assert "svg .left, svg .cps { color: #0072b2; }" in text
+    assert "svg .left { color: #12171d; }" in text
     assert '<rect width="100%" height="100%" fill="#ffffff"/>' in text
-    assert not re.search(r"var\(|#14171b", text)
+    assert not re.search(r"var\(|#0e1216", text)
     assert inline(200, 100, 'a "label"', parts).splitlines()[0].endswith('aria-label="a &#34;label&#34;">')

@@ -220,7 +220,7 @@ def test_what_is_finished_is_not_done_again(weights: Path, tmp_path: Path, monke
     assert again() == 0
     assert {path: path.read_bytes() for path in before} == before
     gallery = (out / "gallery.html").read_text()
-    assert gallery.count('<article class="card">') == 4
+    assert gallery.count('<figure class="card"') == 4
     # Another picture of the same name, a lost output, another output, another window, other weights.
     photograph(seed=9).save(folder / "1.png")
     assert again() == 1

@@ -155,6 +155,7 @@ def test_hidden_labels_change_no_bit_of_what_is_trained(store, monkeypatch, tmp_
     run_key, stacks = make_run(**overrides), tmp_path / "stacks"
     audited, epochs = trained(store, run_key, stacks)
     stored = store.get_json(keys.pseudo_labels(run_key))
+    curve = store.get_json(keys.training_curve(run_key))
     without, none = trained(store, run_key, stacks, audit=False)
     _, split = load_run(store, run_key)
     visible = {sample.label for sample in split.labeled}
@@ -174,6 +175,9 @@ def test_hidden_labels_change_no_bit_of_what_is_trained(store, monkeypatch, tmp_
     assert stored["images"] == len(split.unlabeled)
     assert stored["epochs"] == [epoch.model_dump(mode="json") for epoch in epochs]
     assert [entry.epoch for entry in epochs] == [1, 2]
+    steps = [point["step"] for point in curve["points"]]
+    assert steps[-1] == 2 * curve["steps_per_epoch"], "the last steps are in the curve as well"
+    assert all(point["loss_supervised"] > 0 and point["learning_rate"] >= 0 for point in curve["points"])
     assert read, "the audit does look at hidden labels"
     assert [entry.agreement for entry in nonsense] == [entry.agreement for entry in epochs]
     assert nonsense[-1].accuracy < epochs[-1].accuracy

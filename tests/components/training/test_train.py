@@ -101,6 +101,10 @@ def digests(store, run_key: str) -> list[tuple[int, str]]:
     return [(entry.epoch, entry.sha256) for entry in index.checkpoints]
 
 
+def curve(store, run_key: str) -> Any:
+    return store.get_json(keys.training_curve(run_key))
+
+
 def forget(store, run_key: str) -> None:
     for item in store.list(keys.run(run_key, "checkpoints/")):
         store.remove(item.key)
@@ -176,6 +180,7 @@ def test_an_early_stop_is_the_same_after_a_kill(store, environment):
     code, text = finish(start(run_key, environment))
     assert code == 0, text
     undisturbed = digests(store, run_key)
+    losses = curve(store, run_key)
     assert f"epoch {undisturbed[-1][0]}: mIoU" in text
     assert "2 labelled images held out" in text
     assert "and training.patience is 1" in text
@@ -190,6 +195,7 @@ def test_an_early_stop_is_the_same_after_a_kill(store, environment):
     assert code == 0, text
     assert "resuming from step" in text
     assert digests(store, run_key) == undisturbed
+    assert curve(store, run_key) == losses
 
 
 @pytest.mark.timeout(600)

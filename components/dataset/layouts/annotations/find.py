@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from components.dataset.layouts.annotations.model import Format
-from components.dataset.layouts.files import files_below, is_hidden, is_picture
+from components.dataset.layouts.files import files_below, is_hidden, is_picture, unreadable_folder
 from components.dataset.layouts.names import Part, part_of, role_of
 from components.errors import UserError
 

@@ -233,7 +233,11 @@ def test_the_report_is_json_and_a_page_that_shows_what_is_wrong(make_dataset: Ma
     assert plain["findings"][2]["items"][0]["ids"] == [9]
     page = render_check(report)
     assert "<title>tiny · Fatal</title>" in page
-    assert page.count("<img ") == 2 * 6 + 2  # six of nine colour masks, one label with a wrong id, each with its image
+    assert [item.image for item in report.samples] == ["images/train/11.png"], "only whole samples come first"
+    assert "<em>Fatal:</em> fix 3 problems before training." in page
+    assert (
+        page.count("<img ") == 2 + 2 * 6 + 2
+    )  # the one whole sample, six of nine colour masks, one label with a wrong id, each with its image
     assert "3 more</summary>" in page
     assert "labels/train/09.png" in page
     assert "http" not in page.split("</style>")[1].replace("https", "http").split("base64")[0]

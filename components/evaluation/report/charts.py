@@ -1,12 +1,24 @@
-"""The charts of a run's report: mIoU and pseudo-label quality by epoch."""
+"""The charts of a run's report: mIoU, losses, learning rate and pseudo-label quality by epoch."""
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 from components.evaluation.verdict import Row, Verdict
-from components.pages.charts import Scale, Series, epoch_ticks, grid, inline, line, round_ticks, sample
+from components.pages.charts import (
+    Margins,
+    Reading,
+    Scale,
+    Series,
+    epoch_ticks,
+    grid,
+    inline,
+    line,
+    round_ticks,
+    sample,
+)
 from components.pages.charts import key as legend_key
 from components.runs.result import VARIANTS, Variant
 
@@ -16,10 +28,14 @@ VARIANT_NAMES: Mapping[Variant, str] = {
     "ensemble": "both, probabilities averaged",
 }
 SERIES: Mapping[Variant, Series] = {
-    "left": Series("left", "", "circle"),
-    "right": Series("right", "7 4", "square"),
-    "ensemble": Series("ensemble", "2 3", "diamond"),
+    "left": Series("left", "7 3", "square"),
+    "right": Series("right", "2 3", "diamond"),
+    "ensemble": Series("ensemble", "", "circle"),
 }
+PAIR = Series("first", "", "circle"), Series("second", "5 4", "square")
+"""The two lines of a small chart."""
+WIDE, NARROW, SMALL = (1160, 380), (350, 300), (350, 220)
+"""Width and height at natural size, in CSS pixels. A small chart is drawn once, for all screens."""
 
 
 def miou_by_epoch(verdict: Verdict, width: int, height: int) -> Markup:
@@ -45,23 +61,69 @@ def miou_by_epoch(verdict: Verdict, width: int, height: int) -> Markup:
         *(_series(scale, variant, [(row.epoch, 100 * row.mean_iou[variant]) for row in rows]) for variant in VARIANTS),
         *_ring(scale, best.epoch, 100 * best.mean_iou),
     ]
-    return inline(width, height, title, parts)
+    return inline(width, height, title, parts, [_reading(scale, row, verdict) for row in rows])
 
 
-def shares_by_epoch(
-    lines: Mapping[Variant, Sequence[tuple[int, float | None]]], title: str, width: int, height: int
-) -> Markup:
-    """Draw shares in [0, 1] by epoch, each in the style of a variant; None leaves a point out."""
-    known = {
-        variant: [(epoch, 100 * share) for epoch, share in points if share is not None]
-        for variant, points in lines.items()
-    }
-    epochs = sorted({epoch for points in known.values() for epoch, _ in points})
+def _reading(scale: Scale, row: Row, verdict: Verdict) -> Reading:
+    figures = [(VARIANT_NAMES[variant], row.mean_iou[variant]) for variant in reversed(VARIANTS)]
+    rows = [(name, f"{100 * value:.1f} %") for name, value in figures if math.isfinite(value)]
+    if math.isfinite(row.interval.low):
+        rows.append(
+            (f"95 % interval, {verdict.best.variant}", f"{100 * row.interval.low:.1f} to {100 * row.interval.high:.1f}")
+        )
+    return Reading(scale.x(row.epoch), f"epoch {row.epoch}", rows)
+
+
+class SmallChart(NamedTuple):
+    """A chart beside others, with the samples of its lines."""
+
+    title: str
+    unit: str
+    keys: list[tuple[Markup, str]]
+    drawing: Markup
+
+
+def small_chart(title: str, unit: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> SmallChart | None:
+    """Draw up to two lines of (epoch, value), or return None if there is no value. The axis includes zero if near."""
+    known = {name: [point for point in points if math.isfinite(point[1])] for name, points in lines.items()}
+    xs = sorted({x for points in known.values() for x, _ in points})
     values = [value for points in known.values() for _, value in points]
     if not values:
-        return Markup("")
-    scale, axes = _axes(epochs, values, width, height, "share of the pixels (%)")
-    return inline(width, height, title, [*axes, *(_series(scale, variant, known[variant]) for variant in known)])
+        return None
+    width, height = SMALL
+    low, high = min(values), max(values)
+    y_ticks = round_ticks(0.0 if 0 <= low < 0.6 * high else low, high, 4)
+    x_ticks = {float(tick): f"{tick:g}" for tick in round_ticks(xs[0], xs[-1], 4) if xs[0] <= tick <= xs[-1]}
+    scale = Scale(width, height, (xs[0], xs[-1]), (y_ticks[0], y_ticks[-1]), Margins(top=12, right=12, left=52))
+    drawn = zip(PAIR, known.items(), strict=False)
+    paths = [(series, name, [(scale.x(x), scale.y(value)) for x, value in points]) for series, (name, points) in drawn]
+    plotted = [line(series, points) if len(points) == 1 else _path(series, points) for series, _, points in paths]
+    label = f"{title} by epoch: " + "; ".join(
+        f"{name} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for name, points in known.items() if points
+    )
+    by_x = {name: dict(points) for name, points in known.items()}
+    readings = [
+        Reading(scale.x(x), f"epoch {x:.3g}", [(name, f"{at[x]:.3g}") for name, at in by_x.items() if x in at])
+        for x in xs
+    ]
+    keys = [(legend_key(_sample(series)), name) for series, name, _ in paths] if len(paths) > 1 else []
+    axes = grid(scale, x_ticks, y_ticks, "epoch", "")
+    return SmallChart(title, unit, keys, inline(width, height, label, [*axes, *plotted], readings))
+
+
+def _path(series: Series, points: Sequence[tuple[float, float]]) -> str:
+    """Draw a line without markers, which would hide it where there are many points."""
+    path = " ".join(f"{x},{y}" for x, y in points)
+    return (
+        f'<g class="{series.css_class}"><polyline class="line" points="{path}" stroke-dasharray="{series.dash}"/></g>'
+    )
+
+
+def _sample(series: Series) -> str:
+    return (
+        f'<g class="{series.css_class}"><line class="line" x1="1" y1="6" x2="33" y2="6" '
+        f'stroke-dasharray="{series.dash}"/></g>'
+    )
 
 
 def band_key(variant: Variant) -> Markup:

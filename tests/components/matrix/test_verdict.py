@@ -1,0 +1,43 @@
+"""The sentence that opens the matrix's page."""
+
+import pytest
+
+from components.matrix.gains import Gain
+from components.matrix.verdict import call, judge
+
+CLEAR, LOST, UNCLEAR, ONE = (
+    Gain("1/8", 20, (0.030, 0.031, 0.032)),
+    Gain("1/4", 40, (-0.030, -0.031, -0.032)),
+    Gain("1/2", 80, (0.030, -0.031, 0.001)),
+    Gain("1/1", 160, (0.030,)),
+)
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"), [(CLEAR, "clear gain"), (LOST, "clear loss"), (UNCLEAR, "not clear"), (ONE, "one seed")]
+)
+def test_a_gain_is_called_clear_only_if_its_interval_excludes_zero(gain: Gain, said: str) -> None:
+    assert call(gain) == said
+
+
+@pytest.mark.parametrize(
+    ("gains", "level", "word"),
+    [
+        ([], "doubtful", "No comparison"),
+        ([ONE], "doubtful", "One seed"),
+        ([CLEAR, UNCLEAR], "good", "CPS helps"),
+        ([LOST], "bad", "CPS hurts"),
+        ([CLEAR, LOST], "doubtful", "Mixed"),
+        ([UNCLEAR], "doubtful", "No clear difference"),
+    ],
+)
+def test_the_verdict_claims_no_more_than_the_seeds_support(gains: list[Gain], level: str, word: str) -> None:
+    found = judge(gains)
+    assert (found.level, found.word) == (level, word)
+
+
+def test_what_is_not_clear_is_named_with_advice() -> None:
+    found = judge([CLEAR, UNCLEAR])
+    assert found.sentence == "with 1/8 of the labels."
+    assert "+3.1 points with 1/8" in found.why[0]
+    assert found.next == ("To settle 1/2, add seeds.",)
