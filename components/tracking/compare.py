@@ -80,8 +80,7 @@ def _baselines(search: RunSearch, rows: Sequence[RunRow]) -> dict[tuple[str, str
         split, recipe = pair
         value = quoted(recipe)
         conditions = (
-            f"params.`split_fingerprint` = '{split}' AND tags.`method` = '{SUPERVISED}' AND tags.`recipe` = {value} "
-            "AND metrics.best_mIoU >= 0"
+            f"params.`split_fingerprint` = '{split}' AND tags.`method` = '{SUPERVISED}' AND tags.`recipe` = {value}"
         )
         return search.find(conditions, BEST_FIRST, 1) if value else []
 

@@ -47,7 +47,7 @@ def test_the_best_is_found_among_more_runs_than_asked_for(client: Any, tracking_
     for number, miou in enumerate((0.9, 0.1, 0.2, 0.3)):
         train(f"scenes-{number}", "scenes", miou, client)
     for number, miou in enumerate((0.6, 0.5)):
-        train(f"it's-{number}", "it's", miou, client)
+        train(f"quoted-{number}", "it's", miou, client)
     assert [row.best_miou for row in compare_runs(tracking_uri, limit=2)] == [0.9, 0.6]
     assert [row.best_miou for row in compare_runs(tracking_uri, dataset="it's", limit=2)] == [0.6, 0.5]
     assert compare_runs(tracking_uri, dataset='it\'s a "quote"') == []
