@@ -10,7 +10,7 @@ from components.contract import Frozen, read
 from components.dataset.sources.fetch import fetch, is_url
 from components.errors import UserError, WorkFailed
 from components.files import file_sha256
-from components.networks.installed_weights import IMAGENET, installed_weights
+from components.networks.pretrained_weights.installed import IMAGENET, installed_weights
 from components.reading import mistaken, open_file
 from components.recipes import Recipe
 from components.storage import keys

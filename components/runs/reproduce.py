@@ -15,7 +15,7 @@ from components.dataset.stored.store import stored_manifest
 from components.disk import writing
 from components.errors import UserError, WorkFailed
 from components.files import file_sha256, write_whole
-from components.networks.installed_weights import IMAGENET
+from components.networks.pretrained_weights.installed import IMAGENET
 from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
 from components.runs.environment import Environment

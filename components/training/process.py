@@ -176,8 +176,8 @@ def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:
     if not backbones:
         return
     from components.dataset.sources.fetch import fetch
-    from components.networks.installed_weights import IMAGENET, installed_file
-    from components.networks.pretrained import load_backbone
+    from components.networks.pretrained_weights.installed import IMAGENET, installed_file
+    from components.networks.pretrained_weights.loading import load_backbone
 
     for source, sha256, names in backbones:
         with tempfile.TemporaryDirectory(prefix="cps-pretrained-") as folder:

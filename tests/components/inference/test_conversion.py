@@ -15,7 +15,7 @@ from components.errors import UserError
 from components.inference.checkpoint import open_checkpoint
 from components.inference.conversion import convert
 from components.inference.paddle_engine import Floats
-from components.networks.pretrained import load_backbone
+from components.networks.pretrained_weights.loading import load_backbone
 from components.networks.structures import build
 from components.networks.weights import BRANCHES, checkpoint_meta, extract_branch, pack, state_arrays, whole_pair
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from components.errors import UserError
 from components.inference.checkpoint import read_description
-from components.networks.pretrained import load_backbone
+from components.networks.pretrained_weights.loading import load_backbone
 from components.networks.structures import build
 from components.networks.weights import (
     checkpoint_meta,

@@ -7,7 +7,7 @@ import pytest
 
 from components.dataset.sources.fetch import fetch
 from components.errors import UserError
-from components.networks.installed_weights import INSTALLED
+from components.networks.pretrained_weights.installed import INSTALLED
 from components.recipes import load_recipe
 from components.runs.backbone import check_start, pin_addresses, pin_pretrained
 from components.storage.client import Store

@@ -10,8 +10,8 @@ import paddle
 from paddle import nn
 
 from components.errors import UserError
-from components.networks.pdparams import read_pdparams
-from components.networks.torch_weights import read_torch
+from components.networks.pretrained_weights.pdparams import read_pdparams
+from components.networks.pretrained_weights.torch_weights import read_torch
 
 MIN_MATCH = 0.9
 """A file that matches a smaller share of the backbone's tensors is refused."""

@@ -1,8 +1,8 @@
 """Read PyTorch's .pth and .pt files, which contain pickles, without PyTorch and without executing their content.
 
 PyTorch has two formats: since version 1.6 a zip archive of a pickle and one file per storage, and before that several
-pickles followed by the storages. In both, the pickle describes each tensor as a view of a storage. As in
-`components.networks.pdparams`, only the few names that tensors need are known, and any other name is an error.
+pickles followed by the storages. In both, the pickle describes each tensor as a view of a storage. As in `pdparams`, only
+the few names that tensors need are known, and any other name is an error.
 """
 
 import pickle
@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from components.networks.pdparams import Array, UnsafePickle
+from components.networks.pretrained_weights.pdparams import Array, UnsafePickle
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_HEADERS = 3

@@ -12,8 +12,8 @@ import paddle
 import pytest
 
 from components.errors import UserError
-from components.networks.pdparams import UnsafePickle, read_pdparams
-from components.networks.pretrained import load_backbone
+from components.networks.pretrained_weights.loading import load_backbone
+from components.networks.pretrained_weights.pdparams import UnsafePickle, read_pdparams
 from components.networks.structures import build
 from components.networks.weights import state_arrays
 

@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 from components.errors import UserError
-from components.networks.installed_weights import INSTALLED, installed_file
-from components.networks.pdparams import UnsafePickle
-from components.networks.pretrained import load_backbone, read_arrays
+from components.networks.pretrained_weights.installed import INSTALLED, installed_file
+from components.networks.pretrained_weights.loading import load_backbone, read_arrays
+from components.networks.pretrained_weights.pdparams import UnsafePickle
+from components.networks.pretrained_weights.torch_weights import read_torch
 from components.networks.structures import build
-from components.networks.torch_weights import read_torch
 
 Arrays = Mapping[str, NDArray[Any]]
 
