@@ -134,7 +134,7 @@ def _check(parameters: PipelineParameters, *, is_local: bool) -> None:
 def _check_places(dataset: str, weights: Mapping[str, str]) -> None:
     """Raise UserError if the dataset or the pretrained weights are local files."""
     from components.dataset.sources.address import STORED, is_url, parse_sources
-    from components.networks.installed_weights import IMAGENET
+    from components.networks.pretrained_weights.installed import IMAGENET
     from components.scenes.generate import is_scenes
 
     for source in parse_sources(dataset):
@@ -214,7 +214,7 @@ def _absolute_sources(dataset: str) -> str:
 
 
 def _with_absolute_weights(overrides: "Overrides") -> "Overrides":
-    from components.networks.installed_weights import IMAGENET
+    from components.networks.pretrained_weights.installed import IMAGENET
     from components.runs.backbone import SCRATCH
 
     names = [f"network.{name}" for name in ("pretrained", "right_pretrained")]

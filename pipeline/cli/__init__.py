@@ -1,1 +1,1 @@
-"""The `cps` command: one module for each group of commands."""
+"""The `cps` command: its frame, and what its commands share."""

@@ -15,20 +15,20 @@ from components.disk import machine_error
 from components.errors import UserError, WorkFailed, one_line
 from components.extras import missing_package
 from components.step_guard import FAILED, INTERRUPTED, USERS_MISTAKE
-from pipeline.cli.dataset import dataset, init
-from pipeline.cli.doctor import doctor
-from pipeline.cli.look import logs, open_
-from pipeline.cli.matrix import matrix
+from pipeline.cli.commands.dataset import dataset, init
+from pipeline.cli.commands.doctor import doctor
+from pipeline.cli.commands.look import logs, open_
+from pipeline.cli.commands.matrix import matrix
+from pipeline.cli.commands.plan import plan
+from pipeline.cli.commands.recipes import compile_, recipes
+from pipeline.cli.commands.reproduce import reproduce
+from pipeline.cli.commands.results import compare, label_next, predict, weights
+from pipeline.cli.commands.run import run
+from pipeline.cli.commands.runs import gc, runs
+from pipeline.cli.commands.services import down, status, up
+from pipeline.cli.commands.submit import schedule, submit
 from pipeline.cli.mistakes import unknown_option
-from pipeline.cli.plan import plan
 from pipeline.cli.project import apply
-from pipeline.cli.recipes import compile_, recipes
-from pipeline.cli.reproduce import reproduce
-from pipeline.cli.results import compare, label_next, predict, weights
-from pipeline.cli.run import run
-from pipeline.cli.runs import gc, runs
-from pipeline.cli.services import down, status, up
-from pipeline.cli.submit import schedule, submit
 from pipeline.version import VERSION
 
 

@@ -1,8 +1,8 @@
 """Read PyTorch's .pth and .pt files, which contain pickles, without PyTorch and without executing their content.
 
 PyTorch has two formats: since version 1.6 a zip archive of a pickle and one file per storage, and before that several
-pickles followed by the storages. In both, the pickle describes each tensor as a view of a storage. As in `pdparams`, only
-the few names that tensors need are known, and any other name is an error.
+pickles followed by the storages. In both, the pickle describes each tensor as a view of a storage. As in `pdparams`,
+only the few names that tensors need are known, and any other name is an error.
 """
 
 import pickle

@@ -45,7 +45,7 @@ def doctor(as_json: bool, **connection: str) -> None:
 
 def _kfp(**connection: str) -> str:
     """Return the KFP server's address and version. Raises UserError, WorkFailed."""
-    from pipeline.cli.submit import connected
+    from pipeline.cli.commands.submit import connected
 
     server = connected(**connection)
     return f"{server.address}, version {server.version}"

@@ -109,7 +109,7 @@ def _mlflow(run: str) -> str:
 
 def _check(run: str) -> str:
     from components.disk import state_home
-    from pipeline.cli.dataset import write_check_page
+    from pipeline.cli.commands.dataset import write_check_page
     from pipeline.local.jobs import source_of
 
     _, key = _found(run)

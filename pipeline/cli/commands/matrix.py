@@ -14,6 +14,7 @@ import click
 from components import progress
 from components.disk import check_writable, writing
 from components.errors import UserError
+from pipeline.cli.commands.submit import prepared
 from pipeline.cli.options import (
     CONNECTION,
     DATASET,
@@ -28,7 +29,6 @@ from pipeline.cli.options import (
     with_options,
 )
 from pipeline.cli.signals import RESUMES, on_interrupt
-from pipeline.cli.submit import prepared
 from pipeline.parameters import PipelineParameters, local_parameters, parse_settings
 
 if TYPE_CHECKING:

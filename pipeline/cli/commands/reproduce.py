@@ -104,8 +104,8 @@ def _run(
     from components.runs.record import load_run
     from components.runs.reproduce import comparison, comparison_lines, environment_differences
     from components.runs.request import PredictionRequest, Resources
+    from pipeline.cli.commands.run import ending
     from pipeline.cli.progress import display
-    from pipeline.cli.run import ending
     from pipeline.cli.tables import collect_outcome, print_outcome
     from pipeline.local.run import run_locally
     from pipeline.parameters import STEPS, PipelineParameters

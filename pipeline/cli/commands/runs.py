@@ -8,9 +8,9 @@ import click
 
 from components.errors import UserError
 from components.units import parse_duration, size_text
+from pipeline.cli.commands.submit import check_succeeded, close_terminated, connected, followed
 from pipeline.cli.names import run_argument, run_named
 from pipeline.cli.options import CONNECTION, with_options
-from pipeline.cli.submit import check_succeeded, close_terminated, connected, followed
 
 if TYPE_CHECKING:
     from components.runs.garbage import Collection

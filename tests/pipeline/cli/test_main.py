@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from components.errors import UserError
+from pipeline.cli.commands.results import parse_expiry
 from pipeline.cli.main import _run, cli
-from pipeline.cli.results import parse_expiry
 from pipeline.local.ports import free_internal_ports
 from pipeline.parameters import parse_settings
 from pipeline.version import VERSION
@@ -67,7 +67,7 @@ def test_nothing_heavy_is_imported_for_the_help() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     ).stdout.split()
-    assert "pipeline.cli.run" in loaded
+    assert "pipeline.cli.commands.run" in loaded
     assert not {"paddle", "kfp", "mlflow", "minio", "rich", "pydantic", "numpy", "yaml", "urllib3"} & set(loaded)
 
 

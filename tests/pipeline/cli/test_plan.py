@@ -16,7 +16,7 @@ from components.runs.probes import EvaluationProbe, TrainingProbe, WorkProbe
 from components.runs.record import load_run
 from components.runs.request import RunRequest
 from components.training.train import train
-from pipeline.cli.plan import _size
+from pipeline.cli.commands.plan import _size
 from pipeline.local import forecast as forecasting
 from pipeline.local.forecast import Limits, Probes, exceeded, forecast, probe, slowdowns
 from pipeline.local.gpu_forecast import gpu_forecast, gpu_lines, parse_card, speeds, step_flops

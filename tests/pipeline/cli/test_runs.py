@@ -15,9 +15,9 @@ from components.runs.stored import find_run, find_weights, run_objects, stored_r
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.lease import Holder, Lease
+from pipeline.cli.commands.runs import parse_grace
 from pipeline.cli.main import cli
 from pipeline.cli.names import complete_run, run_named
-from pipeline.cli.runs import parse_grace
 from tests.pipeline.small_runs import make_run
 from tests.run_objects import make_best, make_record, make_result
 

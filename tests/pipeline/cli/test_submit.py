@@ -10,7 +10,7 @@ from components.errors import UserError
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.lease import DURATION
-from pipeline.cli import submit
+from pipeline.cli.commands import submit
 from pipeline.cli.main import _run
 from pipeline.cluster import status
 from pipeline.cluster.schedules import cron_with_seconds, interval_seconds

@@ -1,0 +1,1 @@
+"""The commands of `cps`, each of which imports heavy modules only when it runs."""
