@@ -10,6 +10,7 @@ EXTRAS = {
     **dict.fromkeys(("kfp", "kfp_server_api", "kubernetes"), "pipeline"),
     **dict.fromkeys(("mlflow",), "tracking"),
     **dict.fromkeys(("pycocotools",), "annotations"),
+    **dict.fromkeys(("pillow_heif",), "heic"),
     **dict.fromkeys(("psutil",), "services"),
     **dict.fromkeys(("cv2", "onnx", "onnxruntime", "openvino", "paddle", "paddle2onnx"), "train"),
     **dict.fromkeys(("safetensors", "scipy"), "train"),
@@ -30,8 +31,12 @@ def missing_package(error: ModuleNotFoundError) -> UserError | None:
 
 def not_installed(what: str, extra: str) -> UserError:
     """Return the error that names the extra which provides `what`."""
-    one, everything = (f"pip install '{_requirement(name)}'" for name in (extra, "all"))
+    one, everything = map(install_command, (extra, "all"))
     return UserError(f"{what} is not installed: {one} (or, for everything on one machine: {everything})")
+
+
+def install_command(extra: str) -> str:
+    return f"pip install '{_requirement(extra)}'"
 
 
 def _requirement(extra: str) -> str:

@@ -21,7 +21,7 @@ RUN case "${PADDLE}" in \
  && /opt/uv/bin/uv venv --no-cache --python "$(command -v python3)" ${site} /opt/cps \
  && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --require-hashes -c requirements.lock \
       --excludes excluded.txt -r pyproject.toml --group paddleseg \
-      --extra train --extra annotations --extra tracking --extra mlflow-server \
+      --extra train --extra annotations --extra heic --extra tracking --extra mlflow-server \
  && awk '/^[a-z0-9]/ {keep = /^kfp==/} keep' requirements.lock > kfp.lock \
  && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --no-deps --require-hashes -r kfp.lock \
  && libraries=$(/opt/cps/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \

@@ -12,7 +12,7 @@ RUN awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > uv.lock \
  && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r uv.lock \
  && /opt/uv/bin/uv venv --no-cache --python "$(command -v python3)" /opt/cps \
  && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --compile-bytecode \
-      --require-hashes -c requirements.lock -r pyproject.toml --extra annotations --extra tracking \
+      --require-hashes -c requirements.lock -r pyproject.toml --extra annotations --extra heic --extra tracking \
  && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --compile-bytecode \
       --no-deps --require-hashes -r kfp.lock
 COPY components /opt/cps/app/components

@@ -1,7 +1,6 @@
 """Decode photographs and labels, or reject them with a reason."""
 
 import ctypes
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -10,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from components.dataset.heic import open_image
 from components.dataset.label_pixels import is_lossless, stored_values
 from components.dataset.stored.upright import upright_rgb
+from components.errors import UserError
 from components.metrics.confusion import ClassIds
 from components.reading import mistaken, read_bytes
 
@@ -71,13 +72,13 @@ def _ids(picture: Image.Image, data: bytes) -> ClassIds:
 def _read(data: bytes, convert: Callable[[Image.Image], T]) -> T:
     """Open an image and convert it while Pillow still knows the bit depth of its pixels. Raises Unreadable."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with open_image(data) as picture:
             return convert(picture)
     except UnidentifiedImageError:
         raise Unreadable(mistaken(data) or "it is not an image, or its format is not supported") from None
     except Image.DecompressionBombError:
         raise Unreadable(f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except (UserError, OSError, ValueError, SyntaxError, EOFError) as error:
         raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from None
 
 

@@ -202,7 +202,7 @@ def _in_store(text: str, open_store: "Callable[[], Store] | None") -> Iterator[t
         listed = store.list(prefix)
     except MissingObject:
         raise UserError(f"images {text!r}: bucket {bucket!r} does not exist at {store.settings.endpoint}") from None
-    objects = [item for item in listed if PurePosixPath(item.key).suffix.lower() in SUFFIXES]
+    objects = [item for item in listed if is_picture(item.key)]
     exact = [item for item in objects if item.key == prefix]
     base = prefix.rpartition("/")[0]
     for item in exact or objects:

@@ -10,9 +10,10 @@ from PIL import Image, ImageOps
 from components.contract import Class
 from components.dataset.check.facts import ID_MODES
 from components.dataset.check.findings import Finding, Item
+from components.dataset.heic import open_image
 from components.pages.pictures import WRONG, Pixels, data_uri, ids_thumbnail, paint, png
 from components.pages.shown import Limits, Painter, Picture, photograph
-from components.reading import open_file
+from components.reading import read_bytes
 
 WIDTH = 400
 """Maximum width of a thumbnail, in pixels."""
@@ -96,7 +97,7 @@ def _label(folder: Path, item: Item, classes: Sequence[Class]) -> Thumbnail | No
 
 def _opened(path: Path) -> Image.Image | None:
     try:
-        with open_file(path) as file, Image.open(file) as picture:
+        with open_image(read_bytes(path)) as picture:
             picture.load()
             return ImageOps.exif_transpose(picture)
     except Exception:  # these files are the broken ones, and a decoder may raise anything

@@ -1,7 +1,6 @@
 """Read a file once: hash it, decode it, and keep what the checks need to know about its pixels."""
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from components.dataset.check.perceptual import Hashes, perceptual_hash
+from components.dataset.heic import open_image
 from components.dataset.label_pixels import LabelPixels, label_pixels
 from components.dataset.stored.upright import check_range, is_turned
 from components.reading import mistaken, read_bytes
@@ -56,7 +56,7 @@ def _facts(folder: Path, name: str, *, label: bool) -> FileFacts:
         return FileFacts(name, "", problem=error.strerror or type(error).__name__)
     sha256 = hashlib.sha256(data).hexdigest()
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with open_image(data) as picture:
             if label:
                 return _label(name, sha256, picture, data)
             check_range(picture)

@@ -5,15 +5,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from components.dataset import heic
 from components.errors import UserError
 from components.reading import is_file, mistaken, read_bytes
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+_ALWAYS = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
+SUFFIXES = frozenset({*_ALWAYS, *(heic.SUFFIXES if heic.reads_heic() else ())})
 
 _BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 CONVERT = {
-    **dict.fromkeys((".heic", ".heif", ".avif"), "convert the photographs to JPEG, for example with `heif-convert`"),
+    **({} if heic.reads_heic() else dict.fromkeys(heic.SUFFIXES, f"{heic.CONVERT}, or {heic.install()}")),
     **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf"), "develop the raw photographs to JPEG"),
     **dict.fromkeys(
         (".mp4", ".mov", ".avi", ".mkv", ".webm"),

@@ -1,10 +1,8 @@
 """The size of a stored image, from the beginning of its file."""
 
-import io
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
+from components.dataset.heic import open_image
 from components.dataset.manifest import Manifest
 from components.dataset.stored.upright import upright_size
 
@@ -25,5 +23,5 @@ def stored_size(store: "Store", manifest: Manifest, name: str) -> tuple[int, int
 
 
 def _size_in(data: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(data)) as picture:
+    with open_image(data) as picture:
         return upright_size(picture)

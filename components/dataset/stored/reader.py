@@ -6,7 +6,6 @@ label = reader.label("labels/train/0001.png")   # (H, W) uint8, class ids
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components import progress
+from components.dataset.heic import open_image
 from components.dataset.manifest import FileEntry, Manifest, content_digest, parse_manifest
 from components.dataset.stored.cache import ShardCache, shard_name
 from components.dataset.stored.upright import upright_rgb
@@ -101,7 +101,7 @@ class DatasetReader:
         return entry
 
     def _decoded(self, name: str, convert: Callable[[Image.Image], T]) -> T:
-        with Image.open(io.BytesIO(self._verified(name))) as picture:
+        with open_image(self._verified(name)) as picture:
             return convert(picture)
 
     def _verified(self, name: str) -> bytes:

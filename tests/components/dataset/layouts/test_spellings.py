@@ -163,7 +163,7 @@ def test_other_folders_are_a_warning_with_the_first_name(tmp_path: Path) -> None
     write_dataset(tmp_path, label="", parts={"extra": 3}, first=500)
     grey(tmp_path / "labels/train/99.png", np.zeros((16, 24), np.uint8))
     (tmp_path / "README.md").write_text("Photographs of cats.\n")
-    (tmp_path / "images/IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "images/IMG_1.CR2").write_bytes(b"II*\0\x10\0\0\0CR")
     (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
     (tmp_path / ".DS_Store").write_bytes(b"\0")
     write_classes(tmp_path, *NAMES[:2])
@@ -179,7 +179,7 @@ def test_other_folders_are_a_warning_with_the_first_name(tmp_path: Path) -> None
     assert any(
         text.startswith("clip.mp4: 1 MP4 file is not used: extract frames") and "ffmpeg" in text for text in texts
     )
-    assert any(text.startswith("images/IMG_1.HEIC: 1 HEIC file is not used: convert") for text in texts)
+    assert any(text.startswith("images/IMG_1.CR2: 1 CR2 file is not used: develop") for text in texts)
     assert account_lines(layout.account)[1] == "not used: 1 hidden file (.DS_Store); 1 other file (README.md)"
     assert sum(use.files for use in layout.account) == sum(1 for path in tmp_path.rglob("*") if path.is_file())
 
@@ -187,10 +187,10 @@ def test_other_folders_are_a_warning_with_the_first_name(tmp_path: Path) -> None
 def test_photographs_in_a_format_that_is_not_read_are_named(tmp_path: Path) -> None:
     write_dataset(tmp_path)
     for path in (tmp_path / "images").rglob("*.jpg"):
-        path.rename(path.with_suffix(".HEIC"))
+        path.rename(path.with_suffix(".CR2"))
     write_classes(tmp_path, *NAMES[:2])
     assert (
-        "has no images in a supported format (images/train/00.HEIC is HEIC): convert the photographs to JPEG"
+        "has no images in a supported format (images/train/00.CR2 is CR2): develop the raw photographs to JPEG"
         in refusal(tmp_path)
     )
 
