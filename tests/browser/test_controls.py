@@ -22,6 +22,7 @@ CLASSES = [
 ACTIONS = """<script>
 const say = {};
 const wait = (time) => new Promise((done) => setTimeout(done, time));
+const until = async (holds) => { for (let turn = 0; turn < 200 && !holds(); turn++) await wait(50); };
 const one = (selector) => document.querySelector(selector);
 const cards = () => [...document.querySelectorAll("#cards .card")].filter((card) => !card.hidden);
 const names = () => cards().map((card) => card.dataset.name);
@@ -31,33 +32,35 @@ const pixel = (canvas, x, y) =>
 const key = (target, name) => target.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
 addEventListener("load", async () => {
   try {
-    await wait(1000);
+    const canvas = () => one("#cards canvas.over"), alpha = () => pixel(canvas(), 0.25, 0.25)[3];
+    await until(() => canvas()?.width > 1 && alpha() > 0);
     say.worst = names();
     change(one("#order"), "name"); say.byName = names();
     change(one("#only"), "2"); say.withCar = names(); say.shown = one("#shown").textContent;
     change(one("#only"), "");
-    const canvas = one("#cards canvas.over");
-    say.background = pixel(canvas, 0.9, 0.9)[3]; say.road = pixel(canvas, 0.25, 0.25);
+    say.background = pixel(canvas(), 0.9, 0.9)[3]; say.road = pixel(canvas(), 0.25, 0.25);
     const car = one('[data-class="2"]');
-    car.click(); await wait(300);
-    say.pressed = car.getAttribute("aria-pressed"); say.dimmed = pixel(canvas, 0.25, 0.25)[3];
-    car.click(); await wait(300); say.back = pixel(canvas, 0.25, 0.25)[3];
-    one('[data-view-all="errors"]').click(); await wait(300);
-    say.right = pixel(canvas, 0.25, 0.25)[3]; say.wrong = pixel(canvas, 0.9, 0.25);
+    car.click(); await until(() => alpha() < 20);
+    say.pressed = car.getAttribute("aria-pressed"); say.dimmed = alpha();
+    car.click(); await until(() => alpha() > 20); say.back = alpha();
+    one('[data-view-all="errors"]').click(); await until(() => alpha() === 0);
+    say.right = alpha(); say.wrong = pixel(canvas(), 0.9, 0.25);
     const opener = one("#cards .card:not([hidden]) .pic");
-    opener.focus(); opener.click(); await wait(300);
-    const dialog = one("dialog");
-    say.open = dialog.open; say.title = one("dialog .title").textContent;
-    key(dialog, "ArrowRight"); await wait(300); say.next = one("dialog .title").textContent;
+    const dialog = one("dialog"), title = () => one("dialog .title").textContent;
+    opener.focus(); opener.click(); await until(() => dialog.open && title());
+    say.open = dialog.open; say.title = title();
+    key(dialog, "ArrowRight"); await until(() => title() !== say.title); say.next = title();
     const handle = one("dialog .handle-b");
     key(handle, "ArrowRight"); say.moved = handle.getAttribute("aria-valuenow");
     key(handle, "Home"); say.home = handle.getAttribute("aria-valuenow");
-    say.still = one("dialog .title").textContent;
+    say.still = title();
     const box = one("dialog .stage").getBoundingClientRect();
     const place = { clientX: box.left + 0.9 * box.width, clientY: box.top + 0.25 * box.height };
     one("dialog .stage").dispatchEvent(new PointerEvent("pointermove", place));
-    await wait(300); say.readout = one("dialog .readout").textContent;
-    dialog.close(); await wait(100); say.focused = document.activeElement === opener;
+    const readout = () => one("dialog .readout").textContent;
+    await until(() => readout().includes("truth")); say.readout = readout();
+    const focused = () => document.activeElement === opener;
+    dialog.close(); await until(focused); say.focused = focused();
   } catch (error) { say.error = String(error.stack); }
   parent.postMessage(JSON.stringify(say), "*");
 });
