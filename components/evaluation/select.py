@@ -19,7 +19,7 @@ from components.evaluation.doubts import likely_reasons
 from components.evaluation.held_out import score_test_list
 from components.evaluation.report.examples import Example, choose, draw
 from components.evaluation.report.page import Link, Parts, render_report
-from components.evaluation.report.progress import Masks, Progress, draw_progress, image_figures
+from components.evaluation.report.progress import Masks, Progress, draw_progress, image_figures, shown_epochs
 from components.evaluation.result import build_result
 from components.evaluation.scores import Protocol, Scores
 from components.evaluation.snapshots import unpack as unpack_masks
@@ -178,14 +178,17 @@ def _progress(
 ) -> Progress | None:
     """Return the strip of thumbnails. Checkpoints that an earlier version scored have no masks and are left out."""
     masks: dict[int, Masks] = {}
-    figures: dict[int, dict[str, float]] = {}
-    for scores in _all_scores(store, sweep, entries):
-        key = keys.snapshots(sweep.run_key, scores.epoch)
+    for entry in entries:
+        key = keys.snapshots(sweep.run_key, entry.epoch)
         try:
-            masks[scores.epoch] = unpack_masks(store.get_bytes(key), variant, store.uri(key))
+            masks[entry.epoch] = unpack_masks(store.get_bytes(key), variant, store.uri(key))
         except MissingObject:
             continue
-        figures[scores.epoch] = image_figures(scores, variant, list(masks[scores.epoch]))
+    shown = shown_epochs(masks)
+    figures = {
+        scores.epoch: image_figures(scores, variant, list(masks[scores.epoch]))
+        for scores in _all_scores(store, sweep, [entry for entry in entries if entry.epoch in shown])
+    }
     labels = _labels(sweep)
     return draw_progress(figures, masks, painter, lambda name: (reader.image(name), reader.label(labels[name])))
 

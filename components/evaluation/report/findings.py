@@ -76,7 +76,7 @@ def _why(result: RunResult) -> tuple[str, ...]:
 def _next(result: RunResult) -> tuple[str, ...]:
     advice = [advice for _, advice in _doubts(result)]
     if is_rising(result):
-        advice.append("The last checkpoint is the best one: train longer, with more --epochs.")
+        advice.append("The last checkpoint is the best one: train for more epochs.")
     weak = [item.name for item in weak_classes(result) if item.accuracy]
     if weak:
         verb = "stays" if len(weak) == 1 else "stay"

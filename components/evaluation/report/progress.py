@@ -41,6 +41,12 @@ def image_figures(scores: Scores, variant: Variant, names: Sequence[str]) -> dic
     return dict(zip(names, map(float, mean_iou_by_image(counts)), strict=True))
 
 
+def shown_epochs(masks: Mapping[int, Masks]) -> list[int]:
+    """Return the epochs with masks, or COLUMNS of them at most."""
+    kept = sorted(epoch for epoch, found in masks.items() if found)
+    return epoch_ticks(kept, COLUMNS) if kept else []
+
+
 def draw_progress(
     figures: Mapping[int, Mapping[str, float]],
     masks: Mapping[int, Masks],
@@ -50,14 +56,13 @@ def draw_progress(
     """Return the strip, or None if fewer than two checkpoints have masks.
 
     Args:
-        figures: the mIoU of each image, by epoch.
+        figures: the mIoU of each image, for each of `shown_epochs`.
         masks: by epoch, of the same variant and images.
         read: returns the photograph and the label of an image.
     """
-    kept = sorted(epoch for epoch in figures if masks.get(epoch))
-    if len(kept) < 2:
+    epochs = shown_epochs(masks)
+    if len(epochs) < 2:
         return None
-    epochs = epoch_ticks(kept, COLUMNS)
     names = [name for name in masks[epochs[-1]] if all(name in masks[epoch] for epoch in epochs)]
     rows = []
     for name in names:

@@ -4,28 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from components.networks.structures import build
-from components.networks.weights import checkpoint_meta, pack, state_arrays
-
-CLASSES = [{"name": "road", "color": [128, 64, 128]}, {"name": "sky", "color": [70, 130, 180]}]
+from tests.components.networks.small_weights import write_weights
 
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    meta = checkpoint_meta(
-        structure="small-fpn",
-        classes=CLASSES,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        crop=(32, 32),
-        stride=(32, 16),
-        run_key="demo-1-8-s0-0123456789ab",
-        split="f" * 64,
-        dataset="d" * 64,
-        epoch=3,
-        step=30,
-    )
-    branches = {branch: state_arrays(build("small-fpn", 2, seed)) for seed, branch in enumerate(("left", "right"))}
-    path = tmp_path_factory.mktemp("weights") / "pair.safetensors"
-    path.write_bytes(pack(branches, meta))
-    return path
+    return write_weights(tmp_path_factory.mktemp("weights") / "pair.safetensors")

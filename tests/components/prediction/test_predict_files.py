@@ -21,7 +21,7 @@ from components.prediction.photographs import find_photographs, unique_names
 from components.prediction.predict import predict_files, spaced
 from components.storage.client import Store
 from tests.components.dataset.scenes_on_disk import grey_png
-from tests.components.prediction.conftest import CLASSES
+from tests.components.networks.small_weights import CLASSES
 
 
 def photograph(width: int = 50, height: int = 40, seed: int = 0) -> Image.Image:

@@ -8,29 +8,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 from components.errors import UserError
-from components.networks.structures import build
-from components.networks.weights import checkpoint_meta, pack, state_arrays
 from pipeline.cli.main import cli
+from tests.components.networks.small_weights import write_weights
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """weights.safetensors, and photos/ with a photograph and a file that is none."""
-    meta = checkpoint_meta(
-        structure="small-fpn",
-        classes=[{"name": "road", "color": [128, 64, 128]}, {"name": "sky", "color": [70, 130, 180]}],
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
-        crop=(32, 32),
-        stride=(32, 32),
-        run_key="demo-1-8-s0-0123456789ab",
-        split="f" * 64,
-        dataset="d" * 64,
-        epoch=3,
-        step=30,
-    )
-    branches = {branch: state_arrays(build("small-fpn", 2, seed)) for seed, branch in enumerate(("left", "right"))}
-    (tmp_path / "weights.safetensors").write_bytes(pack(branches, meta))
+    write_weights(tmp_path / "weights.safetensors")
     (tmp_path / "photos").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (40, 70, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photos" / "street.png")
