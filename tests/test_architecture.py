@@ -42,6 +42,8 @@ PACKAGE_OF = {
     "yaml": "pyyaml",
 }
 
+TOP_LEVEL = {".ci", "components", "docker", "docs", "manifests", "pipeline", "scripts", "tests"}
+
 # Written so that this file does not itself contain what it looks for.
 FORBIDDEN = {
     "a package registry's address": re.compile(
@@ -98,6 +100,11 @@ def test_no_file_contains(what: str) -> None:
         for match in FORBIDDEN[what].finditer(text)
     ]
     assert not found, "\n".join(found)
+
+
+def test_the_top_level_holds_nothing_by_accident() -> None:
+    folders = {path.relative_to(REPOSITORY).parts[0] for path in project_files() if path.parent != REPOSITORY}
+    assert folders == TOP_LEVEL
 
 
 def test_the_lock_has_what_pyproject_asks_for() -> None:
