@@ -1,6 +1,5 @@
 """`cps init`: make a folder of images and masks a dataset. `cps dataset`: check a dataset, or generate one."""
 
-import json
 import re
 import shlex
 import sys
@@ -229,7 +228,7 @@ def check(
             from components.dataset.propose.proposal import classes_remedy
 
             remedy = classes_remedy(Path(sources[0]).resolve(), layout.declared)
-    click.echo(json.dumps(report.as_dict(), indent=2) if as_json else "\n".join(_lines(report)))
+    click.echo(report.as_json() if as_json else "\n".join(_lines(report)))
     if output:
         click.echo(output, err=as_json)
     if report.verdict == "fatal":
