@@ -11,6 +11,7 @@ import paddle
 from numpy.typing import NDArray
 from paddle import nn
 
+from components.errors import UserError
 from components.inference.cards import use_card
 from components.inference.checkpoint import open_checkpoint
 from components.inference.output import Output, Truth
@@ -34,7 +35,7 @@ from components.training.loop import Pace, out_of_memory
 from components.training.losses import Criterion, min_kept_pixels
 from components.training.pair import Pair
 from components.training.precision import check_precision
-from components.training.supervision.resources import check_gpus
+from components.training.supervision.resources import gpu_count
 
 COMPARED = 2
 """Images in the step that is compared with the CPU: few, so that few cores finish it in time."""
@@ -86,21 +87,22 @@ class _Training:
             raise out_of_memory(self.recipe, self.group.processes) from error
 
 
-def device_facts(cards: int) -> DeviceFacts:
-    """Return what is here. Raises UserError if there are fewer than `cards` GPUs that work."""
+def device_facts(device: str) -> DeviceFacts:
+    """Return what is here. Raises UserError if `device` is gpu and Paddle can use none."""
     versions = installed_versions()
     named = f"Paddle {versions.get('paddlepaddle-gpu') or versions.get('paddlepaddle', paddle.__version__)}"
-    if not cards:
+    if device == "cpu":
         memory = available_memory() or 0
-        return DeviceFacts(name="cpu", model="CPU", versions=named, cards=1, cores=usable_cores(), memory=memory)
-    check_gpus(cards)
+        return DeviceFacts(model="CPU", versions=named, cards=1, cores=usable_cores(), memory=memory)
+    cards = gpu_count()
+    if not cards:
+        raise UserError("Paddle finds no GPU on this machine: see whether `nvidia-smi` lists one")
     found = paddle.device.cuda.get_device_properties(0)
     capability = f"compute capability {found.major}.{found.minor}"
     return DeviceFacts(
-        name=paddle.device.get_device(),
         model=found.name,
         versions=f"{named}, CUDA {paddle.version.cuda()}, cuDNN {paddle.version.cudnn()}, {capability}",
-        cards=paddle.device.cuda.device_count(),
+        cards=cards,
         cores=usable_cores(),
         memory=found.total_memory,
     )

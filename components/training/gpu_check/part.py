@@ -90,7 +90,7 @@ def _pictures(place: Place) -> dict[str, Any]:
 def _device(place: Place) -> dict[str, Any]:
     from components.training.gpu_check.measure import device_facts
 
-    return device_facts(place.device == "gpu").model_dump()
+    return device_facts(place.device).model_dump()
 
 
 def _reference(place: Place) -> dict[str, Any]:

@@ -36,8 +36,6 @@ class Row:
 class DeviceFacts(Frozen):
     """The device and the software on it."""
 
-    name: str
-    """Paddle's name of the device, such as gpu:0."""
     model: str
     versions: str
     cards: int

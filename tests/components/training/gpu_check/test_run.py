@@ -14,7 +14,7 @@ from components.training.gpu_check.part import ERROR
 from components.training.gpu_check.table import Row, verdict
 from tests.project_files import REPOSITORY
 
-DEVICE = {"name": "gpu:0", "model": "H100", "versions": "Paddle", "cards": 1, "cores": 16, "memory": 1 << 36}
+DEVICE = {"model": "H100", "versions": "Paddle", "cards": 1, "cores": 16, "memory": 1 << 36}
 TRAINED = {
     "first_loss": 20.0,
     "losses": [1.0],
@@ -63,8 +63,8 @@ def test_a_part_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_without_a_gpu_nothing_else_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    [row] = rows(monkeypatch, device={ERROR: "gpus is 1, but this machine has 0"}).values()
-    assert verdict([row]) == "device: gpus is 1, but this machine has 0"
+    [row] = rows(monkeypatch, device={ERROR: "Paddle finds no GPU on this machine"}).values()
+    assert verdict([row]) == "device: Paddle finds no GPU on this machine"
 
 
 def test_an_unknown_loss_on_the_cpu_fails_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_a_machine_without_a_gpu_is_told_so_in_one_line() -> None:
         check=False,
     )
     assert ended.returncode == 1
-    assert ended.stderr.startswith("failed: device: gpus is 1, but ")
+    assert ended.stderr.startswith("failed: device: the installed Paddle supports only the CPU: ")
     assert len(ended.stderr.splitlines()) == 1
 
 

@@ -98,7 +98,7 @@ def test_a_sweep_that_sees_other_classes_fails() -> None:
 
 
 def test_long_lines_continue_under_their_column() -> None:
-    facts = DeviceFacts(name="gpu:0", model="H100", versions="x " * 60, cards=2, cores=16, memory=80 << 30)
+    facts = DeviceFacts(model="H100", versions="x " * 60, cards=2, cores=16, memory=80 << 30)
     first, *others = table_lines(device_row(facts))
     assert first.startswith("device                        ok                   2 x H100, 80.0 GiB, 16 cores; x x")
     assert others
