@@ -1,6 +1,12 @@
 """The device that Paddle computes on, and its kernels. A build for GPUs also runs on machines without one."""
 
 import os
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import paddle
 
 EXHAUSTIVE, DETERMINISTIC, TF32 = "FLAGS_cudnn_exhaustive_search", "FLAGS_cudnn_deterministic", "NVIDIA_TF32_OVERRIDE"
 """Environment variables that Paddle and NVIDIA's libraries read when they start."""
@@ -11,6 +17,29 @@ def on_gpu() -> bool:
     import paddle
 
     return str(paddle.device.get_device()).startswith("gpu")
+
+
+def can_pin() -> bool:
+    """Return whether tensors of this process go to a GPU, which copies faster from page-locked memory."""
+    import paddle
+
+    return bool(paddle.empty([1]).place.is_gpu_place())
+
+
+def pinned(array: NDArray[Any]) -> "paddle.Tensor":
+    """Return the array in page-locked memory. Raises an error unless `can_pin`."""
+    import paddle
+
+    return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace())
+
+
+def uploaded(values: "NDArray[Any] | paddle.Tensor") -> "paddle.Tensor":
+    """Return the values on the device. From page-locked memory, this starts the copy and does not wait for it."""
+    import paddle
+
+    if isinstance(values, paddle.Tensor):
+        return values.to(paddle.device.get_device(), blocking=False)
+    return paddle.to_tensor(values)
 
 
 def prepare_kernels(*, tf32: bool) -> None:

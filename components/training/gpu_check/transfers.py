@@ -34,7 +34,8 @@ class Transfers:
         for name in SIZES_FROM_VALUES:
             for owner in (paddle, paddle.Tensor):
                 self._watch(owner, name, self.back, lambda _, __: MOST_BYTES_BACK + 1)
-        self._watch(paddle, "to_tensor", self.up, lambda _, made: _bytes(made))
+        for owner, name in ((paddle, "to_tensor"), (paddle.Tensor, "to")):
+            self._watch(owner, name, self.up, lambda _, made: _bytes(made))
         return self
 
     def __exit__(self, *_: object) -> None:

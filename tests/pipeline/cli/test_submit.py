@@ -65,7 +65,9 @@ class TestSubmit:
     def test_options_become_parameters(self, capsys: Captured, kfp_server: KfpServer) -> None:
         words = "--dataset s3://data/photos.tar --ratio 1/4 --recipe photos --seed 3 --epochs 2 --gpus 4"
         words += " --set cps.weight=0.5 --cpu 16 --memory 64Gi --shm 32Gi --node-selector pool=gpu"
-        words += " --toleration nvidia.com/gpu --toleration spot=true:NoSchedule --image registry/cps:1 --store-secret mine"
+        words += (
+            " --toleration nvidia.com/gpu --toleration spot=true:NoSchedule --image registry/cps:1 --store-secret mine"
+        )
         assert cps(capsys, "submit", *words.split())[0] == 0
         given = parameters(kfp_server)
         assert json.loads(given["overrides"]) == {"cps.weight": 0.5}
