@@ -23,7 +23,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint types browser-test images images-test manifests cluster-test commands lock clean
+.PHONY: help setup demo test test-slow lint types browser-test images images-test manifests cluster-test gpu-check commands lock clean
 
 help: ## List all targets
 	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET [ARGS=...]\n"} \
@@ -90,6 +90,9 @@ manifests: build/ci-tools/.installed ## Build every overlay of manifests/ and ch
 cluster-test: build/ci-tools/.installed ## Have the cluster of KUBECONFIG check the manifests and a TrainJob (dry run)
 	scripts/manifests-check --quiet
 	CPS_TEST_CLUSTER="$(KUBECONFIG)" $(BIN)/python -m pytest -rs tests/cluster $(ARGS)
+
+gpu-check: setup ## Train and score on this machine's GPU for some minutes (ARGS='--device cpu' does so on the CPU)
+	$(BIN)/cps doctor --device gpu $(ARGS)
 
 build/ci-tools/.installed: $(VENV)/.installed
 	@$(UV) venv --quiet --clear --python $(BIN)/python build/ci-tools

@@ -57,6 +57,7 @@ def cross_pseudo_supervision(
     predict_limit: int = 24,
     cpu: str = "2",
     memory: str = "8Gi",
+    shm: str = "",
     node_selector: dict = {},  # noqa: B006 - KFP reads the default, and nothing changes it
     tolerations: list = [],  # noqa: B006
     image: str = IMAGE,
@@ -87,6 +88,7 @@ def cross_pseudo_supervision(
         predict_limit: Data: Maximum number of images to segment with the best weights; 0 segments all.
         cpu: Cluster: CPU cores for each pod that trains, evaluates or predicts, as a Kubernetes quantity: 4, 500m.
         memory: Cluster: Memory for each pod that trains, evaluates or predicts, as a Kubernetes quantity: 16Gi.
+        shm: Cluster: Size of /dev/shm in each training pod: 16Gi. Half is for decoded images. Empty: all its memory.
         node_selector: Cluster: Labels of the nodes for training, and for other steps on GPUs, as JSON: {"pool": "gpu"}.
         tolerations: Cluster: Taints that steps tolerate, as JSON: [{"key": "nvidia.com/gpu", "operator": "Exists"}].
         image: Cluster: Container image of the steps that train, evaluate, select or predict.
@@ -123,6 +125,7 @@ def cross_pseudo_supervision(
             predict_limit=predict_limit,
             cpu=cpu,
             memory=memory,
+            shm=shm,
             accelerator=accelerator,
             node_selector=node_selector,
             tolerations=tolerations,
@@ -152,6 +155,7 @@ def cross_pseudo_supervision(
             image=image,
             cpu=cpu,
             memory=memory,
+            shm=shm,
             accelerator=accelerator,
             node_selector=node_selector,
             tolerations=tolerations,

@@ -34,9 +34,6 @@ Argo's backoff.maxDuration limits all attempts together, pauses and time in a qu
 of retries and each attempt's timeout limit a task already, so this must be longer than any task can take.
 """
 
-SHARED_MEMORY = "8Gi"
-"""Size limit of a pod's /dev/shm; data in it counts towards the pod's memory."""
-
 
 @dataclass(frozen=True)
 class Placement:
@@ -103,11 +100,13 @@ def give_gpus(task: "PipelineTask", *, gpus: Any, accelerator: Any, node_selecto
 
 
 def give_training(task: "PipelineTask") -> "PipelineTask":
-    """Give the task what only training needs: shared memory, and the names of the Secret's fields for its pods."""
+    """Give the task what only training needs: shared memory, and the names of the Secret's fields for its pods.
+
+    The volume has no size limit, so that Kubernetes makes it as large as the pod's memory: KFP's driver cannot take the
+    limit from a parameter. Training keeps to the parameter `shm` by itself.
+    """
     from kfp import kubernetes
 
     task.set_env_variable(SECRET_FIELDS_VARIABLE, ",".join(KEYS))
-    kubernetes.empty_dir_mount(
-        task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory", size_limit=SHARED_MEMORY
-    )
+    kubernetes.empty_dir_mount(task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory")
     return task

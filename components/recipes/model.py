@@ -204,6 +204,9 @@ class Training(Settings):
     normalisation sees one micro-batch at a time, and OHEM selects and averages pixels within each."""
     precision: Precision = "float32"
     """Precision of the forward passes on a GPU. Weights stay float32, and float16 uses loss scaling."""
+    tf32: bool = True
+    """Whether float32 training on an NVIDIA GPU may round the factors of products to TF32, as both references' did on
+    Ampere and later. Scores are always computed in exact float32."""
     checkpoints: Positive = 5
     """Number of saved checkpoints, evenly spaced over the last `checkpoint_span` of the epochs, including the last."""
     checkpoint_span: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -29,6 +29,7 @@ MOST_PROCESSES = 1024
 MOST_SHARDS = 256
 IMAGE_SETS = ("val", "test", "unlabeled")
 
+_SIZE = re.compile(r"0*[1-9]\d*(?:\.\d+)?(?:k|M|G|T|Ki|Mi|Gi|Ti)")
 _QUANTITY = re.compile(r"(?:0*[1-9]\d*(?:\.\d+)?|0*\.0*[1-9]\d*|0+\.0*[1-9]\d*)(?:m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 """A Kubernetes quantity in its usual forms: 500m, 2, 1.5, 16Gi."""
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
@@ -185,6 +186,8 @@ class Resources(Frozen):
     cpu: str = "2"
     memory: str = "8Gi"
     """`cpu` and `memory` are Kubernetes quantities, used as request and limit."""
+    shm: str = ""
+    """Size of /dev/shm in each training pod, a Kubernetes quantity; empty for as much as its memory."""
     accelerator: str = "nvidia.com/gpu"
     """The Kubernetes resource name of a GPU."""
     node_selector: Annotated[dict[str, str], BeforeValidator(_check_labels)] = Field(default_factory=dict)
@@ -205,6 +208,8 @@ class Resources(Frozen):
         for name, amount, example in (("cpu", self.cpu, "2 or 500m"), ("memory", self.memory, "8Gi")):
             if not _QUANTITY.fullmatch(amount):
                 raise UserError(f"{name} is {amount!r}: give a Kubernetes quantity such as {example}")
+        if self.shm and not _SIZE.fullmatch(self.shm):
+            raise UserError(f"shm is {self.shm!r}: give a size such as 16Gi, or leave it empty for as much as memory")
         if not _QUALIFIED_NAME.fullmatch(self.accelerator) or "/" not in self.accelerator:
             raise UserError(
                 f"accelerator is {self.accelerator!r}: give a Kubernetes resource name such as nvidia.com/gpu"

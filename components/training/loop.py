@@ -171,7 +171,7 @@ def _step(training: Training, step: int, batch: Batch | PackedBatch, stop: Termi
             watch=None if audit is None else partial(audit.observe, step, batch),
         )
     except MemoryError as error:  # Paddle's, for its devices too
-        raise _out_of_memory(recipe, group.processes) from error
+        raise out_of_memory(recipe, group.processes) from error
     _check_finite(training, losses, step, batch.names)
     # These are plain numbers, without gradients, which `synchronize` has already averaged.
     asked = [float(stop.is_set()), float(group.leads and training.timer.due(step + 1))]
@@ -346,7 +346,7 @@ def _save_curve(training: Training) -> None:
     training.uploads.add(keys.training_curve(training.record.run_key), lambda: data, replaceable=True)
 
 
-def _out_of_memory(recipe: Recipe, processes: int) -> UserError:
+def out_of_memory(recipe: Recipe, processes: int) -> UserError:
     settings, (height, width) = recipe.training, recipe.augmentation.crop
     images = settings.batch_size // processes
     # Two images in each forward pass over all processes: some networks cannot normalise one.

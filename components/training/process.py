@@ -9,6 +9,7 @@ from components import progress
 from components.dataset.split import Split
 from components.errors import WorkFailed
 from components.networks import processor
+from components.networks.device import prepare_kernels, set_tf32
 from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
 from components.runs.checkpoints import CheckpointEntry, CheckpointIndex
@@ -40,9 +41,12 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
     """
     record, split = load_run(store, run_key)
     recipe = parse_recipe(record.settings, f"run {run_key}")
+    prepare_kernels(tf32=recipe.training.tf32)
     chosen = processor.prepare(networks=2 if alone else 1, processes=processes)
     if chosen:
         progress.say("train", "set for this processor: " + ", ".join(f"{k}={v}" for k, v in chosen.items()))
+    if told := set_tf32(recipe.training.tf32):
+        progress.say("train", told)
     from components.training.loop import Preempted, fit, restore
     from components.training.recovery import newest_recovery, remove_recovery
     from components.training.supervision.watchdog import deferred_sigterm

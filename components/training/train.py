@@ -1,6 +1,7 @@
 """The train step of the pipeline: start or resume a run's training, and finish it."""
 
 from components import progress
+from components.dataset.stored.shared_images import limit_shared_images
 from components.errors import UserError
 from components.runs.checkpoints import CheckpointIndex, finished_index
 from components.storage import keys
@@ -25,7 +26,10 @@ def train(
         processes: number of processes on each node.
         gpus: number of GPUs that this machine must have if it trains alone; 0 requires none.
         nodes: number of nodes; if more than one, each is a pod with the settings in `pods`.
+        pods: settings of this step's pod, and of the pods that it creates.
     """
+    if nodes == 1 and pods is not None and pods.resources.shm:
+        limit_shared_images(pods.resources.shm)
     store = open_store()
     index = finished_index(store, run_key)
     if index is not None:

@@ -212,6 +212,12 @@ PODS: tuple[Option, ...] = (
     click.option("--cpu", default="", help="CPU cores for each pod that trains, evaluates or predicts.  [default: 2]"),
     click.option("--memory", default="", help="Memory for each of these pods.  [default: 8Gi]"),
     click.option(
+        "--shm",
+        default="",
+        help="Size of /dev/shm in each training pod, half of which is for decoded images: 16Gi. Counts as memory.  "
+        "[default: as much as its memory]",
+    ),
+    click.option(
         "--node-selector",
         multiple=True,
         metavar="LABEL=VALUE",

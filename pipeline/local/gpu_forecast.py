@@ -139,6 +139,12 @@ def gpu_lines(work: WorkProbe, card: Card, gpus: int) -> list[str]:
         else f"{TRAINING_SHARE:.0%} of the peak of {units} and {INFERENCE_SHARE:.0%} of the peak of float32"
     )
     rate, enough = work.loader_images_per_second, math.ceil(work.cores * load / needed)
+    each = rate / work.cores
+    keeps_up = (
+        f"keeps up with a step of {needed:.3g} s"
+        if load <= needed
+        else f"does not keep up with a step of {needed:.3g} s: use {enough} cores for all cards together"
+    )
     return [
         f"{'':<12}forecast",
         *(f"{name:<12}{seconds_text(seconds):<14}{text}" for name, seconds, text in rows),
@@ -146,8 +152,8 @@ def gpu_lines(work: WorkProbe, card: Card, gpus: int) -> list[str]:
         "Assumptions:",
         f"  speed     {training / 1e12:.3g} TFLOP/s in training and {inference / 1e12:.3g} in inference, {shares}",
         f"  a step    {needed:.3g} s of arithmetic; a backward pass costs two forward passes",
-        f"  loader    {rate:.3g} images of {width} x {height} pixels a second on this machine's {work.cores} cores, "
-        f"{load:.3g} s a step; {enough} such cores keep up",
+        f"  loader    {rate:.3g} images of {width} x {height} pixels a second on this machine's {work.cores} cores "
+        f"({each:.3g} for each), {load:.3g} s a step; it {keeps_up}",
         "  the rest  not modelled: communication between cards, storing checkpoints, memory, and starting kernels, "
         "which dominates with small networks",
     ]

@@ -33,6 +33,7 @@ SHARING = {"processes": 1, "gpus": 0, "nodes": 1, "eval_shards": 1}
 PODS: dict[str, Any] = {
     "cpu": "1",
     "memory": "2Gi",
+    "shm": "",
     "accelerator": "nvidia.com/gpu",
     "node_selector": {},
     "tolerations": [],

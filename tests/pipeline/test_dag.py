@@ -255,6 +255,7 @@ def test_training_alone_shares_memory(platform: dict[str, Any]) -> None:
     assert {name for name, executor in platform.items() if "emptyDirMounts" in executor} == {"exec-train"}
     (volume,) = platform["exec-train"]["emptyDirMounts"]
     assert (volume["mountPath"], volume["medium"]) == ("/dev/shm", "Memory")
+    assert "sizeLimit" not in volume, "KFP's driver cannot read it from a parameter; the pod's memory limits it"
     assert all(executor["tolerations"] for executor in platform.values())
 
 

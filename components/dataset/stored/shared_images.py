@@ -27,6 +27,7 @@ from components.dataset.stored.cache import size_setting
 from components.dataset.stored.reader import DatasetReader
 from components.files import holding, locked, replacing
 from components.networks.image_size import reduced, reduced_label
+from components.units import parse_size
 
 LIMIT_VARIABLE = "CPS_DECODED_BYTES"
 MEMORY = Path("/dev/shm")
@@ -37,6 +38,16 @@ FREE_SHARE = 0.5
 _SHAPE = struct.Struct("=3I")
 
 Pixels = NDArray[np.uint8]
+
+
+def limit_shared_images(shm: str) -> None:
+    """Make this process and its children use as much as if /dev/shm had this size, such as 16Gi.
+
+    CPS_DECODED_BYTES takes precedence.
+    """
+    size = parse_size(shm)
+    assert size, "the parameters are checked before anything starts"
+    os.environ.setdefault(LIMIT_VARIABLE, str(int(FREE_SHARE * size)))
 
 
 class SharedImages:

@@ -14,7 +14,7 @@ from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.dataset.stored.shared_images import SharedImages
 from components.errors import UserError, WorkFailed
-from components.networks.device import on_gpu
+from components.networks.device import can_pin, on_gpu
 from components.networks.processor import usable_cores
 from components.recipes import Recipe
 from components.recipes.model import Training
@@ -46,11 +46,24 @@ class Share:
 
 
 class TrainingData:
-    """Batches as a function of the step. `batch` is thread-safe. The first `burn_in` have no unlabelled images."""
+    """Batches as a function of the step. `batch` is thread-safe."""
 
     def __init__(
-        self, reader: DatasetReader, split: Split, recipe: Recipe, seed: int, share: Share, *, burn_in: int = 0
+        self,
+        reader: DatasetReader,
+        split: Split,
+        recipe: Recipe,
+        seed: int,
+        share: Share,
+        *,
+        burn_in: int = 0,
+        for_gpu: bool | None = None,
     ) -> None:
+        """
+        Args:
+            burn_in: number of first steps without unlabelled images.
+            for_gpu: whether batches leave normalising and mixing to a GPU; by default, if this process computes on one.
+        """
         if not split.labeled:
             raise UserError("the split has no labelled images")
         if recipe.training.batch_size % share.processes:
@@ -67,7 +80,7 @@ class TrainingData:
         self.burn_in = burn_in
         self.ignore_index = reader.manifest.ignore_index
         self.decoded = SharedImages(reader, recipe.network.longest_side)
-        self._packs = on_gpu() and recipe.cps.strong_augmentation == 0
+        self._packs = (on_gpu() if for_gpu is None else for_gpu) and recipe.cps.strong_augmentation == 0
         if recipe.cps.weight > 0:
             unlabeled_pairs(len(split.unlabeled), seed, 0, 1)  # report fewer than two images before training starts
         self._check_crop()
@@ -95,7 +108,13 @@ class TrainingData:
     def batches(self, first: int, last: int) -> Iterator[Batch | PackedBatch]:
         """Yield the batches of the steps from `first` to `last` - 1, prepared ahead in threads."""
         workers = loader_workers(self.recipe.training)
-        return ahead(self.batch, first, last, workers=workers, depth=2 * workers)
+        pins = can_pin()
+
+        def prepared(step: int) -> Batch | PackedBatch:
+            batch = self.batch(step)
+            return batch.pinned() if pins and isinstance(batch, PackedBatch) else batch
+
+        return ahead(prepared, first, last, workers=workers, depth=2 * workers)
 
     def class_pixels(self) -> NDArray[np.int64]:
         """Return the number of pixels of each class in the labelled images, (C,). Reads the labels only."""

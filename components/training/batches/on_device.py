@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import paddle
 from numpy.typing import NDArray
 
+from components.networks.device import pinned, uploaded
 from components.recipes.model import Augmentation
 from components.training.batches.augmentation import Crop, normalisation
 
@@ -35,6 +37,10 @@ class DeviceBatch:
         return replace(self, **{name: tensor[images] for name, tensor in tensors.items() if tensor is not None})
 
 
+Held = NDArray[Any] | paddle.Tensor
+"""Values on the host: an array, or a tensor in page-locked memory."""
+
+
 @dataclass(frozen=True)
 class PackedImages:
     """B warped images as bytes, and the rest of their augmentation.
@@ -42,11 +48,11 @@ class PackedImages:
     `pixels` is (B, H, W, 3) uint8, `colors` (B, 3, 4) float32, `rows` (B, H) and `columns` (B, W) bool: see Crop.
     """
 
-    pixels: NDArray[np.uint8]
-    colors: NDArray[np.float32] | None
+    pixels: Held
+    colors: Held | None
     """None if no image's colours change."""
-    rows: NDArray[np.bool_]
-    columns: NDArray[np.bool_]
+    rows: Held
+    columns: Held
 
     @classmethod
     def of(cls, crops: Sequence[Crop]) -> "PackedImages":
@@ -65,12 +71,12 @@ class PackedImages:
 
         Without colour changes it is equal to the bit; with them, up to the rounding of float32.
         """
-        planes = paddle.to_tensor(self.pixels).transpose([0, 3, 1, 2]).astype("float32")
+        planes = uploaded(self.pixels).transpose([0, 3, 1, 2]).astype("float32")
         if self.colors is not None:
-            planes = _recolored(planes, paddle.to_tensor(self.colors))
+            planes = _recolored(planes, uploaded(self.colors))
         mean, scale = (paddle.to_tensor(values.reshape(1, 3, 1, 1)) for values in normalisation(settings))
         planes = (planes - mean) * scale
-        rows, columns = paddle.to_tensor(self.rows), paddle.to_tensor(self.columns)
+        rows, columns = uploaded(self.rows), uploaded(self.columns)
         inside = paddle.logical_and(rows[:, None, :, None], columns[:, None, None, :])
         return planes * inside.astype("float32")
 
@@ -83,22 +89,41 @@ class PackedBatch:
     """
 
     labeled: PackedImages
-    labels: NDArray[np.uint8]
+    labels: Held
     first: PackedImages | None
     second: PackedImages | None
     mask: NDArray[np.bool_] | None
-    void: NDArray[np.bool_] | None
+    void: Held | None
     settings: Augmentation
     names: tuple[str, ...]
 
+    def pinned(self) -> "PackedBatch":
+        """Return the batch in page-locked memory, from which a GPU copies without waiting for the processor.
+
+        The caller must keep it until the step that uses it has ended. The audit reads the mask on the host.
+        """
+        return replace(
+            self,
+            **{name: _pinned_fields(getattr(self, name)) for name in ("labeled", "first", "second")},
+            **{name: _pinned(getattr(self, name)) for name in ("labels", "void")},
+        )
+
     def on_device(self) -> DeviceBatch:
         """Upload everything, normalise the images, and mix the unlabelled ones."""
-        labeled, labels = self.labeled.normalised(self.settings), paddle.to_tensor(self.labels).astype("int64")
-        if self.first is None or self.second is None or self.mask is None:
+        labeled, labels = self.labeled.normalised(self.settings), uploaded(self.labels).astype("int64")
+        if self.first is None or self.second is None or self.mask is None or self.void is None:
             return DeviceBatch(labeled, labels, None, None, None, None, None)
         first, second = self.first.normalised(self.settings), self.second.normalised(self.settings)
-        mask, void = paddle.to_tensor(self.mask), paddle.to_tensor(self.void)
+        mask, void = uploaded(self.mask), uploaded(self.void)
         return DeviceBatch(labeled, labels, first, second, paddle.where(mask[:, None], second, first), mask, void)
+
+
+def _pinned(array: NDArray[Any] | None) -> Held | None:
+    return None if array is None else pinned(array)
+
+
+def _pinned_fields(images: PackedImages | None) -> PackedImages | None:
+    return images and replace(images, **{item.name: _pinned(getattr(images, item.name)) for item in fields(images)})
 
 
 def _recolored(planes: paddle.Tensor, colors: paddle.Tensor) -> paddle.Tensor:

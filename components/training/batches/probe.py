@@ -53,7 +53,7 @@ def probe_work(folder: Path) -> WorkProbe:
             return sum(flops[name] for name in structures)
 
         cores = processor.usable_cores()
-        data = TrainingData(reader, split, recipe, record.seed, Share())
+        data = TrainingData(reader, split, recipe, record.seed, Share(), for_gpu=True)
         with ThreadPoolExecutor(cores) as pool:
             began = time.monotonic()
             list(pool.map(data.batch, range(cores * _BATCHES_EACH)))

@@ -20,6 +20,8 @@ RUNTIME = "paddle-distributed"
 """The ClusterTrainingRuntime of manifests/components/trainer."""
 JOB_OF_PODS = "node"
 """The runtime's only replicated job, and its container: Kubeflow Trainer recognises these names."""
+SHARED_MEMORY = "shared-memory"
+"""The runtime's volume for /dev/shm."""
 RUN_KEY = "cps-pipeline/run-key"
 MANAGER = "cps-pipeline/train"
 
@@ -102,6 +104,9 @@ def _placement(pods: Pods) -> Object:
     placement: Object = {}
     if pods.resources.node_selector:
         placement["nodeSelector"] = dict(pods.resources.node_selector)
+    if pods.resources.shm:
+        shared = {"name": SHARED_MEMORY, "emptyDir": {"medium": "Memory", "sizeLimit": pods.resources.shm}}
+        placement["volumes"] = [shared]
     if pods.resources.tolerations:
         placement["tolerations"] = [item.model_dump(exclude_unset=True) for item in pods.resources.tolerations]
     return placement

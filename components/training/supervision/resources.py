@@ -51,22 +51,27 @@ def _cpu_seconds() -> float:
 
 def check_gpus(wanted: int) -> None:
     """Raise UserError if this machine has fewer than `wanted` GPUs that work, or this Paddle does not support GPUs."""
-    hide_start_messages()
-    import paddle
-
-    if not paddle.device.is_compiled_with_cuda():
-        raise UserError(
-            f"gpus is {wanted}, but the installed Paddle supports only the CPU: use a GPU image, or set gpus to 0"
-        )
     try:
-        found = paddle.device.cuda.device_count()
-    except Exception as error:  # Paddle's type for CUDA's errors differs between them
-        raise UserError(
-            f"gpus is {wanted}, but CUDA does not start ({one_line(error)[-300:]}): install the driver that this CUDA "
-            "needs, or set gpus to 0"
-        ) from error
+        found = gpu_count()
+    except UserError as error:
+        raise UserError(f"gpus is {wanted}, but {error}, or set gpus to 0") from error
     if found < wanted:
         raise UserError(
             f"gpus is {wanted}, but this machine has {found}: set gpus to {found}; on a cluster, check that "
             "`accelerator` is the nodes' resource name"
         )
+
+
+def gpu_count() -> int:
+    """Return how many GPUs Paddle can use. Raises UserError if this Paddle or the driver supports none."""
+    hide_start_messages()
+    import paddle
+
+    if not paddle.device.is_compiled_with_cuda():
+        raise UserError("the installed Paddle supports only the CPU: use a GPU image")
+    try:
+        return int(paddle.device.cuda.device_count())
+    except Exception as error:  # Paddle's type for CUDA's errors differs between them
+        raise UserError(
+            f"CUDA does not start ({one_line(error)[-300:]}): install the driver that this CUDA needs"
+        ) from error

@@ -116,10 +116,10 @@ def _limits(memory: str, shm: str, disk: str, hours: float, *, pod: bool) -> "Li
 
     if pod:
         from components.runs.request import Resources
-        from pipeline.placement import SHARED_MEMORY, TRAINING_HOURS
+        from pipeline.placement import TRAINING_HOURS
 
-        default = Resources().memory
-        memory, shm, hours = memory or default, shm or SHARED_MEMORY, hours or TRAINING_HOURS
+        memory, hours = memory or Resources().memory, hours or TRAINING_HOURS
+        shm = shm or memory  # Kubernetes makes it as large as the pod's memory
     sizes = {"memory": memory, "shm": shm, "disk": disk}
     return Limits(**{name: _size(name, text) for name, text in sizes.items() if text}, hours=hours or None)
 

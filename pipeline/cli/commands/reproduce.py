@@ -43,7 +43,8 @@ def reproduce(
     """Repeat a run with the same dataset, split, recipe and seed, and compare the results.
 
     RUN is a run key, an unambiguous part of one, @last, @best or @champion, or the path or s3:// URI of a run.json. The
-    repeated run gets a key that begins with `again-`. Digests verify that its inputs are the same.
+    repeated run gets a key that begins with `again-`. Digests verify that its inputs are the same. On a GPU, it uses
+    cuDNN's deterministic kernels, which are slower.
 
     Prints first how versions, code, machine and threads differ from the original run, and at the end whether mIoU and
     the weights of every checkpoint are the same. Different results are not a failure. Exit code 2 if the run cannot be
@@ -57,6 +58,7 @@ def reproduce(
       cps reproduce scenes-demo-1-8-s0 --json | jq .reproduction
     """
     from components.disk import state_home
+    from components.networks.device import DETERMINISTIC
     from components.runs.environment import this_environment
     from components.runs.reproduce import read_record, reproduction, take_dataset
     from components.runs.request import RunRequest
@@ -65,7 +67,7 @@ def reproduce(
     from pipeline.local.environment import resolve_environment
 
     home = state_home()
-    environment = resolve_environment(home, tracking=not check, writes=not check)
+    environment = {DETERMINISTIC: "1", **resolve_environment(home, tracking=not check, writes=not check)}
     store = Store(settings_from_environment(environment))
     store.check()  # creates the bucket of a new store
     record = read_record(run_named(store, run), store)

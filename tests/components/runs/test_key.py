@@ -42,6 +42,7 @@ def test_every_option_of_the_method_makes_another_run() -> None:
         {"optimization__clip_norm": 1.0},
         {"training__accumulate": 2},
         {"training__precision": "float16"},
+        {"training__tf32": False},
         {"training__patience": 2, "training__holdout": 0.1},
         {"training__patience": 2, "training__holdout": 0.2},
         {"network__right_structure": "mobilenetv2-fpn"},

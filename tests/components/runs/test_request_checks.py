@@ -35,12 +35,19 @@ def test_images_that_are_nowhere_and_negative_limits_are_refused(images: str, li
         ({"gpus": -1}, "gpus is -1"),
         ({"nodes": 0}, "nodes is 0"),
         ({"eval_gpus": 2}, "eval_gpus is 2: give a whole number from 0 to 1"),
+        ({"shm": "500m"}, "shm is '500m': give a size such as 16Gi"),
+        ({"shm": "16GB"}, "shm is '16GB'"),
         ({"gpus": 4, "processes": 2}, "gpus is 4 and processes is 2: each GPU runs one process"),
     ],
 )
-def test_gpus_and_nodes_that_make_no_sense_are_refused(given: dict[str, int], named: str) -> None:
+def test_gpus_and_nodes_that_make_no_sense_are_refused(given: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
         Resources(**given)
+
+
+@pytest.mark.parametrize("shm", ["", "16Gi", "512Mi", "1.5G"])
+def test_sizes_of_shared_memory_that_kubernetes_takes_pass(shm: str) -> None:
+    assert Resources(shm=shm).shm == shm
 
 
 def test_gpus_have_a_process_each() -> None:

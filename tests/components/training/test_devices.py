@@ -6,7 +6,7 @@ import pytest
 
 from components.errors import UserError
 from components.networks.layers import OwnDropout
-from components.training.loop import _out_of_memory
+from components.training.loop import out_of_memory
 from components.training.supervision.resources import check_gpus
 from tests.components.training.small_training import make_pair, make_recipe
 from tests.components.training.test_transfers import make_training, run
@@ -86,7 +86,7 @@ def test_a_build_for_gpus_on_a_machine_without_one_trains_as_the_build_for_cpus(
     ],
 )
 def test_running_out_of_memory_names_what_needs_less(settings, processes, expected) -> None:
-    error = _out_of_memory(make_recipe(**settings), processes)
+    error = out_of_memory(make_recipe(**settings), processes)
     assert re.match("out of memory on cpu with " + expected, str(error))
     assert "The same command resumes this run where more memory is free" in str(error)
 

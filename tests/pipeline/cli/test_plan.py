@@ -140,9 +140,9 @@ def test_a_gpus_time_follows_from_the_arithmetic_and_the_loader():
     assert on_four.sweep_seconds == expected.sweep_seconds
     lines = "\n".join(gpu_lines(WORK, card, 4))
     assert "1000 steps of 64 TFLOP; the loader decides" in lines
-    assert (
-        "48 images of 640 x 800 pixels a second on this machine's 2 cores, 0.5 s a step; 7 such cores keep up" in lines
-    )
+    assert "48 images of 640 x 800 pixels a second on this machine's 2 cores (24 for each), 0.5 s a step;" in lines
+    assert "it does not keep up with a step of 0.16 s: use 7 cores for all cards together" in lines
+    assert "it keeps up with a step of 0.64 s" in "\n".join(gpu_lines(WORK, card, 1))
 
 
 def test_a_card_has_the_speed_of_the_recipes_precision():

@@ -64,8 +64,10 @@ class TestSubmit:
 
     def test_options_become_parameters(self, capsys: Captured, kfp_server: KfpServer) -> None:
         words = "--dataset s3://data/photos.tar --ratio 1/4 --recipe photos --seed 3 --epochs 2 --gpus 4"
-        words += " --set cps.weight=0.5 --cpu 16 --memory 64Gi --node-selector pool=gpu --toleration nvidia.com/gpu"
-        words += " --toleration spot=true:NoSchedule --image registry/cps:1 --store-secret mine"
+        words += " --set cps.weight=0.5 --cpu 16 --memory 64Gi --shm 32Gi --node-selector pool=gpu"
+        words += (
+            " --toleration nvidia.com/gpu --toleration spot=true:NoSchedule --image registry/cps:1 --store-secret mine"
+        )
         assert cps(capsys, "submit", *words.split())[0] == 0
         given = parameters(kfp_server)
         assert json.loads(given["overrides"]) == {"cps.weight": 0.5}
@@ -80,6 +82,7 @@ class TestSubmit:
             "eval_gpus": 1,
             "cpu": "16",
             "memory": "64Gi",
+            "shm": "32Gi",
             "node_selector": {"pool": "gpu"},
             "tolerations": [
                 {"key": "nvidia.com/gpu", "operator": "Exists"},

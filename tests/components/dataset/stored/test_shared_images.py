@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from components.dataset.layouts import read_layout
 from components.dataset.stored.reader import DatasetReader
-from components.dataset.stored.shared_images import LIMIT_VARIABLE, SharedImages
+from components.dataset.stored.shared_images import LIMIT_VARIABLE, SharedImages, limit_shared_images
 from components.dataset.stored.store import store_dataset
 from components.networks.image_size import reduced, reduced_label
 from components.storage.client import Store
@@ -87,7 +87,9 @@ def test_the_last_to_leave_removes_everything(reader: Counting, memory: Path) ->
     assert np.array_equal(kept, expected)
 
 
-def test_what_has_no_room_stays_private(reader: Counting, memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_no_room_stays_private(
+    reader: Counting, memory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     size = reader.image(IMAGES[0]).nbytes
     reader.counts.clear()
     monkeypatch.setenv(LIMIT_VARIABLE, str(2 * size + 100))
@@ -98,6 +100,22 @@ def test_what_has_no_room_stays_private(reader: Counting, memory: Path, monkeypa
     assert reader.counts == dict.fromkeys(IMAGES, 1)
     images.image(IMAGES[2])
     assert reader.counts[IMAGES[2]] == 2, "the private one was used longer ago, and there is room for one"
+    assert capfd.readouterr() == ("", ""), "what is decoded again is not worth a warning each"
+
+
+def test_a_pods_shared_memory_limits_what_is_shared(
+    reader: Counting, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = reader.image(IMAGES[0]).nbytes
+    monkeypatch.setenv(LIMIT_VARIABLE, "")
+    monkeypatch.delenv(LIMIT_VARIABLE)
+    limit_shared_images(f"{2 * (2 * size + 100) / 1000}k")
+    images = SharedImages(reader, memory=memory)
+    for name in IMAGES:
+        images.image(name)
+    assert len(files(memory)) == 2, "half of it"
+    limit_shared_images("16Gi")
+    assert int(os.environ[LIMIT_VARIABLE]) < 1 << 20, "what the user sets takes precedence"
 
 
 def test_a_limit_of_zero_shares_nothing_either_way(

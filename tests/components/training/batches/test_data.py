@@ -4,9 +4,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import paddle
 import pytest
 
 from components.errors import UserError
+from components.training.batches import data, on_device
 from components.training.batches.data import Share, TrainingData, loader_workers
 from components.training.batches.on_device import PackedBatch
 from components.training.cps import Batch
@@ -34,9 +36,16 @@ def make_split(labeled: int = 6, unlabeled: int = 10) -> Any:
     )
 
 
-def make_data(share: Share = Share(), split: Any = None, burn_in: int = 0, **settings: Any) -> TrainingData:  # noqa: B008
+def make_data(
+    share: Share = Share(),  # noqa: B008
+    split: Any = None,
+    burn_in: int = 0,
+    for_gpu: bool | None = None,
+    **settings: Any,
+) -> TrainingData:
     reader: Any = Scenes()
-    return TrainingData(reader, split or make_split(), make_recipe(**settings), 5, share, burn_in=burn_in)
+    recipe = make_recipe(**settings)
+    return TrainingData(reader, split or make_split(), recipe, 5, share, burn_in=burn_in, for_gpu=for_gpu)
 
 
 def assert_equal_batches(one, two):
@@ -87,6 +96,36 @@ def test_a_batch_that_the_device_normalises_and_mixes_is_the_same(settings, weig
     for name in ("labels", "mask", "void") if weight else ("labels",):
         assert getattr(wanted, name).dtype == getattr(found, name).dtype
         np.testing.assert_array_equal(getattr(wanted, name).numpy(), getattr(found, name).numpy(), err_msg=name)
+
+
+@pytest.mark.parametrize("weight", [0, 1])
+def test_a_batch_in_page_locked_memory_is_the_same(weight, monkeypatch):
+    """Ordinary tensors stand in for that memory, which only a GPU's driver gives."""
+    pinned = []
+
+    def pin(array):
+        pinned.append(array)
+        return paddle.to_tensor(array)
+
+    monkeypatch.setattr(on_device, "pinned", pin)
+    monkeypatch.setattr(data, "can_pin", lambda: True)
+    training = make_data(cps__weight=weight, augmentation__distort=1.0, for_gpu=True)
+    [held] = training.batches(3, 4)
+    plain = training.batch(3)
+    assert len(pinned) == (14 if weight else 5), "all but the mask, which the audit reads on the host"
+    assert held.mask is None or isinstance(held.mask, np.ndarray)
+    wanted, found = plain.on_device(), held.on_device()
+    for name in ("labeled", "labels", "first", "second", "mixed", "mask", "void"):
+        one, other = getattr(wanted, name), getattr(found, name)
+        assert (one is None) == (other is None)
+        if one is not None:
+            np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=name)
+
+
+def test_on_a_cpu_nothing_is_page_locked():
+    assert not data.can_pin()
+    [batch] = make_data(for_gpu=True).batches(3, 4)
+    assert isinstance(batch.labels, np.ndarray)
 
 
 @pytest.mark.usefixtures("gpu_paths")

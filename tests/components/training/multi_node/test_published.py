@@ -24,6 +24,7 @@ PODS = Pods(
         cpu="4",
         memory="16Gi",
         gpus=2,
+        shm="32Gi",
         node_selector={"pool": "gpu"},
         tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}],
     ),
@@ -63,6 +64,7 @@ def test_a_trainjob_says_what_the_parameters_say(monkeypatch):
     [job_of_pods] = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
     assert job_of_pods["template"]["spec"]["template"]["spec"] == {
         "nodeSelector": {"pool": "gpu"},
+        "volumes": [{"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "32Gi"}}],
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
     }
 
@@ -132,7 +134,7 @@ def test_the_runtime_is_the_one_that_jobs_refer_to_and_nodes_expect(runtime):
     assert {"name": node.ADDRESS_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}} in container["env"]
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     [shared] = [volume for volume in pod["volumes"] if volume["name"] == mounts["/dev/shm"]]
-    assert shared["emptyDir"]["medium"] == "Memory"
+    assert shared == {"name": trainjob.SHARED_MEMORY, "emptyDir": {"medium": "Memory"}}
 
 
 def test_the_runtimes_pods_meet_the_restricted_standard(runtime):
