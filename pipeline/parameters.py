@@ -67,8 +67,13 @@ def local_parameters(**options: Any) -> PipelineParameters:
 
     Options have the DAG's names; an empty one keeps its default. Raises UserError.
     """
+    return local_request(**options | {"overrides": parse_settings(options["overrides"])})
+
+
+def local_request(*, overrides: "Overrides", **options: Any) -> PipelineParameters:
+    """Return `local_parameters`, of overrides that are already parsed: a mapping of dotted names to values."""
     recipe = options["recipe"]
-    overrides = _with_absolute_weights(parse_settings(options.pop("overrides")))
+    overrides = _with_absolute_weights(overrides)
     options |= {
         "dataset": _absolute_sources(options["dataset"]),
         "recipe": _absolute(recipe) if recipe.endswith((".yaml", ".yml")) else recipe,

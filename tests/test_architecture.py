@@ -18,6 +18,7 @@ from tests.project_files import REPOSITORY, project_files, text_of
 # A part imports itself and what lies below it, never its neighbours. Every part but `pipeline` is components.<name>.
 LAYERS = (
     {"pipeline"},
+    {"api"},
     {"training", "evaluation", "prediction", "labeling", "matrix"},
     {"runs"},
     {"dataset", "inference"},

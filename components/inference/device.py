@@ -140,7 +140,7 @@ def _segmentation(logits: "list[Tensor]", output: Output, truth: "Tensor | None"
     from paddle.nn import functional
 
     values, several = logits[0], len(logits) > 1
-    if several or output.confidence:
+    if several or output.confidence or output.probabilities:
         probabilities = functional.softmax(logits[0], axis=0)
         for other in logits[1:]:
             probabilities += functional.softmax(other, axis=0)
@@ -153,7 +153,12 @@ def _segmentation(logits: "list[Tensor]", output: Output, truth: "Tensor | None"
         pairs = paddle.bincount((truth * classes + best).flatten(), minlength=classes * classes)
         matrix = _matrix(pairs, output.truth)
     small = best.astype("uint8").numpy() if classes <= 256 else best.astype("int32").numpy().astype(np.uint16)
-    return Segmentation(small, probabilities.max(axis=0).numpy() if output.confidence else None, matrix)
+    return Segmentation(
+        small,
+        probabilities.max(axis=0).numpy() if output.confidence else None,
+        matrix,
+        probabilities.numpy() if output.probabilities else None,
+    )
 
 
 def _matrix(pairs: "Tensor", truth: Truth) -> NDArray[np.int64]:

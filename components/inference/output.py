@@ -29,6 +29,8 @@ class Output:
     """Numbers of the engines whose probabilities are averaged, for each segmentation; empty for one of all engines."""
     truth: Truth | None = None
     confidence: bool = False
+    probabilities: bool = False
+    """For all classes, which takes 4 bytes per pixel and class."""
 
 
 class Segmentation(NamedTuple):
@@ -38,3 +40,5 @@ class Segmentation(NamedTuple):
     """The softmax probability of these classes, (H, W) in [0, 1], if it was asked for."""
     matrix: Matrix | None = None
     """The confusion matrix, (C, C), if the truth was given."""
+    probabilities: Floats | None = None
+    """The softmax probabilities of all classes, (C, H, W) in [0, 1], if they were asked for."""

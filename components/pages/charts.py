@@ -85,13 +85,16 @@ def inline(width: int, height: int, label: str, parts: Sequence[str], readings: 
 
 
 def standalone(width: int, height: int, label: str, parts: Sequence[str]) -> str:
-    """Return an SVG file: light colours on a white background, without the CSS variables that some viewers ignore."""
+    """Return an SVG file: light colours on a white background, without the CSS variables that some viewers ignore.
+
+    Characters that XML forbids, as in a name with an escape sequence, become U+FFFD: the file would be unreadable.
+    """
     here = Path(__file__).parent
     page, charts = ((here / name).read_text(encoding="utf-8") for name in ("page.css", "charts.css"))
     light = dict(re.findall(r"--([\w-]+):\s*([^;]+);", page.partition("@media")[0]))
     fonts = re.findall(r"font: \S+ ([^;]+);", page)[0]
     style = re.sub(r"var\(--([\w-]+)\)", lambda found: light[found[1]], charts)
-    return "\n".join(
+    lines = "\n".join(
         [
             _opening(width, height, label, ' xmlns="http://www.w3.org/2000/svg"'),
             f"<style>\nsvg {{ font-family: {fonts}; }}\n{style}</style>",
@@ -100,6 +103,10 @@ def standalone(width: int, height: int, label: str, parts: Sequence[str]) -> str
             "</svg>\n",
         ]
     )
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", lines)
+
+
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def _opening(width: int, height: int, label: str, more: str = "") -> str:

@@ -1,7 +1,8 @@
 """Decode photographs and labels, or reject them with a reason."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,6 +42,12 @@ def decode(data: bytes) -> Pixels:
     return pixels
 
 
+def pixels_of(picture: Image.Image) -> Pixels:
+    """Convert an opened picture as `decode` does. Raises Unreadable."""
+    with _refusing():
+        return upright_rgb(picture)
+
+
 def read_file(path: Path) -> bytes:
     """Return the file's content. Raises Unreadable."""
     try:
@@ -71,9 +78,15 @@ def _ids(picture: Image.Image, data: bytes) -> ClassIds:
 
 def _read(data: bytes, convert: Callable[[Image.Image], T]) -> T:
     """Open an image and convert it while Pillow still knows the bit depth of its pixels. Raises Unreadable."""
+    with _refusing(data), open_image(data) as picture:
+        return convert(picture)
+
+
+@contextmanager
+def _refusing(data: bytes = b"") -> Iterator[None]:
+    """Turn the errors of Pillow into Unreadable; `data` is the file's content, if it is known."""
     try:
-        with open_image(data) as picture:
-            return convert(picture)
+        yield
     except UnidentifiedImageError:
         raise Unreadable(mistaken(data) or "it is not an image, or its format is not supported") from None
     except Image.DecompressionBombError:

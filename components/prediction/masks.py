@@ -2,9 +2,7 @@
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -13,10 +11,10 @@ import numpy as np
 from components import progress
 from components.contract import Class
 from components.inference.checkpoint import Checkpoint
-from components.inference.output import Output
+from components.inference.output import Output, Segmentation
 from components.inference.paddle_engine import Floats
 from components.inference.passes import TooLarge
-from components.inference.segmentation import segment
+from components.inference.segmentation import CLASS_IDS, segment
 from components.inference.sliding import Window, images_in_flight
 from components.metrics.confusion import ClassIds
 from components.pages.pictures import ids_of_png, jpeg, mask_png, overlay, painted, png, triptych
@@ -25,6 +23,7 @@ from components.prediction.decode import Pixels, Unreadable
 from components.prediction.destinations import Destination
 from components.prediction.gallery import MOST, Card, draw_card, limits_for, render_gallery
 from components.prediction.photographs import Photograph
+from components.threads import futures_in_order
 
 STEP = "predict"
 
@@ -136,7 +135,8 @@ def predict_photographs(
         if reused:
             ids = ids_of_png(place.read(names[-1]))
         else:
-            ids, confidence = predict_one(checkpoint, image, window, confidence=outputs.confidence)
+            found = predict_one(checkpoint, image, window, Output(confidence=outputs.confidence))
+            ids, confidence = found.ids, found.confidence
             place.put(photograph, outputs.encode(photograph.name, image, ids, truth, confidence, classes))
         if not with_card:
             return _Done(None, reused)
@@ -165,22 +165,17 @@ def predict_photographs(
     return outcome
 
 
-def predict_one(
-    checkpoint: Checkpoint, image: Pixels, window: Window, *, confidence: bool = False
-) -> tuple[ClassIds, Floats | None]:
-    """Return the class ids (H, W) of a photograph, (H, W, 3) uint8 RGB, from the mean of the networks if there are two.
-
-    With `confidence`, also return the softmax probability of these classes, (H, W) in [0, 1].
+def predict_one(checkpoint: Checkpoint, image: Pixels, window: Window, output: Output = CLASS_IDS) -> Segmentation:
+    """Segment a photograph, (H, W, 3) uint8 RGB, with the mean of the networks if there are two.
 
     Raises Unreadable if the image needs more memory than there is.
     """
     description, engines = checkpoint.description, list(checkpoint.engines.values())
-    output = Output(confidence=confidence)
     try:
         [found] = segment(engines, image, window, mean=description.mean, std=description.std, output=output)
     except TooLarge as error:
         raise Unreadable(str(error)) from None
-    return found.ids, found.confidence
+    return found
 
 
 def _check_truth(image: Pixels, truth: ClassIds, classes: int, ignore_index: int) -> None:
@@ -219,20 +214,9 @@ def _in_parallel(
     """Run `one` concurrently on the photographs. Yield them in order, each with a function that returns its result."""
     classes = len(checkpoint.description.classes)
     threads = images_in_flight(_pixels_of_first(photographs), classes)
-    waiting: deque[tuple[Photograph, Future[_Done]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for number, photograph in enumerate(photographs):
-                waiting.append((photograph, pool.submit(one, photograph, number < MOST)))
-                if len(waiting) > threads:
-                    done, future = waiting.popleft()
-                    yield done, future.result
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    numbered = enumerate(photographs)
+    for (_, photograph), future in futures_in_order(lambda item: one(item[1], item[0] < MOST), numbered, threads):
+        yield photograph, future.result
 
 
 def _pixels_of_first(photographs: Sequence[Photograph]) -> int:

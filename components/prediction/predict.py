@@ -96,7 +96,7 @@ def predict_files(  # noqa: PLR0913 - the options of `cps predict`
     outputs = Outputs(triptychs=triptychs, confidence=confidence)
     check_targets(out, photographs, outputs.names)
     checkpoint = open_checkpoint(weights, threads=usable_cores(), engine=engine, allow_bf16=bf16)
-    window = _window(checkpoint, crop, stride, scales, flip)
+    window = window_of(checkpoint, crop, stride, scales, flip)
     progress.say(STEP, f"predicting {len(photographs)} images with {weights}; output folder: {out}")
     page = Page(f"Predictions of {weights.name}", _facts(checkpoint, window, str(weights)), link=True)
     with LocalFolder(out, _stamp(weights, window, choose(engine, allow_bf16=bf16))) as place:
@@ -171,7 +171,7 @@ def _predict_and_store(
     with tempfile.TemporaryDirectory(prefix="cps-predict-") as folder:
         path = store.get_file(keys.best_weights(run_key, pair=pair), Path(folder) / "best", weights.sha256)
         checkpoint = open_checkpoint(path, threads=usable_cores(), allow_bf16=bf16)
-    window = _window(checkpoint, None, None, protocol.scales, protocol.flip)
+    window = window_of(checkpoint, None, None, protocol.scales, protocol.flip)
     title = f"{result.dataset.name} with {labels_text(result.labeled_ratio)}: predictions"
     facts = [("run", run_key), *_facts(checkpoint, window, weights.uri)]
     page = Page(title, facts, link=False, ignore_index=ignore_index)
@@ -257,13 +257,17 @@ def _find_summary(store: "Store", run_key: str, batch: str) -> PredictionSummary
     return read(PredictionSummary, made, store.uri(key))
 
 
-def _window(
+def window_of(
     checkpoint: "Checkpoint",
     crop: tuple[int, int] | None,
     stride: tuple[int, int] | None,
     scales: Sequence[float],
     flip: bool,
 ) -> "Window":
+    """Return the sliding window, by default the one that the weights were scored with; sizes are (height, width).
+
+    Raises UserError if the stride is not positive or is larger than the crop.
+    """
     from components.inference.sliding import Window
 
     description = checkpoint.description

@@ -1,64 +1,33 @@
 """The names of runs on the command line: a key, a part of one, @last, @best or @champion; and their completion."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
-from components.errors import UserError, WorkFailed, nearest
+from components.api import naming
+from components.errors import UserError, WorkFailed
 
 if TYPE_CHECKING:
     from components.storage.client import Store
 
 
 def run_named(store: "Store", name: str) -> str:
-    """Return the key that @last, @best or @champion stands for, and any other name unchanged. Raises UserError.
-
-    @last is the run that was started or resumed last. @best is the run with the highest mIoU on its dataset, and
-    @champion the one that MLflow's model registry has as the best of its dataset.
-    """
-    if not name.startswith("@"):
-        return name
-    find = _NAMED.get(name)
-    if find is None:
-        raise UserError(f"{name!r} is not one of {', '.join(_NAMED)}{nearest(name, _NAMED)}")
-    return find(store)
+    """Return the key that @last, @best or @champion stands for, and any other name unchanged. Raises UserError."""
+    return naming.run_named(store, name, tracking_address)
 
 
-def _last(store: "Store") -> str:
-    from components.runs.stored import last_run_key
-
-    return last_run_key(store)
-
-
-def _best(store: "Store") -> str:
-    from components.runs.stored import best_run_key
-
-    return best_run_key(store)
-
-
-def _champion(store: "Store") -> str:
-    from components.runs.record import read_record
-    from components.runs.stored import last_run_key
-    from components.tracking.registry import champion_key
+def tracking_address() -> str:
+    """Return the address of MLflow: the environment's, or that of the embedded server, which is started."""
     from pipeline.local.environment import tracking_environment
 
-    dataset = read_record(store, last_run_key(store)).dataset
-    address = tracking_environment()["MLFLOW_TRACKING_URI"]
-    found = champion_key(address, dataset.name, dataset.digest)
-    if not found:
-        raise UserError(f"no run on dataset {dataset.name} is a champion yet: see `cps compare`, or name a run")
-    return found
-
-
-_NAMED: dict[str, Callable[["Store"], str]] = {"@last": _last, "@best": _best, "@champion": _champion}
+    return tracking_environment()["MLFLOW_TRACKING_URI"]
 
 
 def complete_run(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the names of runs in the store, if it is running."""
     if incomplete.startswith("@"):
-        return [CompletionItem(name) for name in _NAMED if name.startswith(incomplete)]
+        return [CompletionItem(name) for name in naming.NAMES if name.startswith(incomplete)]
     return [CompletionItem(key) for key in _stored_keys() if key.startswith(incomplete)]
 
 

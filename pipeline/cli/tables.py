@@ -3,90 +3,19 @@
 import csv
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from components import progress
-from components.disk import Unwritable
-from components.storage.client import Store
-from components.storage.settings import settings_from_environment
 from components.units import percent, seconds_text, size_text
-from pipeline.local.run import JobOutcome
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
-
     from components.evaluation.difference import RunDifference
-    from components.prediction.predict import PredictionSummary
-    from components.runs.result import RunResult
     from components.runs.stored import StoredWeights
     from components.tracking.compare import RunRow
+    from pipeline.local.outcome import LocalResult
 
 
-@dataclass(frozen=True)
-class LocalResult:
-    """A run's result, local copies of its pages, and the addresses of the services."""
-
-    result: "RunResult"
-    predictions: "PredictionSummary | None"
-    files: dict[str, str]
-    """Local paths of the report and the gallery."""
-    mlflow: str
-    experiment: str
-    """Web address of the experiment's runs in MLflow; empty without MLflow."""
-    object_store: str
-    seconds: float
-    log: str
-
-    def as_dict(self) -> "dict[str, JsonValue]":
-        """Return the fields of the run's result, merged with those of this object."""
-        own = {
-            name: getattr(self, name) for name in ("files", "mlflow", "experiment", "object_store", "seconds", "log")
-        }
-        predictions = self.predictions.model_dump(mode="json") if self.predictions else {}
-        return {**self.result.model_dump(mode="json"), "predictions": predictions, **own}
-
-
-def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, str]) -> LocalResult:
-    """Read the run's result and copy its pages to `home`."""
-    from components.contract import read
-    from components.prediction.predict import PredictionSummary
-    from components.runs.result import read_result
-    from components.tracking.published import experiment_link
-
-    run_key = outcome.run_key
-    store = Store(settings_from_environment(environment))
-    result, predicted = read_result(store, run_key), outcome.results.get("predict")
-    predictions = None if predicted is None else read(PredictionSummary, predicted, "the result of predict")
-    address = environment.get("MLFLOW_TRACKING_URI", "")
-    pages = {"report": result.report.uri, "gallery": predictions.gallery if predictions else ""}
-    folder = home / "runs" / run_key
-    return LocalResult(
-        result=result,
-        predictions=predictions,
-        files=_copied(store, {folder / f"{name}.html": uri for name, uri in pages.items() if uri}),
-        mlflow=address,
-        experiment=experiment_link(store, run_key, address) if address else "",
-        object_store=environment.get("AWS_ENDPOINT_URL", ""),
-        seconds=round(outcome.seconds, 1),
-        log=str(outcome.log),
-    )
-
-
-def _copied(store: Store, pages: "Mapping[Path, str]") -> dict[str, str]:
-    """Copy pages from the store, and return their paths by name. A page that finds no room only stays in the store."""
-    files = {}
-    for path, uri in pages.items():
-        try:
-            files[path.stem] = str(store.get_uri(uri, path))
-        except Unwritable as error:
-            progress.warn("run", f"{error}. The page is stored as {uri}")
-    return files
-
-
-def print_outcome(collected: LocalResult) -> None:
+def print_outcome(collected: "LocalResult") -> None:
     """Print the result of a run on standard output."""
     from rich.console import Console
     from rich.markup import escape
@@ -124,7 +53,7 @@ def print_outcome(collected: LocalResult) -> None:
         console.print(f"{name:<14}{where}", markup=False)
 
 
-def _places(collected: LocalResult) -> list[tuple[str, str]]:
+def _places(collected: "LocalResult") -> list[tuple[str, str]]:
     result = collected.result
     places = [
         ("weights", result.weights.uri),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -22,7 +23,7 @@ from components.progress import EVENTS_VARIABLE, Event
 from components.step_guard import FAILED, STOPPING_VARIABLE
 from components.units import size_text
 from pipeline.local.child import GRACE_SECONDS
-from pipeline.local.jobs import JobNote
+from pipeline.local.jobs import JobNote, close_interrupted
 from pipeline.parameters import PipelineParameters
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def run_locally(
 
     `environment` (addresses and credentials of the services) overrides this process's environment. The processes form
     their own group. On SIGINT, SIGTERM or SIGHUP, they have `GRACE_SECONDS` to save their work; a second signal kills
-    them. The exit code is then 128 + the first signal.
+    them. The exit code is then 128 + the first signal. In another thread than the main one, signals have the effect
+    that the program has chosen; the processes end with this one.
 
     Raises:
         Unwritable: the state folder or the user's home folder cannot be written.
@@ -118,6 +120,20 @@ def run_locally(
         # A store whose disk is full reports an internal error only.
         outcome.failure += f"; {home} has only {size_text(free(home))} free: make room, or set {HOME_VARIABLE}"
     return outcome
+
+
+def services_for_run(home: Path) -> dict[str, str]:
+    """Return the environment variables of the services, which are started if need be and may be written.
+
+    Runs whose processes were killed are marked as interrupted first. Raises UserError if a service cannot be used.
+    """
+    from components.storage.client import Store
+    from components.storage.settings import settings_from_environment
+    from pipeline.local.environment import resolve_environment
+
+    environment = resolve_environment(home, writes=True)
+    close_interrupted(home, Store(settings_from_environment({**os.environ, **environment})), environment)
+    return environment
 
 
 class _LogLines:
@@ -225,8 +241,8 @@ class _SignalWatch:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "_SignalWatch":
-        for number in _SIGNALS:
-            self._before[number] = signal.signal(number, self._note)
+        if threading.current_thread() is threading.main_thread():  # no other may handle signals
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:

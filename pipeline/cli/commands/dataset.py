@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from components.dataset.layouts import Layout
     from components.dataset.propose.contents import Mark
     from components.dataset.propose.proposal import Proposal
+    from components.storage.client import Store
 
 _LINES = 3
 """Number of items that the terminal shows of each finding."""
@@ -315,12 +316,28 @@ def _layout(source: str, sha256: str, pools: str) -> "Iterator[Layout]":
 
 def write_check_page(source: str, page: Path) -> None:
     """Check a dataset and write the HTML page. Raises UserError."""
-    from components.dataset.check.inspect import inspect_dataset
-    from components.dataset.check.page import render_check
     from components.dataset.sources.address import redacted
 
-    with _layout(source, "", "") as layout, _progress() as advance:
-        report = inspect_dataset(layout, source=redacted(source), on_progress=advance)
+    with _layout(source, "", "") as layout:
+        _write_check(layout, redacted(source), page)
+
+
+def write_stored_check_page(store: "Store", digest: str, page: Path) -> None:
+    """Check a dataset in the object store and write the HTML page. Raises UserError, WorkFailed."""
+    from components.dataset.stored.extract import extracted
+    from components.disk import work_folder
+    from components.storage import keys
+
+    with extracted(store, digest, work_folder()) as layout:
+        _write_check(layout, store.uri(keys.dataset_manifest(digest)), page)
+
+
+def _write_check(layout: "Layout", source: str, page: Path) -> None:
+    from components.dataset.check.inspect import inspect_dataset
+    from components.dataset.check.page import render_check
+
+    with _progress() as advance:
+        report = inspect_dataset(layout, source=source, on_progress=advance)
     _write(page, render_check(report))
 
 

@@ -36,8 +36,8 @@ def open_(what: tuple[str, ...]) -> None:
     """Open a page of a run in the browser, and print its address. Without a display, only print it.
 
     RUN is a run key, an unambiguous part of one, @last (the default), @best or @champion. The report and the gallery
-    are downloaded from the object store; mlflow is the run's page in MLflow; check examines the run's dataset again, if
-    the run was started in this state folder.
+    are downloaded from the object store; mlflow is the run's page in MLflow; check examines the run's dataset again,
+    where it was given if it is still there, or else in the object store.
 
     \b
     Examples:
@@ -109,19 +109,25 @@ def _mlflow(run: str) -> str:
 
 def _check(run: str) -> str:
     from components.disk import state_home
-    from pipeline.cli.commands.dataset import write_check_page
+    from components.runs.record import read_record
+    from pipeline.cli.commands.dataset import write_check_page, write_stored_check_page
     from pipeline.local.jobs import source_of
 
-    _, key = _found(run)
+    store, key = _found(run)
     source = source_of(state_home(), key)
-    if not source:
-        raise UserError(
-            f"the source of run {key}'s dataset is not known here: "
-            "`cps dataset check SOURCE -o check.html` writes the page"
-        )
     page = state_home() / "runs" / key / "check.html"
-    write_check_page(source, page)
+    if source and _is_here(source):
+        write_check_page(source, page)
+    else:
+        write_stored_check_page(store, read_record(store, key).dataset.digest, page)
     return str(page)
+
+
+def _is_here(source: str) -> bool:
+    """Return whether all parts of a dataset are files or folders of this machine that still exist."""
+    from components.dataset.sources.address import parse_sources
+
+    return all(os.path.exists(part.text) for part in parse_sources(source))
 
 
 _PAGES = {"report": _report, "gallery": _gallery, "mlflow": _mlflow, "check": _check}

@@ -108,7 +108,8 @@ def _run(
     from components.runs.request import PredictionRequest, Resources
     from pipeline.cli.commands.run import ending
     from pipeline.cli.progress import display
-    from pipeline.cli.tables import collect_outcome, print_outcome
+    from pipeline.cli.tables import print_outcome
+    from pipeline.local.outcome import collect_outcome
     from pipeline.local.run import run_locally
     from pipeline.parameters import STEPS, PipelineParameters
 

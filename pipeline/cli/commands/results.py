@@ -1,24 +1,20 @@
 """`cps compare`, `cps weights`, `cps predict`, `cps label-next`: use the results of runs."""
 
 import json
-import os
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from components.api.naming import weights_file
 from components.disk import check_writable, writing
 from components.errors import UserError
 from components.reading import expanded
 from components.units import parse_duration
-from pipeline.cli.names import complete_run, complete_run_or_file, run_argument, run_named
+from pipeline.cli.names import complete_run, complete_run_or_file, run_argument, run_named, tracking_address
 from pipeline.cli.options import LocalPath, complete_file, quiet_option
 from pipeline.cli.signals import RESTARTS, RESUMES, on_interrupt
 from pipeline.local.environment import open_store
-
-if TYPE_CHECKING:
-    from components.runs.stored import StoredWeights
 
 
 @click.command(short_help="List all runs by mIoU, or compare two runs.")
@@ -287,7 +283,7 @@ def predict(
     paths = [expanded(text) for text in images]
     check_exist(paths)  # before any weights are downloaded
     check_writable(output, "--output")
-    file = _weights_file(source)
+    file = weights_file(source, open_store, tracking_address)
     with writing(output, "--output"):
         refused = predict_files(
             paths,
@@ -320,24 +316,6 @@ def parse_expiry(text: str) -> timedelta:
     if duration is None or not timedelta(0) < duration <= timedelta(days=7):
         raise UserError(f"--expires {text!r} must be a time such as 30m, 2h or 7d, at most 7 days")
     return duration
-
-
-def _weights_file(source: str) -> Path:
-    """Return the weights file, or a run's best weights, which are downloaded once to the state folder."""
-    path = Path(expanded(source))
-    if os.path.lexists(path) and not path.is_dir():
-        return path
-    from components.disk import state_home
-    from components.runs.stored import find_weights
-
-    if path.suffix or "/" in source:
-        why = "is a folder: give a file in it" if path.is_dir() else "does not exist"
-        raise UserError(f"weights file {source!r} {why}")
-    store = open_store()
-    found: StoredWeights = find_weights(store, run_named(store, source))
-    path = state_home() / "runs" / found.run_key / "best.safetensors"
-    with writing(path, needed=found.size):
-        return store.get_file(found.key, path, found.sha256 or None)
 
 
 @click.command("label-next", short_help="Suggest which images to label next.")

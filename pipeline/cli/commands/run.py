@@ -1,7 +1,6 @@
 """`cps run`: run the whole pipeline on this machine."""
 
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -72,13 +71,10 @@ def run(
       cps run --json | jq .best.mIoU
     """
     from components.disk import state_home
-    from components.storage.client import Store
-    from components.storage.settings import settings_from_environment
     from pipeline.cli.progress import display
-    from pipeline.cli.tables import collect_outcome, print_outcome
-    from pipeline.local.environment import resolve_environment
-    from pipeline.local.jobs import close_interrupted
-    from pipeline.local.run import run_locally
+    from pipeline.cli.tables import print_outcome
+    from pipeline.local.outcome import collect_outcome
+    from pipeline.local.run import run_locally, services_for_run
 
     if resume and saves:
         raise UserError("--save is for new runs: leave it out, or leave out --resume")
@@ -90,8 +86,7 @@ def run(
     if saves:
         click.echo(f"saved {save(context, Path())}", err=True)
     home = state_home()
-    environment = resolve_environment(home, writes=True)
-    close_interrupted(home, Store(settings_from_environment({**os.environ, **environment})), environment)
+    environment = services_for_run(home)
     if resume:
         request = _resumed(resume, home, environment, _only_given(context, parameters.run))
         parameters = replace(parameters, run=request)

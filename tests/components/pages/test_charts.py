@@ -1,4 +1,5 @@
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 from hypothesis import given
@@ -45,3 +46,10 @@ def test_a_file_has_the_colours_that_a_page_has_in_light_mode() -> None:
     assert '<rect width="100%" height="100%" fill="#ffffff"/>' in text
     assert not re.search(r"var\(|#0e1216", text)
     assert inline(200, 100, 'a "label"', parts).splitlines()[0].endswith('aria-label="a &#34;label&#34;">')
+
+
+def test_a_file_is_valid_whatever_a_name_contains() -> None:
+    odd = "a\x07\x1b[31m\ud800\uffff ü 🙂"
+    text = standalone(200, 100, odd, [f"<text>{odd}</text>"])
+    root = ElementTree.fromstring(text.encode())
+    assert root.attrib["aria-label"] == root[-1].text == "a��[31m�� ü 🙂"

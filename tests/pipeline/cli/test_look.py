@@ -67,7 +67,6 @@ def test_a_display_shows_the_page(
     [
         (["report"], "run demo-1 has no report yet: `cps run --resume demo-1` finishes it"),
         (["gallery"], "has no gallery yet"),
-        (["check"], "`cps dataset check SOURCE -o check.html` writes the page"),
         (["demo-1", "reprot"], "'reprot' is too much; did you mean 'report'?"),
         (["@frist"], "'@frist' is not one of @last, @best, @champion"),
     ],
@@ -80,6 +79,24 @@ def test_a_page_that_is_not_there_is_one_line(
     assert ended.returncode == 2
     assert said in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_the_dataset_is_checked_from_the_store_where_its_source_is_not_at_hand(
+    run_key: str, store: Store, store_environment: dict[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    environment = {**store_environment, **NO_DISPLAY, "CPS_CACHE": str(tmp_path / "cache"), "CPS_WORK": str(tmp_path)}
+    for source in ("", "scenes", str(tmp_path / "removed")):
+        note = folder / ".cps" / "runs" / run_key / "source.txt"
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(source)
+        shown = cps("open", run_key, "check", folder=folder, **environment)
+        assert shown.returncode == 0, shown.stderr
+        page = Path(shown.stdout.strip()).read_text()
+        assert f"{store.settings.bucket}/datasets/" in page
+        assert "data:image/" in page
+    assert not list(tmp_path.glob("dataset-*")), "the extracted files are removed"
 
 
 def test_a_log_is_printed_whole_or_for_one_step(run: str, store_environment: dict[str, str], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,14 @@ def test_a_signal_lets_the_step_save_its_work_and_the_exit_handler_run(
     assert (tmp_path / "saved").exists()
     assert (tmp_path / "finished").read_text() == "FAILED True"
     assert not alive(step)
+
+
+def test_another_thread_may_run_a_pipeline(compiled: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with ThreadPoolExecutor(1) as pool:
+        outcome, _ = pool.submit(run, compiled, tmp_path, "well").result()
+    assert outcome.exit_code == 0, outcome.failure
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.slow
