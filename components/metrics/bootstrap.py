@@ -10,6 +10,7 @@ estimating the variance of a general statistic from a stationary sequence").
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,16 @@ CHUNK = 100
 class Interval(NamedTuple):
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The mean IoU of one network on each draw of some images."""
+
+    values: NDArray[np.float64]
+    """(draws,), in [0, 1]; NaN if undefined."""
+    drawn_from: str
+    """Identifies the images and their blocks: draws can be compared one by one if this is equal."""
 
 
 class Bootstrap:

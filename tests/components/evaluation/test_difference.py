@@ -8,7 +8,9 @@ import pytest
 
 from components.errors import UserError, WorkFailed
 from components.evaluation.difference import run_difference
+from components.evaluation.draws import last_draws
 from components.evaluation.scores import Counts, Protocol, Scores, pack
+from components.metrics.bootstrap import interval
 from components.runs.record import DatasetRef
 from components.storage import keys
 from components.storage.client import Store
@@ -96,3 +98,19 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_line(store: Store) -> N
     store.remove(keys.scores("fewer", 6))
     with pytest.raises(WorkFailed, match=r"missing: `cps run --resume fewer` scores it again"):
         run_difference(store, "a", "fewer")
+
+
+def test_the_draws_of_two_runs_give_the_interval_of_their_difference(store: Store) -> None:
+    put_run(store, "a", HARD + 0.05)
+    put_run(store, "b", HARD)
+    found, draws = run_difference(store, "a", "b"), [last_draws(store, key) for key in "ab"]
+    assert draws[0] is not None
+    assert draws[1] is not None
+    assert draws[0].drawn_from == draws[1].drawn_from
+    assert interval(draws[0].values - draws[1].values) == (found.low, found.high)
+    put_run(store, "c", HARD[:59])
+    other = last_draws(store, "c")
+    assert other is not None
+    assert other.drawn_from != draws[0].drawn_from
+    store.remove(keys.scores("c", 6))
+    assert last_draws(store, "c") is None
