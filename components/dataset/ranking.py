@@ -82,18 +82,25 @@ def group_name(image: str, group_by: str) -> str:
     """
     if not group_by:
         return image
-    expressions: Sequence[re.Pattern[str]] = _AUTO if group_by == AUTO else (re.compile(group_by),)
-    for expression in expressions:
-        match = expression.search(image)
-        if match:
-            parts = match.groups() or (match[0],)
-            return "/".join(part or "" for part in parts)
+    found = known_sequence(image) if group_by == AUTO else _matched(image, re.compile(group_by))
+    if found is not None:
+        return found
     if group_by == AUTO:
         raise UserError(
             f"split.group_by 'auto' recognises file names of Cityscapes and CamVid only, not {image!r}: "
             "use a regular expression that matches the sequence in the name"
         )
     raise UserError(f"split.group_by {group_by!r} does not match the name {image!r}: correct the expression")
+
+
+def known_sequence(image: str) -> str | None:
+    """Return the sequence that an image of Cityscapes or CamVid belongs to by its name; None for any other name."""
+    return next((found for expression in _AUTO if (found := _matched(image, expression)) is not None), None)
+
+
+def _matched(image: str, expression: re.Pattern[str]) -> str | None:
+    match = expression.search(image)
+    return None if match is None else "/".join(part or "" for part in match.groups() or (match[0],))
 
 
 def prefix_length(sizes: Sequence[int], wanted: int) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.errors import UserError, WorkFailed
+from components.evaluation.blocks import image_blocks
 from components.evaluation.scores import Scores, unpack
 from components.metrics.bootstrap import Bootstrap, Interval, interval
 from components.metrics.confusion import ClassCounts
@@ -36,11 +37,14 @@ class RunDifference:
     first: Side
     second: Side
     images: int
+    blocks: int
+    """Number of blocks of frames and single images that were resampled; `images` if no images are frames."""
+    sequences: int
     difference: float
     """`first` minus `second`."""
     low: float
     high: float
-    """`low` to `high` is the 95 % interval from images drawn in pairs; NaN for a single image."""
+    """`low` to `high` is the 95 % interval from blocks drawn for both runs; NaN for a single block."""
     notes: tuple[str, ...]
     """Other differences between the runs, which the difference in mIoU may come from."""
 
@@ -51,7 +55,8 @@ class RunDifference:
             better, other = (self.first, self.second) if self.low > 0 else (self.second, self.first)
             return f"{better.run_key} is better than {other.run_key} on these images"
         if np.isnan(self.low):
-            return "a single image does not tell which run is better"
+            single = "a single block of frames" if self.sequences else "a single image"
+            return f"{single} does not tell which run is better"
         return "the interval includes 0: these images do not tell which run is better"
 
     def as_dict(self) -> dict[str, object]:
@@ -70,13 +75,18 @@ def run_difference(store: "Store", first: str, second: str) -> RunDifference:
     scores = [_scores(store, result) for result in results]
     _check_comparable(results, scores)
     counts = [_in_order(found, result, scores[0].images) for found, result in zip(scores, results, strict=True)]
-    draws = Bootstrap(len(scores[0].images))
+    # Scores of an earlier version do not tell near copies.
+    near = {image for item in scores for image in item.near_copies}
+    blocks = image_blocks(scores[0].images, near)
+    draws = Bootstrap(len(scores[0].images), blocks=blocks.of_image)
     found: Interval = interval(draws.mean_iou(counts[0]) - draws.mean_iou(counts[1]))
     values = [result.best.mIoU or 0.0 for result in results]
     return RunDifference(
         first=_side(results[0]),
         second=_side(results[1]),
         images=len(scores[0].images),
+        blocks=blocks.count,
+        sequences=blocks.sequences,
         difference=values[0] - values[1],
         low=found.low,
         high=found.high,

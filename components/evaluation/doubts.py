@@ -6,7 +6,7 @@ import numpy as np
 
 from components.dataset.split import Split
 from components.evaluation.scores import Scores
-from components.metrics.bootstrap import Bootstrap, interval
+from components.metrics.bootstrap import interval
 from components.metrics.confusion import ClassCounts
 from components.metrics.scores import best_constant_prediction, mean_iou
 from components.recipes import Recipe
@@ -21,17 +21,17 @@ _ALMOST_ALL = 0.95
 def is_better_than_constant(scores: Scores, variant: Variant) -> bool:
     """Return whether the mIoU exceeds the best constant prediction's by more than chance.
 
-    That is, whether the 95 % interval of the paired difference over images lies above zero. A single image has no
-    interval; there, the difference decides.
+    That is, whether the 95 % interval of the paired difference over images lies above zero. A single image, or a single
+    block of frames, has no interval; there, the difference decides.
     """
     total, counts = scores.total(variant), scores.counts[variant].by_image
     best = best_constant_prediction(total)
-    if len(scores.images) < 2:
+    if scores.blocks().count < 2:
         return mean_iou(total) > best.mean_iou
     constant = ClassCounts(np.zeros_like(counts.hit), counts.truth, np.zeros_like(counts.predicted))
     constant.hit[:, best.class_id] = counts.truth[:, best.class_id]
     constant.predicted[:, best.class_id] = counts.truth.sum(axis=1)
-    draws = Bootstrap(len(scores.images))
+    draws = scores.bootstrap()
     return interval(draws.mean_iou(counts) - draws.mean_iou(constant)).low > 0
 
 

@@ -54,7 +54,8 @@ def score_test_list(
         report = ImageProgress(len(decoded), STEP)
         report.start(entry.epoch)
         counts = score_images(checkpoint, decoded, sweep, workers, report.image_done, (variant,))
-    scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images, counts)
+        near_copies = decoded.near_copies()
+    scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images, counts, near_copies)
     store.put_bytes(key, pack(scores))
     progress.say(STEP, f"test list: {describe(scores)}")
     return scores

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from components.disk import writing
 from components.errors import WorkFailed
+from components.evaluation.blocks import find_near_copies
 
 Pixels = NDArray[np.uint8]
 
@@ -61,6 +62,10 @@ class ValidationPairs:
         data = np.frombuffer(os.pread(self._file.fileno(), height * width * 4, offset), np.uint8)
         image, label = np.split(data, [height * width * 3])
         return image.reshape(height, width, 3), label.reshape(height, width)
+
+    def near_copies(self) -> tuple[str, ...]:
+        """Return the images that are near copies of the frame before them, by their names' order."""
+        return find_near_copies(self.names, lambda number: self.pair(number)[0])
 
     def _decode(self, number: int) -> tuple[Pixels, Pixels]:
         image_name, label_name = self._samples[number]

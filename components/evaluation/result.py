@@ -8,7 +8,7 @@ from components.evaluation.doubts import is_better_than_constant
 from components.evaluation.scores import Scores
 from components.evaluation.verdict import Verdict
 from components.metrics import bootstrap
-from components.metrics.bootstrap import Bootstrap, Interval, interval
+from components.metrics.bootstrap import Interval, interval
 from components.metrics.boundary import boundary_iou
 from components.metrics.confusion import Matrix
 from components.metrics.scores import (
@@ -96,7 +96,7 @@ def build_result(
             longest_side=protocol.longest_side,
             checkpoint_sha256=best.checkpoint_sha256,
         ),
-        interval=BootstrapSettings(level=bootstrap.LEVEL, draws=bootstrap.DRAWS, seed=bootstrap.SEED),
+        interval=_settings(best),
         note=selection_note(len(verdict.rows), len(best.images), len(test.images) if test else 0),
         weights=weights,
         report=report,
@@ -148,8 +148,20 @@ def selection_note(checkpoints: int, images: int, test_images: int) -> str:
     return note + "Mention this when you quote it, or score the weights on images that were not used for the selection."
 
 
+def _settings(scores: Scores) -> BootstrapSettings:
+    blocks = scores.blocks()
+    return BootstrapSettings(
+        level=bootstrap.LEVEL,
+        draws=bootstrap.DRAWS,
+        seed=bootstrap.SEED,
+        blocks=blocks.count,
+        sequences=blocks.sequences,
+        frames=blocks.frames,
+    )
+
+
 def _held_out(test: Scores, variant: Variant) -> HeldOutScores:
-    low, high = _bounds(interval(Bootstrap(len(test.images)).mean_iou(test.counts[variant].by_image)))
+    low, high = _bounds(interval(test.bootstrap().mean_iou(test.counts[variant].by_image)))
     return HeldOutScores(
         images=len(test.images),
         mIoU=_figure(test.mean_iou(variant)),

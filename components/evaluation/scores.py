@@ -16,7 +16,9 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from components.errors import WorkFailed
+from components.evaluation.blocks import Blocks, image_blocks
 from components.inference.sliding import Size, Window
+from components.metrics.bootstrap import Bootstrap
 from components.metrics.boundary import RATIO, BandCounts
 from components.metrics.confusion import ClassCounts, Matrix, class_counts
 from components.metrics.scores import mean_iou
@@ -92,6 +94,15 @@ class Scores:
     protocol: Protocol
     images: tuple[str, ...]
     counts: Mapping[Variant, Counts]
+    near_copies: tuple[str, ...] = ()
+    """Images that are near copies of the frame before them, from `find_near_copies`; unknown to earlier versions."""
+
+    def bootstrap(self) -> Bootstrap:
+        """Return the draws of the images, by blocks of frames if some belong to sequences."""
+        return Bootstrap(len(self.images), blocks=self.blocks().of_image)
+
+    def blocks(self) -> Blocks:
+        return image_blocks(self.images, frozenset(self.near_copies))
 
     def total(self, variant: Variant) -> Matrix:
         """Return the confusion matrix (C, C) over all images."""
@@ -112,6 +123,7 @@ def pack(scores: Scores) -> bytes:
         "protocol": asdict(scores.protocol),
         "images": scores.images,
         "variants": list(scores.counts),
+        "near_copies": scores.near_copies,
     }
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {}
@@ -141,6 +153,7 @@ def unpack(data: bytes, origin: str) -> Scores | None:
             protocol=Protocol(**protocol),
             images=tuple(meta["images"]),
             counts=counts,
+            near_copies=tuple(meta.get("near_copies", ())),
         )
     except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise WorkFailed(f"{origin} is not a scores file ({error}): remove it and evaluate again") from error

@@ -3,6 +3,7 @@
 Everything is derived from the scores. result.json is written last, so if it exists, everything else does too.
 """
 
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +31,6 @@ from components.inference.engine import EXACT
 from components.inference.output import Output, Truth
 from components.inference.segmentation import segment
 from components.inference.sliding import SINGLE
-from components.metrics.bootstrap import DRAWS, SEED
 from components.networks.processor import usable_cores
 from components.pages.shown import Painter
 from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
@@ -300,10 +300,6 @@ def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: RunR
     )
     if protocol.longest_side:
         window += f"; larger images are first reduced to {protocol.longest_side} pixels along their longer side"
-    interval = (
-        f"95 %: percentiles of {DRAWS:,} bootstrap draws of the images with seed {SEED}; differences are paired on the "
-        "same draws. Images are assumed to be independent; for frames of one video, the intervals are too narrow"
-    )
     boundary = (
         f"Cheng et al., CVPR 2021: pixels within {100 * protocol.boundary_ratio:g} % of the image’s diagonal of an "
         "outline; unlabelled pixels are excluded from both"
@@ -315,7 +311,7 @@ def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: RunR
         ("split", labels),
         ("validation", f"{len(scores.images):,} images, every labelled pixel counted once"),
         ("mean IoU", mean),
-        ("intervals", interval),
+        ("intervals", _interval_fact(result)),
         ("boundary IoU", boundary),
         ("window", window),
         ("passes", _passes(protocol)),
@@ -325,6 +321,22 @@ def protocol_facts(record: RunRecord, sweep: Sweep, scores: Scores, result: RunR
         ("weights", f"{result.weights.uri}, sha256 {result.weights.sha256}"),
         ("run started", f"{record.created}; {versions}"),
     ]
+
+
+def _interval_fact(result: RunResult) -> str:
+    settings = result.interval
+    drawn = (
+        f"95 %: percentiles of {settings.draws:,} bootstrap draws with seed {settings.seed}, resampled over "
+        f"{settings.resampled(result.images)}; differences are paired on the same draws. "
+    )
+    if not settings.sequences:
+        return drawn + "Neither names nor near copies show frames of a video, so the images count as independent"
+    kinds = f"{settings.sequences:,} sequence{'' if settings.sequences == 1 else 's'}"
+    return drawn + (
+        f"Names or near copies show that {settings.frames:,} of the {result.images:,} images are frames of {kinds}. "
+        f"A sequence longer than √{result.images:,} ≈ {math.isqrt(result.images)} frames is cut into blocks of that "
+        "length that do not overlap (Carlstein, 1986). The interval does not tell how the network does in other places"
+    )
 
 
 def _passes(protocol: Protocol) -> str:

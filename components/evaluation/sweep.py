@@ -132,6 +132,7 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
     ):
         workers = images_in_flight(images.pair(0)[1].size, len(sweep.protocol.classes))
         report = ImageProgress(len(todo) * len(images))
+        near_copies: tuple[str, ...] | None = None
         for entry in todo:
             checkpoint = fetch_checkpoint(
                 store,
@@ -146,7 +147,9 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
             snapshots = Snapshots(images.names)
             counts = score_images(checkpoint, images, sweep, workers, report.image_done, predicted=snapshots.keep)
             store.put_bytes(keys.snapshots(sweep.run_key, entry.epoch), snapshots.pack())
-            scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images.names, counts)
+            if near_copies is None:  # not before, because the images are decoded now
+                near_copies = images.near_copies()
+            scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images.names, counts, near_copies)
             store.put_bytes(keys.scores(sweep.run_key, entry.epoch), pack(scores))
             progress.say(STEP, describe(scores))
 

@@ -140,7 +140,7 @@ class _Drawing:
         """Return what the verdict needs. Raises WorkFailed if the scores are not comparable with the first ones."""
         if self._first is not None:
             _check_comparable(self._first, scores)
-        draws = self._draws = self._draws or Bootstrap(len(scores.images))
+        draws = self._draws = self._draws or scores.bootstrap()
         scored = _Scored(
             scores.epoch,
             scores.step,

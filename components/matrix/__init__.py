@@ -1,1 +1,1 @@
-"""Label efficiency: mIoU by number of labels, CPS beside its supervised baseline."""
+"""Label efficiency: mIoU by number of labels, and the gain of methods over a supervised baseline."""

@@ -2,23 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from components.errors import UserError
+from components.metrics.bootstrap import Draws
 
 if TYPE_CHECKING:
     from components.runs.request import RunRequest
     from components.storage.client import Store
 
-Method = Literal["cps", "supervised"]
-METHODS: tuple[Method, ...] = ("cps", "supervised")
+Method = str
+"""CPS, SUPERVISED, or the name of a recipe, which is trained with Cross Pseudo Supervision as it says."""
+CPS, SUPERVISED = "cps", "supervised"
+BASELINE = "baseline"
+"""The name of SUPERVISED on the command line."""
 SUPERVISED_BASELINE = {"cps.weight": 0}
 """The overrides that turn a run into its supervised baseline."""
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One run of the matrix. `supervised` is the baseline: CPS weight 0 and the same number of steps."""
+    """One run of the matrix.
+
+    `supervised` is the baseline: the recipe with CPS weight 0, so that it reads the same labelled batches, augmented in
+    the same way, for the same number of steps.
+    """
 
     labeled_ratio: str
     seed: int
@@ -41,11 +49,14 @@ class Score:
     best: float
     """mIoU of the best checkpoint and network, chosen on the val list, as in the run's own report."""
     steps: int
+    split: str = ""
+    """The split's fingerprint."""
+    draws: Draws | None = field(default=None, compare=False)
+    """For intervals over images."""
 
 
-def cells(ratios: Sequence[str], seeds: Sequence[int], *, baseline: bool) -> list[Cell]:
+def cells(ratios: Sequence[str], seeds: Sequence[int], methods: Sequence[Method] = (CPS,)) -> list[Cell]:
     """Return the cells seed by seed, so that an interrupted matrix has complete curves for its first seeds."""
-    methods = METHODS if baseline else METHODS[:1]
     return [Cell(ratio, seed, method) for seed in seeds for ratio in ratios for method in methods]
 
 
@@ -71,8 +82,8 @@ class MatrixOutcome:
     """None until it is known."""
 
 
-def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
-    """Read the score of a finished run."""
+def read_score(store: "Store", cell: Cell, run_key: str, draws: Draws | None) -> Score:
+    """Read the score of a finished run, whose last checkpoint has these draws."""
     from components.runs.record import load_run
     from components.runs.result import read_result
 
@@ -86,7 +97,14 @@ def read_score(store: "Store", cell: Cell, run_key: str) -> Score:
         mean_iou=last.ensemble or 0.0,
         best=result.best.mIoU or 0.0,
         steps=last.step,
+        split=result.split,
+        draws=draws,
     )
+
+
+def reference_of(methods: Sequence[Method]) -> Method:
+    """Return the method that the others are compared with: the supervised baseline, or else the first."""
+    return SUPERVISED if SUPERVISED in methods else methods[0]
 
 
 def impossible(store: "Store", cells: list[Cell], request: "RunRequest", digest: str) -> dict[Cell, str]:
@@ -108,7 +126,8 @@ def planned_key(store: "Store", cell: Cell, request: "RunRequest", digest: str) 
 
 
 def cell_request(cell: Cell, request: "RunRequest") -> "RunRequest":
-    """Return the request with one cell's ratio and seed, and for a baseline with CPS weight 0."""
-    overrides = {**request.overrides, **(SUPERVISED_BASELINE if cell.method == "supervised" else {})}
-    changes = {"labeled_ratio": cell.labeled_ratio, "seed": cell.seed, "overrides": overrides}
+    """Return the request with one cell's ratio, seed and recipe, and for a baseline with CPS weight 0."""
+    overrides = {**request.overrides, **(SUPERVISED_BASELINE if cell.method == SUPERVISED else {})}
+    recipe = request.recipe if cell.method in (CPS, SUPERVISED) else cell.method
+    changes = {"labeled_ratio": cell.labeled_ratio, "seed": cell.seed, "recipe": recipe, "overrides": overrides}
     return request.model_copy(update=changes)

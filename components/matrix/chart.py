@@ -1,4 +1,4 @@
-"""The label-efficiency chart: mIoU by number of labelled images for CPS, its baseline and published results."""
+"""The label-efficiency chart: mIoU by number of labelled images for each method and published results."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,19 +6,25 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-from components.matrix.cells import Method
-from components.matrix.gains import Point
+from components.matrix.cells import CPS, SUPERVISED, Method
+from components.matrix.gains import Point, name_of
 from components.matrix.published_results import Published
 from components.pages.charts import Margins, Scale, Series, grid, inline, key, line, round_ticks, sample, standalone
 
-NAMES: Mapping[Method, str] = {"cps": "CPS", "supervised": "supervised baseline"}
 SERIES: Mapping[Method, Series] = {
-    "cps": Series("cps", "", "circle"),
-    "supervised": Series("supervised", "7 4", "square"),
+    CPS: Series("cps", "", "circle"),
+    SUPERVISED: Series("supervised", "7 4", "square"),
 }
+RECIPES = (
+    Series("left", "", "diamond"),
+    Series("left", "2 3", "triangle"),
+    Series("right", "9 3", "inverted triangle"),
+    Series("right", "5 2 1 2", "diamond"),
+)
+"""For methods that are recipes, in turn."""
 PUBLISHED = tuple(Series("published", "2 4", marker) for marker in ("triangle", "inverted triangle", "diamond"))
-SHIFT: Mapping[Method, float] = {"supervised": 4.0, "cps": -4.0}
-"""Horizontal offset of each method's points in SVG units, so that their error bars do not overlap."""
+SHIFT = 8.0
+"""Horizontal distance of the methods' points in SVG units, so that their error bars do not overlap."""
 WIDE, NARROW = (900, 480), (380, 360)
 """Width and height at natural size, in CSS pixels. Charts narrower than 500 have no room for the curves' names."""
 LEAST_SPAN = 10.0
@@ -44,7 +50,7 @@ class Curve(NamedTuple):
 
 
 def curves(points: Sequence[Point], references: Sequence[Published]) -> list[Curve]:
-    """Return the published results, then the baseline and CPS, which are drawn over them."""
+    """Return the published results, then the baseline and the other methods, which are drawn over them."""
     labeled = {point.labeled_ratio: point.labeled for point in points}
     found = [
         Curve(
@@ -58,16 +64,18 @@ def curves(points: Sequence[Point], references: Sequence[Published]) -> list[Cur
         )
         for number, reference in enumerate(references)
     ]
-    is_alone = len({point.method for point in points}) == 1
-    for method, shift in SHIFT.items():
+    methods = list(dict.fromkeys(point.method for point in points))
+    recipes = [method for method in methods if method not in SERIES]
+    for place, method in enumerate(reversed(methods)):
         own = [point for point in points if point.method == method]
         values = [Value(point.labeled, 100 * point.mean, 100 * (point.spread or 0.0)) for point in own]
-        found.append(Curve(NAMES[method], SERIES[method], values, 0.0 if is_alone else shift))
+        series = SERIES[method] if method in SERIES else RECIPES[recipes.index(method) % len(RECIPES)]
+        found.append(Curve(name_of(method), series, values, SHIFT * ((len(methods) - 1) / 2 - place)))
     return [curve for curve in found if curve.values]
 
 
 def legend(points: Sequence[Point], references: Sequence[Published]) -> list[tuple[Markup, str]]:
-    """Return (sample, name) of each curve, CPS first."""
+    """Return (sample, name) of each curve, the baseline and published results last."""
     return [(key(sample(curve.series, 0, 6)), curve.name) for curve in reversed(curves(points, references))]
 
 

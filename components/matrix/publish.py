@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from components.matrix.gains import gains, points
+from components.matrix.cells import CPS
+from components.matrix.gains import points
 from components.matrix.report import MatrixResult
 from components.progress import say
 from components.tracking.server import Point as Value
@@ -13,9 +14,10 @@ TAG = "cps.matrix"
 
 
 def publish(result: MatrixResult, files: Iterable[Path], address: str) -> None:
-    """Log mIoU/cps, mIoU/supervised and gain, with the number of labelled images as the step, and upload the files.
+    """Log mIoU/<method>, gain (of CPS) and gain/<recipe>, and upload the files.
 
-    A matrix of the same recipe updates its earlier MLflow run. If the server is unavailable, print one line and return.
+    The step is the number of labelled images. A matrix of the same recipe updates its earlier MLflow run. If the server
+    is unavailable, print one line and return.
     """
     if not address:
         return
@@ -50,5 +52,5 @@ def _values(result: MatrixResult) -> Iterable[Value]:
         yield Value(f"mIoU/{point.method}", point.mean, point.labeled)
         if point.spread is not None:
             yield Value(f"spread/{point.method}", point.spread, point.labeled)
-    for gain in gains(result.scores):
-        yield Value("gain", gain.mean, gain.labeled)
+    for gain in result.gains:
+        yield Value("gain" if gain.method == CPS else f"gain/{gain.method}", gain.mean, gain.labeled)

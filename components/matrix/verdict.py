@@ -1,8 +1,9 @@
-"""Say in one sentence whether Cross Pseudo Supervision helped, claiming no more than the seeds support."""
+"""Say in one sentence whether the methods helped, claiming no more than seeds and images support."""
 
 from collections.abc import Sequence
 
-from components.matrix.gains import Gain
+from components.matrix.cells import SUPERVISED
+from components.matrix.gains import Gain, name_of
 from components.pages.render import points
 from components.pages.verdict import PageVerdict, listed
 
@@ -10,7 +11,7 @@ MORE_SEEDS = "Run the matrix with at least three seeds, such as --seeds 1,2,3."
 
 
 def judge(gains: Sequence[Gain]) -> PageVerdict:
-    """Return the verdict on the gains of all ratios; without any, there is nothing to compare with."""
+    """Return the verdict on the gains of all methods and ratios; without any, there is nothing to compare with."""
     if not gains:
         return PageVerdict(
             "doubtful",
@@ -19,46 +20,59 @@ def judge(gains: Sequence[Gain]) -> PageVerdict:
             next=("Add the baseline: cps matrix --baseline. Finished runs are not repeated.",),
         )
     seeds = max(len(gain.differences) for gain in gains)
+    methods = {gain.method for gain in gains}
+    notes = tuple(f"{name_of(gain.method)} with {gain.labeled_ratio}: {note}." for gain in gains for note in gain.notes)
     if seeds < 2:
         return PageVerdict(
             "doubtful",
             "One seed",
             "no conclusion.",
-            ("One run of each kind does not show how much results differ by chance.", f"Seen: {_said(gains)}."),
+            ("One run of each kind does not show how much results differ by chance.", f"Seen: {_said(gains)}.", *notes),
             (MORE_SEEDS,),
         )
-    better = [gain for gain in gains if call(gain) == "clear gain"]
-    worse = [gain for gain in gains if call(gain) == "clear loss"]
+    better = [gain for gain in gains if gain.call == "clear gain"]
+    worse = [gain for gain in gains if gain.call == "clear loss"]
     unclear = [gain for gain in gains if gain not in better and gain not in worse]
-    why = [f"The 95 % interval over {seeds} seeds lies above zero: {_said(better)}."] if better else []
+    over = f"over {seeds} seeds and over images" if all(gain.images for gain in gains) else f"over {seeds} seeds"
+    why = [f"The gain is clear {over}: {_said(better)}."] if better else []
     why += [f"It is clearly worse: {_said(worse)}."] if worse else []
-    why += [f"Not clear, because the interval contains zero: {_said(unclear)}."] if unclear else []
-    advice = (f"To settle {_ratios(unclear)}, add seeds.",) if unclear else ()
-    if better and not worse:
-        return PageVerdict("good", "CPS helps", f"with {_ratios(better)} of the labels.", tuple(why), advice)
-    if worse and not better:
-        return PageVerdict("bad", "CPS hurts", f"with {_ratios(worse)} of the labels.", tuple(why), advice)
-    if better:
-        sentence = f"CPS helps with {_ratios(better)} of the labels and hurts with {_ratios(worse)}."
-        return PageVerdict("doubtful", "Mixed", sentence, tuple(why), advice)
-    return PageVerdict(
-        "doubtful", "No clear difference", f"between CPS and its baseline over {seeds} seeds.", tuple(why), advice
+    why += [f"Not clear, because chance may explain the difference: {_said(unclear)}."] if unclear else []
+    if len(gains) > 1:
+        why.append(f"Holm’s correction for {len(gains)} comparisons is applied.")
+    advice = (f"To settle {_places(unclear)}, add seeds.",) if unclear else ()
+    reference = gains[0].reference
+    is_alone = len(methods) == 1 and reference == SUPERVISED
+    subject = name_of(gains[0].method) if is_alone else ""
+    more = (*why, *notes)
+    if better and worse:
+        subject = subject or "a method"
+        sentence = f"{subject} helps with {_places(better)} of the labels and hurts with {_places(worse)}."
+        return PageVerdict("doubtful", "Mixed", sentence, more, advice)
+    if not better and not worse:
+        others = f"{subject} and its baseline" if is_alone else f"the {name_of(reference)} and the other methods"
+        return PageVerdict("doubtful", "No clear difference", f"between {others} over {seeds} seeds.", more, advice)
+    found = better or worse
+    verb, noun = ("helps", "gain") if better else ("hurts", "loss")
+    word = f"{subject} {verb}" if is_alone else f"Clear {noun} over the {name_of(reference)}"
+    return PageVerdict("good" if better else "bad", word, f"with {_places(found)} of the labels.", more, advice)
+
+
+def _places(gains: Sequence[Gain]) -> str:
+    """Return the ratios of gains, with the methods if there are several."""
+    methods = list(dict.fromkeys(gain.method for gain in gains))
+    if len(methods) == 1:
+        return listed([gain.labeled_ratio for gain in gains])
+    return "; ".join(
+        f"{name_of(method)} at {listed([gain.labeled_ratio for gain in gains if gain.method == method])}"
+        for method in methods
     )
 
 
-def call(gain: Gain) -> str:
-    """Return `clear gain`, `clear loss`, `not clear` or `one seed`."""
-    width = gain.half_width
-    if width is None:
-        return "one seed"
-    if abs(gain.mean) <= width:
-        return "not clear"
-    return "clear gain" if gain.mean > 0 else "clear loss"
-
-
-def _ratios(gains: Sequence[Gain]) -> str:
-    return listed([gain.labeled_ratio for gain in gains])
-
-
 def _said(gains: Sequence[Gain]) -> str:
-    return listed([f"{points(gain.mean)} points with {gain.labeled_ratio}" for gain in gains])
+    several = len({gain.method for gain in gains}) > 1
+    return listed(
+        [
+            f"{points(gain.mean)} points with {gain.labeled_ratio}{f' ({name_of(gain.method)})' if several else ''}"
+            for gain in gains
+        ]
+    )

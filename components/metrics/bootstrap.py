@@ -4,10 +4,13 @@ Each draw samples as many images as there are, with replacement, adds up their c
 sum, as for the full set. Checkpoints are compared on the same draws, so the difficulty of an image, which
 affects both, cancels.
 
-Images are assumed to be independent. Frames of one video are not, and their intervals come out too narrow.
+Images that depend on each other, such as frames of a video, would make the intervals too narrow. They are given as
+blocks, and a draw samples as many blocks as there are instead (Carlstein, 1986, "The use of subseries values for
+estimating the variance of a general statistic from a stationary sequence").
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +21,8 @@ from components.metrics.confusion import ClassCounts
 DRAWS = 2000
 LEVEL = 0.95
 SEED = 0
-BLOCK = 100
-"""Draws that are computed at once. Blocks bound the memory and do not change the result."""
+CHUNK = 100
+"""Draws that are computed at once. Chunks bound the memory and do not change the result."""
 
 
 class Interval(NamedTuple):
@@ -27,28 +30,54 @@ class Interval(NamedTuple):
     high: float
 
 
+@dataclass(frozen=True)
+class Draws:
+    """The mean IoU of one network on each draw of some images."""
+
+    values: NDArray[np.float64]
+    """(draws,), in [0, 1]; NaN if undefined."""
+    drawn_from: str
+    """Identifies the images and their blocks: draws can be compared one by one if this is equal."""
+
+
 class Bootstrap:
     """The draws for one set of images. Results of the same Bootstrap can be compared draw by draw."""
 
-    def __init__(self, images: int, draws: int = DRAWS, seed: int = SEED) -> None:
-        random, shares = np.random.default_rng(seed), np.full(images, 1 / images)
-        # How often each draw contains each image, in the smallest type, and drawn block by block, to save memory.
-        self._times = np.empty((draws, images), np.min_scalar_type(images))
-        for block in self._blocks():
-            block[...] = random.multinomial(images, shares, size=len(block))
+    def __init__(
+        self, images: int, draws: int = DRAWS, seed: int = SEED, *, blocks: NDArray[np.intp] | None = None
+    ) -> None:
+        """Draw.
+
+        Args:
+            blocks: the block of each image, (images,), numbered from 0 in the order of the images. By default, each
+                image is a block.
+        """
+        self._count = images if blocks is None else int(blocks.max(initial=-1)) + 1
+        # Blocks of single images need no sums of their own, and no memory.
+        self._block_of = blocks if self._count < images else None
+        random, shares = np.random.default_rng(seed), np.full(self._count, 1 / self._count)
+        # How often each draw contains each block, in the smallest type, and drawn chunk by chunk, to save memory.
+        self._times = np.empty((draws, self._count), np.min_scalar_type(self._count))
+        for chunk in self._chunks():
+            chunk[...] = random.multinomial(self._count, shares, size=len(chunk))
 
     def mean_iou(self, counts: ClassCounts) -> NDArray[np.float64]:
         """Return the mean IoU of each draw, in [0, 1], from the images' counts.
 
-        A draw without labelled pixels gives NaN. So does a single image, which cannot show how images vary.
+        A draw without labelled pixels gives NaN. So does a single block, which cannot show how images vary.
         """
-        images, classes = counts.hit.shape
-        if images < 2:
+        classes = counts.hit.shape[1]
+        if self._count < 2:
             return np.full(len(self._times), np.nan)
         # Intersections and unions add up over images, so resampling these is enough.
-        values = np.concatenate([counts.hit, counts.union], axis=1).astype(np.float64)
+        values = np.concatenate([counts.hit, counts.union], axis=1)
+        if self._block_of is not None:
+            by_block = np.zeros((self._count, values.shape[1]), values.dtype)
+            np.add.at(by_block, self._block_of, values)
+            values = by_block
+        values = values.astype(np.float64)
         # All are integers below 2**53, so float64 products and sums are exact.
-        sums = np.concatenate([block.astype(np.float64) @ values for block in self._blocks()])
+        sums = np.concatenate([chunk.astype(np.float64) @ values for chunk in self._chunks()])
         ious = np.full((len(sums), classes), np.nan)
         np.divide(sums[:, :classes], sums[:, classes:], out=ious, where=sums[:, classes:] > 0)
         present = np.isfinite(ious).sum(axis=1)
@@ -56,8 +85,8 @@ class Bootstrap:
         np.divide(np.nansum(ious, axis=1), present, out=means, where=present > 0)
         return means
 
-    def _blocks(self) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
-        return (self._times[start : start + BLOCK] for start in range(0, len(self._times), BLOCK))
+    def _chunks(self) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
+        return (self._times[start : start + CHUNK] for start in range(0, len(self._times), CHUNK))
 
 
 def interval(draws: NDArray[np.float64], level: float = LEVEL) -> Interval:

@@ -126,9 +126,26 @@ class ScoringProtocol(Frozen):
 
 
 class BootstrapSettings(Frozen):
+    """How intervals were computed. Earlier versions resampled single images, and did not record the fields from
+    `blocks` on.
+    """
+
     level: float
     draws: int
     seed: int
+    blocks: int = 0
+    """Number of blocks of images that were resampled: single images, and runs of consecutive frames."""
+    sequences: int = 0
+    frames: int = 0
+    """Number of validation images that belong to a sequence."""
+
+    def resampled(self, images: int) -> str:
+        """Return what was resampled, such as `10 blocks of consecutive frames`, out of that many images."""
+        if not self.sequences:
+            return f"{images:,} validation image{'' if images == 1 else 's'}"
+        single = images - self.frames
+        blocks = f"{self.blocks - single:,} block{'' if self.blocks - single == 1 else 's'} of consecutive frames"
+        return f"{blocks} and {single:,} single images" if single else blocks
 
 
 class StoredObject(Frozen):

@@ -117,10 +117,16 @@ def print_difference(found: "RunDifference") -> None:
         print(f"         {side.run_key}")
     print(
         f"{100 * found.difference:+7.1f}  {100 * found.low:+.1f} to {100 * found.high:+.1f} points, "
-        f"95 % interval over {found.images} images"
+        f"95 % interval over {_resampled(found)}"
     )
     for line in (found.verdict, *found.notes):
         print(textwrap.fill(line, 80, break_long_words=False, break_on_hyphens=False))
+
+
+def _resampled(found: "RunDifference") -> str:
+    if not found.sequences:
+        return f"{found.images} images"
+    return f"{found.images} images in {found.blocks} blocks"
 
 
 def print_weights(found: Sequence["StoredWeights"]) -> None:

@@ -79,6 +79,8 @@ def _gathered(
     store: "Store",
     on_cell: Callable[[int, Cell, str], None],
 ) -> MatrixOutcome:
+    from components.evaluation.draws import last_draws
+
     outcome = MatrixOutcome()
     for number, cell, status in ended:
         if status.state != "SUCCEEDED":
@@ -92,7 +94,7 @@ def _gathered(
             )
             continue
         outcome.dataset = outcome.dataset or _dataset(store, run_key)
-        score = read_score(store, cell, run_key)
+        score = read_score(store, cell, run_key, last_draws(store, run_key))
         outcome.scores.append(score)
         on_cell(number, cell, f"mIoU {100 * score.mean_iou:.1f} % ({run_key})")
     outcome.exit_code = 1 if outcome.failed else 0

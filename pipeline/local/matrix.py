@@ -33,12 +33,13 @@ def run_matrix(
     on_event: Callable[[Event], None],
     on_cell: Callable[[int, Cell, str], None],
 ) -> MatrixOutcome:
-    """Run `cells`, each of which overrides the ratio, the seed and, for a baseline, the weight of `parameters`.
+    """Run `cells`, each of which overrides the ratio, seed and method of `parameters`.
 
     If a cell fails, the others still run. A signal or invalid parameters end the matrix, because they would end every
     cell. Cells for which the dataset has no split are reported as soon as the dataset is known, not after hours of
     training. `on_cell` gets each cell's number, the cell and its status.
     """
+    from components.evaluation.draws import last_draws
     from components.storage.client import Store
     from components.storage.settings import settings_from_environment
 
@@ -66,7 +67,7 @@ def run_matrix(
                     outcome.exit_code = outcome.exit_code or USERS_MISTAKE
                 outcome.failed |= refused
             key = job.run_key
-        score = read_score(store, cell, key)
+        score = read_score(store, cell, key, last_draws(store, key))
         outcome.scores.append(score)
         on_cell(number, cell, f"mIoU {100 * score.mean_iou:.1f} % ({key})")
     return outcome

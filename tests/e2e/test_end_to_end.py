@@ -197,11 +197,11 @@ class TestEndToEnd:
         words = ("matrix", "--dataset", SCENES, "--ratios", "1/4", "--seeds", "0", "--baseline", "--eval-shards", "1")
         study = shell.json(*words, *SETTINGS, "--epochs", "2", "--json")
         keys = [run["run_key"] for run in study["runs"]]
-        assert keys[0] == first["run_key"]
-        assert keys[1] != keys[0]
-        assert study["runs"][0]["mIoU"] == first["checkpoints"][-1]["ensemble"]
+        assert keys[1] == first["run_key"]
+        assert keys[0] != keys[1]
+        assert study["runs"][1]["mIoU"] == first["checkpoints"][-1]["ensemble"]
         (gain,) = study["gains"]
-        assert gain["gain"] == study["runs"][0]["mIoU"] - study["runs"][1]["mIoU"]
+        assert gain["gain"] == study["runs"][1]["mIoU"] - study["runs"][0]["mIoU"]
         assert (shell.folder / "matrix" / "matrix.html").stat().st_size > 10_000
 
     def test_no_secret_is_in_what_was_said_logged_or_stored(self, first: Any, shell: Shell) -> None:

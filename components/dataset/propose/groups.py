@@ -52,18 +52,26 @@ def levels(names: Sequence[Name]) -> Iterator[list[str]]:
         before = groups
 
 
+def numbered_sequences(names: Sequence[Name]) -> list[list[Name]]:
+    """Return the names that differ only in their number, in the order of the numbers; each name once."""
+    sequences: dict[tuple[str, ...], set[Name]] = {}
+    for name in names:
+        if name.number is not None:
+            sequences.setdefault(name.chain, set()).add(name)
+    return [sorted(found, key=lambda name: (name.number or 0, name.original)) for found in sequences.values()]
+
+
 def numbered_blocks(names: Sequence[Name], length: int) -> list[str] | None:
     """Return the group of each image such that a group is a block of `length` images with consecutive numbers.
 
     Returns None if the names are not numbered. A last, shorter block joins the one before it.
     """
     numbered = [name for name in names if name.number is not None]
-    sequences = {name.chain for name in numbered}
+    sequences = numbered_sequences(names)
     if len(numbered) < _NUMBERED * len(names) or len(sequences) > len(names) / 2:
         return None
     found: dict[Name, str] = {}
-    for chain in sequences:
-        ordered = sorted({n for n in numbered if n.chain == chain}, key=lambda n: (n.number or 0, n.original))
+    for ordered in sequences:
         blocks = max(1, len(ordered) // length)
         for place, name in enumerate(ordered):
             block = min(place // length, blocks - 1)

@@ -61,7 +61,7 @@ def _why(result: RunResult) -> tuple[str, ...]:
     lines = []
     if best.mIoU_low is not None:
         lines.append(
-            f"The 95 % interval over {result.images} validation images is {percent(best.mIoU_low)} to "
+            f"The 95 % interval over {result.interval.resampled(result.images)} is {percent(best.mIoU_low)} to "
             f"{percent(best.mIoU_high)}; always answering “{result.constant_prediction_class}” gives "
             f"{percent(result.constant_prediction_mIoU)}."
         )

@@ -1,4 +1,4 @@
-"""`cps matrix`: measure mIoU by number of labels, and whether CPS helps."""
+"""`cps matrix`: measure mIoU by number of labels, and whether CPS and other recipes help."""
 
 import json
 import os
@@ -32,7 +32,7 @@ from pipeline.cli.signals import RESUMES, on_interrupt
 from pipeline.parameters import PipelineParameters, local_parameters, parse_settings
 
 if TYPE_CHECKING:
-    from components.matrix.cells import Cell, MatrixDataset, MatrixOutcome
+    from components.matrix.cells import Cell, MatrixDataset, MatrixOutcome, Method
     from components.matrix.report import MatrixResult
 
 _Announce = Callable[[int, "Cell", str], None]
@@ -56,7 +56,15 @@ class _Done:
 @click.option(
     "--baseline",
     is_flag=True,
-    help="Also train a supervised baseline for every run: cps.weight=0, same number of steps.",
+    help="Also train a supervised baseline for every run: cps.weight=0, same number of steps. Short for "
+    "--compare baseline,cps.",
+)
+@click.option(
+    "--compare",
+    default="",
+    metavar="METHODS",
+    help="Methods to compare, separated by commas: baseline, cps (the recipe of --recipe), and names of recipes.  "
+    "[default: cps]",
 )
 @with_options(RECIPE, LENGTH, PROCESSES, [eval_shards(1)])
 @click.option(
@@ -65,7 +73,7 @@ class _Done:
     default="matrix",
     show_default=True,
     type=LocalPath(),
-    help="Folder for matrix.html, matrix.svg and matrix.csv.",
+    help="Folder for matrix.html, matrix.svg, matrix.csv and matrix-gains.csv.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @quiet_option
@@ -88,6 +96,7 @@ def matrix(
     ratios: str,
     seeds: str,
     baseline: bool,
+    compare: str,
     output: Path,
     as_json: bool,
     cluster: bool,
@@ -96,9 +105,10 @@ def matrix(
     """Run every combination of label ratio and seed, and plot mIoU against the number of labels.
 
     With --baseline, each run is compared with a supervised baseline, and each ratio gets a verdict: how much CPS
-    gained, and how certain the gain is. Finished runs are not repeated, so an interrupted matrix resumes and a larger
-    one extends a smaller one. Writes an HTML page, an SVG chart and a CSV file, and logs them to MLflow. Exit code 1 if
-    a run fails; the other runs continue.
+    gained, and how certain the gain is. --compare takes further recipes, and compares each with the baseline of the
+    same seed, or with the first method if there is no baseline. Finished runs are not repeated, so an interrupted
+    matrix resumes and a larger one extends a smaller one. Writes an HTML page, an SVG chart and CSV files, and logs
+    them to MLflow. Exit code 1 if a run fails; the other runs continue.
 
     With --cluster, the runs start on a Kubeflow Pipelines server as with `cps submit`: all at once, or --parallel at a
     time. The command reads their scores from the cluster's object store, so AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and
@@ -108,11 +118,11 @@ def matrix(
     Examples:
       cps matrix --ratios 1/8,1/4 --seeds 1 --baseline
       cps matrix --dataset photos/ --baseline -o efficiency
+      cps matrix --recipe demo --compare baseline,cps,photos --ratios 1/8 --seeds 1,2,3
       cps matrix --cluster --dataset s3://data/photos.tar --baseline --gpus 1
     """
-    cells = _cells(ratios, seeds, baseline=baseline)
-    if baseline:
-        _check_baseline(options["recipe"], options["overrides"])
+    methods = _methods(compare, baseline=baseline, recipe=options["recipe"], overrides=options["overrides"])
+    cells = _cells(ratios, seeds, methods)
     if not cluster:
         options = _without_place(context, **options)
 
@@ -133,7 +143,8 @@ def matrix(
         click.echo(f"cps: error: {_name(cell)}: {reason}", err=True)
     if outcome.scores and outcome.dataset:
         with writing(output, "--output"):
-            _report(_matrix_result(outcome, outcome.dataset, done.parameters), output, done.tracking, as_json=as_json)
+            found = _matrix_result(outcome, outcome.dataset, done.parameters, methods)
+            _report(found, output, done.tracking, as_json=as_json)
     if outcome.exit_code:
         click.echo(f"cps: {RESUMES}", err=True)
         sys.exit(outcome.exit_code)
@@ -149,11 +160,40 @@ def _without_place(context: click.Context, **given: Any) -> Any:
     return given
 
 
-def _check_baseline(recipe: str, overrides: tuple[str, ...]) -> None:
+def _methods(compare: str, *, baseline: bool, recipe: str, overrides: tuple[str, ...]) -> "list[Method]":
+    """Return the methods to train, the reference first, so that it finishes first. Raises UserError."""
+    from components.matrix.cells import BASELINE, CPS, SUPERVISED, reference_of
+
+    if baseline and compare:
+        raise UserError("--baseline is short for --compare baseline,cps: give --compare alone, with baseline in it")
+    named = _parts(compare) if compare else [BASELINE, CPS] if baseline else [CPS]
+    methods = list(dict.fromkeys(SUPERVISED if name == BASELINE else name for name in named))
+    if not methods:
+        raise UserError(f"--compare {compare!r} names no method: give, for example, baseline,cps")
+    for method in methods:
+        _check_method(method, recipe, overrides)
+    return sorted(methods, key=lambda method: method != reference_of(methods))
+
+
+def _check_method(method: "Method", recipe: str, overrides: tuple[str, ...]) -> None:
+    from components.matrix.cells import CPS, SUPERVISED
+    from components.recipes import load_recipe, recipe_names
     from components.runs.request import RunRequest
 
-    if RunRequest(recipe=recipe, overrides=dict(parse_settings(overrides))).resolve(is_local=False).cps.weight == 0:
-        raise UserError("--baseline compares with cps.weight=0, which the settings already set: leave out one of them")
+    changes = dict(parse_settings(overrides))
+    if method == SUPERVISED:
+        if RunRequest(recipe=recipe, overrides=changes).resolve(is_local=False).cps.weight == 0:
+            raise UserError(
+                "the baseline is the recipe with cps.weight=0, which the settings already set: leave out one of them"
+            )
+    elif method == recipe:
+        raise UserError(f"--compare {method}: that is --recipe, which is called cps in the list")
+    elif method != CPS and method not in recipe_names():
+        raise UserError(
+            f"--compare {method}: no such method; available: baseline, cps and the recipes {', '.join(recipe_names())}"
+        )
+    elif method != CPS:
+        load_recipe(method, changes)
 
 
 @on_interrupt(RESUMES)
@@ -207,8 +247,9 @@ def _on_cluster(cells: "list[Cell]", announce: _Announce, *, parallel: int, **op
 
 
 def _matrix_result(
-    outcome: "MatrixOutcome", dataset: "MatrixDataset", parameters: PipelineParameters
+    outcome: "MatrixOutcome", dataset: "MatrixDataset", parameters: PipelineParameters, methods: "list[Method]"
 ) -> "MatrixResult":
+    from components.matrix.cells import reference_of
     from components.matrix.published_results import published
     from components.matrix.report import MatrixResult
     from components.recipes.model import AUTO
@@ -223,11 +264,11 @@ def _matrix_result(
         command=shlex.join(["cps", *sys.argv[1:]]),
         scores=tuple(outcome.scores),
         references=published(recipe, dataset.name, dataset.classes),
+        reference=reference_of(methods),
     )
 
 
 def _report(result: "MatrixResult", folder: Path, tracking: str, *, as_json: bool) -> None:
-    from components.matrix.gains import gains
     from components.matrix.publish import publish
     from components.matrix.report import summary, write_files
 
@@ -236,13 +277,15 @@ def _report(result: "MatrixResult", folder: Path, tracking: str, *, as_json: boo
     if as_json:
         click.echo(json.dumps(summary(result), indent=2))
         return
-    for gain in gains(result.scores):
+    for gain in result.gains:
         click.echo(f"{gain.labeled_ratio:<6} {gain.labeled:,} labelled images: {gain.verdict}")
+        for note in gain.notes:
+            click.echo(f"       {note}")
     for path in files.values():
         click.echo(str(path))
 
 
-def _cells(ratios: str, seeds: str, *, baseline: bool) -> "list[Cell]":
+def _cells(ratios: str, seeds: str, methods: "list[Method]") -> "list[Cell]":
     from components.labeled_ratio import parse_ratio, ratio_text
     from components.matrix.cells import cells
 
@@ -253,7 +296,7 @@ def _cells(ratios: str, seeds: str, *, baseline: bool) -> "list[Cell]":
     shares = [ratio_text(parse_ratio(ratio)) for ratio in _parts(ratios)]
     if not numbers or not shares:
         raise UserError("--ratios and --seeds each need at least one value, such as --ratios 1/8 --seeds 1")
-    return cells(sorted(set(shares), key=lambda text: parse_ratio(text)), sorted(set(numbers)), baseline=baseline)
+    return cells(sorted(set(shares), key=lambda text: parse_ratio(text)), sorted(set(numbers)), methods)
 
 
 def _parts(text: str) -> list[str]:

@@ -8,7 +8,9 @@ import pytest
 
 from components.errors import UserError, WorkFailed
 from components.evaluation.difference import run_difference
+from components.evaluation.draws import last_draws
 from components.evaluation.scores import Counts, Protocol, Scores, pack
+from components.metrics.bootstrap import interval
 from components.runs.record import DatasetRef
 from components.storage import keys
 from components.storage.client import Store
@@ -25,7 +27,8 @@ def put_run(store: Store, key: str, right: Any, images: tuple[str, ...] = (), **
     names = images or tuple(f"{number}.jpg" for number in range(len(hits)))
     bands = np.ones((len(hits), 2, 3), np.int64)
     protocol = replace(PROTOCOL, **changes.pop("protocol", {}))
-    scores = Scores(6, 60, "a" * 64, protocol, names, {"ensemble": Counts.of_images(matrices, bands)})
+    counts = Counts.of_images(matrices, bands)
+    scores = Scores(6, 60, "a" * 64, protocol, names, {"ensemble": counts}, changes.pop("near_copies", ()))
     store.put_bytes(keys.scores(key, 6), pack(scores))
     result = make_result(key, best=make_best(mIoU=scores.mean_iou("ensemble")), images=len(hits), **changes)
     store.put_json(keys.run(key, "result.json"), result.model_dump(mode="json"))
@@ -40,6 +43,22 @@ def test_a_difference_that_every_image_shows_is_clear_whatever_the_order(store: 
     assert run_difference(store, "b", "a").verdict == found.verdict
     assert found.notes == ()
     assert found.as_dict()["first"]["run_key"] == "a"  # type: ignore[index]
+
+
+def test_frames_of_a_clip_are_drawn_in_blocks_whichever_run_knows_of_them(store: Store) -> None:
+    """The lead comes from the first half of a clip: single frames make it look sure, blocks of frames do not."""
+    names = tuple(f"clip_{number:03d}.jpg" for number in range(60))
+    lead = np.where(np.arange(60) < 15, 0.12, -0.02)
+    put_run(store, "a", HARD + lead, names)
+    put_run(store, "b", HARD, names)
+    single = run_difference(store, "a", "b")
+    assert (single.blocks, single.sequences) == (60, 0)
+    put_run(store, "a", (HARD + lead)[::-1], names[::-1], near_copies=names[1:])
+    for pair in (("a", "b"), ("b", "a")):
+        found = run_difference(store, *pair)
+        assert (found.blocks, found.sequences) == (8, 1)
+        assert found.low < 0 < found.high
+        assert found.high - found.low > 1.5 * (single.high - single.low)
 
 
 def test_noise_is_not_called_better(store: Store) -> None:
@@ -58,6 +77,9 @@ def test_a_single_image_has_no_interval(store: Store) -> None:
     assert found.as_dict()["low"] is None
     assert found.verdict.startswith("a single image")
     assert found.notes == ("the images were scored with a different flip",)
+    for key in "ab":
+        put_run(store, key, HARD[:3], ("Seq05VD_f00030.png", "Seq05VD_f00060.png", "Seq05VD_f00090.png"))
+    assert (run_difference(store, "a", "b").blocks, run_difference(store, "a", "b").sequences) == (3, 1)
 
 
 def test_runs_that_cannot_be_compared_are_refused_in_one_line(store: Store) -> None:
@@ -76,3 +98,19 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_line(store: Store) -> N
     store.remove(keys.scores("fewer", 6))
     with pytest.raises(WorkFailed, match=r"missing: `cps run --resume fewer` scores it again"):
         run_difference(store, "a", "fewer")
+
+
+def test_the_draws_of_two_runs_give_the_interval_of_their_difference(store: Store) -> None:
+    put_run(store, "a", HARD + 0.05)
+    put_run(store, "b", HARD)
+    found, draws = run_difference(store, "a", "b"), [last_draws(store, key) for key in "ab"]
+    assert draws[0] is not None
+    assert draws[1] is not None
+    assert draws[0].drawn_from == draws[1].drawn_from
+    assert interval(draws[0].values - draws[1].values) == (found.low, found.high)
+    put_run(store, "c", HARD[:59])
+    other = last_draws(store, "c")
+    assert other is not None
+    assert other.drawn_from != draws[0].drawn_from
+    store.remove(keys.scores("c", 6))
+    assert last_draws(store, "c") is None

@@ -192,6 +192,22 @@ def test_the_page_says_first_that_a_result_is_useless() -> None:
     assert "do not use" not in render_report(better, verdict, NOTHING)
 
 
+def test_blocks_of_frames_are_said_in_words() -> None:
+    scores = [replace(item, near_copies=("images/1.jpg", "images/2.jpg")) for item in make_scores([1, 2], 9)]
+    chosen = decide(scores)
+    result = build_result(RECORD, chosen, best_of(scores), weights=WEIGHTS, report=REPORT)
+    assert "over 9 validation images is" in summary(result)
+    frames = [replace(item, near_copies=item.images[1:]) for item in scores]
+    chosen = decide(frames)
+    result = build_result(RECORD, chosen, best_of(frames), weights=WEIGHTS, report=REPORT)
+    assert result.interval.blocks == 3
+    assert "The 95 % interval over 3 blocks of consecutive frames is" in summary(result)
+    assert "Frames of a video are drawn in blocks" in render_report(result, chosen, NOTHING)
+    assert result.interval.model_copy(update={"frames": 7}).resampled(9) == (
+        "1 block of consecutive frames and 2 single images"
+    )
+
+
 def test_the_page_shows_the_intervals() -> None:
     html = re.sub(r"\s+", " ", make_report([1, 2, 3]))
     assert re.search(r"95&nbsp;% interval \d+\.\d.% to \d+\.\d.%", html)

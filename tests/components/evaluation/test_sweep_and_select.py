@@ -39,6 +39,22 @@ def test_a_shard_scores_its_checkpoints_once(trained_run: Run) -> None:
     assert not list((run.cache / "scratch").iterdir())
 
 
+def test_frames_of_a_video_are_resampled_in_blocks(trained_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained_run
+    assert evaluate_shard(run.key, "0/1", run.store, run.cache)["scored"] == [2, 4, 6]
+    assert scores_of(run, 2).near_copies == ()
+    for epoch in (2, 4, 6):
+        run.store.remove(keys.scores(run.key, epoch))
+    monkeypatch.setattr("components.evaluation.blocks.MAX_DISTANCE", 256)  # every scene looks like the one before
+    evaluate_shard(run.key, "0/1", run.store, run.cache)
+    assert scores_of(run, 2).near_copies == scores_of(run, 6).near_copies == scores_of(run, 2).images[1:]
+    result = select(run.key, run.store, run.cache)
+    assert (result.interval.blocks, result.interval.sequences, result.interval.frames) == (2, 1, 5)
+    report = run.store.get_bytes(keys.run(run.key, "report.html")).decode()
+    assert "resampled over 2 blocks of consecutive frames; differences are paired" in report
+    assert "5 of the 5 images are frames of 1 sequence" in report
+
+
 def test_scores_in_bfloat16_are_not_taken_for_exact_ones(trained_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run = trained_run
     assert evaluate_shard(run.key, "1/3", run.store, run.cache)["scored"] == [4]

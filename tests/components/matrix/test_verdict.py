@@ -3,7 +3,7 @@
 import pytest
 
 from components.matrix.gains import Gain
-from components.matrix.verdict import call, judge
+from components.matrix.verdict import judge
 
 CLEAR, LOST, UNCLEAR, ONE = (
     Gain("1/8", 20, (0.030, 0.031, 0.032)),
@@ -11,18 +11,21 @@ CLEAR, LOST, UNCLEAR, ONE = (
     Gain("1/2", 80, (0.030, -0.031, 0.001)),
     Gain("1/1", 160, (0.030,)),
 )
+RECIPE = Gain("1/8", 20, (0.030, 0.031, 0.032), "photos", notes=("900 steps, but the supervised baseline 400",))
 
 
 @pytest.mark.parametrize(
     ("gain", "said"), [(CLEAR, "clear gain"), (LOST, "clear loss"), (UNCLEAR, "not clear"), (ONE, "one seed")]
 )
 def test_a_gain_is_called_clear_only_if_its_interval_excludes_zero(gain: Gain, said: str) -> None:
-    assert call(gain) == said
+    assert gain.call == said
 
 
 @pytest.mark.parametrize(
     ("gains", "level", "word"),
     [
+        ([CLEAR, RECIPE], "good", "Clear gain over the supervised baseline"),
+        ([RECIPE], "good", "photos helps"),
         ([], "doubtful", "No comparison"),
         ([ONE], "doubtful", "One seed"),
         ([CLEAR, UNCLEAR], "good", "CPS helps"),
@@ -41,3 +44,8 @@ def test_what_is_not_clear_is_named_with_advice() -> None:
     assert found.sentence == "with 1/8 of the labels."
     assert "+3.1 points with 1/8" in found.why[0]
     assert found.next == ("To settle 1/2, add seeds.",)
+
+
+def test_differences_that_explain_a_gain_are_among_the_reasons() -> None:
+    assert "photos with 1/8: 900 steps, but the supervised baseline 400." in judge([CLEAR, RECIPE]).why
+    assert "Holm’s correction for 2 comparisons is applied." in judge([CLEAR, RECIPE]).why

@@ -27,7 +27,7 @@ def test_equals_adding_up_the_drawn_images() -> None:
 
 
 def test_equals_one_product_with_all_matrices_to_the_last_digit() -> None:
-    """Results must not depend on how the draws are divided into blocks, because stored results hold them."""
+    """Results must not depend on how the draws are divided into chunks, because stored results hold them."""
     matrices = some_matrices(300, classes=5)
     counts = np.random.default_rng(SEED).multinomial(300, np.full(300, 1 / 300), size=DRAWS).astype(np.float64)
     hit = np.diagonal(matrices, axis1=1, axis2=2)
@@ -81,3 +81,37 @@ def test_no_interval_without_labels_or_from_one_image() -> None:
     for matrices in (np.zeros((4, 2, 2), np.int64), some_matrices(1)):
         draws = Bootstrap(len(matrices)).mean_iou(class_counts(matrices))
         assert all(math.isnan(value) for value in interval(draws))
+
+
+def test_blocks_are_drawn_as_one_image_with_all_their_pixels() -> None:
+    matrices = some_matrices(12)
+    blocks = np.array([0, 1, 0, 2, 2, 2, 3, 4, 5, 5, 6, 0])
+    together = np.array([matrices[blocks == number].sum(axis=0) for number in range(7)])
+    found = Bootstrap(12, blocks=blocks).mean_iou(class_counts(matrices))
+    np.testing.assert_array_equal(found, Bootstrap(7).mean_iou(class_counts(together)))
+
+
+def test_blocks_of_one_image_change_no_digit() -> None:
+    counts = class_counts(some_matrices(90, classes=4))
+    np.testing.assert_array_equal(Bootstrap(90, blocks=np.arange(90)).mean_iou(counts), Bootstrap(90).mean_iou(counts))
+
+
+def test_a_single_block_has_no_interval() -> None:
+    draws = Bootstrap(5, blocks=np.zeros(5, np.intp)).mean_iou(class_counts(some_matrices(5)))
+    assert all(math.isnan(value) for value in interval(draws))
+
+
+def test_coverage_of_clips_of_near_copies() -> None:
+    """Twenty clips of ten equal frames: only intervals over blocks hold the population's figure."""
+    population = some_matrices(4000, classes=2, seed=3)
+    truth = mean_iou(population.sum(axis=0))
+    random, blocks = np.random.default_rng(4), np.repeat(np.arange(20), 10)
+    by_image, by_block = Bootstrap(200, draws=400), Bootstrap(200, draws=400, blocks=blocks)
+    held = {"images": 0, "blocks": 0}
+    for _ in range(200):
+        clips = class_counts(np.repeat(population[random.integers(0, 4000, 20)], 10, axis=0))
+        for name, draws in (("images", by_image), ("blocks", by_block)):
+            low, high = interval(draws.mean_iou(clips))
+            held[name] += low <= truth <= high
+    assert held["images"] < 100
+    assert 170 <= held["blocks"] <= 196

@@ -5,9 +5,11 @@ import json
 import pytest
 
 from components.dataset.prepare import prepare
-from components.matrix.cells import cells, impossible
+from components.matrix.cells import CPS, SUPERVISED, cells, impossible
 from components.runs.request import RunRequest
 from components.scenes.generate import SceneSettings, draw_photographs
+from pipeline.cli.commands.matrix import _methods
+from tests.pipeline.in_process import cps as in_process
 from tests.pipeline.small_runs import cps
 
 GROUPS = {"split.group_by": "street_000000|street_00000(?=[1-7])"}
@@ -25,10 +27,34 @@ def photos(tmp_path):
 def test_cells_without_a_split_are_named_with_the_reason(store, photos, tmp_path):
     digest = prepare(str(photos), "", store, tmp_path / "work").digest
     request = RunRequest(overrides=GROUPS, epochs=1, batch_size=2)
-    wanted = cells(["1/8", "1/2"], [1], baseline=True)
+    wanted = cells(["1/8", "1/2"], [1], [SUPERVISED, CPS])
     found = impossible(store, wanted, request, digest)
     assert list(found) == wanted[2:]
     assert all(reason.startswith(REASON) for reason in found.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--compare", "baseline,photo"], "--compare photo: no such method; available: baseline, cps and the recipes "),
+        (["--compare", "cps,photos", "--recipe", "photos"], "--compare photos: that is --recipe, which is called cps"),
+        (["--compare", "cps", "--baseline"], "--baseline is short for --compare baseline,cps: give --compare alone"),
+        (["--compare", ","], "--compare ',' names no method: give, for example, baseline,cps"),
+        (["--compare", "baseline", "--set", "cps.weight=0"], "the baseline is the recipe with cps.weight=0, which"),
+    ],
+)
+def test_methods_that_cannot_be_compared_are_refused(arguments, said, tmp_path):
+    ended = in_process("matrix", "--dataset", "scenes", *arguments, folder=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_the_reference_is_trained_first():
+    assert _methods("photos,cps,baseline", baseline=False, recipe="demo", overrides=()) == [SUPERVISED, "photos", CPS]
+    assert _methods("cps,photos", baseline=False, recipe="demo", overrides=()) == [CPS, "photos"]
+    assert _methods("", baseline=True, recipe="auto", overrides=()) == [SUPERVISED, CPS]
+    assert _methods("", baseline=False, recipe="auto", overrides=()) == [CPS]
 
 
 @pytest.mark.slow

@@ -100,19 +100,19 @@ def test_all_runs_go_on_at_once_and_their_figures_are_gathered(
     assert set(order[4:]) == {"look"}
     sent = [body["runtime_config"]["parameters"] for body in kfp_server.made("runs")]
     assert [(one["labeled_ratio"], one["overrides"]) for one in sent] == [
-        (ratio, overrides) for ratio in ("1/4", "1/2") for overrides in ("{}", '{"cps.weight": 0}')
+        (ratio, overrides) for ratio in ("1/4", "1/2") for overrides in ('{"cps.weight": 0}', "{}")
     ]
     assert {(one["seed"], one["gpus"], one["predict_limit"]) for one in sent} == {(2, 1, 1)}
-    assert kfp_server.made("runs")[0]["display_name"] == "scenes 1/4 seed 2 cps"
+    assert kfp_server.made("runs")[0]["display_name"] == "scenes 1/4 seed 2 supervised"
     assert [gain["gain"] for gain in json.loads(out)["gains"]] == pytest.approx([0.03, 0.03])
     assert "[matrix] 1/4 ratio 1/4 seed 2 cps: running: train" in err.splitlines()
     with (pipelines.folder / "study" / "matrix.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["labeled_ratio"], row["method"], row["labelled_images"], row["mIoU"]) for row in rows] == [
-        ("1/4", "cps", "4", "0.5500"),
         ("1/4", "supervised", "4", "0.5200"),
-        ("1/2", "cps", "8", "0.5500"),
+        ("1/4", "cps", "4", "0.5500"),
         ("1/2", "supervised", "8", "0.5200"),
+        ("1/2", "cps", "8", "0.5500"),
     ]
 
 
@@ -200,7 +200,10 @@ def test_a_store_that_is_not_the_clusters_is_said(
     ("arguments", "named"),
     [
         (["--cluster", "--dataset", "photos/"], "dataset 'photos/' is a path on this machine"),
-        (["--cluster", "--baseline", "--set", "cps.weight=0"], "--baseline compares with cps.weight=0"),
+        (
+            ["--cluster", "--baseline", "--set", "cps.weight=0"],
+            "the baseline is the recipe with cps.weight=0, which the settings already set",
+        ),
         (["--gpus", "1"], "--gpus needs --cluster"),
         (["-n", "team-a"], "--namespace needs --cluster"),
     ],
