@@ -173,9 +173,10 @@ class CrossPseudoSupervision(Settings):
     strong_augmentation: Share = 0.0
     """Share of the mixed images that get strong colour changes and blur before a network learns from them, as in ST++
     and UniMatch. Pseudo labels come from the unchanged images."""
-    teacher: Literal["network", "average"] = "network"
+    teacher: Literal["network", "average", "average_eval"] = "network"
     """Source of the pseudo labels: the current network, or (`average`) the moving average of its weights that
-    `optimization.ema` maintains, as in Mean Teacher."""
+    `optimization.ema` maintains, as in Mean Teacher. `average_eval` is the same average in evaluation mode, as in
+    UniMatch V2: without dropout, and normalising by running statistics, which are averaged too."""
 
 
 class Optimization(Settings):
@@ -271,8 +272,9 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _has_teacher(self) -> "Recipe":
-        if self.cps.teacher == "average" and self.optimization.ema == 0:
+        if self.cps.teacher != "network" and self.optimization.ema == 0:
             raise ValueError(
-                "cps.teacher=average needs a moving average of the weights: set optimization.ema, for example to 0.99"
+                f"cps.teacher={self.cps.teacher} needs a moving average of the weights: set optimization.ema, for "
+                "example to 0.99"
             )
         return self

@@ -58,8 +58,10 @@ def batch_norms(network: nn.Layer) -> list[nn.Layer]:
 
 
 def _check_once(checks: list[Any], settings: Training, layer: nn.Layer, inputs: tuple[paddle.Tensor, ...]) -> None:
+    if not layer.training:  # a teacher in evaluation mode may come first
+        return
     tensor = inputs[0]
-    if layer.training and tensor.size == tensor.shape[_channel_axis(layer, tensor)]:
+    if tensor.size == tensor.shape[_channel_axis(layer, tensor)]:
         raise UserError(
             f"the network normalises each channel of {list(tensor.shape)} over a single value, because it pools whole "
             f"images and each forward pass has one image: set {_fix(settings)}"

@@ -17,16 +17,27 @@ from components.training.precision import LossScale
 
 Arrays = dict[str, NDArray[Any]]
 
+STATISTICS = ("._mean", "._variance")
+"""Name endings of batch normalisation's running statistics, the only state that differs between processes."""
 NORMALISATION = (*BATCH_NORMALISATION, nn.LayerNorm, nn.GroupNorm)
 
 
 class Branch:
     """A network and its training state. Frozen parameters are in neither the optimizer nor the average.
 
-    `name` is left or right; `scale` is the loss scale for float16, None for other precisions.
+    `name` is left or right; `scale` is the loss scale for float16, None for other precisions. The average holds the
+    running statistics of batch normalisation too if `averages_statistics`; otherwise the current ones stand for them.
     """
 
-    def __init__(self, name: str, network: nn.Layer, settings: Optimization, scale: LossScale | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: nn.Layer,
+        settings: Optimization,
+        scale: LossScale | None = None,
+        *,
+        averages_statistics: bool = False,
+    ) -> None:
         self.name = name
         self.network = network
         self.ema_decay = settings.ema
@@ -36,7 +47,7 @@ class Branch:
             name: parameter for name, parameter in network.named_parameters() if not parameter.stop_gradient
         }
         self.optimizer = _optimizer(network, self.trained, settings)
-        self.average = self._new_average() if settings.ema > 0 else None
+        self.average = self._new_average(averages_statistics) if settings.ema > 0 else None
 
     def backward(self, loss: paddle.Tensor) -> None:
         """Accumulate the gradients of the loss."""
@@ -112,8 +123,11 @@ class Branch:
         """Map Paddle's parameter names, which number all layers of a process, to names by position in the network."""
         return {parameter.name: name for name, parameter in self.trained.items()}
 
-    def _new_average(self) -> dict[str, paddle.Tensor]:
+    def _new_average(self, averages_statistics: bool) -> dict[str, paddle.Tensor]:
         frozen = {name for name, parameter in self.network.named_parameters() if parameter.stop_gradient}
+        if averages_statistics:
+            # Paddle counts running statistics among the parameters, without a gradient.
+            frozen -= {name for name in frozen if name.endswith(STATISTICS) and _weight_beside(name) not in frozen}
         return {
             name: tensor.detach().clone()
             for name, tensor in self.network.state_dict().items()
@@ -144,6 +158,11 @@ def _copy(source: dict[str, paddle.Tensor], target: dict[str, paddle.Tensor]) ->
     with paddle.no_grad():
         for name, tensor in source.items():
             target[name].set_value(tensor)
+
+
+def _weight_beside(statistic: str) -> str:
+    """Return the name of the weight in the layer that has a running statistic."""
+    return statistic.rpartition(".")[0] + ".weight"
 
 
 OPTIMIZER_KEY = re.compile(r"(?P<parameter>.+?)_(?P<slot>velocity_0|moment[12]_0|beta[12]_pow_acc_0)")

@@ -11,7 +11,7 @@ sup_X + weight * cross_X alone, and each branch can compute and apply them in it
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -140,7 +140,7 @@ def pair_pseudo_labels(
 ) -> dict[str, paddle.Tensor]:
     """Return each network's pseudo labels of the mixed images, (B, H, W) int64; {} without unlabelled images.
 
-    With `cps.teacher=average` the networks make them with their averaged weights.
+    With `cps.teacher=average` or `average_eval`, the networks make them with their averaged weights.
     """
     if batch.mixed is None:
         return {}
@@ -148,7 +148,7 @@ def pair_pseudo_labels(
 
     def label(name: str) -> paddle.Tensor:
         branch = pair.branches[name]
-        with branch.averaged() if settings.teacher == "average" else nullcontext():
+        with teaching(branch, settings.teacher):
             return pseudo_labels(
                 forwards[name],
                 branch.network,
@@ -160,6 +160,36 @@ def pair_pseudo_labels(
     return pair.run_both(label)
 
 
+@contextmanager
+def teaching(branch: "Branch", teacher: str) -> Iterator[None]:
+    """Turn a branch's network into its teacher, the `cps.teacher` of the recipe, and back on exit.
+
+    The average of the weights is Mean Teacher's (Tarvainen and Valpola, NeurIPS 2017): w'_t = a w'_(t-1) + (1 - a) w_t.
+    `average` is in training mode: it normalises by batch statistics and has dropout. `average_eval` is in evaluation
+    mode, with running statistics that are averaged like the weights and without dropout, as the teacher of UniMatch V2
+    (Yang et al., TPAMI 2025).
+    """
+    with ExitStack() as stack:
+        if teacher != "network":
+            stack.enter_context(branch.averaged())
+        if teacher == "average_eval":
+            stack.enter_context(evaluation_mode(branch.network))
+        yield
+
+
+@contextmanager
+def evaluation_mode(network: nn.Layer) -> Iterator[None]:
+    """Put every layer into evaluation mode, and back into its own mode on exit: frozen layers always are in it."""
+    layers = [layer for layer in network.sublayers(include_self=True) if layer.training]
+    for layer in layers:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = True
+
+
 def pseudo_labels(
     forward: Forward, network: nn.Layer, batch: DeviceBatch, *, confidence: float, ignore_index: int
 ) -> paddle.Tensor:
@@ -167,8 +197,8 @@ def pseudo_labels(
 
     The network predicts both unmixed images, and the CutMix mask combines the predictions. Pixels are `ignore_index`
     where the mixed image shows padding, and where the predicted class is less probable than `confidence`.
-    Batch normalisation uses batch statistics and leaves its running statistics unchanged. Taking the argmax before
-    mixing gives the same labels as mixing the logits, and moves less data.
+    Batch normalisation in training mode leaves its running statistics unchanged. Taking the argmax before mixing gives
+    the same labels as mixing the logits, and moves less data.
     """
     assert batch.mask is not None
     assert batch.void is not None

@@ -23,7 +23,7 @@ from components.tracking.client import Tracker
 from components.training import cps
 from components.training.batches.data import TrainingData
 from components.training.batches.on_device import PackedBatch
-from components.training.branch import Arrays, Branch
+from components.training.branch import STATISTICS, Arrays, Branch
 from components.training.cps import Batch, StepLosses
 from components.training.early_stop import EarlyStop
 from components.training.group import Group
@@ -50,8 +50,6 @@ SETTLE_SECONDS = 5.0
 """How long to wait for pending uploads after the last step; if any remain, the final state is saved as well."""
 LAST_UPLOADS = "waiting for the object store to accept the last uploads"
 CURVES = ("loss", "loss_supervised", "loss_cross")
-STATISTICS = ("._mean", "._variance")
-"""Name endings of batch normalisation's running statistics, the only state that differs between processes."""
 
 
 class Preempted(Exception):

@@ -55,9 +55,15 @@ class Pair:
 
     def start(self) -> None:
         """Create the branches. Load pretrained weights first: averaged weights start from the current ones."""
-        scaled = self.recipe.training.precision == "float16"
+        scaled, evaluated = self.recipe.training.precision == "float16", self.recipe.cps.teacher == "average_eval"
         self.branches = {
-            name: Branch(name, network, self.recipe.optimization, LossScale() if scaled else None)
+            name: Branch(
+                name,
+                network,
+                self.recipe.optimization,
+                LossScale() if scaled else None,
+                averages_statistics=evaluated,
+            )
             for name, network in self.networks.items()
         }
         self._train()

@@ -58,6 +58,11 @@ def test_overrides_change_what_they_name():
             {"cps.teacher": "average", "optimization.ema": 0},
             "cps.teacher=average needs a moving average of the weights: set optimization.ema",
         ),
+        (
+            "demo",
+            {"cps.teacher": "average_eval", "optimization.ema": 0},
+            "cps.teacher=average_eval needs a moving average of the weights: set optimization.ema",
+        ),
         ("demo", {"training.patience": 3}, "patience and holdout go together: set both to stop early, or neither"),
         ("nowhere.yaml", {}, "recipe file 'nowhere.yaml' does not exist"),
     ],

@@ -39,6 +39,7 @@ def test_every_option_of_the_method_makes_another_run() -> None:
         {"cps__burn_in": 0.2},
         {"cps__strong_augmentation": 0.5},
         {"cps__teacher": "average"},
+        {"cps__teacher": "average_eval"},
         {"optimization__clip_norm": 1.0},
         {"training__accumulate": 2},
         {"training__precision": "float16"},

@@ -175,6 +175,16 @@ def test_two_images_are_enough_and_only_the_first_pass_is_checked():
     assert not pooled[1]._forward_pre_hooks
 
 
+def test_a_teacher_in_evaluation_mode_does_not_use_up_the_check():
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2D(1), nn.BatchNorm2D(3))
+    batch_norm.refuse_single_values(pooled, make_recipe().training)
+    pooled.eval()
+    pooled(paddle.randn([1, 3, 8, 8]))
+    pooled.train()
+    with pytest.raises(UserError, match="over a single value"):
+        pooled(paddle.randn([1, 3, 8, 8]))
+
+
 def test_a_process_alone_checks_and_one_of_several_synchronises(two):
     alone, shared = nn.BatchNorm2D(3), nn.BatchNorm2D(3)
     batch_norm.set_batch_norm([alone], make_recipe().training, alone=True)

@@ -287,6 +287,46 @@ def test_the_averaged_weights_teach(criterion):
     assert (np.where(batch.mask, students[1], students[0]) != found).any()
 
 
+def test_the_averaged_weights_teach_in_evaluation_mode(criterion):
+    """Against an independent average of weights and statistics, in a network that runs in evaluation mode."""
+    recipe, decay = make_recipe(cps__teacher="average_eval", optimization__ema=0.9), 0.9
+    pair = make_pair(recipe)
+    network = pair.networks["right"]
+    average = {name: tensor.numpy().astype(np.float64) for name, tensor in network.state_dict().items()}
+    for step in range(3):
+        run(pair, criterion, step, step + 1)
+        kept = min(decay, (1 + step) / (10 + step))
+        for name, tensor in network.state_dict().items():
+            average[name] = kept * average[name] + (1 - kept) * tensor.numpy()
+    before, batch = states(pair), make_batch(5)
+    device = batch.on_device()
+    found = cps.pair_pseudo_labels(pair, pair.forwards(device), device, criterion)["right"].numpy()
+    assert_equal_states(states(pair), before)
+    assert all(layer.training for layer in network.sublayers(include_self=True))
+
+    teacher = build("small-fpn", 4)
+    teacher.set_state_dict({name: paddle.to_tensor(array.astype(np.float32)) for name, array in average.items()})
+    teacher.eval()
+    with paddle.no_grad():
+        labels = [teacher(paddle.to_tensor(images)).argmax(axis=1).numpy() for images in (batch.first, batch.second)]
+    assert batch.mask is not None
+    assert (np.where(batch.mask, labels[1], labels[0]) == found).mean() > 0.999  # ties may differ by rounding
+    teacher.train()
+    with paddle.no_grad():
+        labels = [teacher(paddle.to_tensor(images)).argmax(axis=1).numpy() for images in (batch.first, batch.second)]
+    assert (np.where(batch.mask, labels[1], labels[0]) == found).mean() < 0.99
+
+
+def test_evaluation_mode_leaves_a_frozen_stem_in_it():
+    pair = make_pair(make_recipe(network__structure="mobilenetv2-fpn", network__freeze_stem=True))
+    network = pair.networks["left"]
+    modes = [layer.training for layer in network.sublayers(include_self=True)]
+    assert not all(modes)
+    with cps.evaluation_mode(network):
+        assert not any(layer.training for layer in network.sublayers(include_self=True))
+    assert [layer.training for layer in network.sublayers(include_self=True)] == modes
+
+
 def test_two_structures_train_together_and_go_on_to_the_bit(criterion):
     recipe = make_recipe(network__right_structure="mobilenetv2-fpn")
     pair = make_pair(recipe)
