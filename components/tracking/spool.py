@@ -39,7 +39,7 @@ class Header:
 
     @classmethod
     def read(cls, line: bytes) -> "Header":
-        """Raises KeyError, TypeError or ValueError if another version wrote the line."""
+        """Parse the line. Raises KeyError, TypeError or ValueError if another version wrote it."""
         values = json.loads(line)
         # 0.1.0 named servers by their address only.
         return cls(values["address"], values.get("server", values["address"]), RunIdentity(**values["run"]))

@@ -101,7 +101,9 @@ def init(
     if yes or asks:
         check_writable(dataset_folder(folder.resolve()))
     with _progress() as advance:
-        proposal = propose(folder.resolve(), Settings(**wishes | _void(wishes["void"])), advance)
+        texts = wishes["void"]
+        void = {"void": frozenset(_mark(text) for text in texts if text != "none"), "detect_void": "none" not in texts}
+        proposal = propose(folder.resolve(), Settings(**wishes | void), advance)
     click.echo(proposal.model_dump_json(indent=2) if as_json else "\n".join(describe(proposal)))
     proposal.refuse_fatal()
     if yes and proposal.replaced and not replace:
@@ -127,11 +129,6 @@ def _only_example(context: click.Context) -> None:
         name = option.name or ""
         if name in context.params and name not in ("folder", "example") and context.get_parameter_source(name) == given:
             raise click.UsageError(f"--example makes a complete dataset; leave out {option.opts[-1]}")
-
-
-def _void(texts: tuple[str, ...]) -> dict[str, Any]:
-    """Return the settings that --void stands for."""
-    return {"void": frozenset(_mark(text) for text in texts if text != "none"), "detect_void": "none" not in texts}
 
 
 def _mark(text: str) -> "Mark":
