@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,9 @@ from components.training.supervision.resources import gpu_count
 
 COMPARED = 2
 """Images in the step that is compared with the CPU: few, so that few cores finish it in time."""
-SHARED_STEPS, SHARED_BATCH = 3, 4
+SHARED_BATCH = 4
+SAMPLE = 1000
+"""Values of each parameter that are compared."""
 VARIANTS = ([0], [1], [0, 1])
 CHECKPOINTS = (1, 2)
 """The seeds of the two checkpoints' weights."""
@@ -56,9 +58,9 @@ class _Training:
     group: Group
 
     @classmethod
-    def of(cls, recipe: Recipe, pictures: Path) -> "_Training":
+    def of(cls, recipe: Recipe, pictures: Path, *, for_gpu: bool | None = None) -> "_Training":
         group, reader = Group(), StreetReader(pictures)
-        data = TrainingData(reader, reader.split(), recipe, 0, group.share)
+        data = TrainingData(reader, reader.split(), recipe, 0, group.share, for_gpu=for_gpu)
         pair = Pair(recipe, len(reader.manifest.classes), 0, threads=False)
         set_batch_norm(pair.networks.values(), recipe.training, alone=group.alone)
         pair.start()
@@ -156,31 +158,50 @@ def training_facts(size: Size, pictures: Path, precision: str) -> TrainingFacts:
     )
 
 
-def shared_steps(size: Size, pictures: Path) -> dict[str, NDArray[np.float32]]:
-    """Train some steps of a batch that all processes share; return the losses, and each layer's running statistics.
+def shared_step(size: Size, pictures: Path) -> dict[str, NDArray[np.float64]]:
+    """Train one step on a batch that all processes share. Return the loss, running statistics and parts of the updates.
 
+    It computes in double precision: in single, rounding alone changes the gradients of untrained networks by percents.
     OHEM would select pixels within each process, so the loss is the plain cross entropy.
     """
+    paddle.set_default_dtype("float64")
     crop = list(size.shared_crop)
     recipe = size.recipe(augmentation__crop=crop, training__batch_size=SHARED_BATCH, loss__kind="cross_entropy")
-    training = _Training.of(recipe, pictures)
-    losses = [training.step(number, training.data.batch(number)) for number in range(SHARED_STEPS)]
-    found = {"losses": np.array(training.group.means(losses), np.float32)}
+    training = _Training.of(recipe, pictures, for_gpu=False)
+    before = _samples(training.pair)
+    batch = training.data.batch(0)
+    images = {name: getattr(batch, name).astype(np.float64) for name in ("labeled", "first", "second", "mixed")}
+    loss = training.step(0, replace(batch, **images))
+    found = {"loss": np.array(training.group.means([loss]))}
+    found |= {f"update.{name}": array - before[name] for name, array in _samples(training.pair).items()}
     for side, network in training.pair.networks.items():
-        statistics = (array for name, array in state_arrays(network).items() if name.endswith(("._mean", "._variance")))
-        found.update({f"{side}.{number}": array for number, array in enumerate(statistics)})
+        for number, layer in enumerate(batch_norms(network)):
+            # The mean of a layer can be near 0 everywhere, and is measured by its spread.
+            mean, variance = layer._mean.numpy(), layer._variance.numpy()  # noqa: SLF001
+            found[f"statistics.{side}.{number}"] = np.stack([mean / np.sqrt(variance.max()), variance / variance.max()])
     return found
 
 
-def shared_facts(found: dict[str, NDArray[np.float32]], expected: dict[str, NDArray[np.float32]]) -> SharedFacts:
-    """Compare what `shared_steps` returned in several processes and in one."""
-    losses = np.abs(found["losses"] - expected["losses"]) / np.abs(expected["losses"])
-    statistics = [
-        np.abs(found[name] - array).max() / max(np.abs(array).max(), 1e-12)
-        for name, array in expected.items()
-        if name != "losses"
-    ]
-    return SharedFacts(losses=float(losses.max()), statistics=float(max(statistics)))
+def _samples(pair: Pair) -> dict[str, NDArray[np.float64]]:
+    """Return the first values of every trained parameter."""
+    return {
+        f"{side}.{name}": parameter.flatten()[:SAMPLE].numpy()
+        for side, branch in pair.branches.items()
+        for name, parameter in branch.trained.items()
+    }
+
+
+def shared_facts(found: dict[str, NDArray[np.float64]], expected: dict[str, NDArray[np.float64]]) -> SharedFacts:
+    """Compare what `shared_step` returned in several processes and in one."""
+    differences = {name: np.abs(found[name] - array).max() for name, array in expected.items()}
+    changes = {name: array for name, array in expected.items() if name.startswith("update.")}
+    apart = sum(float(np.square(found[name] - array).sum()) for name, array in changes.items())
+    whole = sum(float(np.square(array).sum()) for array in changes.values())
+    return SharedFacts(
+        loss=float(differences["loss"] / np.abs(expected["loss"]).max()),
+        statistics=float(max(value for name, value in differences.items() if name.startswith("statistics."))),
+        updates=float(np.sqrt(apart / whole)),
+    )
 
 
 def write_checkpoints(size: Size, folder: Path, pictures: Path) -> list[Path]:

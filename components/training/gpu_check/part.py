@@ -117,10 +117,10 @@ def _shared(place: Place) -> dict[str, Any]:
     """In each of two processes."""
     import numpy as np
 
-    from components.training.gpu_check.measure import shared_steps
+    from components.training.gpu_check.measure import shared_step
     from components.training.gpu_check.sizes import SIZES
 
-    found = shared_steps(SIZES[place.device], place.pictures)
+    found = shared_step(SIZES[place.device], place.pictures)
     if os.environ["PADDLE_TRAINER_ID"] == "0":
         np.savez(place.folder / "shared.npz", allow_pickle=False, **found)
     return {}
@@ -129,10 +129,10 @@ def _shared(place: Place) -> dict[str, Any]:
 def _alone(place: Place) -> dict[str, Any]:
     import numpy as np
 
-    from components.training.gpu_check.measure import shared_facts, shared_steps
+    from components.training.gpu_check.measure import shared_facts, shared_step
     from components.training.gpu_check.sizes import SIZES
 
-    expected = shared_steps(SIZES[place.device], place.pictures)
+    expected = shared_step(SIZES[place.device], place.pictures)
     return shared_facts(dict(np.load(place.folder / "shared.npz")), expected).model_dump()
 
 

@@ -13,8 +13,8 @@ FIRST_LOSS = {"float32": 1e-3, "TF32": 1e-2, "bfloat16": 5e-2}
 """Largest relative difference of the first step's loss from the CPU. TF32 keeps 10 bits of a factor, bfloat16 7."""
 MOST_WAITING = 0.1
 """Largest share of a step that may be spent waiting for images."""
-SHARED = 1e-3
-"""Largest relative difference of losses and running statistics between two devices and one."""
+SHARED = 1e-6
+"""Largest relative difference of a step in double precision between two devices and one."""
 MOST_BYTES_BACK = 1024
 """Bytes that a step may bring back from the device: its losses."""
 EQUAL_PIXELS = 0.999
@@ -63,11 +63,13 @@ class TrainingFacts(Frozen):
 
 
 class SharedFacts(Frozen):
-    """Some training steps of two processes, compared with one that has the whole batch. Relative differences."""
+    """A training step of two processes, compared with one that has the whole batch. Relative differences."""
 
-    losses: float
+    loss: float
     statistics: float
     """Of batch normalisation's running statistics, relative to the largest of each layer."""
+    updates: float
+    """Of the changes of the weights: the norm of the difference."""
 
 
 class SweepFacts(Frozen):
@@ -136,11 +138,11 @@ def transfers_row(facts: TrainingFacts) -> Row:
 
 def shared_rows(facts: SharedFacts) -> list[Row]:
     advice = "batch normalisation or the gradients are not those of the whole batch"
-    found = {"losses": facts.losses, "running statistics": facts.statistics}
+    found = {"loss": facts.loss, "running statistics": facts.statistics, "updates": facts.updates}
     return [
         judged(
             f"two processes: {what}",
-            f"differ by {difference:.1e} from one",
+            f"differs by {difference:.1e} from one",
             f"{SHARED:g}",
             [] if difference <= SHARED else [advice],
         )

@@ -1,16 +1,20 @@
 """What can be known of mixed precision without a GPU: when it is on, and that scaling changes no digits."""
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import paddle
 import pytest
 
+from components.networks.structures import build
+from components.recipes.model import STRUCTURES
 from components.training import pair as pair_module
 from components.training import precision
 from components.training.precision import FIRST_SCALE, LossScale
-from tests.components.training.small_training import make_batch, make_pair, make_recipe, run
+from tests.components.training.small_training import CLASSES, make_batch, make_pair, make_recipe, run
 from tests.components.training.test_pair import assert_equal_states, restore, states
+from tests.project_files import REPOSITORY
 
 
 @pytest.fixture
@@ -93,6 +97,73 @@ def test_casts_are_paddles_own_and_have_no_effect_here():
     ones = paddle.ones([2, 2])
     with pytest.warns(UserWarning, match="makes no effect"), precision.autocast("bfloat16"):
         assert paddle.matmul(ones, ones).dtype == paddle.float32
+
+
+SIXTEEN_BITS = {"conv2d", "matmul_v2"}
+FLOAT32 = {"bilinear_interp_v2"}
+FLOAT32_WEIGHTS = {"depthwise_conv2d"}
+"""Their weights are float32, and Paddle computes in the widest type of the inputs if an operation is in no list."""
+AS_THEIR_INPUTS = {
+    *("batch_norm", "relu", "relu6", "pool2d", "concat", "dropout", "elementwise_add"),
+    *("reshape", "slice", "shape64", "cast"),
+}
+LOSSES = {"softmax_with_cross_entropy", "cross_entropy_with_softmax"}
+
+
+@pytest.fixture
+def operations() -> Iterator[Callable[[], set[str]]]:
+    """A function that returns the names of Paddle's operations since its last call."""
+    paddle.set_flags({"FLAGS_low_precision_op_list": 1})
+
+    def taken() -> set[str]:
+        found = set(paddle.base.core.get_low_precision_op_list())
+        paddle.base.core.clear_low_precision_op_list()
+        return found
+
+    taken()
+    yield taken
+    paddle.set_flags({"FLAGS_low_precision_op_list": 0})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_operations_of_our_networks_are_those_that_the_documentation_lists(dtype, operations):
+    """docs/gpus.md names them. CPUs cast nothing, so that this asks Paddle's lists, by which a GPU casts."""
+    sixteen, kept = (
+        paddle.amp.amp_lists.white_list()[dtype]["O1"],
+        paddle.amp.amp_lists.black_list()[dtype]["O1"],
+    )
+    found, images = set[str](), paddle.zeros([2, 3, 32, 48])
+    for structure in STRUCTURES:
+        network = build(structure, CLASSES, 0)
+        operations()
+        network(images)
+        found |= operations()
+    assert found & sixteen == SIXTEEN_BITS
+    assert found & kept == FLOAT32
+    assert found - sixteen - kept == FLOAT32_WEIGHTS | AS_THEIR_INPUTS
+    page = (REPOSITORY / "docs" / "gpus.md").read_text()
+    assert all(f"`{name}`" in page for name in SIXTEEN_BITS | FLOAT32 | FLOAT32_WEIGHTS | {"batch_norm"})
+
+
+def test_losses_and_updates_are_outside_of_the_casts(criterion, operations, monkeypatch):
+    inside, outside = set[str](), set[str]()
+
+    @contextmanager
+    def cast(_precision: str) -> Iterator[None]:
+        outside.update(operations())
+        yield
+        inside.update(operations())
+
+    monkeypatch.setattr(pair_module, "autocast", cast)
+    pair = make_pair(make_recipe(training__precision="bfloat16", optimization__ema=0.9))
+    operations()
+    run(pair, criterion, 0, 1)
+    outside |= operations()
+    assert "conv2d" in inside
+    assert "conv2d" not in outside, "pseudo-label passes included"
+    assert not inside & LOSSES
+    assert outside & LOSSES
+    assert "arg_max" not in inside
 
 
 def test_float32_is_left_alone():

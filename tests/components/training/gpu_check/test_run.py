@@ -31,7 +31,7 @@ ALL = {
     "reference": {"loss": 20.0},
     **dict.fromkeys(("float32", "TF32", "bfloat16"), TRAINED),
     "shared": {},
-    "alone": {"losses": 0.0, "statistics": 0.0},
+    "alone": {"loss": 0.0, "statistics": 0.0, "updates": 0.0},
     "scored": {},
     "compared": SWEEP,
 }
@@ -51,7 +51,7 @@ def test_one_card_skips_what_needs_two(monkeypatch: pytest.MonkeyPatch) -> None:
         "two processes": "needs two GPUs; this machine has one"
     }
     two = rows(monkeypatch, device={**DEVICE, "cards": 2})
-    assert {"two processes: losses", "two processes: running statistics"} <= two.keys()
+    assert {f"two processes: {what}" for what in ("loss", "running statistics", "updates")} <= two.keys()
     assert all(row.state == "ok" for row in two.values())
 
 
@@ -121,7 +121,6 @@ def test_the_whole_check_on_the_cpu() -> None:
         "TF32": "skipped",
         "bfloat16": "skipped",
         "transfers of a step": "ok",
-        "two processes: losses": "ok",
-        "two processes: running statistics": "ok",
+        **{f"two processes: {what}": "ok" for what in ("loss", "running statistics", "updates")},
         "sweep of two checkpoints": "ok",
     }

@@ -83,9 +83,10 @@ def test_transfers_above_a_kilobyte_are_named_by_line() -> None:
 
 
 def test_two_processes_that_differ_from_one_fail() -> None:
-    losses, statistics = shared_rows(SharedFacts(losses=1e-6, statistics=0.2))
-    assert (losses.state, losses.measured) == ("ok", "differ by 1.0e-06 from one")
+    loss, statistics, updates = shared_rows(SharedFacts(loss=1e-7, statistics=0.2, updates=1e-5))
+    assert (loss.state, loss.measured) == ("ok", "differs by 1.0e-07 from one")
     assert (statistics.state, statistics.check) == ("FAILED", "two processes: running statistics")
+    assert updates.state == "FAILED"
 
 
 def test_a_sweep_that_sees_other_classes_fails() -> None:
