@@ -1,5 +1,6 @@
 """Draw the events of a run: progress bars with the remaining time on terminals, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections import defaultdict, deque
@@ -89,7 +90,9 @@ class Course:
         following = self.steps[self.done + 1 :]
         is_known = all(step in self._known for step in following)
         total = own + sum(self._known.get(step, 0.0) for step in following)
-        return f"{'about' if is_known else 'over'} {_rough(total)} left"
+        if is_known:
+            return f"about {_rough(total)} left"
+        return f"over {_rough(total, math.floor)} left" if total >= _SHORT else ""
 
     @property
     def seconds(self) -> float:
@@ -97,14 +100,19 @@ class Course:
         return time.monotonic() - self._began
 
 
-def _rough(seconds: float) -> str:
-    """Format an estimate no more precisely than it is: 40 s, 3 min, 2 h 10 min."""
-    if seconds < 55:
-        return f"{max(10, round(seconds, -1)):.0f} s"
-    minutes = round(seconds / 60)
+_SHORT = 10
+"""Seconds below which estimates are not distinguished."""
+
+
+def _rough(seconds: float, rounded: Callable[[float], int] = round) -> str:
+    """Format an estimate no more precisely than it is: 40 s, 3 min, 2 h 10 min. A lower bound is rounded down."""
+    tens = _SHORT * max(1, rounded(seconds / _SHORT))
+    if tens < 60:
+        return f"{tens} s"
+    minutes = max(1, rounded(seconds / 60))
     if minutes < 60:
-        return f"{max(1, minutes)} min"
-    hours, rest = divmod(round(minutes, -1), 60)
+        return f"{minutes} min"
+    hours, rest = divmod(10 * rounded(seconds / 600), 60)
     return f"{hours} h {rest:02d} min" if rest else f"{hours} h"
 
 

@@ -1,6 +1,7 @@
 """What a run looks like where there is no terminal, and where there is one."""
 
 import io
+import math
 import os
 import pty
 import re
@@ -173,9 +174,9 @@ def test_the_run_takes_what_is_left_of_the_step_and_what_the_others_took_before(
     remaining = TimeLeft()
     for second in range(5):
         remaining.report(second, 100, second)  # a unit per second
-    for key, said in (("demo", "about 3 min left"), ("new", "over 2 min left")):
+    for key, said in (("demo", "about 3 min left"), ("new", "over 1 min left")):
         course = Course(("split-labels", "train", "evaluate", "select"), earlier)
-        assert course.left(remaining, 4) == "over 2 min left", "nothing is known of other steps"
+        assert course.left(remaining, 4) == "over 1 min left", "nothing is known of other steps"
         course.note({"kind": "result", "step": "split-labels", "values": {"run_key": key, "seconds": 1.0}})
         assert course.left(remaining, 4) == said
     assert asked == ["demo", "new"]
@@ -196,6 +197,15 @@ def test_a_step_that_has_not_reported_yet_takes_as_long_as_before() -> None:
 )
 def test_an_estimate_is_no_more_precise_than_it_is(seconds: float, text: str) -> None:
     assert _rough(seconds) == text
+
+
+def test_a_lower_bound_is_rounded_down_and_left_out_if_it_says_nothing() -> None:
+    assert [_rough(seconds, math.floor) for seconds in (19, 59, 119, 7199)] == ["10 s", "50 s", "1 min", "1 h 50 min"]
+    remaining = TimeLeft()
+    for second in range(3):
+        remaining.report(second, 8, second)
+    course = Course(("train", "select"))
+    assert course.left(remaining, 2) == ""  # 6 s
 
 
 def test_plain_lines_say_how_long_the_run_still_takes(monkeypatch: pytest.MonkeyPatch) -> None:
