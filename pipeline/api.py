@@ -12,6 +12,7 @@ See docs/python-api.md. Importing it is fast: it imports neither Paddle nor kfp.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from components.addresses import past_proxies
@@ -148,6 +149,7 @@ def run(on_progress: Callable[[Progress], None] | None = None, **options: Unpack
     with explaining():
         from components.disk import state_home
         from pipeline.cli.progress import display
+        from pipeline.local.durations import earlier_durations
         from pipeline.local.outcome import collect_outcome
         from pipeline.local.run import run_locally, services_for_run
 
@@ -159,7 +161,7 @@ def run(on_progress: Callable[[Progress], None] | None = None, **options: Unpack
         home = state_home()
         os.environ.update(past_proxies(os.environ))
         environment = services_for_run(home)
-        with display(steps=STEPS) as draw:
+        with display(steps=STEPS, earlier=partial(earlier_durations, home)) as draw:
             report = draw if on_progress is None else _reporter(on_progress)
             outcome = run_locally(parameters, home=home, environment=environment, on_event=report)
         if outcome.exit_code > _SIGNALLED:

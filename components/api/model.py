@@ -189,10 +189,10 @@ class Model:
         from components.prediction.decode import Unreadable
 
         try:
-            pixels = [image.shape[0] * image.shape[1] for image in map(_pixels, first)]
+            pixels = max((image.shape[0] * image.shape[1] for image in map(_pixels, first)), default=1)
         except (Unreadable, UserError):
-            pixels = []
-        return images_in_flight(*pixels or [1], classes=len(self.classes))
+            pixels = 1
+        return images_in_flight(pixels, len(self.classes))
 
     def _predict(self, index: int, image: ImageLike, output: "Output") -> Prediction:
         from components.prediction.decode import Unreadable

@@ -269,18 +269,11 @@ def _examples(
         name = scores.images[number]
         image, label = reader.image(name), reader.label(labels[name])
         truth = Truth(label, len(protocol.classes), protocol.ignore_index)
-        [(prediction, _, matrix)] = segment(
+        [found] = segment(
             engines, image, window, mean=description.mean, std=description.std, output=Output(truth=truth)
         )
-        assert matrix is not None, "the truth was given"
-        return draw(
-            name,
-            matrix,
-            image,
-            label,
-            prediction,
-            painter=painter,
-        )
+        assert found.matrix is not None, "the truth was given"
+        return draw(name, found.matrix, image, label, found.ids, painter=painter)
 
     return [example(number) for number in choose(scores, variant)]
 

@@ -199,13 +199,13 @@ def score_images(
             std=description.std,
             output=Output(groups, Truth(label, count, protocol.ignore_index)),
         )
-        for variant, (ids, _, matrix) in zip(variants, found, strict=True):
-            assert matrix is not None, "the truth was given"
+        for variant, item in zip(variants, found, strict=True):
+            assert item.matrix is not None, "the truth was given"
             if predicted is not None:
-                predicted(number, variant, ids)
-            bands = boundary_counts(label, ids, count, protocol.ignore_index, protocol.boundary_ratio)
+                predicted(number, variant, item.ids)
+            bands = boundary_counts(label, item.ids, count, protocol.ignore_index, protocol.boundary_ratio)
             with counting:
-                counts[variant].add(number, matrix, bands)
+                counts[variant].add(number, item.matrix, bands)
         image_done()
 
     with ThreadPoolExecutor(workers) as pool:

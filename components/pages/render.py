@@ -1,9 +1,11 @@
 """Render pages as self-contained HTML files that need no network and fit a phone."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 HERE = Path(__file__).parent
 
@@ -17,7 +19,7 @@ def render(template: Path, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": points, "count": count, "css_color": css_color}
+    environment.filters |= {function.__name__: function for function in (percent, points, count, css_color, code)}
     page = environment.get_template(template.name).render(**values)
     return page.encode(errors="replace").decode()  # a file name that is not UTF-8 must not prevent the page
 
@@ -36,6 +38,18 @@ def percent(share: float | None, digits: int = 1) -> str:
 def points(difference: float) -> str:
     """Return a difference of shares in percentage points, with its sign: 0.0123 as "+1.2"."""
     return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def code(text: str) -> Markup:
+    """Return a sentence with its `commands` and --options set as code; an option is never broken after a hyphen."""
+    return Markup(_CODE.sub(_as_code, str(escape(text))))
+
+
+_CODE = re.compile(r"`([^`]+)`|(?<![\w-])(--[a-z][a-z-]*)")
+
+
+def _as_code(found: re.Match[str]) -> str:
+    return f"<code>{found[1]}</code>" if found[1] else f'<code class="option">{found[2]}</code>'
 
 
 def count(number: int) -> str:

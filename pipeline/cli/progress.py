@@ -1,9 +1,10 @@
 """Draw the events of a run: progress bars with the remaining time on terminals, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -16,39 +17,52 @@ _PLAIN_SECONDS = 15.0
 
 
 @contextmanager
-def display(stream: TextIO | None = None, steps: Sequence[str] = ()) -> Iterator[Callable[[Event], None]]:
+def display(
+    stream: TextIO | None = None,
+    steps: Sequence[str] = (),
+    earlier: Callable[[str], Mapping[str, float]] = lambda _run_key: {},
+) -> Iterator[Callable[[Event], None]]:
     """Yield a function that draws each event on standard error, or nothing with `--quiet`.
 
     The caller prints failures, at the end.
 
     Args:
         steps: the names of the steps in their order, to show from the start which of them is running.
+        earlier: returns how many seconds each step of an earlier run like the one with this key has taken.
     """
     stream = stream or sys.stderr
     if progress.is_quiet():
         yield lambda _event: None
     elif stream.isatty():
-        with _without_echoed_signals(stream), _bars(stream, Course(steps)) as draw:
+        with _without_echoed_signals(stream), _bars(stream, Course(steps, earlier)) as draw:
             yield draw
     else:
-        yield _Lines(stream, Course(steps))
+        yield _Lines(stream, Course(steps, earlier))
 
 
 class Course:
     """Follows which of the steps is running. Without steps, `text` stays empty."""
 
-    def __init__(self, steps: Sequence[str]) -> None:
+    def __init__(
+        self, steps: Sequence[str], earlier: Callable[[str], Mapping[str, float]] = lambda _run_key: {}
+    ) -> None:
         self.steps = steps
         self.done = 0
-        self._began = time.monotonic()
+        self._began = self._step_began = time.monotonic()
+        self._earlier = earlier
+        self._known: Mapping[str, float] = {}
 
     def note(self, event: Event) -> bool:
         """Note an event, and return whether another step is running now."""
         if event["step"] not in self.steps:
             return False
+        if event["kind"] == "result" and "run_key" in event["values"]:
+            self._known = self._known or self._earlier(str(event["values"]["run_key"]))
         ended = event["kind"] == "result" and "seconds" in event["values"]
         done = max(self.done, self.steps.index(event["step"]) + ended)
         changed, self.done = done > self.done, done
+        if changed:
+            self._step_began = time.monotonic()
         return changed and done < len(self.steps)
 
     @property
@@ -61,10 +75,45 @@ class Course:
         """Say which step is running, such as `step 3 of 7`."""
         return f"step {self.done + 1} of {len(self.steps)}" if self.step else ""
 
+    def left(self, remaining: "TimeLeft | None", now: float | None = None) -> str:
+        """Say how long the run still takes, such as `about 3 min left`, or nothing before that is known.
+
+        It takes what is left of the running step, and as long as an earlier run took for the steps that follow. Without
+        an earlier run, it takes `over` what is left of the running step.
+        """
+        now = time.monotonic() if now is None else now
+        own = remaining.seconds(now) if remaining else None
+        if own is None and self.step in self._known:
+            own = max(0.0, self._known[self.step] - (now - self._step_began))
+        if own is None or not self.step:
+            return ""
+        following = self.steps[self.done + 1 :]
+        is_known = all(step in self._known for step in following)
+        total = own + sum(self._known.get(step, 0.0) for step in following)
+        if is_known:
+            return f"about {_rough(total)} left"
+        return f"over {_rough(total, math.floor)} left" if total >= _SHORT else ""
+
     @property
     def seconds(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self._began
+
+
+_SHORT = 10
+"""Seconds below which estimates are not distinguished."""
+
+
+def _rough(seconds: float, rounded: Callable[[float], int] = round) -> str:
+    """Format an estimate no more precisely than it is: 40 s, 3 min, 2 h 10 min. A lower bound is rounded down."""
+    tens = _SHORT * max(1, rounded(seconds / _SHORT))
+    if tens < 60:
+        return f"{tens} s"
+    minutes = max(1, rounded(seconds / 60))
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(10 * rounded(seconds / 600), 60)
+    return f"{hours} h {rest:02d} min" if rest else f"{hours} h"
 
 
 @contextmanager
@@ -114,6 +163,8 @@ class _Lines:
                 percent = 100 * event["done"] / event["total"] if event["total"] else 100
                 left = None if complete else self._remaining[step].seconds(now)
                 about = "" if left is None else f" about {seconds_text(left)} left"
+                whole = self._course.left(self._remaining[step], now) if step == self._course.step and about else ""
+                about += f" (run: {whole})" if whole else ""
                 self._print(step, f"{percent:3.0f}%{about} {event['note']}".rstrip())
 
     def _print(self, step: str, text: str) -> None:
@@ -131,13 +182,14 @@ def _bars(stream: TextIO, course: Course) -> Iterator[Callable[[Event], None]]:
     bars: dict[str, tuple[TaskID, TimeLeft]] = {}
 
     class Left(ProgressColumn):
-        """The remaining time of a step. For the run, it is at least that of the running step: others are unknown."""
+        """The remaining time of a step, or of the run."""
 
         def render(self, task: Task) -> Text:
-            remaining = task.fields["remaining"] or (bars[course.step][1] if course.step in bars else None)
-            left = None if remaining is None or task.finished else remaining.seconds()
-            prefix = "" if task.fields["remaining"] else ">"
-            return Text("" if left is None else f"{prefix}{seconds_text(left)} left", "cyan")
+            remaining = task.fields["remaining"]
+            if remaining is None:
+                return Text(course.left(bars[course.step][1] if course.step in bars else None), "cyan")
+            left = None if task.finished else remaining.seconds()
+            return Text("" if left is None else f"{seconds_text(left)} left", "cyan")
 
     class Note(ProgressColumn):
         """The note of a step; for the run, its step and time so far."""
@@ -145,13 +197,13 @@ def _bars(stream: TextIO, course: Course) -> Iterator[Callable[[Event], None]]:
         def render(self, task: Task) -> Text:
             text = task.fields["note"]
             if not task.fields["remaining"]:
-                text = f"{course.step}, {seconds_text(course.seconds)} so far"
+                text = f"{course.step}, {seconds_text(course.seconds)}"
             return Text(text, "dim", no_wrap=True, overflow="ellipsis")
 
     console = Console(file=stream)
     bar = Progress(
         TextColumn("[bold]{task.description:<15}"),
-        BarColumn(bar_width=16),
+        BarColumn(bar_width=12),
         TextColumn("{task.percentage:>3.0f}%"),
         Left(),
         Note(table_column=Column(no_wrap=True, overflow="ellipsis")),

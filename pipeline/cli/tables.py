@@ -25,23 +25,28 @@ def print_outcome(collected: "LocalResult") -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     result, best, test = collected.result, collected.result.best, collected.result.test
-    console.print(
-        f"\n[bold]{result.run_key}[/bold]: dataset {result.dataset.name}, labelled ratio {result.labeled_ratio}, "
-        f"recipe {result.recipe}, seed {result.seed}; {seconds_text(collected.seconds)}"
+
+    def say(text: str) -> None:
+        """Print a line: wrapped between words on a terminal, whole elsewhere, for programs that read it."""
+        console.print(text, soft_wrap=not console.is_terminal)
+
+    say(
+        f"\n[bold]{result.run_key}[/bold]: dataset {escape(result.dataset.name)}, labelled ratio "
+        f"{result.labeled_ratio}, recipe {escape(result.recipe)}, seed {result.seed}; {seconds_text(collected.seconds)}"
     )
     interval = f", 95 % interval {percent(best.mIoU_low)} to {percent(best.mIoU_high)}"
-    console.print(
+    say(
         f"best mIoU [bold]{percent(best.mIoU)}[/bold]{interval if best.mIoU_low is not None else ''} "
         f"(epoch {best.epoch}, {best.variant}; {len(result.checkpoints)} checkpoints on {result.images} images); "
         f"baseline that predicts one class everywhere: {percent(result.constant_prediction_mIoU)}\n"
     )
     if result.is_useless:
-        console.print(f"[bold yellow]{escape(useless_text(result))}[/] Likely reasons:")
+        say(f"[bold yellow]{escape(useless_text(result))}[/] Likely reasons:")
         for reason in result.likely_reasons:
-            console.print(f"  - {reason}", markup=False)
+            say(f"  - {escape(reason)}")
         console.print()
     if test:
-        console.print(f"test list: mIoU [bold]{percent(test.mIoU)}[/bold] on {test.images} images, scored once\n")
+        say(f"test list: mIoU [bold]{percent(test.mIoU)}[/bold] on {test.images} images, scored once\n")
     table = Table("class", box=None, pad_edge=False, header_style="bold")
     table.add_column("IoU", justify="right")
     table.add_column("accuracy", justify="right")

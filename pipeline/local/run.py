@@ -23,6 +23,7 @@ from components.progress import EVENTS_VARIABLE, Event
 from components.step_guard import FAILED, STOPPING_VARIABLE
 from components.units import size_text
 from pipeline.local.child import GRACE_SECONDS
+from pipeline.local.durations import record_durations
 from pipeline.local.jobs import JobNote, close_interrupted
 from pipeline.parameters import PipelineParameters
 
@@ -50,6 +51,8 @@ class JobOutcome:
     results: "dict[str, dict[str, JsonValue]]" = field(default_factory=dict)
     """By step: the values that it passed to `StepRun.result`, without its duration."""
     failure: str = ""
+    durations: dict[str, float] = field(default_factory=dict)
+    """By step, in seconds; those of all shards of the evaluation together."""
 
     @property
     def run_key(self) -> str:
@@ -116,6 +119,8 @@ def run_locally(
                 note.remove()
     outcome.exit_code = 128 + watch.first if watch.first else outcome.exit_code or code
     outcome.seconds = time.monotonic() - began
+    if SPLIT_STEP in outcome.results and not outcome.exit_code:
+        record_durations(home, outcome.run_key, outcome.durations)
     if outcome.failure and free(home) < ALMOST_FULL:
         # A store whose disk is full reports an internal error only.
         outcome.failure += f"; {home} has only {size_text(free(home))} free: make room, or set {HOME_VARIABLE}"
@@ -162,6 +167,8 @@ def _note(event: Event, outcome: JobOutcome, on_event: Callable[[Event], None]) 
     if event["kind"] == "result":
         values = {name: value for name, value in event["values"].items() if name != "seconds"}
         outcome.results.setdefault(event["step"], {}).update(values)
+        seconds = float(event["values"].get("seconds", 0))
+        outcome.durations[event["step"]] = outcome.durations.get(event["step"], 0.0) + seconds
     elif event["kind"] == "failure":
         if outcome.exit_code:
             return  # The first failure is the cause of the others.

@@ -3,6 +3,7 @@
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,12 +110,13 @@ def _run(
     from pipeline.cli.commands.run import ending
     from pipeline.cli.progress import display
     from pipeline.cli.tables import print_outcome
+    from pipeline.local.durations import earlier_durations
     from pipeline.local.outcome import collect_outcome
     from pipeline.local.run import run_locally
     from pipeline.parameters import STEPS, PipelineParameters
 
     parameters = PipelineParameters(planned.request, Resources(processes=processes, eval_shards=1), PredictionRequest())
-    with display(steps=STEPS) as draw:
+    with display(steps=STEPS, earlier=partial(earlier_durations, home)) as draw:
         outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
     if outcome.exit_code:
         click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)

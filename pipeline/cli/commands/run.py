@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,7 @@ def run(
     from components.disk import state_home
     from pipeline.cli.progress import display
     from pipeline.cli.tables import print_outcome
+    from pipeline.local.durations import earlier_durations
     from pipeline.local.outcome import collect_outcome
     from pipeline.local.run import run_locally, services_for_run
 
@@ -90,7 +92,7 @@ def run(
     if resume:
         request = _resumed(resume, home, environment, _only_given(context, parameters.run))
         parameters = replace(parameters, run=request)
-    with display(steps=STEPS) as draw:
+    with display(steps=STEPS, earlier=partial(earlier_durations, home)) as draw:
         outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
     if outcome.exit_code:
         click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)

@@ -1,13 +1,15 @@
 """The Python API's model: the same masks as `cps predict`, from files, pictures and arrays; and its errors."""
 
 import io
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from components.api import Model, Prediction, UserError, load_model
+from components.api import ImageLike, Model, Prediction, UserError, load_model
 from components.prediction.predict import predict_files
 from tests.components.networks.small_weights import write_weights
 
@@ -34,11 +36,14 @@ def test_a_path_a_picture_and_an_array_give_the_mask_of_the_command(
     Image.fromarray(pixels()).save(path)
     predict_files(path, weights, tmp_path / "out", confidence=True)
     expected = np.array(Image.open(tmp_path / "out" / "masks" / "street.png"))
-    for image in (path, str(path), Image.open(path), pixels()):
+    images: list[ImageLike] = [path, str(path), Image.open(path), pixels()]
+    for image in images:
         found = model.predict(image, confidence=True)
         assert np.array_equal(found.mask, expected)
-        assert (found.mask.dtype, found.image.shape) == (np.uint8, (40, 70, 3))
+        assert found.mask.dtype == np.uint8
+        assert found.image.shape == (40, 70, 3)
         assert found.name == (str(path) if isinstance(image, (str, Path)) else "")
+    assert found.confidence is not None
     confidence = np.array(Image.open(tmp_path / "out" / "confidence" / "street.png"))
     assert np.abs(np.rint(found.confidence * 255) - confidence).max() <= 1
     found.save_mask(tmp_path / "new" / "mask.png")
@@ -52,6 +57,8 @@ def test_probabilities_are_of_all_classes_and_agree_with_the_mask(weights: Path,
     model = load_model(weights, engine=engine)
     assert model.engine == engine
     found = model.predict(pixels(), confidence=True, probabilities=True)
+    assert found.probabilities is not None
+    assert found.confidence is not None
     assert found.probabilities.shape == (2, 40, 70)
     assert np.allclose(found.probabilities.sum(axis=0), 1, atol=1e-5)
     assert np.array_equal(found.probabilities.argmax(axis=0), found.mask)
@@ -96,8 +103,10 @@ def test_a_batch_is_in_order_of_any_sizes_and_is_read_as_it_is_needed(model: Mod
         found = next(batch)
         assert (found.index, found.image.shape) == (number, (20 + number, 30, 3))
         expected = model.predict(pixels(20 + number, 30, number), probabilities=True)
+        assert found.probabilities is not None
+        assert expected.probabilities is not None
         assert np.allclose(found.probabilities, expected.probabilities, atol=1e-5)
-    batch.close()
+    cast(Generator[Prediction, None, None], batch).close()
     assert len(taken) < 1000
     assert list(model.predict_batch([])) == []
 
@@ -105,7 +114,7 @@ def test_a_batch_is_in_order_of_any_sizes_and_is_read_as_it_is_needed(model: Mod
 def test_an_unreadable_image_ends_a_batch_unless_the_caller_hears_of_it(model: Model, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff")
-    images = [broken, pixels(), pixels()[..., 0]]
+    images: list[ImageLike] = [broken, pixels(), pixels()[..., 0]]
     with pytest.raises(UserError, match=rf"^image {broken}: "):
         list(model.predict_batch(images))
     refused = dict[int, str]()
@@ -127,7 +136,7 @@ def test_an_unreadable_image_ends_a_batch_unless_the_caller_hears_of_it(model: M
         (Image.new("F", (4, 4)), "image 0: its pixels are floating-point numbers"),
     ],
 )
-def test_what_is_no_image_is_one_line(model: Model, image: object, said: str) -> None:
+def test_what_is_no_image_is_one_line(model: Model, image: Any, said: str) -> None:
     with pytest.raises(UserError, match=said) as error:
         model.predict(image)
     assert "\n" not in str(error.value)
@@ -142,17 +151,16 @@ def test_what_is_no_image_is_one_line(model: Model, image: object, said: str) ->
         ("pair", {"sha256": "0" * 64}, "have sha256 .*, not 0000"),
     ],
 )
-def test_what_cannot_be_loaded_is_one_line(weights: Path, name: str, options: dict[str, object], said: str) -> None:
+def test_what_cannot_be_loaded_is_one_line(weights: Path, name: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         load_model(weights if name == "pair" else name, **options)
 
 
 def test_the_window_is_the_callers_choice(weights: Path) -> None:
-    models = [
-        load_model(weights, **options) for options in ({}, {"crop": (64, 64)}, {"scales": (0.5, 1)}, {"flip": True})
-    ]
-    found = [model.predict(pixels(), confidence=True).confidence for model in models]
-    assert not any(np.allclose(found[0], other) for other in found[1:])
+    changes: list[dict[str, Any]] = [{}, {"crop": (64, 64)}, {"scales": (0.5, 1)}, {"flip": True}]
+    models = [load_model(weights, **options) for options in changes]
+    first, *others = [np.array(model.predict(pixels(), confidence=True).confidence) for model in models]
+    assert not any(np.allclose(first, other) for other in others)
 
 
 def test_a_notebook_shows_the_overlay_and_short_texts(model: Model) -> None:

@@ -47,7 +47,7 @@ def test_equals_the_sliding_window_on_the_host(name: str, trained: Weights) -> N
     here = [DeviceEngine(layer, CLASSES, ROOM) for layer in layers.values()]
     expected = segment(host, image, window, mean=MEAN, std=STD, output=output)
     found = segment(here, image, window, mean=MEAN, std=STD, output=output)
-    for (ids, confidence, matrix), (others, other_confidence, other_matrix) in zip(found, expected, strict=True):
+    for (ids, confidence, matrix, _), (others, other_confidence, other_matrix, _) in zip(found, expected, strict=True):
         assert (ids.dtype, ids.shape) == (others.dtype, others.shape)
         differs = ids != others
         assert differs.mean() <= 1e-4

@@ -52,7 +52,7 @@ def test_equals_the_logits_of_the_whole_image(window: Window, monkeypatch: pytes
     monkeypatch.setattr(sliding, "SUM_BYTES", 4 * 2 * CLASSES * 20 * 16)
     output = Output(([0], [1], [0, 1]), Truth(label, CLASSES, 255), confidence=True)
     found = segment(engines, image, window, mean=MEAN, std=STD, output=output)
-    for group, (ids, confidence, matrix) in zip(output.groups, found, strict=True):
+    for group, (ids, confidence, matrix, _) in zip(output.groups, found, strict=True):
         chosen = [logits[number] for number in group]
         probabilities = mean_probabilities(chosen)
         assert ids.dtype == np.uint8

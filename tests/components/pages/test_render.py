@@ -23,6 +23,9 @@ def rendered(folder: Path, text: str, **values: object) -> str:
         ("value | points", -0.0123, "−1.2"),
         ("value | points", 0.0123, "+1.2"),
         ("value | count", 12345, "12,345"),
+        ("value | code", "raise --epochs", 'raise <code class="option">--epochs</code>'),
+        ("value | code", "look with `cps dataset check --json`", "look with <code>cps dataset check --json</code>"),
+        ("value | code", "a--b is < <i>", "a--b is &lt; &lt;i&gt;"),
     ],
 )
 def test_filters_write_figures_for_people(tmp_path: Path, expression: str, value: object, expected: str) -> None:

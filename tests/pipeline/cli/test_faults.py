@@ -10,7 +10,7 @@ import pytest
 from components.scenes.generate import SceneSettings, draw_photographs
 from components.storage import keys
 from components.storage.client import Store
-from pipeline.cli.tables import _copied
+from pipeline.local.outcome import _copied
 from tests.components.prediction.conftest import weights  # noqa: F401 - a fixture
 from tests.disks import read_only, small_disk
 from tests.pipeline.in_process import cps

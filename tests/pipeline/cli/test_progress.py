@@ -1,6 +1,7 @@
 """What a run looks like where there is no terminal, and where there is one."""
 
 import io
+import math
 import os
 import pty
 import re
@@ -11,7 +12,7 @@ import pytest
 from components import progress
 from components.progress import Event
 from components.units import percent, seconds_text
-from pipeline.cli.progress import display
+from pipeline.cli.progress import Course, TimeLeft, _rough, display
 
 EVENTS: list[Event] = [
     {"kind": "say", "step": "prepare-dataset", "text": "40 files [stored]"},
@@ -161,3 +162,58 @@ def test_a_terminal_of_80_columns_shows_the_run_in_whole_words(monkeypatch: pyte
     lines = [re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", line).rstrip("\r") for line in text.split("\n")]
     assert max(len(line.split("\r")[-1]) for line in lines) <= 80
     assert not any(line.strip().startswith("rate 0.0123") for line in lines), "the note is cut, not wrapped"
+
+
+def test_the_run_takes_what_is_left_of_the_step_and_what_the_others_took_before() -> None:
+    asked = list[str]()
+
+    def earlier(run_key: str) -> dict[str, float]:
+        asked.append(run_key)
+        return {"train": 100, "evaluate": 60, "select": 30} if run_key == "demo" else {"train": 100}
+
+    remaining = TimeLeft()
+    for second in range(5):
+        remaining.report(second, 100, second)  # a unit per second
+    for key, said in (("demo", "about 3 min left"), ("new", "over 1 min left")):
+        course = Course(("split-labels", "train", "evaluate", "select"), earlier)
+        assert course.left(remaining, 4) == "over 1 min left", "nothing is known of other steps"
+        course.note({"kind": "result", "step": "split-labels", "values": {"run_key": key, "seconds": 1.0}})
+        assert course.left(remaining, 4) == said
+    assert asked == ["demo", "new"]
+
+
+def test_a_step_that_has_not_reported_yet_takes_as_long_as_before() -> None:
+    course = Course(("train", "select"), lambda _run_key: {"train": 100.0, "select": 25.0})
+    assert course.left(TimeLeft()) == ""
+    course.note({"kind": "result", "step": "train", "values": {"run_key": "demo"}})
+    assert course.left(None, course._step_began + 40) == "about 1 min left"  # 60 s and 25 s
+    assert course.left(None, course._step_began + 500) == "about 20 s left"
+    course.note({"kind": "result", "step": "select", "values": {"seconds": 1.0}})
+    assert course.left(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3, "10 s"), (44, "40 s"), (58, "1 min"), (200, "3 min"), (3600, "1 h"), (7700, "2 h 10 min")]
+)
+def test_an_estimate_is_no_more_precise_than_it_is(seconds: float, text: str) -> None:
+    assert _rough(seconds) == text
+
+
+def test_a_lower_bound_is_rounded_down_and_left_out_if_it_says_nothing() -> None:
+    assert [_rough(seconds, math.floor) for seconds in (19, 59, 119, 7199)] == ["10 s", "50 s", "1 min", "1 h 50 min"]
+    remaining = TimeLeft()
+    for second in range(3):
+        remaining.report(second, 8, second)
+    course = Course(("train", "select"))
+    assert course.left(remaining, 2) == ""  # 6 s
+
+
+def test_plain_lines_say_how_long_the_run_still_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 2000, 20))
+    monkeypatch.setattr("pipeline.cli.progress.time.monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    with display(stream, ("train", "select"), lambda _run_key: {"select": 300.0}) as draw:
+        draw({"kind": "result", "step": "train", "values": {"run_key": "demo"}})
+        for done in (1, 2, 3, 4):
+            draw({"kind": "advance", "step": "train", "done": done, "total": 10, "note": "loss 0.9"})
+    assert stream.getvalue().splitlines()[-1] == "[train]  40% about 2 min 00 s left (run: about 7 min left) loss 0.9"
