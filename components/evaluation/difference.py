@@ -1,5 +1,6 @@
 """Compare the best results of two runs on the same images, with the interval of the paired difference."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,11 @@ def run_difference(store: "Store", first: str, second: str) -> RunDifference:
         WorkFailed: scores are missing or unreadable.
     """
     results = [_result(store, key) for key in (first, second)]
-    scores = [_scores(store, result) for result in results]
+    return difference_of(results, [scores_of(store, result) for result in results])
+
+
+def difference_of(results: Sequence[RunResult], scores: Sequence[Scores]) -> RunDifference:
+    """Compare two results, given the scores of their best checkpoints. Raises UserError as `run_difference` does."""
     _check_comparable(results, scores)
     counts = [_in_order(found, result, scores[0].images) for found, result in zip(scores, results, strict=True)]
     # Scores of an earlier version do not tell near copies.
@@ -101,7 +106,8 @@ def _result(store: "Store", run_key: str) -> RunResult:
     return result
 
 
-def _scores(store: "Store", result: RunResult) -> Scores:
+def scores_of(store: "Store", result: RunResult) -> Scores:
+    """Return the scores of a result's best checkpoint. Raises WorkFailed if they are missing or of another one."""
     key = keys.scores(result.run_key, result.best.epoch)
     advice = f"`cps run --resume {result.run_key}` scores it again"
     try:
@@ -113,7 +119,7 @@ def _scores(store: "Store", result: RunResult) -> Scores:
     return found
 
 
-def _check_comparable(results: list[RunResult], scores: list[Scores]) -> None:
+def _check_comparable(results: Sequence[RunResult], scores: Sequence[Scores]) -> None:
     one, other = results
     if one.dataset.digest != other.dataset.digest:
         raise UserError(
@@ -144,7 +150,7 @@ def _side(result: RunResult) -> Side:
     return Side(result.run_key, best.epoch, best.variant, best.mIoU or 0.0, best.mIoU_low, best.mIoU_high)
 
 
-def _notes(results: list[RunResult], scores: list[Scores]) -> tuple[str, ...]:
+def _notes(results: Sequence[RunResult], scores: Sequence[Scores]) -> tuple[str, ...]:
     one, other = results
     found = []
     if one.split != other.split:

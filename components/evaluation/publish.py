@@ -149,6 +149,7 @@ def _winner(result: RunResult) -> dict[str, float | None]:
         "best_mIoU_high": best.mIoU_high,
         **{name: getattr(best, name) for name in (*FIGURES, "kappa")},
         **_test(result),
+        "steps": float(result.checkpoints[-1].step),
     }
 
 

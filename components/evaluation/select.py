@@ -16,6 +16,7 @@ from components.dataset.stored.label_classes import label_classes
 from components.dataset.stored.reader import DatasetReader
 from components.disk import default_cache, scratch_of
 from components.errors import WorkFailed
+from components.evaluation.baseline import find_baseline, gain_over
 from components.evaluation.doubts import likely_reasons
 from components.evaluation.held_out import score_test_list
 from components.evaluation.report.examples import Example, choose, draw
@@ -46,6 +47,7 @@ from components.runs.result import (
 from components.storage import keys
 from components.storage.client import MissingObject, ObjectRef
 from components.storage.settings import object_link
+from components.tracking.published import published_link
 from components.units import size_text
 
 if TYPE_CHECKING:
@@ -63,8 +65,11 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult
     sweep, reader = open_sweep(store, run_key, cache)
     with reader:
         entries = read_index(store, run_key)
+        record, _ = load_run(store, run_key)
+        baseline = find_baseline(store, record, entries[-1].step) if entries else None
         finished = finished_result(store, run_key, entries)
-        if finished is not None:
+        # A baseline that has finished since is added to the report.
+        if finished is not None and (baseline is None or finished.baseline is not None):
             progress.say(STEP, f"already selected: {_headline(finished)}")
             note_outcome(store, run_key, _outcome(finished, entries))
             return finished
@@ -85,7 +90,6 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult
             )
             weights = _store_weights(store, run_key, path, verdict.best.variant)
         test = score_test_list(store, sweep, reader, entry, verdict.best.variant, checkpoint, scratch)
-        record, _ = load_run(store, run_key)
         result = build_result(
             record,
             verdict,
@@ -95,12 +99,14 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult
             weights=StoredObject(uri=weights.uri, sha256=weights.sha256, size=weights.size),
             report=StoredObject(uri=store.uri(keys.run(run_key, "report.html"))),
         )
+        if baseline is not None:
+            result = result.model_copy(update={"baseline": gain_over(store, baseline, result, chosen)})
         painter = Painter(sweep.manifest.classes)
         parts = Parts(
             painter=painter,
             examples=_examples(sweep, reader, chosen, verdict.best.variant, checkpoint, painter),
             facts=protocol_facts(record, sweep, chosen, result),
-            links=_links(result),
+            links=_links(store, result),
             progress=_progress(store, sweep, reader, entries, verdict.best.variant, painter),
             curve=_training_curve(store, run_key),
             pseudo_labels=_pseudo_labels(store, run_key),
@@ -198,7 +204,15 @@ def _labels(sweep: Sweep) -> dict[str, str]:
     return {sample.image: sample.label for sample in sweep.split.val if sample.label is not None}
 
 
-def _links(result: RunResult) -> tuple[Link, ...]:
+def _baseline_links(store: "Store", result: RunResult) -> tuple[Link, ...]:
+    gain = result.baseline
+    if gain is None:
+        return ()
+    command = f"cps compare {result.run_key} {gain.run_key}"
+    return (Link("Supervised baseline", f"run {gain.run_key}", published_link(store, gain.run_key), command),)
+
+
+def _links(store: "Store", result: RunResult) -> tuple[Link, ...]:
     run_key, size = result.run_key, size_text(result.weights.size)
     networks = "both networks" if result.best.variant == "ensemble" else "one network"
     figures = f"{result.report.uri.removesuffix('report.html')}result.json"
@@ -214,6 +228,7 @@ def _links(result: RunResult) -> tuple[Link, ...]:
         ),
         Link("What to label next", "the unlabelled images that help most", command=f"cps label-next {run_key}"),
         Link("Dataset check", "files, class balance, duplicates", command="cps dataset check SOURCE -o check.html"),
+        *_baseline_links(store, result),
         Link("MLflow run", f"every metric by step: {run_key} in experiment {result.dataset.name}"),
         Link(
             "result.json", "every figure of this page, for programs", object_link(figures), f"cps runs show {run_key}"

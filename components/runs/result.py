@@ -87,6 +87,28 @@ class Lead(Frozen):
     """Whether the interval of the paired difference excludes 0."""
 
 
+class BaselineGain(Frozen):
+    """The lead of the best checkpoint over that of the supervised baseline: the same dataset, split, recipe and number
+    of steps, but CPS weight 0.
+    """
+
+    run_key: str
+    """The baseline's."""
+    mIoU: float | None
+    mIoU_low: float | None
+    mIoU_high: float | None
+    difference: float
+    difference_low: float | None
+    difference_high: float | None
+    """`difference_low` to `difference_high` is the 95 % interval of the paired difference over images."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval excludes 0."""
+        low, high = self.difference_low, self.difference_high
+        return low is not None and high is not None and not low <= 0 <= high
+
+
 class CheckpointScores(Frozen):
     """mIoU of each variant; the interval and the per-class IoU are those of the winner's variant."""
 
@@ -184,6 +206,8 @@ class RunResult(Frozen):
     constant_prediction_class: str
     is_better_than_constant: bool | None = None
     """Whether the mIoU exceeds the best constant prediction's by more than chance; None in results of 0.1.0."""
+    baseline: BaselineGain | None = None
+    """The gain over the supervised baseline; None if there was none yet."""
     likely_reasons: tuple[str, ...] = ()
     """Why it may not be better, with advice; empty if it is."""
     confusion_matrix: ConfusionMatrix

@@ -35,6 +35,7 @@ EMBEDDED_VARIABLE = "CPS_EMBEDDED_MLFLOW"
 
 VIEW = "cps"
 """The name of the view of an experiment's runs that links open."""
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 VIEW_COLUMNS = (
     "metrics.`best_mIoU`",
     "metrics.`best_mIoU_low`",
@@ -42,15 +43,14 @@ VIEW_COLUMNS = (
     "tags.`labeled_ratio`",
     "tags.`method`",
     "tags.`seed`",
+    "metrics.`steps`",
     "params.`training.epochs`",
 )
 EXPERIMENT_TAGS = {
     # Makes MLflow's UI open with runs and charts. Without it, the UI assumes a language model.
     "mlflow.experimentKind": "custom_model_development",
     # How MLflow stores a view that somebody shares: the runs with the highest mIoU first, and what sets them apart.
-    f"mlflow.sharedViewState.{VIEW}": json.dumps(
-        {"orderByKey": VIEW_COLUMNS[0], "orderByAsc": False, "selectedColumns": VIEW_COLUMNS}
-    ),
+    VIEW_TAG: json.dumps({"orderByKey": VIEW_COLUMNS[0], "orderByAsc": False, "selectedColumns": VIEW_COLUMNS}),
 }
 MODEL_TRAINING_VIEW = "?workflowType=machine_learning"
 """Selects MLflow's view for model training; without it, MLflow opens its view for language models, which has no link to
@@ -256,7 +256,8 @@ def open_experiment(client: "MlflowClient", name: str) -> "Experiment":
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     for key, value in EXPERIMENT_TAGS.items():
-        if key not in found.tags:  # an earlier version or somebody else has made it
+        # An earlier version or somebody else has made the experiment. The view is ours alone.
+        if key not in found.tags or (key == VIEW_TAG and found.tags[key] != value):
             client.set_experiment_tag(found.experiment_id, key, value)
     return found
 

@@ -7,7 +7,7 @@ import numpy as np
 from components.labeled_ratio import labels_text
 from components.pages.render import percent, points
 from components.pages.verdict import PageVerdict, listed
-from components.runs.result import ClassFigures, ConfusionMatrix, RunResult, useless_text
+from components.runs.result import BaselineGain, ClassFigures, ConfusionMatrix, RunResult, useless_text
 
 WEAK = 0.25
 """IoU below which a class is called weak."""
@@ -33,6 +33,8 @@ def judge(result: RunResult) -> PageVerdict:
     doubts = _doubts(result)
     if doubts:
         return PageVerdict("doubtful", "Doubtful", f"{sentence}, but {doubts[0][0]}.", _why(result), _next(result))
+    if result.baseline is not None:
+        return _against_baseline(result, result.baseline, sentence)
     return PageVerdict(
         "good",
         "Better than a constant",
@@ -40,6 +42,20 @@ def judge(result: RunResult) -> PageVerdict:
         "everywhere.",
         _why(result),
         _next(result),
+    )
+
+
+def _against_baseline(result: RunResult, gain: BaselineGain, sentence: str) -> PageVerdict:
+    said = f"{points(abs(gain.difference)).removeprefix('+')} points"
+    why, advice = _why(result), _next(result)
+    if gain.is_clear and gain.difference > 0:
+        return PageVerdict("good", "Good", f"{sentence}, {said} above its supervised baseline.", why, advice)
+    if gain.is_clear:
+        return PageVerdict(
+            "doubtful", "Worse than its baseline", f"{sentence}, {said} below the supervised baseline.", why, advice
+        )
+    return PageVerdict(
+        "doubtful", "Doubtful", f"{sentence}, which is no clear gain over its supervised baseline.", why, advice
     )
 
 
@@ -64,6 +80,14 @@ def _why(result: RunResult) -> tuple[str, ...]:
             f"The 95 % interval over {result.interval.resampled(result.images)} is {percent(best.mIoU_low)} to "
             f"{percent(best.mIoU_high)}; always answering “{result.constant_prediction_class}” gives "
             f"{percent(result.constant_prediction_mIoU)}."
+        )
+    gain = result.baseline
+    if gain is not None:
+        low, high = gain.difference_low, gain.difference_high
+        interval = "" if low is None or high is None else f" ({points(low)} to {points(high)})"
+        lines.append(
+            f"The supervised baseline of the same split, recipe and steps reaches {percent(gain.mIoU)}: a gain of "
+            f"{points(gain.difference)} points{interval}. Other seeds may differ; `cps matrix --baseline` tells."
         )
     if test is not None:
         lines.append(

@@ -138,6 +138,9 @@ def _tracks(result: RunResult) -> tuple[list[Track], list[tuple[float, str]]]:
     rows = [(VARIANT_NAMES[best.variant], best.mIoU, best.mIoU_low, best.mIoU_high)]
     if test is not None:
         rows.append(("test list, scored once", test.mIoU, test.mIoU_low, test.mIoU_high))
+    if result.baseline is not None:
+        gain = result.baseline
+        rows.append(("supervised baseline", gain.mIoU, gain.mIoU_low, gain.mIoU_high))
     rows.append((f"always “{result.constant_prediction_class}”", result.constant_prediction_mIoU, None, None))
     high = max(value for _, *values in rows for value in values if value is not None)
     ticks = round_ticks(0, 100 * high, 4)

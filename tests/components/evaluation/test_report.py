@@ -23,6 +23,7 @@ from components.pages.shown import Painter
 from components.runs.record import DatasetRef, RunRecord
 from components.runs.result import (
     VARIANTS,
+    BaselineGain,
     ClassFigures,
     ConfusionMatrix,
     CurvePoint,
@@ -32,6 +33,7 @@ from components.runs.result import (
     TrainingCurve,
     useless_text,
 )
+from tests.run_objects import make_result
 
 CLASSES = (
     Class(name="road <b>", color=(128, 64, 128)),
@@ -190,6 +192,34 @@ def test_the_page_says_first_that_a_result_is_useless() -> None:
     assert judge(result).level == "bad"
     better = result.model_copy(update={"is_better_than_constant": True, "likely_reasons": ()})
     assert "do not use" not in render_report(better, verdict, NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "level", "sentence"),
+    [
+        (0.01, 0.05, "good", "Good: .* 3.0 points above its supervised baseline"),
+        (-0.01, 0.07, "doubtful", "Doubtful: .* no clear gain over its supervised baseline"),
+        (-0.05, -0.01, "doubtful", "Worse than its baseline: .* 3.0 points below the supervised baseline"),
+    ],
+)
+def test_with_a_baseline_the_verdict_is_on_the_gain(low: float, high: float, level: str, sentence: str) -> None:
+    difference = 0.03 if high > 0 else -0.03
+    gain = BaselineGain(
+        run_key="b",
+        mIoU=0.4,
+        mIoU_low=0.3,
+        mIoU_high=0.5,
+        difference=difference,
+        difference_low=low,
+        difference_high=high,
+    )
+    result = make_result("a", images=40, is_better_than_constant=True, baseline=gain)
+    found = judge(result)
+    assert found.level == level
+    assert re.search(sentence, f"{found.word}: {found.sentence}")
+    assert "The supervised baseline of the same split, recipe and steps reaches 40.0" in found.why[1]
+    few = result.model_copy(update={"images": 4})
+    assert "4 validation images cannot show" in judge(few).sentence, "what makes every figure doubtful comes first"
 
 
 def test_blocks_of_frames_are_said_in_words() -> None:

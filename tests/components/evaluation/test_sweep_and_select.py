@@ -11,17 +11,26 @@ from sklearn.metrics import confusion_matrix
 from components.contract import Class
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError, WorkFailed
+from components.evaluation.baseline import baseline_keys
+from components.evaluation.difference import run_difference
 from components.evaluation.publish import metrics, select_step
 from components.evaluation.scores import unpack
 from components.evaluation.select import select
 from components.evaluation.sweep import evaluate_shard, open_sweep, stored_scores
 from components.inference.checkpoint import open_checkpoint
+from components.labeled_ratio import parse_ratio
+from components.matrix.cells import CPS, SUPERVISED, Cell, cell_request, planned_key
 from components.metrics.boundary import boundary_counts
 from components.networks.weights import read_networks
 from components.prediction.predict import predict_files, predict_run
 from components.runs.checkpoints import read_index
+from components.runs.key import run_key
+from components.runs.planning import plan_run
+from components.runs.record import new_record
+from components.runs.request import RunRequest
 from components.runs.result import VARIANTS
 from components.storage import keys
+from tests.components.evaluation.conftest import OVERRIDES, SCENES
 
 Run = Any  # the fixture's TrainedRun
 
@@ -330,3 +339,59 @@ def test_weights_that_were_lost_are_stored_again(trained_run: Run) -> None:
     second = select(run.key, run.store, run.cache)
     assert second.weights == first.weights
     assert run.store.stat(key).sha256 == first.weights.sha256
+
+
+def baseline_of(run: Run, epochs: tuple[int, ...] = (3, 6)) -> Run:
+    """The same run with CPS weight 0, and checkpoints of `epochs`."""
+    recipe = run.recipe.model_copy(update={"cps": run.recipe.cps.model_copy(update={"weight": 0.0})})
+    ratio = parse_ratio("1/2")
+    key = run_key(recipe, run.manifest.name, run.manifest.digest, run.split.fingerprint, ratio, 0)
+    record = new_record(recipe, {}, run.manifest, run.split, key)
+    run.store.put_json(keys.run(key, "run.json"), record.model_dump(mode="json"))
+    run.store.put_json(keys.run(key, "split.json"), run.split.model_dump(mode="json"))
+    baseline = replace(run, key=key, recipe=recipe)
+    baseline.put_index([baseline.put_checkpoint(epoch) for epoch in epochs])
+    return baseline
+
+
+def test_a_report_has_the_gain_over_its_baseline_once_there_is_one(
+    trained_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained_run
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")  # nobody answers, and nobody is asked
+    evaluate_shard(run.key, "0/1", run.store, run.cache)
+    assert select(run.key, run.store, run.cache).baseline is None
+    baseline = baseline_of(run)
+    evaluate_shard(baseline.key, "0/1", run.store, run.cache)
+    other = select(baseline.key, run.store, run.cache)
+    assert other.baseline is None
+    run.store.put_json(keys.run(baseline.key, "published.json"), {"page": "#/experiments/1/runs/abc"})
+    result = select(run.key, run.store, run.cache)
+    gain = result.baseline
+    assert gain is not None
+    assert gain.run_key == baseline.key
+    found = run_difference(run.store, run.key, baseline.key)
+    assert (gain.difference, gain.difference_low, gain.difference_high) == (found.difference, found.low, found.high)
+    page = run.store.get_bytes(keys.run(run.key, "report.html")).decode()
+    assert f"cps compare {run.key} {baseline.key}" in page
+    assert 'href="http://127.0.0.1:1/#/experiments/1/runs/abc"' in page
+    assert ">supervised baseline</span>" in page
+    written = run.store.stat(keys.run(run.key, "report.html")).modified
+    assert select(run.key, run.store, run.cache) == result
+    assert run.store.stat(keys.run(run.key, "report.html")).modified == written
+
+
+def test_a_baseline_that_was_trained_for_longer_is_none(trained_run: Run) -> None:
+    run, baseline = trained_run, baseline_of(trained_run, (3, 7))
+    for key in (baseline.key, run.key):
+        evaluate_shard(key, "0/1", run.store, run.cache)
+        assert select(key, run.store, run.cache).baseline is None
+
+
+def test_the_baselines_key_is_the_one_that_a_matrix_gives_it(trained_run: Run) -> None:
+    run = trained_run
+    overrides = {**OVERRIDES, "training.batch_size": 4, "augmentation.crop": [32, 64]}
+    request = RunRequest(dataset=SCENES, recipe="demo", labeled_ratio="1/2", overrides=overrides)
+    digest = run.manifest.digest
+    own = plan_run(run.store, digest, cell_request(Cell("1/2", 0, CPS), request)).record()
+    assert baseline_keys(own)[0] == planned_key(run.store, Cell("1/2", 0, SUPERVISED), request, digest)
