@@ -22,6 +22,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from components.networks.layers import BATCH_NORMALISATION
+from components.recipes.model import CrossPseudoSupervision
 from components.training.batches.on_device import DeviceBatch, PackedBatch
 from components.training.losses import Criterion
 
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
     from components.training.pair import Pair
 
 Forward = Callable[[str], paddle.Tensor]
-"""Maps the name of a batch's images (labeled, first, second or mixed) to logits, (B, C, H, W) float32."""
+"""Maps the name of a batch's images (labeled, first, second or mixed) to logits, (B, C, H, W) float32.
+
+With `cps.feature_dropout`, DROPPED after `mixed` decodes the features of the first views again, with dropped channels.
+"""
+DROPPED = "dropped"
+PLAIN = CrossPseudoSupervision()
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Batch:
     """B labelled images and B pairs of unlabelled images. Images are (B, 3, H, W), labels and masks (B, H, W).
 
     CutMix pastes `second` into `first` where `mask` is True: `mixed` is the result, after strong colour augmentation
-    if the recipe asks for it. `void` is True where `mixed` shows padding. The supervised baseline (weight 0) and the
+    if the recipe asks for it. `void` is True where `mixed` shows padding. With several strong views of each pair, one
+    after the other, `mixed`, `mask` and `void` have as many times B entries. The supervised baseline (weight 0) and the
     burn-in have no unlabelled images: these five fields are None.
     """
 
@@ -51,12 +58,15 @@ class Batch:
     void: NDArray[np.bool_] | None
     names: tuple[str, ...]
     """Names of all images in the batch, for error messages."""
+    positions: tuple[int, ...] = ()
+    """Position of each of the B slots in the training: step * batch size + slot."""
 
     def on_device(self) -> DeviceBatch:
         """Upload everything."""
         labeled, labels = paddle.to_tensor(self.labeled), paddle.to_tensor(self.labels)
         unlabeled = (self.first, self.second, self.mixed, self.mask, self.void)
-        return DeviceBatch(labeled, labels, *(None if item is None else paddle.to_tensor(item) for item in unlabeled))
+        tensors = (None if item is None else paddle.to_tensor(item) for item in unlabeled)
+        return DeviceBatch(labeled, labels, *tensors, self.positions)
 
 
 @dataclass(frozen=True)
@@ -116,10 +126,10 @@ def step(
         """Accumulate one network's gradients over the micro-batches and, in a single process, apply them."""
         branch, other = pair.branches[name], "right" if name == "left" else "left"
         cross_targets = [target[other] if target else None for target in targets]
-        counts = mean_counts(criterion, labels, cross_targets)
+        counts = mean_counts(criterion, labels, cross_targets, parts[0].views)
         losses = []
         for forward, label, target in zip(forwards, labels, cross_targets, strict=True):
-            loss = branch_losses(forward[name], criterion, label, target, weight, counts)
+            loss = branch_losses(forward[name], criterion, label, target, weight, counts, pair.recipe.cps)
             branch.backward(loss.total / len(parts))
             losses.append(loss.detached())
         if synchronize is None:
@@ -204,6 +214,8 @@ def pseudo_labels(
     assert batch.void is not None
     with paddle.no_grad(), frozen_statistics(network):
         parts = [_most_probable(forward(name), confidence, ignore_index) for name in ("first", "second")]
+    if batch.views > 1:
+        parts = [part.repeat_interleave(batch.views, axis=0) for part in parts]
     labels = paddle.where(batch.mask, parts[1], parts[0])
     return paddle.where(batch.void, paddle.full_like(labels, ignore_index), labels)
 
@@ -214,10 +226,11 @@ class Counts:
 
     supervised: paddle.Tensor | None = None
     cross: paddle.Tensor | None = None
+    dropped: paddle.Tensor | None = None
 
 
 def mean_counts(
-    criterion: Criterion, labels: Sequence[paddle.Tensor], targets: Sequence[paddle.Tensor | None]
+    criterion: Criterion, labels: Sequence[paddle.Tensor], targets: Sequence[paddle.Tensor | None], views: int = 1
 ) -> Counts:
     """Return the mean pixel counts of the micro-batches: losses divided by them average to the whole batch's loss.
 
@@ -227,11 +240,12 @@ def mean_counts(
     if parts == 1:
         return Counts()
     supervised = [criterion.supervised_count(part) for part in labels]
-    cross = [criterion.cross_count(part) for part in targets if part is not None]
-    return Counts(
-        None if supervised[0] is None else paddle.add_n(supervised) / parts,
-        paddle.add_n(cross) / parts if cross else None,
+    pseudo = [part for part in targets if part is not None]
+    cross, dropped = (
+        paddle.add_n([criterion.cross_count(part[::step]) for part in pseudo]) / parts if pseudo else None
+        for step in (1, views)
     )
+    return Counts(None if supervised[0] is None else paddle.add_n(supervised) / parts, cross, dropped)
 
 
 def branch_losses(
@@ -241,11 +255,32 @@ def branch_losses(
     target: paddle.Tensor | None,
     weight: float,
     counts: Counts = Counts(),
+    settings: CrossPseudoSupervision = PLAIN,
 ) -> BranchLosses:
     """Return one network's sup + weight * cross; `target` is the other network's pseudo labels, None without them."""
-    cross = None if target is None else criterion.cross(forward("mixed"), target, counts.cross)
+    cross = None if target is None else cross_loss(forward, criterion, target, counts, settings)
     supervised = criterion.supervised(forward("labeled"), labels, counts.supervised)
     return BranchLosses(supervised if cross is None else supervised + weight * cross, supervised, cross)
+
+
+def cross_loss(
+    forward: Forward, criterion: Criterion, target: paddle.Tensor, counts: Counts, settings: CrossPseudoSupervision
+) -> paddle.Tensor:
+    """Return one network's loss against the pseudo labels of all views, (V * B, H, W).
+
+    Without options it is CPS's. UniMatch (Yang et al., CVPR 2023) has two strong views s1 and s2 of each image and a
+    view fp with dropped features, all against the pseudo labels p:
+
+        L_u = lambda H(p, fp) + mu / 2 (H(p, s1) + H(p, s2)),    lambda = mu = 1/2
+
+    Without fp, this is the mean over the strong views: `cps.weight` means the same with and without options. UniMatch
+    drops features of the weakly augmented image. Here they are those of the first strong view, whose gradients the
+    encoder has to compute anyway.
+    """
+    strong = criterion.cross(forward("mixed"), target, counts.cross)
+    if settings.feature_dropout == 0:
+        return strong
+    return (strong + criterion.cross(forward(DROPPED), target[:: settings.strong_views], counts.dropped)) / 2
 
 
 @contextmanager

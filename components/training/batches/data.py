@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ from components.recipes.model import Training
 from components.training.batches.augmentation import Crop, cutmix_mask, draw_crop
 from components.training.batches.colors import augment_strongly
 from components.training.batches.on_device import PackedBatch, PackedImages
-from components.training.batches.randomness import Stream, generator
+from components.training.batches.randomness import Stream, generator, view_position
 from components.training.batches.sampling import labeled_indices, unlabeled_pairs
 from components.training.cps import Batch
 
@@ -134,29 +134,48 @@ class TrainingData:
             [self._crop(name, None, stream, at) for name, at in zip(images, positions, strict=True)]
             for images, stream in ((firsts, Stream.UNLABELED_IMAGE_A), (seconds, Stream.UNLABELED_IMAGE_B))
         )
-        generators = (generator(self.seed, Stream.CUTMIX, at) for at in positions)
+        views = [view_position(at, view) for at in positions for view in range(cps.strong_views)]
+        generators = (generator(self.seed, Stream.CUTMIX, *at) for at in views)
         mask = np.stack([cutmix_mask(rng, settings.crop, cps.cutmix_boxes, cps.cutmix_area) for rng in generators])
-        void = np.where(mask, _targets(second), _targets(first)) == self.ignore_index
+        outside = (self._each_view(_targets(crops)) for crops in (second, first))
+        void = np.where(mask, *outside) == self.ignore_index
         labels = _targets(labeled)
         if self._packs:
             images, *pair = (PackedImages.of(crops) for crops in (labeled, first, second))
-            return PackedBatch(images, labels, pair[0], pair[1], mask, void, settings, names)
+            return PackedBatch(images, labels, pair[0], pair[1], mask, void, settings, names, tuple(positions))
         one, other = self._normalised(first), self._normalised(second)
-        mixed = self._strong(np.where(mask[:, None], other, one), void, positions)
-        return Batch(self._normalised(labeled), labels.astype(np.int64), one, other, mixed, mask, void, names)
+        mixed = np.where(mask[:, None], self._each_view(other), self._each_view(one))
+        return Batch(
+            self._normalised(labeled),
+            labels.astype(np.int64),
+            one,
+            other,
+            self._strong(mixed, void, views),
+            mask,
+            void,
+            names,
+            tuple(positions),
+        )
 
     def _normalised(self, crops: list[Crop]) -> NDArray[np.float32]:
         return np.stack([crop.normalised(self.recipe.augmentation) for crop in crops])
 
-    def _strong(self, mixed: NDArray[np.float32], void: NDArray[np.bool_], positions: list[int]) -> NDArray[np.float32]:
+    def _each_view(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Repeat each image for every strong view of it."""
+        views = self.recipe.cps.strong_views
+        return images if views == 1 else np.repeat(images, views, axis=0)
+
+    def _strong(
+        self, mixed: NDArray[np.float32], void: NDArray[np.bool_], views: list[tuple[int, ...]]
+    ) -> NDArray[np.float32]:
         chance = self.recipe.cps.strong_augmentation
         if chance == 0:
             return mixed
         changed = [
             augment_strongly(
-                image, self.recipe.augmentation, chance, generator(self.seed, Stream.STRONG_AUGMENTATION, at)
+                image, self.recipe.augmentation, chance, generator(self.seed, Stream.STRONG_AUGMENTATION, *at)
             )
-            for image, at in zip(mixed, positions, strict=True)
+            for image, at in zip(mixed, views, strict=True)
         ]
         # Reset the padding to the mean colour, which is 0 after normalisation.
         return np.stack(changed) * ~void[:, None]

@@ -13,7 +13,7 @@ from components.training.batches.augmentation import Crop, normalisation
 
 @dataclass(frozen=True)
 class DeviceBatch:
-    """A batch as tensors on the device: see `components.training.cps.Batch`. Labels are int64."""
+    """A batch on the device: see `components.training.cps.Batch`. Labels are int64; `positions` stay on the host."""
 
     labeled: paddle.Tensor
     labels: paddle.Tensor
@@ -22,6 +22,12 @@ class DeviceBatch:
     mixed: paddle.Tensor | None
     mask: paddle.Tensor | None
     void: paddle.Tensor | None
+    positions: tuple[int, ...] = ()
+
+    @property
+    def views(self) -> int:
+        """The number of mixed images of each pair of unlabelled images."""
+        return 1 if self.mask is None else len(self.mask) // len(self.labeled)
 
     def micro_batches(self, parts: int) -> list["DeviceBatch"]:
         """Split the batch into `parts` of equal size."""
@@ -31,8 +37,12 @@ class DeviceBatch:
         return [self._part(slice(start, start + size)) for start in range(0, size * parts, size)]
 
     def _part(self, images: slice) -> "DeviceBatch":
-        tensors = {item.name: getattr(self, item.name) for item in fields(self)}
-        return replace(self, **{name: tensor[images] for name, tensor in tensors.items() if tensor is not None})
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        present = {name: item for name, item in given.items() if item is not None}
+        # Mixed images have several views each, one after the other.
+        each = {name: len(item) // len(self.labeled) for name, item in present.items()}
+        parts = {name: item[images.start * each[name] : images.stop * each[name]] for name, item in present.items()}
+        return replace(self, **parts)
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,7 @@ class PackedBatch:
     void: NDArray[np.bool_] | None
     settings: Augmentation
     names: tuple[str, ...]
+    positions: tuple[int, ...] = ()
 
     def on_device(self) -> DeviceBatch:
         """Upload everything, normalise the images, and mix the unlabelled ones."""
@@ -98,7 +109,8 @@ class PackedBatch:
             return DeviceBatch(labeled, labels, None, None, None, None, None)
         first, second = self.first.normalised(self.settings), self.second.normalised(self.settings)
         mask, void = paddle.to_tensor(self.mask), paddle.to_tensor(self.void)
-        return DeviceBatch(labeled, labels, first, second, paddle.where(mask[:, None], second, first), mask, void)
+        mixed = paddle.where(mask[:, None], second, first)
+        return DeviceBatch(labeled, labels, first, second, mixed, mask, void, self.positions)
 
 
 def _recolored(planes: paddle.Tensor, colors: paddle.Tensor) -> paddle.Tensor:

@@ -40,6 +40,8 @@ def test_every_option_of_the_method_makes_another_run() -> None:
         {"cps__strong_augmentation": 0.5},
         {"cps__teacher": "average"},
         {"cps__teacher": "average_eval"},
+        {"cps__strong_augmentation": 0.5, "cps__strong_views": 2},
+        {"cps__feature_dropout": 0.5},
         {"optimization__clip_norm": 1.0},
         {"training__accumulate": 2},
         {"training__precision": "float16"},
