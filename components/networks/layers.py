@@ -80,8 +80,10 @@ def drop_channels(
     channels = [feature.shape[1] for feature in features]
     kept = [generator.random(sum(channels), dtype=np.float32) >= share for generator in generators]
     factors = (np.stack(kept) / (1 - share)).astype(np.float32)
-    parts = np.split(factors, np.cumsum(channels)[:-1], axis=1)
-    return [feature * paddle.to_tensor(part[:, :, None, None]) for feature, part in zip(features, parts, strict=True)]
+    parts = np.split(factors[:, :, None, None], np.cumsum(channels)[:-1], axis=1)
+    return [
+        feature * paddle.to_tensor(part).astype(feature.dtype) for feature, part in zip(features, parts, strict=True)
+    ]
 
 
 def upsample(tensor: paddle.Tensor, size: tuple[int, int] | list[int]) -> paddle.Tensor:

@@ -1,6 +1,6 @@
 """The two networks of Cross Pseudo Supervision: their branches, threads and forward passes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -18,7 +18,7 @@ from components.recipes import Recipe
 from components.training.batches.on_device import DeviceBatch
 from components.training.batches.randomness import Stream, generator, number
 from components.training.branch import Branch
-from components.training.cps import DROPPED, Forward, frozen_statistics
+from components.training.cps import DROPPED, LEARNED, UNMIXED, Forward, frozen_statistics
 from components.training.precision import LossScale, Precision, autocast
 
 Result = TypeVar("Result")
@@ -98,9 +98,9 @@ class Pair:
                 for layer in network.stem_layers():
                     layer.eval()
 
-    def forwards(self, batch: DeviceBatch) -> dict[str, Forward]:
-        """Return each network's forward pass over the batch's images; see Forward."""
-        images = {part: getattr(batch, part) for part in ("labeled", "first", "second", "mixed")}
+    def forwards(self, batch: DeviceBatch, parts: Sequence[str] = (*UNMIXED, *LEARNED)) -> dict[str, Forward]:
+        """Return each network's forward pass over `parts` of the batch's images; see Forward."""
+        images = {part: getattr(batch, part) for part in parts}
         images = {part: tensor for part, tensor in images.items() if tensor is not None}
         if self.shares_stem:
             forwards = self._forwards_after_stem(images, batch)
@@ -127,12 +127,12 @@ class Pair:
     def _forwards_after_stem(self, images: dict[str, paddle.Tensor], batch: DeviceBatch) -> dict[str, Forward]:
         """Return the forward passes. The frozen stems are identical, so each runs on only half of the images."""
         size = next(iter(images.values())).shape[2:]
-        parts = {"left": ("first", "second"), "right": ("mixed", "labeled")}
+        parts = {"left": list(images)[::2], "right": list(images)[1::2]}
 
         def run_stem(name: str) -> dict[str, list[paddle.Tensor]]:
             with paddle.no_grad():
                 stem = self.networks[name].stem
-                return {part: stem(images[part]) for part in parts[name] if part in images}
+                return {part: stem(images[part]) for part in parts[name]}
 
         halves = self.run_both(run_stem)
         features = {**halves["left"], **halves["right"]}
@@ -165,11 +165,13 @@ def _after_stem(
 
 
 def _encoded(network: nn.Layer, tensors: dict[str, paddle.Tensor], part: str) -> list[paddle.Tensor]:
-    return network.encode(tensors[part])
+    features: list[paddle.Tensor] = network.encode(tensors[part])
+    return features
 
 
 def _encoded_after_stem(network: nn.Layer, features: dict[str, list[paddle.Tensor]], part: str) -> list[paddle.Tensor]:
-    return network.after_stem(features[part])
+    encoded: list[paddle.Tensor] = network.after_stem(features[part])
+    return encoded
 
 
 class DroppingForward:

@@ -23,11 +23,18 @@ class DeviceBatch:
     mask: paddle.Tensor | None
     void: paddle.Tensor | None
     positions: tuple[int, ...] = ()
+    pasted: paddle.Tensor | None = None
+    boxes: paddle.Tensor | None = None
+    draws: paddle.Tensor | None = None
 
     @property
     def views(self) -> int:
         """The number of mixed images of each pair of unlabelled images."""
         return 1 if self.mask is None else len(self.mask) // len(self.labeled)
+
+    def each_view(self, tensor: paddle.Tensor) -> paddle.Tensor:
+        """Repeat each of B entries for every view of it."""
+        return tensor if self.views == 1 else tensor.repeat_interleave(self.views, axis=0)
 
     def micro_batches(self, parts: int) -> list["DeviceBatch"]:
         """Split the batch into `parts` of equal size."""

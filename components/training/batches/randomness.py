@@ -24,6 +24,9 @@ class Stream(IntEnum):
     STRONG_AUGMENTATION = 10
     HOLDOUT = 11
     FEATURE_DROPOUT = 12
+    PASTE = 13
+    PASTED_IMAGE = 14
+    LABELED_BOX = 15
 
 
 def generator(seed: int, stream: Stream, *position: int) -> np.random.Generator:

@@ -69,6 +69,12 @@ def test_overrides_change_what_they_name():
             "cps.strong_views=2 needs strong augmentation, without which views differ in their boxes alone: set "
             "cps.strong_augmentation, for example to 1",
         ),
+        (
+            "demo",
+            {"cps.strong_operations": 3},
+            "cps.strong_operations=3 chooses the kind of strong augmentation, which is off: set "
+            "cps.strong_augmentation, for example to 1",
+        ),
         ("demo", {"cps.strong_views": 3}, "setting 'cps.strong_views': must be at most 2, not 3"),
         ("demo", {"cps.feature_dropout": 1}, "setting 'cps.feature_dropout': must be less than 1, not 1"),
         (

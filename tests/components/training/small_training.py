@@ -12,6 +12,16 @@ from components.training.losses import Criterion
 from components.training.pair import Pair
 
 CLASSES = 4
+METHOD_OPTIONS: dict[str, Any] = {
+    "cps.teacher": "average_eval",
+    "cps.strong_augmentation": 0.8,
+    "cps.strong_operations": 3,
+    "cps.strong_views": 2,
+    "cps.feature_dropout": 0.5,
+    "cps.rare_class_paste": 0.5,
+    "cps.adaptive_cutmix": True,
+}
+"""Every option of the method at once."""
 
 
 def make_recipe(**overrides: Any) -> Recipe:
@@ -44,8 +54,8 @@ def make_batch(step: int, size: int = 2, seed: int = 0, views: int = 1) -> Batch
 def slots(batch: Batch, chosen: list[int]) -> Batch:
     """A share of a batch with one view."""
     parts = {item.name: getattr(batch, item.name) for item in fields(batch) if item.name not in ("names", "positions")}
-    positions = tuple(batch.positions[slot] for slot in chosen)
-    return Batch(**{name: part[chosen] for name, part in parts.items()}, names=batch.names, positions=positions)
+    parts = {name: part if part is None else part[chosen] for name, part in parts.items()}
+    return Batch(**parts, names=batch.names, positions=tuple(batch.positions[slot] for slot in chosen))
 
 
 def make_pair(recipe: Recipe, *, threads: bool = False, seed: int = 7) -> Pair:

@@ -1,5 +1,7 @@
 """Both networks step together: threads, a shared stem and a restored state change nothing to the bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import paddle
 import pytest
@@ -226,6 +228,24 @@ def test_a_step_is_what_numpy_makes_of_the_networks_logits():
     assert losses.total == pytest.approx(supervised + 1.5 * cross, rel=1e-5)
 
 
+def test_a_step_learns_from_the_labelled_boxes(criterion):
+    """All draws above any confidence, boxes over everything: the cross loss is then that of the labelled images."""
+    pair, plain = frozen_pair(make_recipe(cps__adaptive_cutmix=True)), make_batch(4)
+    boxes, draws = np.ones((2, 32, 48), bool), np.full(2, 2, np.float32)
+    found = []
+    for step, draw in enumerate((draws, -draws)):
+        batch = replace(plain, boxes=boxes, draws=draw)
+        found.append(cps.step(pair, batch, criterion, weight=1.0, learning_rate=0.0, number=step))
+    assert found[0].cross == pytest.approx(
+        sum(
+            numpy_cross_entropy(network(paddle.to_tensor(plain.labeled)).numpy(), plain.labels, plain.labels != 255)
+            for network in pair.networks.values()
+        ),
+        rel=1e-5,
+    )
+    assert abs(found[1].cross - found[0].cross) > 0.01
+
+
 def dropped_by_numpy(features, share, seed, branch, positions):
     """The features of images at `positions`, with each channel dropped or scaled up, image by image."""
     changed = [feature.copy() for feature in features]
@@ -245,6 +265,8 @@ def test_views_and_dropped_features_are_what_numpy_makes_of_logits(criterion, st
     """UniMatch's L_u = 1/2 H(p, fp) + 1/4 (H(p, s1) + H(p, s2)), from logits and features to the number."""
     settings = {"network__structure": structure, "network__freeze_stem": structure != "small-fpn"}
     pair, batch = frozen_pair(make_recipe(**VIEWS, **settings)), make_batch(4, views=2)
+    assert batch.mask is not None
+    assert batch.mixed is not None
     if pair.shares_stem:
         left, right = pair.networks.values()
         for ours, theirs in zip(left.stem_layers(), right.stem_layers(), strict=True):
@@ -366,7 +388,7 @@ def test_the_averaged_weights_teach(criterion):
     run(pair, criterion, 0, 3)
     branch = pair.branches["left"]
     current = {name: tensor.numpy() for name, tensor in branch.network.state_dict().items()}
-    found = cps.pair_pseudo_labels(pair, pair.forwards(batch.on_device()), batch.on_device(), criterion)["left"].numpy()
+    found = cps.pair_pseudo_labels(pair, batch.on_device(), criterion)["left"].labels.numpy()
     for name, tensor in branch.network.state_dict().items():
         np.testing.assert_array_equal(tensor.numpy(), current[name])
 
@@ -395,8 +417,7 @@ def test_the_averaged_weights_teach_in_evaluation_mode(criterion):
         for name, tensor in network.state_dict().items():
             average[name] = kept * average[name] + (1 - kept) * tensor.numpy()
     before, batch = states(pair), make_batch(5)
-    device = batch.on_device()
-    found = cps.pair_pseudo_labels(pair, pair.forwards(device), device, criterion)["right"].numpy()
+    found = cps.pair_pseudo_labels(pair, batch.on_device(), criterion)["right"].labels.numpy()
     assert_equal_states(states(pair), before)
     assert all(layer.training for layer in network.sublayers(include_self=True))
 

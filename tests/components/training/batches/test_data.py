@@ -40,7 +40,7 @@ def make_data(share: Share = Share(), split: Any = None, burn_in: int = 0, **set
 
 
 def assert_equal_batches(one, two):
-    for name in ("labeled", "labels", "first", "second", "mixed", "mask", "void"):
+    for name in ("labeled", "labels", "first", "second", "mixed", "mask", "void", "pasted", "boxes", "draws"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name), err_msg=name)
 
 
@@ -51,6 +51,25 @@ def test_strong_augmentation_changes_the_mixed_images_alone():
     strong_but_mixed = strong.__class__(**{**strong.__dict__, "mixed": plain.mixed})
     assert_equal_batches(strong_but_mixed, plain)
     assert (strong.mixed.transpose(1, 0, 2, 3)[:, strong.void] == 0).all()
+
+
+def test_intensity_operations_are_another_kind_of_strong_augmentation():
+    plain, batch = make_data().batch(3), make_data(cps__strong_augmentation=1.0, cps__strong_operations=3).batch(3)
+    jittered = make_data(cps__strong_augmentation=1.0).batch(3)
+    assert (batch.mixed != jittered.mixed).mean() > 0.3
+    assert_equal_batches(batch.__class__(**{**batch.__dict__, "mixed": plain.mixed}), plain)
+    assert (batch.mixed.transpose(1, 0, 2, 3)[:, batch.void] == 0).all()
+
+
+def test_a_labelled_box_covers_a_fifth_of_an_image_on_average():
+    data = make_data(cps__adaptive_cutmix=True, training__batch_size=8, cps__strong_augmentation=1.0)
+    batches = [data.batch(step) for step in range(40)]
+    boxes, draws = (np.concatenate([getattr(batch, name) for batch in batches]) for name in ("boxes", "draws"))
+    shares = boxes.mean(axis=(1, 2))
+    assert shares.mean() == pytest.approx(0.2, abs=0.03)
+    assert shares.std() == pytest.approx(np.sqrt(0.2 * 0.8 / 11), abs=0.03)  # of Beta(2, 8)
+    np.testing.assert_allclose(np.histogram(draws, 4, (0, 1))[0] / len(draws), np.full(4, 0.25), atol=0.08)
+    assert abs(np.corrcoef(shares, draws)[0, 1]) < 0.15
 
 
 def test_two_strong_views_of_each_pair_differ_in_boxes_and_colours():
@@ -73,8 +92,7 @@ def test_two_strong_views_of_each_pair_differ_in_boxes_and_colours():
 @pytest.mark.parametrize("views", [1, 2])
 def test_each_view_shows_the_second_image_in_its_own_boxes(views, monkeypatch):
     monkeypatch.setattr("components.training.batches.data.augment_strongly", lambda image, *_: image)
-    batch = make_data(cps__strong_augmentation=1.0, cps__strong_views=views).batch(2)
-    assert isinstance(batch, Batch)
+    batch: Any = make_data(cps__strong_augmentation=1.0, cps__strong_views=views).batch(2)
     for place in range(len(batch.labels) * views):
         image, mask = place // views, batch.mask[place]
         for source, inside in ((batch.second, mask), (batch.first, ~mask)):
@@ -82,7 +100,14 @@ def test_each_view_shows_the_second_image_in_its_own_boxes(views, monkeypatch):
             np.testing.assert_array_equal(batch.mixed[place][:, shown], source[image][:, shown])
 
 
-VIEWS: dict[str, Any] = {"cps__strong_augmentation": 0.7, "cps__strong_views": 2, "training__batch_size": 4}
+VIEWS: dict[str, Any] = {
+    "cps__strong_augmentation": 0.7,
+    "cps__strong_views": 2,
+    "cps__rare_class_paste": 0.6,
+    "cps__strong_operations": 3,
+    "cps__adaptive_cutmix": True,
+    "training__batch_size": 4,
+}
 
 
 def test_a_batch_depends_on_its_step_alone():
@@ -96,7 +121,7 @@ def test_processes_share_the_batch_that_one_would_have():
     settings = VIEWS
     whole = make_data(**settings).batch(2)
     parts = [make_data(Share(rank, 2), **settings).batch(2) for rank in range(2)]
-    for name in ("labeled", "labels", "mixed", "mask", "positions"):
+    for name in ("labeled", "labels", "mixed", "mask", "positions", "pasted", "boxes", "draws"):
         np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
 
 
@@ -172,6 +197,8 @@ def test_micro_batches_are_the_batch_in_order(settings):
     parts = batch.on_device().micro_batches(2)
     assert [len(part.labeled) for part in parts] == [2, 2]
     for name in ("labeled", "labels", "first", "second", "mixed", "mask", "void", "positions"):
+        np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(batch, name))
+    for name in ("pasted", "boxes", "draws") if settings is VIEWS else ():
         np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(batch, name))
     baseline = make_data(cps__weight=0, training__batch_size=4).batch(1)
     assert [part.mixed for part in baseline.on_device().micro_batches(4)] == [None] * 4
