@@ -92,6 +92,7 @@ def test_mistakes_are_named_in_one_line(name, overrides, message):
         load_recipe(name, overrides)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "setting ''" not in str(caught.value)
 
 
 def test_the_deeper_backbone_trains_in_the_same_way():
