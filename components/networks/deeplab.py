@@ -2,6 +2,7 @@
 
 import paddle
 from paddle import nn
+from paddle.nn import functional as F
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 EXPANSION = 4
@@ -25,6 +26,15 @@ class DeepLab(nn.Layer):
             align_corners=True,
         )
         _initialise(self.network.head)
+
+    def encode(self, images: paddle.Tensor) -> list[paddle.Tensor]:
+        """Map (N, 3, H, W) images to the two feature maps that the head uses, at strides 4 and 16."""
+        features = self.network.backbone(images)
+        return [features[index] for index in self.network.head.backbone_indices]
+
+    def decode(self, features: list[paddle.Tensor], size: tuple[int, int]) -> paddle.Tensor:
+        by_index = dict(zip(self.network.head.backbone_indices, features, strict=True))
+        return F.interpolate(self.network.head(by_index)[0], size, mode="bilinear", align_corners=True)
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         return self.network(images)[0]

@@ -1,5 +1,6 @@
 """Layers that our own structures share."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -66,6 +67,23 @@ def own_dropouts(network: nn.Layer) -> list[OwnDropout]:
                 found.append(OwnDropout(child.p))
                 setattr(layer, name, found[-1])
     return found
+
+
+def drop_channels(
+    features: Sequence[paddle.Tensor], share: float, generators: Sequence[np.random.Generator]
+) -> list[paddle.Tensor]:
+    """Set each channel of each feature map (N, C, h, w) to zero with probability `share`, and scale up the others.
+
+    This is the feature perturbation of UniMatch (Yang et al., CVPR 2023): y = x m / (1 - share), with one m in {0, 1}
+    for each image and channel. `generators` has one generator per image, so a draw does not depend on the batch.
+    """
+    channels = [feature.shape[1] for feature in features]
+    kept = [generator.random(sum(channels), dtype=np.float32) >= share for generator in generators]
+    factors = (np.stack(kept) / (1 - share)).astype(np.float32)
+    parts = np.split(factors[:, :, None, None], np.cumsum(channels)[:-1], axis=1)
+    return [
+        feature * paddle.to_tensor(part).astype(feature.dtype) for feature, part in zip(features, parts, strict=True)
+    ]
 
 
 def upsample(tensor: paddle.Tensor, size: tuple[int, int] | list[int]) -> paddle.Tensor:

@@ -21,13 +21,20 @@ class SmallFPN(nn.Layer):
         )
         self.decoder = FPNDecoder([32, 64, 96], 48, num_classes)
 
-    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+    def encode(self, images: paddle.Tensor) -> list[paddle.Tensor]:
+        """Map (N, 3, H, W) images to the feature maps at strides 4, 8 and 16."""
         features = []
         tensor = images
         for stage in self.stages:
             tensor = stage(tensor)
             features.append(tensor)
-        return self.decoder(features, tuple(images.shape[2:]))
+        return features
+
+    def decode(self, features: list[paddle.Tensor], size: tuple[int, int]) -> paddle.Tensor:
+        return self.decoder(features, size)
+
+    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+        return self.decode(self.encode(images), tuple(images.shape[2:]))
 
 
 class _PretrainedFPN(nn.Layer):
@@ -45,12 +52,20 @@ class _PretrainedFPN(nn.Layer):
         fine = self._run(images, 0, self.ENDS[0])
         return [fine, self._run(fine, *self.ENDS[:2])]
 
-    def after_stem(self, features: list[paddle.Tensor], size: tuple[int, int]) -> paddle.Tensor:
+    def after_stem(self, features: list[paddle.Tensor]) -> list[paddle.Tensor]:
+        """Add the feature maps at strides 16 and 32 to those of the stem."""
         middle = self._run(features[-1], *self.ENDS[1:3])
-        return self.decoder([*features, middle, self._run(middle, *self.ENDS[2:])], size)
+        return [*features, middle, self._run(middle, *self.ENDS[2:])]
+
+    def encode(self, images: paddle.Tensor) -> list[paddle.Tensor]:
+        """Map (N, 3, H, W) images to the feature maps at strides 4, 8, 16 and 32."""
+        return self.after_stem(self.stem(images))
+
+    def decode(self, features: list[paddle.Tensor], size: tuple[int, int]) -> paddle.Tensor:
+        return self.decoder(features, size)
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
-        return self.after_stem(self.stem(images), tuple(images.shape[2:]))
+        return self.decode(self.encode(images), tuple(images.shape[2:]))
 
     def stem_layers(self) -> list[nn.Layer]:
         return list(self.features)[: self.ENDS[1]]

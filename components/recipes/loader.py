@@ -101,4 +101,5 @@ def _first_problem(error: ValidationError) -> str:
         return f"setting {setting!r} is missing"
     value = problem.get("input")
     shown = "" if isinstance(value, dict) else f", not {value!r}"
-    return f"setting {setting!r}: {problem_text(problem)}{shown}"
+    # Settings that do not fit together have no location; the problem names them.
+    return (f"setting {setting!r}: " if setting else "") + f"{problem_text(problem)}{shown}"

@@ -173,6 +173,22 @@ class CrossPseudoSupervision(Settings):
     strong_augmentation: Share = 0.0
     """Share of the mixed images that get strong colour changes and blur before a network learns from them, as in ST++
     and UniMatch. Pseudo labels come from the unchanged images."""
+    strong_operations: Annotated[int, Field(ge=0, le=11)] = 0
+    """Strong augmentation applies one to this many random intensity operations, each of random strength, as in AugSeg,
+    which uses 3; 0 is colour jitter, greyscale and blur."""
+    strong_views: Annotated[int, Field(ge=1, le=2)] = 1
+    """Number of mixed images made from each pair of unlabelled images, each with its own CutMix boxes and strong
+    augmentation; the cross losses average over them. 2 is the dual-stream perturbation of UniMatch."""
+    rare_class_paste: Share = 0.0
+    """Share of the mixed images onto which classes of a labelled image are pasted with their labels, as in ClassMix;
+    rare classes are drawn most often, in inverse proportion to their pixels in the labelled images."""
+    adaptive_cutmix: bool = False
+    """Paste a box of a labelled image, with its labels, onto each mixed image with a probability of one minus the
+    confidence of the pseudo labels in it, as in AugSeg."""
+    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability of dropping each channel of the encoder's features of a mixed image before the decoder predicts it
+    once more: the feature perturbation of UniMatch, which uses 0.5. This prediction gets half of the weight of the
+    cross losses."""
     teacher: Literal["network", "average", "average_eval"] = "network"
     """Source of the pseudo labels: the current network, or (`average`) the moving average of its weights that
     `optimization.ema` maintains, as in Mean Teacher. `average_eval` is the same average in evaluation mode, as in
@@ -269,6 +285,26 @@ class Recipe(Settings):
     optimization: Optimization = Optimization()
     training: Training
     evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _has_views(self) -> "Recipe":
+        if self.cps.strong_views > 1 and self.cps.strong_augmentation == 0:
+            raise ValueError(
+                f"cps.strong_views={self.cps.strong_views} needs strong augmentation, without which views differ in "
+                "their boxes alone: set cps.strong_augmentation, for example to 1"
+            )
+        if self.cps.strong_operations > 0 and self.cps.strong_augmentation == 0:
+            raise ValueError(
+                f"cps.strong_operations={self.cps.strong_operations} chooses the kind of strong augmentation, which is "
+                "off: set cps.strong_augmentation, for example to 1"
+            )
+        foreign = [name for name in self.network.structures.values() if name.startswith(FOREIGN)]
+        if self.cps.feature_dropout > 0 and foreign:
+            raise ValueError(
+                f"cps.feature_dropout needs access to the encoder's features, which {foreign[0]!r} does not give: set "
+                f"cps.feature_dropout=0, or network.structure to one of {', '.join(STRUCTURES)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_teacher(self) -> "Recipe":

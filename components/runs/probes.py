@@ -50,6 +50,8 @@ class WorkProbe(Frozen):
     crop: tuple[int, int]
     precision: str
     has_unlabeled: bool
+    strong_views: int = 1
+    """Mixed images that both networks learn from, for each pair of unlabelled images."""
     crop_flops: int
     """Floating-point operations of both networks' forward passes over one training crop."""
     window_flops: int

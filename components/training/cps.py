@@ -10,10 +10,11 @@ A pseudo label is the class with the highest logit and carries no gradient. Netw
 sup_X + weight * cross_X alone, and each branch can compute and apply them in its own thread.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import paddle
@@ -22,7 +23,9 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from components.networks.layers import BATCH_NORMALISATION
+from components.recipes.model import CrossPseudoSupervision
 from components.training.batches.on_device import DeviceBatch, PackedBatch
+from components.training.batches.paste import NOT_PASTED
 from components.training.losses import Criterion
 
 if TYPE_CHECKING:
@@ -30,7 +33,14 @@ if TYPE_CHECKING:
     from components.training.pair import Pair
 
 Forward = Callable[[str], paddle.Tensor]
-"""Maps the name of a batch's images (labeled, first, second or mixed) to logits, (B, C, H, W) float32."""
+"""Maps the name of a batch's images (labeled, first, second or mixed) to logits, (B, C, H, W) float32.
+
+With `cps.feature_dropout`, DROPPED after `mixed` decodes the features of the first views again, with dropped channels.
+"""
+DROPPED = "dropped"
+UNMIXED, LEARNED = ("first", "second"), ("mixed", "labeled")
+"""The images that get pseudo labels, and those that networks learn from."""
+PLAIN = CrossPseudoSupervision()
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,8 @@ class Batch:
     """B labelled images and B pairs of unlabelled images. Images are (B, 3, H, W), labels and masks (B, H, W).
 
     CutMix pastes `second` into `first` where `mask` is True: `mixed` is the result, after strong colour augmentation
-    if the recipe asks for it. `void` is True where `mixed` shows padding. The supervised baseline (weight 0) and the
+    if the recipe asks for it. `void` is True where `mixed` shows padding. With several strong views of each pair, one
+    after the other, `mixed`, `mask` and `void` have as many times B entries. The supervised baseline (weight 0) and the
     burn-in have no unlabelled images: these five fields are None.
     """
 
@@ -51,12 +62,33 @@ class Batch:
     void: NDArray[np.bool_] | None
     names: tuple[str, ...]
     """Names of all images in the batch, for error messages."""
+    positions: tuple[int, ...] = ()
+    """Position of each of the B slots in the training: step * batch size + slot."""
+    pasted: NDArray[np.int16] | None = None
+    """Labels of the pixels of `mixed` that come from labelled images, NOT_PASTED elsewhere; None without pasting."""
+    boxes: NDArray[np.bool_] | None = None
+    draws: NDArray[np.float32] | None = None
+    """With adaptive CutMix: a box of each mixed image, and a number from 0 to 1. See `with_labeled_boxes`."""
 
     def on_device(self) -> DeviceBatch:
         """Upload everything."""
-        labeled, labels = paddle.to_tensor(self.labeled), paddle.to_tensor(self.labels)
-        unlabeled = (self.first, self.second, self.mixed, self.mask, self.void)
-        return DeviceBatch(labeled, labels, *(None if item is None else paddle.to_tensor(item) for item in unlabeled))
+        return DeviceBatch(
+            labeled=paddle.to_tensor(self.labeled),
+            labels=paddle.to_tensor(self.labels),
+            first=_uploaded(self.first),
+            second=_uploaded(self.second),
+            mixed=_uploaded(self.mixed),
+            mask=_uploaded(self.mask),
+            void=_uploaded(self.void),
+            positions=self.positions,
+            pasted=None if self.pasted is None else paddle.to_tensor(self.pasted).astype("int64"),
+            boxes=_uploaded(self.boxes),
+            draws=_uploaded(self.draws),
+        )
+
+
+def _uploaded(array: NDArray[Any] | None) -> paddle.Tensor | None:
+    return None if array is None else paddle.to_tensor(array)
 
 
 @dataclass(frozen=True)
@@ -105,21 +137,24 @@ def step(
         watch: receives the pseudo labels of each micro-batch, (B, H, W) int64 by network, and must not change them.
     """
     parts = batch.on_device().micro_batches(pair.recipe.training.accumulate)
-    forwards = [pair.forwards(part) for part in parts]
     # Each network labels the unlabelled images for the other.
-    targets = [pair_pseudo_labels(pair, *inputs, criterion) for inputs in zip(forwards, parts, strict=True)]
-    labels = [part.labels for part in parts]
+    taught = [pair_pseudo_labels(pair, part, criterion) for part in parts]
     if watch is not None:
-        watch(targets)
+        watch([{name: pseudo.labels for name, pseudo in found.items()} for found in taught])
+    if pair.recipe.cps.adaptive_cutmix:
+        parts = [with_labeled_boxes(part, found) for part, found in zip(parts, taught, strict=True)]
+    targets = [known_labels(found, part) for found, part in zip(taught, parts, strict=True)]
+    forwards = [pair.forwards(part, LEARNED) for part in parts]
+    labels = [part.labels for part in parts]
 
     def update(name: str) -> list[BranchLosses]:
         """Accumulate one network's gradients over the micro-batches and, in a single process, apply them."""
         branch, other = pair.branches[name], "right" if name == "left" else "left"
         cross_targets = [target[other] if target else None for target in targets]
-        counts = mean_counts(criterion, labels, cross_targets)
+        counts = mean_counts(criterion, labels, cross_targets, parts[0].views)
         losses = []
         for forward, label, target in zip(forwards, labels, cross_targets, strict=True):
-            loss = branch_losses(forward[name], criterion, label, target, weight, counts)
+            loss = branch_losses(forward[name], criterion, label, target, weight, counts, pair.recipe.cps)
             branch.backward(loss.total / len(parts))
             losses.append(loss.detached())
         if synchronize is None:
@@ -135,18 +170,27 @@ def step(
     return _mean_over_parts([*by_branch["left"], *by_branch["right"]], len(parts))
 
 
-def pair_pseudo_labels(
-    pair: "Pair", forwards: dict[str, Forward], batch: DeviceBatch, criterion: Criterion
-) -> dict[str, paddle.Tensor]:
-    """Return each network's pseudo labels of the mixed images, (B, H, W) int64; {} without unlabelled images.
+@dataclass(frozen=True)
+class PseudoLabels:
+    """One network's pseudo labels of the mixed images, (V * B, H, W) int64.
+
+    `confidence`, (V * B,) from 0 to 1, is the mean confidence over the pixels of each; None without adaptive CutMix.
+    """
+
+    labels: paddle.Tensor
+    confidence: paddle.Tensor | None
+
+
+def pair_pseudo_labels(pair: "Pair", batch: DeviceBatch, criterion: Criterion) -> dict[str, PseudoLabels]:
+    """Return each network's pseudo labels of the mixed images; {} without unlabelled images.
 
     With `cps.teacher=average` or `average_eval`, the networks make them with their averaged weights.
     """
     if batch.mixed is None:
         return {}
-    settings = pair.recipe.cps
+    settings, forwards = pair.recipe.cps, pair.forwards(batch, UNMIXED)
 
-    def label(name: str) -> paddle.Tensor:
+    def label(name: str) -> PseudoLabels:
         branch = pair.branches[name]
         with teaching(branch, settings.teacher):
             return pseudo_labels(
@@ -155,6 +199,7 @@ def pair_pseudo_labels(
                 batch,
                 confidence=settings.confidence,
                 ignore_index=criterion.ignore_index,
+                measure=settings.adaptive_cutmix,
             )
 
     return pair.run_both(label)
@@ -191,9 +236,15 @@ def evaluation_mode(network: nn.Layer) -> Iterator[None]:
 
 
 def pseudo_labels(
-    forward: Forward, network: nn.Layer, batch: DeviceBatch, *, confidence: float, ignore_index: int
-) -> paddle.Tensor:
-    """Return one network's pseudo labels of the mixed images, (B, H, W) int64.
+    forward: Forward,
+    network: nn.Layer,
+    batch: DeviceBatch,
+    *,
+    confidence: float,
+    ignore_index: int,
+    measure: bool = False,
+) -> PseudoLabels:
+    """Return one network's pseudo labels of the mixed images, and with `measure`, their confidence.
 
     The network predicts both unmixed images, and the CutMix mask combines the predictions. Pixels are `ignore_index`
     where the mixed image shows padding, and where the predicted class is less probable than `confidence`.
@@ -202,10 +253,60 @@ def pseudo_labels(
     """
     assert batch.mask is not None
     assert batch.void is not None
+    parts, sure = [], []
     with paddle.no_grad(), frozen_statistics(network):
-        parts = [_most_probable(forward(name), confidence, ignore_index) for name in ("first", "second")]
+        for name in UNMIXED:
+            logits = forward(name)
+            parts.append(batch.each_view(_most_probable(logits, confidence, ignore_index)))
+            if measure:
+                sure.append(batch.each_view(pixel_confidence(logits)))
     labels = paddle.where(batch.mask, parts[1], parts[0])
-    return paddle.where(batch.void, paddle.full_like(labels, ignore_index), labels)
+    labels = paddle.where(batch.void, paddle.full_like(labels, ignore_index), labels)
+    if not measure:
+        return PseudoLabels(labels, None)
+    inside = paddle.logical_not(batch.void).astype("float32")
+    total = (paddle.where(batch.mask, sure[1], sure[0]) * inside).sum(axis=[1, 2])
+    return PseudoLabels(labels, total / inside.sum(axis=[1, 2]).clip(min=1))
+
+
+def pixel_confidence(logits: paddle.Tensor) -> paddle.Tensor:
+    """Return AugSeg's confidence of each pixel, (N, H, W): (1 - H(p) / log C) max p, where H is the entropy of p."""
+    logs = F.log_softmax(logits, axis=1)
+    probabilities = logs.exp()
+    entropy = -(probabilities * logs).sum(axis=1)
+    return (1 - entropy / math.log(max(2, logits.shape[1]))) * probabilities.max(axis=1)
+
+
+def with_labeled_boxes(batch: DeviceBatch, taught: dict[str, PseudoLabels]) -> DeviceBatch:
+    """Paste boxes of the labelled images onto mixed images: the adaptive CutMix of AugSeg (Zhao et al., CVPR 2023).
+
+    With confidence rho_i and a uniform draw u_i, mixed image i gets a box of the labelled image in the same place of
+    the batch, and its labels, if u_i > rho_i: with probability 1 - rho_i. Here rho_i is the mean over both networks, so
+    that both learn from the same image, and the box goes onto the mixed image. AugSeg pastes it onto an unlabelled
+    image and mixes that.
+    """
+    if not taught:
+        return batch
+    assert batch.boxes is not None
+    assert batch.draws is not None
+    confidence = paddle.add_n([pseudo.confidence for pseudo in taught.values()]) / len(taught)
+    chosen = paddle.logical_and(batch.boxes, (batch.draws > confidence)[:, None, None])
+    images, labels = batch.each_view(batch.labeled), batch.each_view(batch.labels)
+    pasted = paddle.full_like(labels, NOT_PASTED) if batch.pasted is None else batch.pasted
+    return replace(
+        batch,
+        mixed=paddle.where(chosen[:, None], images, batch.mixed),
+        pasted=paddle.where(chosen, labels, pasted),
+    )
+
+
+def known_labels(taught: dict[str, PseudoLabels], batch: DeviceBatch) -> dict[str, paddle.Tensor]:
+    """Return each network's pseudo labels, and the true ones where pixels were pasted from labelled images."""
+    pasted, labels = batch.pasted, {name: pseudo.labels for name, pseudo in taught.items()}
+    if pasted is None:
+        return labels
+    known = pasted != NOT_PASTED
+    return {name: paddle.where(known, pasted, found) for name, found in labels.items()}
 
 
 @dataclass(frozen=True)
@@ -214,10 +315,11 @@ class Counts:
 
     supervised: paddle.Tensor | None = None
     cross: paddle.Tensor | None = None
+    dropped: paddle.Tensor | None = None
 
 
 def mean_counts(
-    criterion: Criterion, labels: Sequence[paddle.Tensor], targets: Sequence[paddle.Tensor | None]
+    criterion: Criterion, labels: Sequence[paddle.Tensor], targets: Sequence[paddle.Tensor | None], views: int = 1
 ) -> Counts:
     """Return the mean pixel counts of the micro-batches: losses divided by them average to the whole batch's loss.
 
@@ -227,11 +329,12 @@ def mean_counts(
     if parts == 1:
         return Counts()
     supervised = [criterion.supervised_count(part) for part in labels]
-    cross = [criterion.cross_count(part) for part in targets if part is not None]
-    return Counts(
-        None if supervised[0] is None else paddle.add_n(supervised) / parts,
-        paddle.add_n(cross) / parts if cross else None,
+    pseudo = [part for part in targets if part is not None]
+    cross, dropped = (
+        paddle.add_n([criterion.cross_count(part[::step]) for part in pseudo]) / parts if pseudo else None
+        for step in (1, views)
     )
+    return Counts(None if supervised[0] is None else paddle.add_n(supervised) / parts, cross, dropped)
 
 
 def branch_losses(
@@ -241,11 +344,32 @@ def branch_losses(
     target: paddle.Tensor | None,
     weight: float,
     counts: Counts = Counts(),
+    settings: CrossPseudoSupervision = PLAIN,
 ) -> BranchLosses:
     """Return one network's sup + weight * cross; `target` is the other network's pseudo labels, None without them."""
-    cross = None if target is None else criterion.cross(forward("mixed"), target, counts.cross)
+    cross = None if target is None else cross_loss(forward, criterion, target, counts, settings)
     supervised = criterion.supervised(forward("labeled"), labels, counts.supervised)
     return BranchLosses(supervised if cross is None else supervised + weight * cross, supervised, cross)
+
+
+def cross_loss(
+    forward: Forward, criterion: Criterion, target: paddle.Tensor, counts: Counts, settings: CrossPseudoSupervision
+) -> paddle.Tensor:
+    """Return one network's loss against the pseudo labels of all views, (V * B, H, W).
+
+    Without options it is CPS's. UniMatch (Yang et al., CVPR 2023) has two strong views s1 and s2 of each image and a
+    view fp with dropped features, all against the pseudo labels p:
+
+        L_u = lambda H(p, fp) + mu / 2 (H(p, s1) + H(p, s2)),    lambda = mu = 1/2
+
+    Without fp, this is the mean over the strong views: `cps.weight` means the same with and without options. UniMatch
+    drops features of the weakly augmented image. Here they are those of the first strong view, whose gradients the
+    encoder has to compute anyway.
+    """
+    strong = criterion.cross(forward("mixed"), target, counts.cross)
+    if settings.feature_dropout == 0:
+        return strong
+    return (strong + criterion.cross(forward(DROPPED), target[:: settings.strong_views], counts.dropped)) / 2
 
 
 @contextmanager

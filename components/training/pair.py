@@ -1,6 +1,6 @@
 """The two networks of Cross Pseudo Supervision: their branches, threads and forward passes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -11,17 +11,20 @@ from paddle import nn
 
 from components.errors import UserError
 from components.networks.device import on_gpu
-from components.networks.layers import own_dropouts
+from components.networks.layers import drop_channels, own_dropouts
 from components.networks.paddleseg_models import Foreign
 from components.networks.structures import build
 from components.recipes import Recipe
 from components.training.batches.on_device import DeviceBatch
 from components.training.batches.randomness import Stream, generator, number
 from components.training.branch import Branch
-from components.training.cps import Forward
+from components.training.cps import DROPPED, LEARNED, UNMIXED, Forward, frozen_statistics
 from components.training.precision import LossScale, Precision, autocast
 
 Result = TypeVar("Result")
+Encode = Callable[[str], list[paddle.Tensor]]
+"""Maps the name of a batch's images to the feature maps of a network's encoder."""
+Drop = Callable[[list[paddle.Tensor]], list[paddle.Tensor]]
 
 
 class Pair:
@@ -33,7 +36,7 @@ class Pair:
     """
 
     def __init__(self, recipe: Recipe, num_classes: int, seed: int, *, threads: bool) -> None:
-        self.recipe = recipe
+        self.recipe, self._seed = recipe, seed
         streams = {"left": Stream.LEFT_NETWORK, "right": Stream.RIGHT_NETWORK}
         networks = {
             name: build(structure, num_classes, number(seed, streams[name]))
@@ -95,32 +98,53 @@ class Pair:
                 for layer in network.stem_layers():
                     layer.eval()
 
-    def forwards(self, batch: DeviceBatch) -> dict[str, Forward]:
-        """Return each network's forward pass over the batch's images."""
-        images = {part: getattr(batch, part) for part in ("labeled", "first", "second", "mixed")}
+    def forwards(self, batch: DeviceBatch, parts: Sequence[str] = (*UNMIXED, *LEARNED)) -> dict[str, Forward]:
+        """Return each network's forward pass over `parts` of the batch's images; see Forward."""
+        images = {part: getattr(batch, part) for part in parts}
         images = {part: tensor for part, tensor in images.items() if tensor is not None}
         if self.shares_stem:
-            forwards = self._forwards_after_stem(images)
+            forwards = self._forwards_after_stem(images, batch)
         else:
-            forwards = {name: partial(_whole, network, images) for name, network in self.networks.items()}
+            forwards = {
+                name: self._forward(name, batch, partial(_whole, network, images), partial(_encoded, network, images))
+                for name, network in self.networks.items()
+            }
         precision = self.recipe.training.precision
         if precision == "float32":
             return forwards
         return {name: partial(_in_precision, forward, precision) for name, forward in forwards.items()}
 
-    def _forwards_after_stem(self, images: dict[str, paddle.Tensor]) -> dict[str, Forward]:
+    def _forward(self, name: str, batch: DeviceBatch, whole: Forward, encode: Encode) -> Forward:
+        """Return a network's forward pass: `whole`, or one that can drop the features that `encode` returns."""
+        share = self.recipe.cps.feature_dropout
+        if share == 0 or batch.mixed is None:
+            return whole
+        branch = list(self.networks).index(name)
+        generators = [generator(self._seed, Stream.FEATURE_DROPOUT, position, branch) for position in batch.positions]
+        drop = partial(drop_channels, share=share, generators=generators)
+        return DroppingForward(self.networks[name], encode, drop, batch)
+
+    def _forwards_after_stem(self, images: dict[str, paddle.Tensor], batch: DeviceBatch) -> dict[str, Forward]:
         """Return the forward passes. The frozen stems are identical, so each runs on only half of the images."""
         size = next(iter(images.values())).shape[2:]
-        parts = {"left": ("first", "second"), "right": ("mixed", "labeled")}
+        parts = {"left": list(images)[::2], "right": list(images)[1::2]}
 
         def run_stem(name: str) -> dict[str, list[paddle.Tensor]]:
             with paddle.no_grad():
                 stem = self.networks[name].stem
-                return {part: stem(images[part]) for part in parts[name] if part in images}
+                return {part: stem(images[part]) for part in parts[name]}
 
         halves = self.run_both(run_stem)
         features = {**halves["left"], **halves["right"]}
-        return {name: partial(_after_stem, network, features, size) for name, network in self.networks.items()}
+        return {
+            name: self._forward(
+                name,
+                batch,
+                partial(_after_stem, network, features, size),
+                partial(_encoded_after_stem, network, features),
+            )
+            for name, network in self.networks.items()
+        }
 
     def run_both(self, work: Callable[[str], Result]) -> dict[str, Result]:
         """Call `work("left")` and `work("right")`, in parallel if threads are enabled; return both results by name."""
@@ -137,7 +161,40 @@ def _whole(network: nn.Layer, tensors: dict[str, paddle.Tensor], part: str) -> p
 def _after_stem(
     network: nn.Layer, features: dict[str, list[paddle.Tensor]], size: tuple[int, int], part: str
 ) -> paddle.Tensor:
-    return network.after_stem(features[part], size)
+    return network.decode(network.after_stem(features[part]), size)
+
+
+def _encoded(network: nn.Layer, tensors: dict[str, paddle.Tensor], part: str) -> list[paddle.Tensor]:
+    features: list[paddle.Tensor] = network.encode(tensors[part])
+    return features
+
+
+def _encoded_after_stem(network: nn.Layer, features: dict[str, list[paddle.Tensor]], part: str) -> list[paddle.Tensor]:
+    encoded: list[paddle.Tensor] = network.after_stem(features[part])
+    return encoded
+
+
+class DroppingForward:
+    """A forward pass that can decode the features of the mixed images twice: as they are, and with dropped channels.
+
+    The encoder runs once for both. DROPPED uses the first view of each image, and does not update running statistics,
+    because evaluation never drops features.
+    """
+
+    def __init__(self, network: nn.Layer, encode: Encode, drop: Drop, batch: DeviceBatch) -> None:
+        self._network, self._encode, self._drop, self._views = network, encode, drop, batch.views
+        self._size = tuple(batch.labeled.shape[2:])
+        self._mixed: list[paddle.Tensor] = []
+
+    def __call__(self, part: str) -> paddle.Tensor:
+        if part == DROPPED:
+            features, self._mixed = [feature[:: self._views] for feature in self._mixed], []
+            with frozen_statistics(self._network):
+                return self._network.decode(self._drop(features), self._size)
+        features = self._encode(part)
+        if part == "mixed":
+            self._mixed = features
+        return self._network.decode(features, self._size)
 
 
 def _in_precision(forward: Forward, precision: Precision, part: str) -> paddle.Tensor:

@@ -70,12 +70,12 @@ class Audit:
 
     def observe(self, step: int, batch: Batch | PackedBatch, pseudo: Sequence[dict[str, paddle.Tensor]]) -> None:
         """Count a step's pseudo labels: one dict per micro-batch, with (B, H, W) labels for left and right."""
-        truth = self._truth(step, batch)
+        truth, views = self._truth(step, batch), self._recipe.cps.strong_views
         if on_gpu():
-            found = self._counted_on_device(truth, *(_joined(pseudo, name) for name in ("left", "right")))
+            found = self._counted_on_device(truth, *(_joined(pseudo, name)[::views] for name in ("left", "right")))
             self._on_device = found if self._on_device is None else self._on_device + found
             return
-        left, right = (_joined(pseudo, name).numpy() for name in ("left", "right"))
+        left, right = (_joined(pseudo, name).numpy()[::views] for name in ("left", "right"))
         labeled = [labels != self._ignore_index for labels in (left, right)]
         known, classes = truth != self._ignore_index, len(self._names)
         for labels, has_label in zip((left, right), labeled, strict=True):
@@ -145,7 +145,7 @@ class Audit:
         return paddle.concat([matrix[:-1], paddle.stack([labeled, known.sum() * 2, agreed, common.sum()])])
 
     def _truth(self, step: int, batch: Batch | PackedBatch) -> NDArray[np.uint8]:
-        """Return the hidden labels of the mixed images, (B, H, W); void where an image has none."""
+        """Return the hidden labels of the mixed images' first views, (B, H, W); void where an image has none."""
         assert batch.mask is not None
         size = self._recipe.training.batch_size
         slots = self._share.slots(size, self._recipe.training.accumulate)
@@ -155,7 +155,7 @@ class Audit:
             np.stack([self._warped(self._unlabeled[pairs[slot][place]], stream, step * size + slot) for slot in slots])
             for place, stream in enumerate(streams)
         )
-        return np.where(batch.mask, second, first)
+        return np.where(batch.mask[:: self._recipe.cps.strong_views], second, first)
 
     def _warped(self, image: str, stream: Stream, position: int) -> NDArray[np.uint8]:
         label = self._labels.get(image)

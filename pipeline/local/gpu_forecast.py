@@ -99,10 +99,10 @@ def speeds(work: WorkProbe, card: Card) -> tuple[float, float]:
 def step_flops(work: WorkProbe) -> int:
     """Return the floating-point operations of a training step.
 
-    A backward pass costs two forward passes. Both networks learn from the labelled images, and from the mixed ones;
-    the pseudo labels of both images of each mix cost a forward pass each.
+    A backward pass costs two forward passes. Both networks learn from the labelled images, and from every view of the
+    mixed ones; the pseudo labels of both images of each mix cost a forward pass each.
     """
-    passes = 3 + (3 + 2 if work.has_unlabeled else 0)
+    passes = 3 + (3 * work.strong_views + 2 if work.has_unlabeled else 0)
     return work.batch_size * work.crop_flops * passes
 
 

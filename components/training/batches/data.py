@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -18,14 +19,20 @@ from components.networks.device import can_pin, on_gpu
 from components.networks.processor import usable_cores
 from components.recipes import Recipe
 from components.recipes.model import Training
-from components.training.batches.augmentation import Crop, cutmix_mask, draw_crop
+from components.training.batches.augmentation import Crop, cutmix_mask, draw_crop, warp_label
 from components.training.batches.colors import augment_strongly
+from components.training.batches.intensity import apply_operations
 from components.training.batches.on_device import PackedBatch, PackedImages
-from components.training.batches.randomness import Stream, generator
+from components.training.batches.paste import NOT_PASTED, RareClasses
+from components.training.batches.randomness import Stream, generator, view_position
 from components.training.batches.sampling import labeled_indices, unlabeled_pairs
 from components.training.cps import Batch
 
 Item = TypeVar("Item")
+LABELED_SHARE = (2.0, 8.0)
+"""Beta distribution of the share of a mixed image that a labelled box covers, as in AugSeg's code: 0.2 on average."""
+CROP_ATTEMPTS = 10
+"""Crops that are tried for one with the class to paste, as in DAFormer (Hoyer et al., CVPR 2022)."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,10 @@ class TrainingData:
         self.burn_in = burn_in
         self.ignore_index = reader.manifest.ignore_index
         self.decoded = SharedImages(reader, recipe.network.longest_side)
-        self._packs = (on_gpu() if for_gpu is None else for_gpu) and recipe.cps.strong_augmentation == 0
+        on_host = recipe.cps.strong_augmentation > 0 or recipe.cps.rare_class_paste > 0 or recipe.cps.adaptive_cutmix
+        self._packs = (on_gpu() if for_gpu is None else for_gpu) and not on_host
+        pastes = recipe.cps.weight > 0 and recipe.cps.rare_class_paste > 0
+        self._rare = RareClasses(self.pixels_by_label()) if pastes else None
         if recipe.cps.weight > 0:
             unlabeled_pairs(len(split.unlabeled), seed, 0, 1)  # report fewer than two images before training starts
         self._check_crop()
@@ -88,7 +98,8 @@ class TrainingData:
     def batch(self, step: int) -> Batch | PackedBatch:
         """Return this process's share of the step's batch.
 
-        A GPU gets it as bytes, and normalises and mixes the images. Strong augmentation of the mixed images runs here.
+        A GPU gets it as bytes, and normalises and mixes the images. Strong augmentation of the mixed images and pasting
+        onto them run here.
         """
         size = self.recipe.training.batch_size
         slots = self.share.slots(size, self.recipe.training.accumulate)
@@ -118,12 +129,15 @@ class TrainingData:
 
     def class_pixels(self) -> NDArray[np.int64]:
         """Return the number of pixels of each class in the labelled images, (C,). Reads the labels only."""
+        counts: NDArray[np.int64] = self.pixels_by_label().sum(axis=0)
+        return counts
+
+    def pixels_by_label(self) -> NDArray[np.int64]:
+        """Return the number of pixels of each class in each labelled image, (images, C). Reads the labels only."""
         labels = [sample.label for sample in self.split.labeled if sample.label]
-        counts = np.zeros(256, dtype=np.int64)
         with ThreadPoolExecutor(usable_cores()) as pool:
-            for found in pool.map(lambda label: pixels_by_id(self.decoded.label(label)), labels):
-                counts += found
-        return counts[: len(self.reader.manifest.classes)]
+            counts = list(pool.map(lambda label: pixels_by_id(self.decoded.label(label)), labels))
+        return np.array(counts)[:, : len(self.reader.manifest.classes)]
 
     def _check_crop(self) -> None:
         """Reject a crop that exceeds every image in both dimensions, even at the largest scale."""
@@ -153,29 +167,92 @@ class TrainingData:
             [self._crop(name, None, stream, at) for name, at in zip(images, positions, strict=True)]
             for images, stream in ((firsts, Stream.UNLABELED_IMAGE_A), (seconds, Stream.UNLABELED_IMAGE_B))
         )
-        generators = (generator(self.seed, Stream.CUTMIX, at) for at in positions)
+        views = [view_position(at, view) for at in positions for view in range(cps.strong_views)]
+        generators = (generator(self.seed, Stream.CUTMIX, *at) for at in views)
         mask = np.stack([cutmix_mask(rng, settings.crop, cps.cutmix_boxes, cps.cutmix_area) for rng in generators])
-        void = np.where(mask, _targets(second), _targets(first)) == self.ignore_index
+        outside = (self._each_view(_targets(crops)) for crops in (second, first))
+        void = np.where(mask, *outside) == self.ignore_index
         labels = _targets(labeled)
         if self._packs:
             images, *pair = (PackedImages.of(crops) for crops in (labeled, first, second))
-            return PackedBatch(images, labels, pair[0], pair[1], mask, void, settings, names)
+            return PackedBatch(images, labels, pair[0], pair[1], mask, void, settings, names, tuple(positions))
         one, other = self._normalised(first), self._normalised(second)
-        mixed = self._strong(np.where(mask[:, None], other, one), void, positions)
-        return Batch(self._normalised(labeled), labels.astype(np.int64), one, other, mixed, mask, void, names)
+        mixed = np.where(mask[:, None], self._each_view(other), self._each_view(one))
+        pasted = None if self._rare is None else self._paste(mixed, self._rare, views)
+        padding = void if pasted is None else void & (pasted == NOT_PASTED)
+        boxes, draws = self._labeled_boxes(views) if cps.adaptive_cutmix else (None, None)
+        return Batch(
+            self._normalised(labeled),
+            labels.astype(np.int64),
+            one,
+            other,
+            self._strong(mixed, padding, views),
+            mask,
+            void,
+            names,
+            tuple(positions),
+            pasted,
+            boxes,
+            draws,
+        )
 
     def _normalised(self, crops: list[Crop]) -> NDArray[np.float32]:
         return np.stack([crop.normalised(self.recipe.augmentation) for crop in crops])
 
-    def _strong(self, mixed: NDArray[np.float32], void: NDArray[np.bool_], positions: list[int]) -> NDArray[np.float32]:
-        chance = self.recipe.cps.strong_augmentation
+    def _each_view(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Repeat each image for every strong view of it."""
+        views = self.recipe.cps.strong_views
+        return images if views == 1 else np.repeat(images, views, axis=0)
+
+    def _paste(self, mixed: NDArray[np.float32], rare: RareClasses, views: list[tuple[int, ...]]) -> NDArray[np.int16]:
+        """Paste labelled pixels onto a share of the mixed images, in place; return their labels: see Batch.pasted."""
+        height, width = mixed.shape[2:]
+        pasted = np.full((len(mixed), height, width), NOT_PASTED, dtype=np.int16)
+        for image, labels, at in zip(mixed, pasted, views, strict=True):
+            rng = generator(self.seed, Stream.PASTE, *at)
+            if rng.random() >= self.recipe.cps.rare_class_paste:
+                continue
+            crop = self._crop_with_class(*rare.draw(rng), at)
+            mask = rare.draw_mask(crop.target, rng)
+            np.copyto(image, crop.normalised(self.recipe.augmentation), where=mask)
+            np.copyto(labels, crop.target, where=mask)
+        return pasted
+
+    def _crop_with_class(self, wanted: int, index: int, at: tuple[int, ...]) -> Crop:
+        """Return a crop of a labelled image with the class `wanted`, or the last of CROP_ATTEMPTS without it."""
+        settings, (position, view) = self.recipe.augmentation, (*at, 0)[:2]
+        sample = self.split.labeled[index]
+        assert sample.label is not None, "a labelled image has a label"
+        pixels, label = self._read(sample.image, sample.label)
+        for attempt in range(CROP_ATTEMPTS):
+            draw = partial(generator, self.seed, Stream.PASTED_IMAGE, position, view, attempt)
+            if (warp_label(label, settings, self.ignore_index, draw()) == wanted).any():
+                break
+        return draw_crop(pixels, label, settings, self.ignore_index, draw())
+
+    def _labeled_boxes(self, views: list[tuple[int, ...]]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Draw a box for each mixed image, and a number from 0 to 1 to compare with its confidence: see Batch."""
+        generators = [generator(self.seed, Stream.LABELED_BOX, *at) for at in views]
+        draws = np.array([rng.random() for rng in generators], dtype=np.float32)
+        shares = [rng.beta(*LABELED_SHARE) for rng in generators]
+        size = self.recipe.augmentation.crop
+        boxes = [cutmix_mask(rng, size, 1, (share, share)) for rng, share in zip(generators, shares, strict=True)]
+        return np.stack(boxes), draws
+
+    def _strong(
+        self, mixed: NDArray[np.float32], void: NDArray[np.bool_], views: list[tuple[int, ...]]
+    ) -> NDArray[np.float32]:
+        chance, most, settings = (
+            self.recipe.cps.strong_augmentation,
+            self.recipe.cps.strong_operations,
+            self.recipe.augmentation,
+        )
         if chance == 0:
             return mixed
+        augment = partial(apply_operations, most=most) if most else augment_strongly
         changed = [
-            augment_strongly(
-                image, self.recipe.augmentation, chance, generator(self.seed, Stream.STRONG_AUGMENTATION, at)
-            )
-            for image, at in zip(mixed, positions, strict=True)
+            augment(image, settings, chance, generator(self.seed, Stream.STRONG_AUGMENTATION, *at))
+            for image, at in zip(mixed, views, strict=True)
         ]
         # Reset the padding to the mean colour, which is 0 after normalisation.
         return np.stack(changed) * ~void[:, None]

@@ -15,7 +15,7 @@ from components.training.batches.augmentation import Crop, normalisation
 
 @dataclass(frozen=True)
 class DeviceBatch:
-    """A batch as tensors on the device: see `components.training.cps.Batch`. Labels are int64."""
+    """A batch on the device: see `components.training.cps.Batch`. Labels are int64; `positions` stay on the host."""
 
     labeled: paddle.Tensor
     labels: paddle.Tensor
@@ -24,6 +24,19 @@ class DeviceBatch:
     mixed: paddle.Tensor | None
     mask: paddle.Tensor | None
     void: paddle.Tensor | None
+    positions: tuple[int, ...] = ()
+    pasted: paddle.Tensor | None = None
+    boxes: paddle.Tensor | None = None
+    draws: paddle.Tensor | None = None
+
+    @property
+    def views(self) -> int:
+        """The number of mixed images of each pair of unlabelled images."""
+        return 1 if self.mask is None else len(self.mask) // len(self.labeled)
+
+    def each_view(self, tensor: paddle.Tensor) -> paddle.Tensor:
+        """Repeat each of B entries for every view of it."""
+        return tensor if self.views == 1 else tensor.repeat_interleave(self.views, axis=0)
 
     def micro_batches(self, parts: int) -> list["DeviceBatch"]:
         """Split the batch into `parts` of equal size."""
@@ -33,8 +46,12 @@ class DeviceBatch:
         return [self._part(slice(start, start + size)) for start in range(0, size * parts, size)]
 
     def _part(self, images: slice) -> "DeviceBatch":
-        tensors = {item.name: getattr(self, item.name) for item in fields(self)}
-        return replace(self, **{name: tensor[images] for name, tensor in tensors.items() if tensor is not None})
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        present = {name: item for name, item in given.items() if item is not None}
+        # Mixed images have several views each, one after the other.
+        each = {name: len(item) // len(self.labeled) for name, item in present.items()}
+        parts = {name: item[images.start * each[name] : images.stop * each[name]] for name, item in present.items()}
+        return replace(self, **parts)
 
 
 Held = NDArray[Any] | paddle.Tensor
@@ -96,6 +113,7 @@ class PackedBatch:
     void: Held | None
     settings: Augmentation
     names: tuple[str, ...]
+    positions: tuple[int, ...] = ()
 
     def pinned(self) -> "PackedBatch":
         """Return the batch in page-locked memory, from which a GPU copies without waiting for the processor.
@@ -115,7 +133,8 @@ class PackedBatch:
             return DeviceBatch(labeled, labels, None, None, None, None, None)
         first, second = self.first.normalised(self.settings), self.second.normalised(self.settings)
         mask, void = uploaded(self.mask), uploaded(self.void)
-        return DeviceBatch(labeled, labels, first, second, paddle.where(mask[:, None], second, first), mask, void)
+        mixed = paddle.where(mask[:, None], second, first)
+        return DeviceBatch(labeled, labels, first, second, mixed, mask, void, self.positions)
 
 
 def _pinned(array: NDArray[Any] | None) -> Held | None:

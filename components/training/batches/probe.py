@@ -70,6 +70,7 @@ def probe_work(folder: Path) -> WorkProbe:
             crop=recipe.augmentation.crop,
             precision=recipe.training.precision,
             has_unlabeled=bool(unlabeled),
+            strong_views=recipe.cps.strong_views,
             crop_flops=both(recipe.augmentation.crop),
             window_flops=both(recipe.evaluation.crop),
             windows=statistics.mean(_windows(reader.image(name).shape, recipe) for name in sample) if sample else 0,

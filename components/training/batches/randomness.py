@@ -23,11 +23,20 @@ class Stream(IntEnum):
     STEP = 9
     STRONG_AUGMENTATION = 10
     HOLDOUT = 11
+    FEATURE_DROPOUT = 12
+    PASTE = 13
+    PASTED_IMAGE = 14
+    LABELED_BOX = 15
 
 
 def generator(seed: int, stream: Stream, *position: int) -> np.random.Generator:
     """Return the generator for a purpose at a position, such as a step or an image."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, int(stream), *position])))
+
+
+def view_position(position: int, view: int) -> tuple[int, ...]:
+    """Return the position of a view of a mixed image; the first view has the position of the image itself."""
+    return (position, view) if view else (position,)
 
 
 def number(seed: int, stream: Stream, *position: int) -> int:

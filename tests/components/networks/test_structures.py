@@ -137,8 +137,25 @@ def test_stem_and_the_rest_make_the_whole():
     network = build("mobilenetv2-fpn", 4, 0)
     network.eval()
     images = paddle.randn([1, 3, 64, 96])
-    halves = network.after_stem(network.stem(images), (64, 96))
+    halves = network.decode(network.after_stem(network.stem(images)), (64, 96))
     np.testing.assert_array_equal(halves.numpy(), network(images).numpy())
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        "small-fpn",
+        "mobilenetv2-fpn",
+        "efficientnet-lite0-fpn",
+        pytest.param("deeplabv3p-resnet50", marks=pytest.mark.slow),
+    ],
+)
+def test_encoder_and_decoder_make_the_whole(structure):
+    network = build(structure, 4, 0)
+    network.eval()
+    images = paddle.randn([1, 3, 64, 96])
+    whole = network.decode(network.encode(images), (64, 96))
+    np.testing.assert_allclose(whole.numpy(), network(images).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize(("source", "target"), [((5, 7), (20, 28)), ((6, 8), (11, 16)), ((9, 9), (3, 3))])

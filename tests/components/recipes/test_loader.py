@@ -63,6 +63,26 @@ def test_overrides_change_what_they_name():
             {"cps.teacher": "average_eval", "optimization.ema": 0},
             "cps.teacher=average_eval needs a moving average of the weights: set optimization.ema",
         ),
+        (
+            "demo",
+            {"cps.strong_views": 2},
+            "cps.strong_views=2 needs strong augmentation, without which views differ in their boxes alone: set "
+            "cps.strong_augmentation, for example to 1",
+        ),
+        (
+            "demo",
+            {"cps.strong_operations": 3},
+            "cps.strong_operations=3 chooses the kind of strong augmentation, which is off: set "
+            "cps.strong_augmentation, for example to 1",
+        ),
+        ("demo", {"cps.strong_views": 3}, "setting 'cps.strong_views': must be at most 2, not 3"),
+        ("demo", {"cps.feature_dropout": 1}, "setting 'cps.feature_dropout': must be less than 1, not 1"),
+        (
+            "demo",
+            {"cps.feature_dropout": 0.5, "network.right_structure": "paddleseg:UNet"},
+            "cps.feature_dropout needs access to the encoder's features, which 'paddleseg:UNet' does not give: set "
+            "cps.feature_dropout=0, or network.structure to one of small-fpn",
+        ),
         ("demo", {"training.patience": 3}, "patience and holdout go together: set both to stop early, or neither"),
         ("nowhere.yaml", {}, "recipe file 'nowhere.yaml' does not exist"),
     ],
@@ -72,6 +92,7 @@ def test_mistakes_are_named_in_one_line(name, overrides, message):
         load_recipe(name, overrides)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "setting ''" not in str(caught.value)
 
 
 def test_the_deeper_backbone_trains_in_the_same_way():

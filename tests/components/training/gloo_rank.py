@@ -24,9 +24,10 @@ from components.training.group import Group
 from components.training.losses import Criterion, pixel_losses
 from components.training.pair import Pair
 from components.training.schedule import learning_rate
-from tests.components.training.small_training import CLASSES, make_batch, make_pair, make_recipe, slots
+from tests.components.training.small_training import CLASSES, METHOD_OPTIONS, make_batch, make_pair, make_recipe, slots
 
 STEPS = 20
+OPTION_STEPS = 4
 SGD: Overrides = {"optimization.optimizer": "sgd"}
 
 
@@ -136,6 +137,9 @@ def compare_trainings(folder: Path, group: Group) -> dict[str, object]:
     # One does the one, the other the other, which saves time.
     name, frozen = (("frozen", True), ("single precision", False))[group.rank]
     curves[f"whole, {name}"] = Training(None, frozen=frozen).losses(STEPS)
+
+    for name, one in (("shared", group), ("whole", None)):
+        curves[f"{name}, options"] = Training(one, METHOD_OPTIONS, frozen=True).losses(OPTION_STEPS)
 
     shared, whole = (Training(one, SGD, frozen=True) for one in (group, None))
     mine = group.share.slots(8)

@@ -109,6 +109,10 @@ class TestTwoProcessesOverGloo:
         np.testing.assert_allclose(shared, whole, rtol=1e-3)
         assert whole[-1, 0] < 0.8 * whole[0, 0], "something is learned meanwhile"
 
+    def test_processes_draw_together_what_one_draws_for_the_options_of_the_method(self, two_ranks):
+        shared, whole = curves(two_ranks, "options", 0)
+        np.testing.assert_allclose(shared, whole, rtol=1e-4)
+
     def test_twenty_steps_with_batch_statistics_are_those_of_the_whole_batch(self, two_ranks):
         """Losses, weights and running statistics, with micro-batches that both processes share."""
         shared, whole = curves(two_ranks, "batch statistics", 0)

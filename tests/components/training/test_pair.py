@@ -1,5 +1,7 @@
 """Both networks step together: threads, a shared stem and a restored state change nothing to the bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import paddle
 import pytest
@@ -7,10 +9,11 @@ import pytest
 from components.errors import UserError
 from components.networks.structures import build
 from components.training import cps
+from components.training.batches.randomness import Stream, generator
 from components.training.branch import _undecayed
 from components.training.cps import Batch
 from components.training.losses import Criterion
-from tests.components.training.small_training import make_batch, make_pair, make_recipe, run
+from tests.components.training.small_training import make_batch, make_pair, make_recipe, run, slots
 
 
 def states(pair):
@@ -61,9 +64,17 @@ def test_a_thread_per_network_is_equal_to_the_bit(criterion, structure, optimize
     assert_equal_states(states(one), states(two))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_restored_state_goes_on_to_the_bit(criterion, optimizer):
-    recipe = make_recipe(optimization__optimizer=optimizer)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimization__optimizer": "sgd"},
+        {"optimization__optimizer": "adamw"},
+        {"cps__teacher": "average_eval", "cps__strong_views": 2, "cps__strong_augmentation": 1.0},
+    ],
+    ids=str,
+)
+def test_a_restored_state_goes_on_to_the_bit(criterion, settings):
+    recipe = make_recipe(**settings)
     undisturbed = make_pair(recipe)
     run(undisturbed, criterion, 0, 3)
     saved = states(undisturbed)
@@ -133,14 +144,19 @@ def frozen_pair(recipe):
     return pair
 
 
-@pytest.mark.parametrize("settings", [{"cps__confidence": 0.3}, {"cps__weight": 0.0}])
+VIEWS = {"cps__strong_views": 2, "cps__strong_augmentation": 1.0, "cps__feature_dropout": 0.5}
+
+
+@pytest.mark.parametrize("settings", [{"cps__confidence": 0.3}, {"cps__weight": 0.0}, VIEWS], ids=str)
 def test_accumulated_gradients_are_those_of_the_whole_batch(settings):
     whole, cut = (
         frozen_pair(make_recipe(training__batch_size=4, training__accumulate=parts, **settings)) for parts in (1, 4)
     )
     weights = paddle.to_tensor(np.array([1.0, 2.0, 0.5, 1.5], dtype=np.float32))
     criterion = Criterion(whole.recipe.loss, 255, min_kept=1, class_weights=weights)
-    batch = make_batch(0, size=4)
+    batch = make_batch(0, size=4, views=settings.get("cps__strong_views", 1))
+    if batch.void is not None:
+        batch.void[1, :9] = True
     batch.labels[0, :20] = 255  # micro-batches with different numbers of valid pixels
     if settings.get("cps__weight") == 0.0:
         batch = Batch(batch.labeled, batch.labels, None, None, None, None, None, batch.names)
@@ -212,6 +228,108 @@ def test_a_step_is_what_numpy_makes_of_the_networks_logits():
     assert losses.total == pytest.approx(supervised + 1.5 * cross, rel=1e-5)
 
 
+def test_a_step_learns_from_the_labelled_boxes(criterion):
+    """All draws above any confidence, boxes over everything: the cross loss is then that of the labelled images."""
+    pair, plain = frozen_pair(make_recipe(cps__adaptive_cutmix=True)), make_batch(4)
+    boxes, draws = np.ones((2, 32, 48), bool), np.full(2, 2, np.float32)
+    found = []
+    for step, draw in enumerate((draws, -draws)):
+        batch = replace(plain, boxes=boxes, draws=draw)
+        found.append(cps.step(pair, batch, criterion, weight=1.0, learning_rate=0.0, number=step))
+    assert found[0].cross == pytest.approx(
+        sum(
+            numpy_cross_entropy(network(paddle.to_tensor(plain.labeled)).numpy(), plain.labels, plain.labels != 255)
+            for network in pair.networks.values()
+        ),
+        rel=1e-5,
+    )
+    assert abs(found[1].cross - found[0].cross) > 0.01
+
+
+def dropped_by_numpy(features, share, seed, branch, positions):
+    """The features of images at `positions`, with each channel dropped or scaled up, image by image."""
+    changed = [feature.copy() for feature in features]
+    for image, position in enumerate(positions):
+        draws = generator(seed, Stream.FEATURE_DROPOUT, position, branch).random(
+            sum(feature.shape[1] for feature in features), dtype=np.float32
+        )
+        for feature in changed:
+            for channel in range(feature.shape[1]):
+                feature[image, channel] *= 0 if draws[0] < share else 1 / (1 - share)
+                draws = draws[1:]
+    return changed
+
+
+@pytest.mark.parametrize("structure", ["small-fpn", "mobilenetv2-fpn"])
+def test_views_and_dropped_features_are_what_numpy_makes_of_logits(criterion, structure):
+    """UniMatch's L_u = 1/2 H(p, fp) + 1/4 (H(p, s1) + H(p, s2)), from logits and features to the number."""
+    settings = {"network__structure": structure, "network__freeze_stem": structure != "small-fpn"}
+    pair, batch = frozen_pair(make_recipe(**VIEWS, **settings)), make_batch(4, views=2)
+    assert batch.mask is not None
+    assert batch.mixed is not None
+    if pair.shares_stem:
+        left, right = pair.networks.values()
+        for ours, theirs in zip(left.stem_layers(), right.stem_layers(), strict=True):
+            theirs.set_state_dict(ours.state_dict())
+    cross = 0.0
+    for branch, (name, other) in enumerate((("left", "right"), ("right", "left"))):
+        network, teacher = pair.networks[name], pair.networks[other]
+        labels = [
+            np.repeat(teacher(paddle.to_tensor(images)).numpy().argmax(axis=1), 2, axis=0)
+            for images in (batch.first, batch.second)
+        ]
+        pseudo = np.where(batch.mask, labels[1], labels[0])
+        features = [feature.numpy() for feature in network.encode(paddle.to_tensor(batch.mixed[::2]))]
+        changed = dropped_by_numpy(features, 0.5, 7, branch, batch.positions)
+        weak = network.decode([paddle.to_tensor(feature) for feature in changed], (32, 48)).numpy()
+        strong = network(paddle.to_tensor(batch.mixed)).numpy()
+        everywhere = np.ones((2, 32, 48), bool)
+        cross += numpy_cross_entropy(weak, pseudo[::2], everywhere) / 2
+        cross += sum(numpy_cross_entropy(strong[view::2], pseudo[view::2], everywhere) / 4 for view in (0, 1))
+    losses = cps.step(pair, batch, criterion, weight=1.5, learning_rate=0.01, number=0)
+    assert losses.cross == pytest.approx(cross, rel=1e-5)
+
+
+def test_dropped_features_do_not_depend_on_the_rest_of_the_batch():
+    """So several processes and micro-batches drop what one process would."""
+    pair, whole = frozen_pair(make_recipe(cps__feature_dropout=0.5)), make_batch(0, size=4)
+    found = []
+    for batch in (whole, slots(whole, [2, 3])):
+        forward = pair.forwards(batch.on_device())["left"]
+        plain, dropped = forward("mixed").numpy(), forward(cps.DROPPED).numpy()
+        assert (plain != dropped).any()
+        found.append(dropped)
+    np.testing.assert_allclose(found[0][2:], found[1], atol=1e-6)
+
+
+def test_dropped_features_leave_running_statistics_untouched():
+    pair, batch = make_pair(make_recipe(cps__feature_dropout=0.5)), make_batch(0)
+    forward = pair.forwards(batch.on_device())["left"]
+    forward("mixed")
+    before = states(pair)
+    forward(cps.DROPPED)
+    assert_equal_states(states(pair), before)
+
+
+def test_the_encoder_runs_once_for_both_predictions_and_learns_from_both(monkeypatch):
+    pair = make_pair(make_recipe(cps__feature_dropout=0.5))
+    network, encoded = pair.networks["left"], []
+    encode = network.encode
+    monkeypatch.setattr(network, "encode", lambda images: encoded.append(len(images)) or encode(images))
+    forward = pair.forwards(make_batch(0).on_device())["left"]
+    forward("mixed")
+    forward(cps.DROPPED).square().mean().backward()
+    assert encoded == [2]
+    assert float(network.stages[0][0][0].weight.grad.abs().sum()) > 0
+
+
+def test_dropout_of_features_repeats_with_its_seed_alone(criterion):
+    recipe = make_recipe(cps__feature_dropout=0.5)
+    one, two, other = make_pair(recipe), make_pair(recipe), make_pair(recipe, seed=8)
+    restore(other, states(one))
+    assert run(one, criterion, 0, 2) == run(two, criterion, 0, 2) != run(other, criterion, 0, 2)
+
+
 def test_ohem_picks_in_each_micro_batch_and_losses_are_averaged():
     recipe = make_recipe(training__batch_size=4, training__accumulate=2, loss__kind="ohem", loss__ohem_threshold=0.2)
     pair = frozen_pair(recipe)
@@ -270,7 +388,7 @@ def test_the_averaged_weights_teach(criterion):
     run(pair, criterion, 0, 3)
     branch = pair.branches["left"]
     current = {name: tensor.numpy() for name, tensor in branch.network.state_dict().items()}
-    found = cps.pair_pseudo_labels(pair, pair.forwards(batch.on_device()), batch.on_device(), criterion)["left"].numpy()
+    found = cps.pair_pseudo_labels(pair, batch.on_device(), criterion)["left"].labels.numpy()
     for name, tensor in branch.network.state_dict().items():
         np.testing.assert_array_equal(tensor.numpy(), current[name])
 
@@ -299,8 +417,7 @@ def test_the_averaged_weights_teach_in_evaluation_mode(criterion):
         for name, tensor in network.state_dict().items():
             average[name] = kept * average[name] + (1 - kept) * tensor.numpy()
     before, batch = states(pair), make_batch(5)
-    device = batch.on_device()
-    found = cps.pair_pseudo_labels(pair, pair.forwards(device), device, criterion)["right"].numpy()
+    found = cps.pair_pseudo_labels(pair, batch.on_device(), criterion)["right"].labels.numpy()
     assert_equal_states(states(pair), before)
     assert all(layer.training for layer in network.sublayers(include_self=True))
 

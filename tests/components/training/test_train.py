@@ -20,13 +20,21 @@ from components.storage import keys
 from components.training.loop import LAST_UPLOADS
 from components.training.recovery import parse_recovery, recovery_key, unplaced_key
 from components.training.supervision.pending import pending_folder, pending_path
+from tests.components.training.small_training import METHOD_OPTIONS
 from tests.object_stores import line_to
 
 pytestmark = pytest.mark.slow
 
-OVERRIDES = (
-    '{"augmentation.crop": [48, 64], "training.epochs": 6, "training.checkpoints": 3, '
-    '"training.batch_size": 2, "training.recovery_steps": 5, "training.recovery_seconds": 1e6}'
+OVERRIDES = json.dumps(
+    {
+        "augmentation.crop": [48, 64],
+        "training.epochs": 6,
+        "training.checkpoints": 3,
+        "training.batch_size": 2,
+        "training.recovery_steps": 5,
+        "training.recovery_seconds": 1e6,
+        **METHOD_OPTIONS,
+    }
 )
 TRAIN = "import sys; from components.training.train import train; train(sys.argv[1], int(sys.argv[2]))"
 

@@ -19,7 +19,7 @@ from components.training.pseudo_label_audit import Audit
 from components.training.schedule import Plan
 from components.training.supervision.watchdog import Termination
 from tests.components.training.batches.test_data import CLASSES, Scenes, make_data, make_split
-from tests.components.training.small_training import make_pair
+from tests.components.training.small_training import METHOD_OPTIONS, make_pair
 
 
 def make_training(**settings: Any) -> Training:
@@ -71,6 +71,15 @@ def test_a_step_brings_back_a_kilobyte_and_takes_up_bytes(settings):
     # Three images, labels, mask, padding, and the audit's truth; else one image and its label.
     a_pixel = 4 if training.audit is None else 9 + 3 + 1
     assert 0.9 * a_pixel * pixels < sum(transfers.up.values()) < a_pixel * pixels + 4000, transfers.up
+
+
+@pytest.mark.usefixtures("gpu_paths")
+def test_the_options_of_the_method_bring_back_no_more():
+    training = make_training(**METHOD_OPTIONS)
+    run(training, 0)
+    with Transfers() as transfers:
+        run(training, 1)
+    assert 0 < sum(transfers.back.values()) <= MOST_BYTES_BACK, f"a step brings back too much: {transfers.back}"
 
 
 def test_an_offender_is_named_by_file_and_line():

@@ -130,6 +130,7 @@ def test_a_gpus_time_follows_from_the_arithmetic_and_the_loader():
     assert card.sustained
     assert step_flops(WORK) == 8 * 8 * 10**12
     assert step_flops(WORK.model_copy(update={"has_unlabeled": False})) == 3 * 8 * 10**12
+    assert step_flops(WORK.model_copy(update={"strong_views": 2})) == step_flops(WORK) + 3 * 8 * 10**12
     expected = gpu_forecast(WORK, card, 1)
     assert expected.compute_seconds == pytest.approx(1000 * 0.64)
     assert expected.training_seconds == expected.compute_seconds > expected.loader_seconds == 500

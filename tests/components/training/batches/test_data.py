@@ -49,7 +49,7 @@ def make_data(
 
 
 def assert_equal_batches(one, two):
-    for name in ("labeled", "labels", "first", "second", "mixed", "mask", "void"):
+    for name in ("labeled", "labels", "first", "second", "mixed", "mask", "void", "pasted", "boxes", "draws"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name), err_msg=name)
 
 
@@ -62,18 +62,75 @@ def test_strong_augmentation_changes_the_mixed_images_alone():
     assert (strong.mixed.transpose(1, 0, 2, 3)[:, strong.void] == 0).all()
 
 
+def test_intensity_operations_are_another_kind_of_strong_augmentation():
+    plain, batch = make_data().batch(3), make_data(cps__strong_augmentation=1.0, cps__strong_operations=3).batch(3)
+    jittered = make_data(cps__strong_augmentation=1.0).batch(3)
+    assert (batch.mixed != jittered.mixed).mean() > 0.3
+    assert_equal_batches(batch.__class__(**{**batch.__dict__, "mixed": plain.mixed}), plain)
+    assert (batch.mixed.transpose(1, 0, 2, 3)[:, batch.void] == 0).all()
+
+
+def test_a_labelled_box_covers_a_fifth_of_an_image_on_average():
+    data = make_data(cps__adaptive_cutmix=True, training__batch_size=8, cps__strong_augmentation=1.0)
+    batches = [data.batch(step) for step in range(40)]
+    boxes, draws = (np.concatenate([getattr(batch, name) for batch in batches]) for name in ("boxes", "draws"))
+    shares = boxes.mean(axis=(1, 2))
+    assert shares.mean() == pytest.approx(0.2, abs=0.03)
+    assert shares.std() == pytest.approx(np.sqrt(0.2 * 0.8 / 11), abs=0.03)  # of Beta(2, 8)
+    np.testing.assert_allclose(np.histogram(draws, 4, (0, 1))[0] / len(draws), np.full(4, 0.25), atol=0.08)
+    assert abs(np.corrcoef(shares, draws)[0, 1]) < 0.15
+
+
+def test_two_strong_views_of_each_pair_differ_in_boxes_and_colours():
+    one = make_data(cps__strong_augmentation=1.0).batch(3)
+    two = make_data(cps__strong_augmentation=1.0, cps__strong_views=2).batch(3)
+    assert isinstance(one, Batch)
+    assert isinstance(two, Batch)
+    assert two.mixed is not None
+    assert two.mask is not None
+    assert len(two.mixed) == len(two.mask) == 2 * len(one.labels)
+    for name in ("mixed", "mask", "void"):
+        np.testing.assert_array_equal(getattr(two, name)[::2], getattr(one, name), err_msg=name)
+    for name in ("labeled", "labels", "first", "second", "positions"):
+        np.testing.assert_array_equal(getattr(two, name), getattr(one, name), err_msg=name)
+    assert (two.mask[::2] != two.mask[1::2]).any()
+    same = two.mask[::2] == two.mask[1::2]
+    assert (two.mixed[::2].transpose(0, 2, 3, 1)[same] != two.mixed[1::2].transpose(0, 2, 3, 1)[same]).mean() > 0.5
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_each_view_shows_the_second_image_in_its_own_boxes(views, monkeypatch):
+    monkeypatch.setattr("components.training.batches.data.augment_strongly", lambda image, *_: image)
+    batch: Any = make_data(cps__strong_augmentation=1.0, cps__strong_views=views).batch(2)
+    for place in range(len(batch.labels) * views):
+        image, mask = place // views, batch.mask[place]
+        for source, inside in ((batch.second, mask), (batch.first, ~mask)):
+            shown = inside & ~batch.void[place]
+            np.testing.assert_array_equal(batch.mixed[place][:, shown], source[image][:, shown])
+
+
+VIEWS: dict[str, Any] = {
+    "cps__strong_augmentation": 0.7,
+    "cps__strong_views": 2,
+    "cps__rare_class_paste": 0.6,
+    "cps__strong_operations": 3,
+    "cps__adaptive_cutmix": True,
+    "training__batch_size": 4,
+}
+
+
 def test_a_batch_depends_on_its_step_alone():
-    settings: dict[str, Any] = {"cps__strong_augmentation": 0.7, "training__batch_size": 4}
+    settings = VIEWS
     one, two = make_data(**settings), make_data(**settings)
     later = [one.batch(step) for step in range(5)][4]
     assert_equal_batches(later, two.batch(4))
 
 
 def test_processes_share_the_batch_that_one_would_have():
-    settings: dict[str, Any] = {"cps__strong_augmentation": 0.7, "training__batch_size": 4}
+    settings = VIEWS
     whole = make_data(**settings).batch(2)
     parts = [make_data(Share(rank, 2), **settings).batch(2) for rank in range(2)]
-    for name in ("labeled", "labels", "mixed", "mask"):
+    for name in ("labeled", "labels", "mixed", "mask", "positions", "pasted", "boxes", "draws"):
         np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
 
 
@@ -173,11 +230,14 @@ def test_the_burn_in_reads_the_same_labelled_images_and_no_others():
     assert_equal_batches(late.batch(3), full.batch(3))
 
 
-def test_micro_batches_are_the_batch_in_order():
-    batch = make_data(training__batch_size=4).batch(1)
+@pytest.mark.parametrize("settings", [{"training__batch_size": 4}, VIEWS], ids=str)
+def test_micro_batches_are_the_batch_in_order(settings):
+    batch = make_data(**settings).batch(1)
     parts = batch.on_device().micro_batches(2)
     assert [len(part.labeled) for part in parts] == [2, 2]
-    for name in ("labeled", "labels", "first", "second", "mixed", "mask", "void"):
+    for name in ("labeled", "labels", "first", "second", "mixed", "mask", "void", "positions"):
+        np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(batch, name))
+    for name in ("pasted", "boxes", "draws") if settings is VIEWS else ():
         np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(batch, name))
     baseline = make_data(cps__weight=0, training__batch_size=4).batch(1)
     assert [part.mixed for part in baseline.on_device().micro_batches(4)] == [None] * 4
