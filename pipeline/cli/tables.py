@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from components import progress
 from components.disk import Unwritable
 from components.storage.client import Store
-from components.storage.settings import settings_from_environment
 from components.units import percent, seconds_text, size_text
+from pipeline.local.environment import store_of
 from pipeline.local.run import JobOutcome
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, s
     from components.tracking.published import experiment_link
 
     run_key = outcome.run_key
-    store = Store(settings_from_environment(environment))
+    store = store_of(environment)
     result, predicted = read_result(store, run_key), outcome.results.get("predict")
     predictions = None if predicted is None else read(PredictionSummary, predicted, "the result of predict")
     address = environment.get("MLFLOW_TRACKING_URI", "")
@@ -71,7 +71,7 @@ def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, s
         experiment=experiment_link(store, run_key, address) if address else "",
         object_store=environment.get("AWS_ENDPOINT_URL", ""),
         seconds=round(outcome.seconds, 1),
-        log=str(outcome.log),
+        log=str(outcome.log or ""),
     )
 
 

@@ -41,11 +41,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass
 class JobOutcome:
-    """The exit code of a job and the results of its steps. `failure` is one line, "" on success."""
+    """The exit code of a job and the results of its steps. `failure` is one line, "" on success.
+
+    Only a run that was completed on another machine has no log here.
+    """
 
     exit_code: int
     seconds: float
-    log: Path
+    log: Path | None
     results: "dict[str, dict[str, JsonValue]]" = field(default_factory=dict)
     """By step: the values that it passed to `StepRun.result`, without its duration."""
     failure: str = ""
@@ -85,7 +88,8 @@ def run_locally(
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cps-job-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        arguments = parameters.as_dag() if isinstance(parameters, PipelineParameters) else dict(parameters)
+        own = parameters if isinstance(parameters, PipelineParameters) else None
+        arguments = dict(parameters) if isinstance(parameters, Mapping) else parameters.as_dag()
         job = {"parameters": arguments, "compiled": str(compiled or "")}
         (folder / "job.json").write_text(json.dumps(job))
         events = EventFile(folder / "events.jsonl")
@@ -99,7 +103,7 @@ def run_locally(
                 start_new_session=True,
             )
             outcome, lines = JobOutcome(0, 0.0, log), _LogLines(output)
-            note = JobNote(home, log, str(arguments.get("dataset", "")))
+            note = JobNote(home, log, str(arguments.get("dataset", "")), own.run if own else None)
 
             def follow(event: Event) -> None:
                 lines.write(event)

@@ -1,8 +1,8 @@
 """`cps run`: run the whole pipeline on this machine."""
 
 import json
-import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,12 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.project import save
 from pipeline.cli.signals import RESUMES, on_interrupt
-from pipeline.parameters import STEPS, local_parameters
+from pipeline.parameters import STEPS, PipelineParameters, local_parameters
 
 if TYPE_CHECKING:
     from components.runs.request import RunRequest
+    from components.storage.client import Store
+    from pipeline.local.run import JobOutcome
 
 
 @click.command(short_help="Run the whole pipeline on this machine.")
@@ -71,15 +73,6 @@ def run(
       cps run --dataset photos/ --ratio 1/4 --save
       cps run --json | jq .best.mIoU
     """
-    from components.disk import state_home
-    from components.storage.client import Store
-    from components.storage.settings import settings_from_environment
-    from pipeline.cli.progress import display
-    from pipeline.cli.tables import collect_outcome, print_outcome
-    from pipeline.local.environment import resolve_environment
-    from pipeline.local.jobs import close_interrupted
-    from pipeline.local.run import run_locally
-
     if resume and saves:
         raise UserError("--save is for new runs: leave it out, or leave out --resume")
     parameters = local_parameters(**options)
@@ -89,14 +82,24 @@ def run(
         check_gpus(parameters.resources.gpus)
     if saves:
         click.echo(f"saved {save(context, Path())}", err=True)
+    from components.disk import state_home
+    from pipeline.cli.tables import collect_outcome, print_outcome
+    from pipeline.local.environment import known_environment, resolve_environment, store_of
+    from pipeline.local.jobs import close_interrupted, run_of
+
     home = state_home()
-    environment = resolve_environment(home, writes=True)
-    close_interrupted(home, Store(settings_from_environment({**os.environ, **environment})), environment)
+    # Whether a known run is complete, the store tells; MLflow takes seconds to start.
+    is_known = bool(resume or run_of(home, parameters.run))
+    environment = {**known_environment(home), **resolve_environment(home, tracking=not is_known, writes=True)}
+    store = store_of(environment)
+    close_interrupted(home, store, environment)
     if resume:
-        request = _resumed(resume, home, environment, _only_given(context, parameters.run))
-        parameters = replace(parameters, run=request)
-    with display(steps=STEPS) as draw:
-        outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
+        parameters = replace(parameters, run=_resumed(resume, store, home, _only_given(context, parameters.run)))
+    outcome = _completed(parameters, store, home, environment) if is_known else None
+    if outcome is None:
+        if is_known:
+            environment |= resolve_environment(home, writes=True)
+        outcome = _run(parameters, home, environment)
     if outcome.exit_code:
         click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)
         sys.exit(outcome.exit_code)
@@ -107,6 +110,30 @@ def run(
         print_outcome(collected)
 
 
+def _completed(
+    parameters: PipelineParameters, store: "Store", home: Path, environment: Mapping[str, str]
+) -> "JobOutcome | None":
+    from components import progress
+    from components.tracking.server import EMBEDDED_VARIABLE
+    from pipeline.local.complete import complete_outcome
+    from pipeline.local.services import MLFLOW, services_status
+
+    outcome = complete_outcome(parameters, store, home, environment)
+    if outcome and EMBEDDED_VARIABLE in environment:
+        status = {service.name: service for service in services_status(home)}
+        if not status[MLFLOW].healthy:
+            progress.say("run", "MLflow is not running: `cps up` starts it")
+    return outcome
+
+
+def _run(parameters: PipelineParameters, home: Path, environment: Mapping[str, str]) -> "JobOutcome":
+    from pipeline.cli.progress import display
+    from pipeline.local.run import run_locally
+
+    with display(steps=STEPS) as draw:
+        return run_locally(parameters, home=home, environment=environment, on_event=draw)
+
+
 def _only_given(context: click.Context, request: "RunRequest") -> "RunRequest":
     """Return the request with only the fields that the command line set; others stay at their default."""
     defaults = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
@@ -114,13 +141,10 @@ def _only_given(context: click.Context, request: "RunRequest") -> "RunRequest":
     return type(request)(**request.model_dump(include=set(names)))
 
 
-def _resumed(name: str, home: Path, environment: dict[str, str], given: "RunRequest") -> "RunRequest":
+def _resumed(name: str, store: "Store", home: Path, given: "RunRequest") -> "RunRequest":
     """Return the request of the recorded run `name`. Raises UserError if `given` defines another run."""
     from components.runs.resume import check_dataset, recorded_run, resumed_request
-    from components.storage.client import Store
-    from components.storage.settings import settings_from_environment
 
-    store = Store(settings_from_environment(environment))
     record = recorded_run(store, run_named(store, name))
     request = resumed_request(record, home / "runs" / record.run_key, given)
     if "dataset" in given.model_fields_set:
@@ -128,7 +152,7 @@ def _resumed(name: str, home: Path, environment: dict[str, str], given: "RunRequ
     return request
 
 
-def ending(exit_code: int, failure: str, log: Path) -> str:
+def ending(exit_code: int, failure: str, log: Path | None) -> str:
     """Return the final line for a pipeline that was interrupted or failed."""
     if exit_code > 128:
         return f"cps: stopped; {RESUMES}"
