@@ -149,7 +149,10 @@ def run(on_progress: Callable[[Progress], None] | None = None, **options: Unpack
     with explaining():
         from components.disk import state_home
         from pipeline.cli.progress import display
+        from pipeline.local.complete import complete_outcome
         from pipeline.local.durations import earlier_durations
+        from pipeline.local.environment import store_of
+        from pipeline.local.jobs import run_of
         from pipeline.local.outcome import collect_outcome
         from pipeline.local.run import run_locally, services_for_run
 
@@ -160,10 +163,14 @@ def run(on_progress: Callable[[Progress], None] | None = None, **options: Unpack
             check_gpus(parameters.resources.gpus)
         home = state_home()
         os.environ.update(past_proxies(os.environ))
-        environment = services_for_run(home)
-        with display(steps=STEPS, earlier=partial(earlier_durations, home)) as draw:
-            report = draw if on_progress is None else _reporter(on_progress)
-            outcome = run_locally(parameters, home=home, environment=environment, on_event=report)
+        is_known = bool(run_of(home, parameters.run))
+        environment = services_for_run(home, tracking=not is_known)
+        outcome = complete_outcome(parameters, store_of(environment), home, environment) if is_known else None
+        if outcome is None:
+            environment = services_for_run(home)
+            with display(steps=STEPS, earlier=partial(earlier_durations, home)) as draw:
+                report = draw if on_progress is None else _reporter(on_progress)
+                outcome = run_locally(parameters, home=home, environment=environment, on_event=report)
         if outcome.exit_code > _SIGNALLED:
             raise KeyboardInterrupt("the run was interrupted: the same call resumes it")
         if outcome.exit_code:

@@ -35,6 +35,7 @@ from components.dataset.sources.unpack import unpack
 from components.dataset.stored.store import store_dataset, stored_manifest
 from components.disk import WORK_VARIABLE, scratch_folder, writing
 from components.errors import UserError
+from components.files import file_sha256
 from components.scenes.generate import (
     GENERATOR_VERSION,
     SceneSettings,
@@ -85,6 +86,38 @@ def prepare(
     return _Sources(sources, wanted, store, work_dir, cache_dir or work_dir).prepare()
 
 
+def find_dataset(dataset: str, sha256: str, store: "Store", *, pools: str = "") -> Manifest | None:
+    """Return the manifest that `prepare` would return, or None if the store does not have it or only fetching tells.
+
+    Takes what `prepare` takes. Reads the files of folders and local archives for their digests; writes nothing and
+    downloads nothing.
+
+    Raises:
+        UserError: as in `prepare`.
+    """
+    sources, wanted = parse_sources(dataset, sha256), pool_names(pools)
+    first = sources[0].text
+    if first.startswith(STORED):
+        return None if wanted else stored_manifest(store, first.removeprefix(STORED))
+    if is_scenes(first):
+        return None if wanted else _pointed(_scenes_source(parse_scenes(first))[0], store)
+    if len(sources) == 1 and not is_url(first) and Path(first).is_dir():
+        layout = with_pools(read_folder(Path(first).resolve()), wanted)
+        refuse_unused(layout)
+        return _pointed(_folder_source(layout, hash_files(layout))[0], store)
+    digests = [_known_digest(source) for source in sources]
+    return _pointed(_archives_source(digests, wanted), store) if all(digests) else None
+
+
+def _known_digest(source: Source) -> str:
+    """Return the sha256 of an archive; empty for a folder, and for an address whose digest was not given."""
+    if is_url(source.text):
+        return source.sha256
+    path = Path(source.text)
+    found = file_sha256(path) if path.is_file() else ""
+    return found if source.sha256 in ("", found) else ""
+
+
 def _stored(digest: str, pools: Sequence[str], store: "Store") -> Manifest:
     if pools:
         raise UserError(
@@ -100,8 +133,7 @@ def _stored(digest: str, pools: Sequence[str], store: "Store") -> Manifest:
 
 
 def _prepare_scenes(settings: SceneSettings, pools: Sequence[str], store: "Store", work_dir: Path) -> Manifest:
-    described = [f"{name}={value}" for name, value in sorted(asdict(settings).items())]
-    source = digest_lines(["scenes", str(GENERATOR_VERSION), *described])
+    source, described = _scenes_source(settings)
     known = _find_prepared(source, store)
     if known is not None and not pools:
         return known
@@ -112,13 +144,18 @@ def _prepare_scenes(settings: SceneSettings, pools: Sequence[str], store: "Store
         return _record(source, _store(layout, folder, store), store, "scenes", described)
 
 
+def _scenes_source(settings: SceneSettings) -> tuple[str, list[str]]:
+    """Return the digest that identifies generated scenes, and the lines that it is computed from."""
+    described = [f"{name}={value}" for name, value in sorted(asdict(settings).items())]
+    return digest_lines(["scenes", str(GENERATOR_VERSION), *described]), described
+
+
 def _prepare_folder(layout: Layout, store: "Store", work_dir: Path) -> Manifest:
     """Store a folder's dataset. If its files' digests show that it was stored before, no label is decoded."""
     _describe(layout)
     refuse_unused(layout)
     hashes = hash_files(layout)
-    described = [content_digest(hashes, layout.lists), layout.declared.meanings(), layout.kind]
-    source = digest_lines(["folder", str(_READING_VERSION), *described])
+    source, content = _folder_source(layout, hashes)
     known = _find_prepared(source, store)
     if known is not None:
         return known
@@ -127,7 +164,14 @@ def _prepare_folder(layout: Layout, store: "Store", work_dir: Path) -> Manifest:
             manifest = _store_read(layout, scratch, store, hashes)
         except UserError as error:
             raise UserError(f"{error}{classes_remedy(layout.top or layout.folder, layout.declared)}") from None
-        return _record(source, manifest, store, "folder", described[:1])
+        return _record(source, manifest, store, "folder", [content])
+
+
+def _folder_source(layout: Layout, hashes: Mapping[str, str]) -> tuple[str, str]:
+    """Return the digest that identifies a folder as it is read, and the digest of its content."""
+    content = content_digest(hashes, layout.lists)
+    described = [content, layout.declared.meanings(), layout.kind]
+    return digest_lines(["folder", str(_READING_VERSION), *described]), content
 
 
 def _store(layout: Layout, scratch: Path, store: "Store") -> Manifest:
@@ -196,7 +240,7 @@ class _Sources:
             manifest = _store(layout_of(unpacked, self.sources, self.pools), scratch, self.store)
             if not all(digests):
                 return manifest
-            return _record(self._pointer(digests), manifest, self.store, "archive", digests)
+            return _record(_archives_source(digests, self.pools), manifest, self.store, "archive", digests)
 
     def _fetch(self, source: Source, folder: Path) -> tuple[Path, str]:
         """Return a source's local path and its sha256, which is empty for a folder."""
@@ -206,18 +250,23 @@ class _Sources:
 
     def _find_by_digests(self, digests: Iterable[str]) -> Manifest | None:
         listed = list(digests)
-        return _find_prepared(self._pointer(listed), self.store) if all(listed) else None
+        return _find_prepared(_archives_source(listed, self.pools), self.store) if all(listed) else None
 
-    def _pointer(self, digests: Sequence[str]) -> str:
-        pools = ["pools", *self.pools] if self.pools else []
-        return digest_lines(["archive", str(_READING_VERSION), *digests, *pools])
+
+def _archives_source(digests: Sequence[str], pools: Sequence[str]) -> str:
+    """Return the digest that identifies archives with these sha256."""
+    own = ["pools", *pools] if pools else []
+    return digest_lines(["archive", str(_READING_VERSION), *digests, *own])
+
+
+def _pointed(source: str, store: "Store") -> Manifest | None:
+    """Return the dataset that was prepared from a source, or None."""
+    pointer = store.find_json(keys.dataset_source(source))
+    return None if pointer is None else stored_manifest(store, str(pointer["digest"]))
 
 
 def _find_prepared(source: str, store: "Store") -> Manifest | None:
-    key = keys.dataset_source(source)
-    if store.stat(key) is None:
-        return None
-    manifest = stored_manifest(store, str(store.get_json(key)["digest"]))
+    manifest = _pointed(source, store)
     if manifest is not None:
         progress.say(STEP, f"{manifest.name}: prepared before, digest {manifest.digest[:12]}")
     return manifest

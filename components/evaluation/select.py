@@ -34,7 +34,7 @@ from components.inference.segmentation import segment
 from components.inference.sliding import SINGLE
 from components.networks.processor import usable_cores
 from components.pages.shown import Painter
-from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, read_index
+from components.runs.checkpoints import CheckpointEntry, fetch_checkpoint, finished_result, read_index
 from components.runs.record import RunOutcome, RunRecord, load_run, note_outcome
 from components.runs.result import (
     PseudoLabelRecord,
@@ -42,7 +42,6 @@ from components.runs.result import (
     StoredObject,
     TrainingCurve,
     Variant,
-    find_result,
 )
 from components.storage import keys
 from components.storage.client import MissingObject, ObjectRef
@@ -118,26 +117,6 @@ def select(run_key: str, store: "Store", cache: Path | None = None) -> RunResult
     store.put_json(keys.run(run_key, "result.json"), result.model_dump(mode="json"))
     progress.say(STEP, _headline(result))
     return result
-
-
-def finished_result(store: "Store", run_key: str, entries: Sequence[CheckpointEntry]) -> RunResult | None:
-    """Return the stored result if it is based on these checkpoints and its weights and report still exist."""
-    try:
-        result = find_result(store, run_key)
-    except WorkFailed:
-        return None  # this version cannot read its format, so it is rebuilt from the scores
-    if result is None:
-        return None
-    best, digest = result.best, result.protocol.checkpoint_sha256
-    stored = store.stat(keys.best_weights(run_key, pair=best.variant == "ensemble"))
-    same = (
-        [row.epoch for row in result.checkpoints] == [entry.epoch for entry in entries]
-        and any(entry.epoch == best.epoch and entry.sha256 == digest for entry in entries)
-        and stored is not None
-        and stored.sha256 == result.weights.sha256
-        and store.stat(keys.run(run_key, "report.html")) is not None
-    )
-    return result if same else None
 
 
 def _reasons(store: "Store", sweep: Sweep, scores: Scores, verdict: Verdict) -> tuple[str, ...]:

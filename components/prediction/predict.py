@@ -5,6 +5,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,24 +139,29 @@ def predict_run(
 
     record, split = load_run(store, run_key)
     result = read_result(store, run_key)
-    protocol = result.protocol.model_dump(mode="json")
-    with DatasetReader(store, record.dataset.digest, cache) as reader:
-        photographs, identity = _choose(images, limit, reader, split, store)
-        digest = hashlib.sha256(
-            json.dumps([result.weights.sha256, protocol, identity], sort_keys=True).encode()
-        ).hexdigest()
-        batch = f"{_slug(images)}-{digest[:12]}"
-        made = _find_summary(store, run_key, batch)
-        if made is None:
+    selection = _select(images, limit, split, record.dataset.name, store)
+    batch = _batch(result, images, selection)
+    made = _find_summary(store, run_key, batch)
+    if made is None:
+        with DatasetReader(store, record.dataset.digest, cache) as reader:
+            photographs = selection.photographs(reader)
             made = _predict_and_store(store, result, photographs, batch, reader.manifest.ignore_index)
-        else:
-            progress.say(STEP, f"already predicted: {made.gallery}")
+    else:
+        progress.say(STEP, f"already predicted: {made.gallery}")
     if html_path:
         Path(html_path).parent.mkdir(parents=True, exist_ok=True)
         store.get_file(keys.prediction(run_key, batch, "gallery.html"), Path(html_path))
     if made.refused:
         raise WorkFailed(_refused_text(made.refused, made.images, made.predictions))
     return made
+
+
+def find_predictions(
+    store: "Store", result: "RunResult", split: "Split", images: str, limit: int
+) -> PredictionSummary | None:
+    """Return the stored predictions that `predict_run` would return, or None. Raises UserError if it has no images."""
+    selection = _select(images, limit, split, result.dataset.name, store)
+    return _find_summary(store, result.run_key, _batch(result, images, selection))
 
 
 def _predict_and_store(
@@ -193,33 +199,55 @@ def _predict_and_store(
     return made
 
 
-def _choose(
-    images: str, limit: int, reader: "DatasetReader", split: "Split", store: "Store"
-) -> "tuple[list[Photograph], list[Any]]":
-    """Return the photographs, and a JSON value that identifies the selection."""
-    from components.prediction.photographs import Photograph, find_photographs, unique_names
+@dataclass(frozen=True)
+class _Selection:
+    """The images to predict: files, or members of one of the dataset's lists with their labels' names."""
 
+    identity: list[Any]
+    """A JSON value that identifies the images and their content."""
+    files: "Sequence[Photograph]" = ()
+    members: Sequence[tuple[str, str | None]] = ()
+
+    def photographs(self, reader: "DatasetReader") -> "Sequence[Photograph]":
+        from components.prediction.photographs import Photograph, unique_names
+
+        if self.files:
+            return self.files
+        return [
+            Photograph(
+                name,
+                image,
+                read=lambda image=image: reader.image(image),  # type: ignore[misc]
+                version=lambda image=image: image,  # type: ignore[misc]
+                truth=None if label is None else lambda label=label: reader.label(label),  # type: ignore[misc]
+            )
+            for (image, label), name in zip(
+                self.members, unique_names([image for image, _ in self.members]), strict=True
+            )
+        ]
+
+
+def _select(images: str, limit: int, split: "Split", dataset: str, store: "Store") -> _Selection:
+    """Return the selected images; `dataset` is its name. Raises UserError if there are none."""
     if images not in LISTS:
+        from components.prediction.photographs import find_photographs
+
         found = spaced(find_photographs([images], lambda: store), limit)
-        return found, [[item.shown, _version(item)] for item in found]
+        return _Selection([[item.shown, _version(item)] for item in found], files=found)
     if images == "unlabeled":
-        samples: list[tuple[str, str | None]] = [(name, None) for name in split.unlabeled]
+        members: list[tuple[str, str | None]] = [(name, None) for name in split.unlabeled]
     else:
-        samples = [(sample.image, sample.label) for sample in (split.val if images == "val" else split.test)]
-    chosen = spaced(samples, limit)
+        members = [(sample.image, sample.label) for sample in (split.val if images == "val" else split.test)]
+    chosen = spaced(members, limit)
     if not chosen:
-        raise UserError(f"dataset {reader.manifest.name} has no images in its list {images!r}: choose another list")
-    photographs = [
-        Photograph(
-            name,
-            image,
-            read=lambda image=image: reader.image(image),  # type: ignore[misc]
-            version=lambda image=image: image,  # type: ignore[misc]
-            truth=None if label is None else lambda label=label: reader.label(label),  # type: ignore[misc]
-        )
-        for (image, label), name in zip(chosen, unique_names([image for image, _ in chosen]), strict=True)
-    ]
-    return photographs, [image for image, _ in chosen]
+        raise UserError(f"dataset {dataset} has no images in its list {images!r}: choose another list")
+    return _Selection([image for image, _ in chosen], members=chosen)
+
+
+def _batch(result: "RunResult", images: str, selection: _Selection) -> str:
+    """Return the name of the predictions of these images with these weights under this protocol."""
+    parts = [result.weights.sha256, result.protocol.model_dump(mode="json"), selection.identity]
+    return f"{_slug(images)}-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 def _version(photograph: "Photograph") -> str:

@@ -1,11 +1,13 @@
 """A run's checkpoints: the index that training writes at its end, and the networks, ready to score."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.contract import Frozen, read
 from components.errors import WorkFailed
+from components.runs.result import RunResult, find_result
 from components.storage import keys
 
 if TYPE_CHECKING:
@@ -58,6 +60,26 @@ def finished_index(store: "Store", run_key: str) -> CheckpointIndex | None:
     index = read(CheckpointIndex, store.get_json(key), store.uri(key))
     stored = {item.key: item.size for item in store.list(keys.run(run_key, "checkpoints/"))}
     return index if all(stored.get(entry.key) == entry.size for entry in index.checkpoints) else None
+
+
+def finished_result(store: "Store", run_key: str, entries: Sequence[CheckpointEntry]) -> RunResult | None:
+    """Return the stored result if it is based on these checkpoints and its weights and report still exist."""
+    try:
+        result = find_result(store, run_key)
+    except WorkFailed:
+        return None  # this version cannot read its format, so it is rebuilt from the scores
+    if result is None:
+        return None
+    best, digest = result.best, result.protocol.checkpoint_sha256
+    stored = store.stat(keys.best_weights(run_key, pair=best.variant == "ensemble"))
+    same = (
+        [row.epoch for row in result.checkpoints] == [entry.epoch for entry in entries]
+        and any(entry.epoch == best.epoch and entry.sha256 == digest for entry in entries)
+        and stored is not None
+        and stored.sha256 == result.weights.sha256
+        and store.stat(keys.run(run_key, "report.html")) is not None
+    )
+    return result if same else None
 
 
 def fetch_checkpoint(

@@ -110,7 +110,7 @@ def close_interrupted_run(store: Store, run_key: str, dataset: str, began: float
     address = environ.get(TRACKING_VARIABLE, "")
     if address:
         spool_interruption(address, run_key, dataset, environ)
-    store.put_json(record, {"address": address, "status": "KILLED", "trained": _trained(store, run_key)})
+    store.put_json(record, _closed(store, run_key, address, "KILLED"))
     return True
 
 
@@ -121,22 +121,26 @@ def _close(store: Store, job: JobRecord, status: Status) -> dict[str, str]:
     deliver_spooled(address)
     if not address or (status != "FINISHED" and _worked_on_by_another(store, run_key)):
         return outcome
-    closed = {"address": address, "status": status, "trained": _trained(store, run_key)}
     # A run that is interrupted a second time was reopened in between, which the record does not show.
-    if status == "FINISHED" and store.find_json(keys.run(run_key, "closed.json")) == closed:
+    if status == "FINISHED" and is_finished(store, run_key, address):
         return outcome
     with delivered_through_store(store, run_key):
         tracker = open_run(run_key, job.dataset, {})
         if tracker.finish(status):
-            store.put_json(keys.run(run_key, "closed.json"), closed)
+            store.put_json(keys.run(run_key, "closed.json"), _closed(store, run_key, address, status))
             progress.say(STEP, f"MLflow: {tracker.url or address}")
     return outcome
 
 
-def _trained(store: Store, run_key: str) -> str:
-    """Return when training last completed. Training a closed run again reopens its MLflow run."""
+def is_finished(store: Store, run_key: str, address: str) -> bool:
+    """Return whether the run is closed as FINISHED in the MLflow at `address`, and was not trained again since."""
+    return bool(store.find_json(keys.run(run_key, "closed.json")) == _closed(store, run_key, address, "FINISHED"))
+
+
+def _closed(store: Store, run_key: str, address: str, status: Status) -> dict[str, str]:
+    """Return the record that the run is closed. Training it again, which reopens it in MLflow, changes `trained`."""
     index = store.stat(keys.checkpoint_index(run_key))
-    return index.modified.isoformat() if index else ""
+    return {"address": address, "status": status, "trained": index.modified.isoformat() if index else ""}
 
 
 def _final_status(state: str) -> Status | None:

@@ -84,6 +84,16 @@ def _embedded(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
     return {**known, "MLFLOW_TRACKING_URI": environ["MLFLOW_TRACKING_URI"]} if same else {}
 
 
+def store_of(environment: Mapping[str, str]) -> "Store":
+    """Return the store that a result of `resolve_environment` names.
+
+    Credentials may be where it does not point, such as in a profile, a file or a session token of this process.
+    """
+    from components.storage.client import Store
+
+    return Store(settings_from_environment({**os.environ, **environment}))
+
+
 def running_store() -> "Store | None":
     """Return the object store in the environment, otherwise the embedded one if it is running, and start nothing."""
     from components.storage.client import Store
@@ -98,8 +108,6 @@ def running_store() -> "Store | None":
 
 def open_store() -> "Store":
     """Return the object store in the environment, otherwise the embedded one, which is started."""
-    from components.storage.client import Store
-
-    store = Store(settings_from_environment({**os.environ, **resolve_environment(state_home(), tracking=False)}))
+    store = store_of(resolve_environment(state_home(), tracking=False))
     store.check()
     return store

@@ -27,10 +27,8 @@ from components.runs.planning import PlannedRun, plan_run
 from components.runs.probes import EvaluationProbe, TrainingProbe, WorkProbe
 from components.runs.request import RunRequest
 from components.step_guard import USERS_MISTAKE
-from components.storage.client import Store
-from components.storage.settings import settings_from_environment
 from components.units import memory_text
-from pipeline.local.environment import resolve_environment
+from pipeline.local.environment import resolve_environment, store_of
 from pipeline.local.run import EventFile
 from pipeline.local.services import services_down, services_up
 
@@ -113,7 +111,7 @@ def _planned(request: RunRequest) -> Iterator[tuple[PlannedRun, Path, dict[str, 
     with tempfile.TemporaryDirectory(prefix="cps-plan-", dir=os.environ.get("CPS_WORK")) as name:
         folder = Path(name)
         with _dataset(request, folder) as (digest, services):
-            run = plan_run(Store(settings_from_environment(services)), digest, request)
+            run = plan_run(store_of(services), digest, request)
             (folder / "run.json").write_text(run.record().model_dump_json())
             (folder / "split.json").write_text(run.split.model_dump_json())
             yield run, folder, services
@@ -206,7 +204,7 @@ def _dataset(request: RunRequest, folder: Path) -> Iterator[tuple[str, dict[str,
 
 
 def _prepared(request: RunRequest, services: Mapping[str, str], folder: Path) -> str:
-    store, cache = Store(settings_from_environment(services)), default_cache()
+    store, cache = store_of(services), default_cache()
     sources = request.dataset, request.dataset_sha256
     return prepare(*sources, store, folder, pools=request.dataset_pools, cache_dir=cache).digest
 

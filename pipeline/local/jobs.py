@@ -3,23 +3,30 @@
 <home>/jobs/<process id>.json     a run in progress; it stays behind if the process is killed
 <home>/runs/<run key>/run.log     a link to the run's newest log
 <home>/runs/<run key>/source.txt  the dataset as it was given
+<home>/requests/<digest>          the key of the run that a request gave when it was last made here
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from pydantic import BaseModel, ValidationError
 
+from components.contract import canonical_json
 from components.dataset.sources.address import STORED
 from components.errors import UserError, WorkFailed
-from components.files import replacing
+from components.files import replacing, write_whole
 from components.storage.client import Store
 from pipeline.local import processes
 from pipeline.local.processes import ProcessRecord
+
+if TYPE_CHECKING:
+    from components.runs.request import RunRequest
 
 
 class Job(BaseModel, frozen=True):
@@ -35,8 +42,8 @@ class Job(BaseModel, frozen=True):
 class JobNote:
     """The note of the run that this process works on, once its key is known. Nothing depends on it being written."""
 
-    def __init__(self, home: Path, log: Path, source: str) -> None:
-        self._home, self._log, self._source = home, log, source
+    def __init__(self, home: Path, log: Path, source: str, request: "RunRequest | None" = None) -> None:
+        self._home, self._log, self._source, self._request = home, log, source, request
         self._path = home / "jobs" / f"{os.getpid()}.json"
 
     def write(self, run_key: str, dataset: str) -> None:
@@ -51,12 +58,29 @@ class JobNote:
                 partial.write_text(job.model_dump_json())
             if not self._source.startswith(STORED):
                 (folder / "source.txt").write_text(self._source)
+            if self._request is not None:
+                noted = _request_note(self._home, self._request)
+                write_whole(noted, run_key)
             with replacing(folder / "run.log") as link:
                 link.symlink_to(self._log.resolve())
 
     def remove(self) -> None:
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
+
+
+def run_of(home: Path, request: "RunRequest") -> str:
+    """Return the key of the run that this request gave when it was last made here, or an empty string.
+
+    The request may give another run now, if the dataset's or the recipe's files have changed.
+    """
+    path = _request_note(home, request)
+    return path.read_text() if path.exists() else ""
+
+
+def _request_note(home: Path, request: "RunRequest") -> Path:
+    text = canonical_json(request.model_dump(mode="json"))
+    return home / "requests" / hashlib.sha256(text).hexdigest()[:32]
 
 
 def log_of(home: Path, run_key: str) -> Path | None:

@@ -40,10 +40,9 @@ def run_matrix(
     training. `on_cell` gets each cell's number, the cell and its status.
     """
     from components.evaluation.draws import last_draws
-    from components.storage.client import Store
-    from components.storage.settings import settings_from_environment
+    from pipeline.local.environment import store_of
 
-    store = Store(settings_from_environment(environment))
+    store = store_of(environment)
     outcome = MatrixOutcome()
     for number, cell in enumerate(cells, start=1):
         if cell in outcome.failed:

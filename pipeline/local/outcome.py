@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from components import progress
 from components.disk import Unwritable
 from components.storage.client import Store
-from components.storage.settings import settings_from_environment
+from pipeline.local.environment import store_of
 from pipeline.local.run import JobOutcome
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, s
     from components.tracking.published import experiment_link
 
     run_key = outcome.run_key
-    store = Store(settings_from_environment(environment))
+    store = store_of(environment)
     result, predicted = read_result(store, run_key), outcome.results.get("predict")
     predictions = None if predicted is None else read(PredictionSummary, predicted, "the result of predict")
     address = environment.get("MLFLOW_TRACKING_URI", "")
@@ -64,7 +64,7 @@ def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, s
         experiment=experiment_link(store, run_key, address) if address else "",
         object_store=environment.get("AWS_ENDPOINT_URL", ""),
         seconds=round(outcome.seconds, 1),
-        log=str(outcome.log),
+        log=str(outcome.log or ""),
     )
 
 

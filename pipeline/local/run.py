@@ -43,11 +43,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass
 class JobOutcome:
-    """The exit code of a job and the results of its steps. `failure` is one line, "" on success."""
+    """The exit code of a job and the results of its steps. `failure` is one line, "" on success.
+
+    Only a run that was completed on another machine has no log here.
+    """
 
     exit_code: int
     seconds: float
-    log: Path
+    log: Path | None
     results: "dict[str, dict[str, JsonValue]]" = field(default_factory=dict)
     """By step: the values that it passed to `StepRun.result`, without its duration."""
     failure: str = ""
@@ -90,7 +93,8 @@ def run_locally(
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cps-job-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        arguments = parameters.as_dag() if isinstance(parameters, PipelineParameters) else dict(parameters)
+        own = parameters if isinstance(parameters, PipelineParameters) else None
+        arguments = dict(parameters) if isinstance(parameters, Mapping) else parameters.as_dag()
         job = {"parameters": arguments, "compiled": str(compiled or "")}
         (folder / "job.json").write_text(json.dumps(job))
         events = EventFile(folder / "events.jsonl")
@@ -104,7 +108,7 @@ def run_locally(
                 start_new_session=True,
             )
             outcome, lines = JobOutcome(0, 0.0, log), _LogLines(output)
-            note = JobNote(home, log, str(arguments.get("dataset", "")))
+            note = JobNote(home, log, str(arguments.get("dataset", "")), own.run if own else None)
 
             def follow(event: Event) -> None:
                 lines.write(event)
@@ -127,17 +131,16 @@ def run_locally(
     return outcome
 
 
-def services_for_run(home: Path) -> dict[str, str]:
+def services_for_run(home: Path, *, tracking: bool = True) -> dict[str, str]:
     """Return the environment variables of the services, which are started if need be and may be written.
 
-    Runs whose processes were killed are marked as interrupted first. Raises UserError if a service cannot be used.
+    Without `tracking`, MLflow is named but not started. Runs whose processes were killed are marked as interrupted
+    first. Raises UserError if a service cannot be used.
     """
-    from components.storage.client import Store
-    from components.storage.settings import settings_from_environment
-    from pipeline.local.environment import resolve_environment
+    from pipeline.local.environment import known_environment, resolve_environment, store_of
 
-    environment = resolve_environment(home, writes=True)
-    close_interrupted(home, Store(settings_from_environment({**os.environ, **environment})), environment)
+    environment = {**known_environment(home), **resolve_environment(home, tracking=tracking, writes=True)}
+    close_interrupted(home, store_of(environment), environment)
     return environment
 
 

@@ -140,8 +140,19 @@ class TestEndToEnd:
         assert (row["epoch"], row["variant"]) == (str(first["best"]["epoch"]), first["best"]["variant"])
         assert row["weights"] == first["weights"]["uri"]
 
-    def test_the_same_again_is_recognised_as_done(self, first: Any, shell: Shell) -> None:
+    def test_the_same_again_is_found_in_the_store_without_mlflow(self, first: Any, shell: Shell) -> None:
+        assert shell.run("down")[0] == 0
         code, out, err = shell.run(*RUN, *SETTINGS, "--epochs", "2")
+        assert code == 0, err
+        again = json.loads(out)
+        for name in ("run_key", "best", "checkpoints", "weights", "predictions", "files", "experiment"):
+            assert again[name] == first[name]
+        assert f"[run] already complete: {first['run_key']}" in err
+        assert "[run] MLflow is not running: `cps up` starts it" in err
+        assert "[train]" not in err
+
+    def test_steps_that_are_done_are_recognised(self, first: Any, shell: Shell) -> None:
+        code, out, err = shell.run(*RUN, *SETTINGS, "--epochs", "2", "--set", "training.loader_workers=1")
         assert code == 0, err
         again = json.loads(out)
         for name in ("run_key", "best", "checkpoints", "weights", "predictions"):

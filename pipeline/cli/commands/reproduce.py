@@ -63,13 +63,11 @@ def reproduce(
     from components.runs.environment import this_environment
     from components.runs.reproduce import read_record, reproduction, take_dataset
     from components.runs.request import RunRequest
-    from components.storage.client import Store
-    from components.storage.settings import settings_from_environment
-    from pipeline.local.environment import resolve_environment
+    from pipeline.local.environment import resolve_environment, store_of
 
     home = state_home()
     environment = {DETERMINISTIC: "1", **resolve_environment(home, tracking=not check, writes=not check)}
-    store = Store(settings_from_environment(environment))
+    store = store_of(environment)
     store.check()  # creates the bucket of a new store
     record = read_record(run_named(store, run), store)
     if dataset:

@@ -30,6 +30,7 @@ from pipeline.parameters import STEPS, local_parameters
 
 if TYPE_CHECKING:
     from components.runs.request import RunRequest
+    from components.storage.client import Store
 
 
 @click.command(short_help="Run the whole pipeline on this machine.")
@@ -71,13 +72,6 @@ def run(
       cps run --dataset photos/ --ratio 1/4 --save
       cps run --json | jq .best.mIoU
     """
-    from components.disk import state_home
-    from pipeline.cli.progress import display
-    from pipeline.cli.tables import print_outcome
-    from pipeline.local.durations import earlier_durations
-    from pipeline.local.outcome import collect_outcome
-    from pipeline.local.run import run_locally, services_for_run
-
     if resume and saves:
         raise UserError("--save is for new runs: leave it out, or leave out --resume")
     parameters = local_parameters(**options)
@@ -87,13 +81,28 @@ def run(
         check_gpus(parameters.resources.gpus)
     if saves:
         click.echo(f"saved {save(context, Path())}", err=True)
+    from components.disk import state_home
+    from pipeline.cli.progress import display
+    from pipeline.cli.tables import print_outcome
+    from pipeline.local.complete import complete_outcome
+    from pipeline.local.durations import earlier_durations
+    from pipeline.local.environment import store_of
+    from pipeline.local.jobs import run_of
+    from pipeline.local.outcome import collect_outcome
+    from pipeline.local.run import run_locally, services_for_run
+
     home = state_home()
-    environment = services_for_run(home)
+    # Whether a known run is complete, the store tells; MLflow takes seconds to start.
+    is_known = bool(resume or run_of(home, parameters.run))
+    environment = services_for_run(home, tracking=not is_known)
     if resume:
-        request = _resumed(resume, home, environment, _only_given(context, parameters.run))
+        request = _resumed(resume, store_of(environment), home, _only_given(context, parameters.run))
         parameters = replace(parameters, run=request)
-    with display(steps=STEPS, earlier=partial(earlier_durations, home)) as draw:
-        outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
+    outcome = complete_outcome(parameters, store_of(environment), home, environment) if is_known else None
+    if outcome is None:
+        environment = services_for_run(home)
+        with display(steps=STEPS, earlier=partial(earlier_durations, home)) as draw:
+            outcome = run_locally(parameters, home=home, environment=environment, on_event=draw)
     if outcome.exit_code:
         click.echo(ending(outcome.exit_code, outcome.failure, outcome.log), err=True)
         sys.exit(outcome.exit_code)
@@ -111,13 +120,10 @@ def _only_given(context: click.Context, request: "RunRequest") -> "RunRequest":
     return type(request)(**request.model_dump(include=set(names)))
 
 
-def _resumed(name: str, home: Path, environment: dict[str, str], given: "RunRequest") -> "RunRequest":
+def _resumed(name: str, store: "Store", home: Path, given: "RunRequest") -> "RunRequest":
     """Return the request of the recorded run `name`. Raises UserError if `given` defines another run."""
     from components.runs.resume import check_dataset, recorded_run, resumed_request
-    from components.storage.client import Store
-    from components.storage.settings import settings_from_environment
 
-    store = Store(settings_from_environment(environment))
     record = recorded_run(store, run_named(store, name))
     request = resumed_request(record, home / "runs" / record.run_key, given)
     if "dataset" in given.model_fields_set:
@@ -125,7 +131,7 @@ def _resumed(name: str, home: Path, environment: dict[str, str], given: "RunRequ
     return request
 
 
-def ending(exit_code: int, failure: str, log: Path) -> str:
+def ending(exit_code: int, failure: str, log: Path | None) -> str:
     """Return the final line for a pipeline that was interrupted or failed."""
     if exit_code > 128:
         return f"cps: stopped; {RESUMES}"

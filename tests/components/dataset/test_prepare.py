@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.dataset.prepare import prepare
+from components.dataset.prepare import find_dataset, prepare
 from components.dataset.sources.fetch import source_name
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
@@ -162,3 +162,23 @@ def test_a_run_on_a_folder_without_fitting_classes_is_sent_to_init(
         prepare(str(tmp_path / "photos"), "", store, tmp_path / "work")
     assert said.format(tmp_path / "photos") in str(error.value)
     assert sources(store) == []
+
+
+def test_a_prepared_dataset_is_found_without_storing_or_fetching(
+    make_dataset: MakeDataset, store: Store, tmp_path: Path, web: str
+) -> None:
+    folder = make_dataset()
+    archive, sha256 = archive_of(folder)
+    given = ((str(folder), ""), (str(archive), ""), (f"{web}/{archive.name}", sha256))
+    assert [find_dataset(*sources_of, store) for sources_of in given] == [None, None, None]
+    assert list(store.list("")) == []
+    manifest = prepare(str(folder), "", store, tmp_path / "work")
+    prepare(str(archive), "", store, tmp_path / "work")
+    before = [(ref.key, ref.modified) for ref in store.list("")]
+    archive.rename(tmp_path / "elsewhere")  # its address is not asked
+    assert [find_dataset(*sources_of, store) for sources_of in (given[0], given[2])] == [manifest, manifest]
+    assert find_dataset(f"stored:{manifest.digest}", "", store) == manifest
+    assert find_dataset(str(tmp_path / "elsewhere"), "", store) == manifest
+    assert find_dataset(str(tmp_path / "elsewhere"), "0" * 64, store) is None
+    assert find_dataset(f"{web}/{archive.name}", "", store) is None
+    assert [(ref.key, ref.modified) for ref in store.list("")] == before

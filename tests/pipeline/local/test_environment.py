@@ -8,9 +8,11 @@ from components.disk import state_home
 from components.errors import UserError
 from components.runs.request import RunRequest
 from components.runs.steps import prepare_dataset
+from components.storage.client import Store
 from components.tracking.server import check_tracking_address
-from pipeline.local.environment import SERVICE_VARIABLES, resolve_environment, tracking_environment
+from pipeline.local.environment import SERVICE_VARIABLES, resolve_environment, store_of, tracking_environment
 from pipeline.local.services import services_status
+from pipeline.local.state import PROFILE
 
 SCENES = RunRequest(dataset="scenes")
 
@@ -90,3 +92,19 @@ def test_a_store_without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store:9000")
     with pytest.raises(UserError, match="set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"):
         resolve_environment(tmp_path / "home")
+
+
+def test_credentials_that_only_this_process_knows_open_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    profile = tmp_path / "credentials"
+    profile.write_text(PROFILE.format(store.settings.access_key, store.settings.secret_key))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store.settings.endpoint)
+    monkeypatch.setenv("CPS_BUCKET", store.settings.bucket)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    environment = resolve_environment(tmp_path / "home")
+    assert "AWS_ACCESS_KEY_ID" not in environment
+    found = store_of(environment)
+    assert found.settings.access_key == store.settings.access_key
+    found.check(writes=True)
