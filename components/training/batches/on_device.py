@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import paddle
@@ -37,7 +37,7 @@ class DeviceBatch:
         return replace(self, **{name: tensor[images] for name, tensor in tensors.items() if tensor is not None})
 
 
-Held = NDArray[Any] | paddle.Tensor
+Held: TypeAlias = NDArray[Any] | paddle.Tensor
 """Values on the host: an array, or a tensor in page-locked memory."""
 
 
@@ -65,6 +65,11 @@ class PackedImages:
             np.stack([crop.rows for crop in crops]),
             np.stack([crop.columns for crop in crops]),
         )
+
+    def pinned(self) -> "PackedImages":
+        """Return the same images in page-locked memory."""
+        colors = None if self.colors is None else pinned(self.colors)
+        return PackedImages(pinned(self.pixels), colors, pinned(self.rows), pinned(self.columns))
 
     def normalised(self, settings: Augmentation) -> paddle.Tensor:
         """Return what `augment` returns for each image, (B, 3, H, W) float32.
@@ -104,8 +109,11 @@ class PackedBatch:
         """
         return replace(
             self,
-            **{name: _pinned_fields(getattr(self, name)) for name in ("labeled", "first", "second")},
-            **{name: _pinned(getattr(self, name)) for name in ("labels", "void")},
+            labeled=self.labeled.pinned(),
+            labels=pinned(self.labels),
+            first=self.first and self.first.pinned(),
+            second=self.second and self.second.pinned(),
+            void=None if self.void is None else pinned(self.void),
         )
 
     def on_device(self) -> DeviceBatch:
@@ -116,14 +124,6 @@ class PackedBatch:
         first, second = self.first.normalised(self.settings), self.second.normalised(self.settings)
         mask, void = uploaded(self.mask), uploaded(self.void)
         return DeviceBatch(labeled, labels, first, second, paddle.where(mask[:, None], second, first), mask, void)
-
-
-def _pinned(array: NDArray[Any] | None) -> Held | None:
-    return None if array is None else pinned(array)
-
-
-def _pinned_fields(images: PackedImages | None) -> PackedImages | None:
-    return images and replace(images, **{item.name: _pinned(getattr(images, item.name)) for item in fields(images)})
 
 
 def _recolored(planes: paddle.Tensor, colors: paddle.Tensor) -> paddle.Tensor:
