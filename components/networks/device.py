@@ -26,8 +26,8 @@ def can_pin() -> bool:
     return bool(paddle.empty([1]).place.is_gpu_place())
 
 
-def pinned(array: NDArray[Any]) -> "paddle.Tensor":
-    """Return the array in page-locked memory. Raises an error unless `can_pin`."""
+def pinned(array: "NDArray[Any] | paddle.Tensor") -> "paddle.Tensor":
+    """Return the values in page-locked memory. Raises an error unless `can_pin`."""
     import paddle
 
     return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace())

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import paddle
@@ -54,7 +54,7 @@ class DeviceBatch:
         return replace(self, **parts)
 
 
-Held = NDArray[Any] | paddle.Tensor
+Held: TypeAlias = NDArray[Any] | paddle.Tensor
 """Values on the host: an array, or a tensor in page-locked memory."""
 
 
@@ -82,6 +82,11 @@ class PackedImages:
             np.stack([crop.rows for crop in crops]),
             np.stack([crop.columns for crop in crops]),
         )
+
+    def pinned(self) -> "PackedImages":
+        """Return the same images in page-locked memory."""
+        colors = None if self.colors is None else pinned(self.colors)
+        return PackedImages(pinned(self.pixels), colors, pinned(self.rows), pinned(self.columns))
 
     def normalised(self, settings: Augmentation) -> paddle.Tensor:
         """Return what `augment` returns for each image, (B, 3, H, W) float32.
@@ -122,8 +127,11 @@ class PackedBatch:
         """
         return replace(
             self,
-            **{name: _pinned_fields(getattr(self, name)) for name in ("labeled", "first", "second")},
-            **{name: _pinned(getattr(self, name)) for name in ("labels", "void")},
+            labeled=self.labeled.pinned(),
+            labels=pinned(self.labels),
+            first=self.first and self.first.pinned(),
+            second=self.second and self.second.pinned(),
+            void=None if self.void is None else pinned(self.void),
         )
 
     def on_device(self) -> DeviceBatch:
@@ -135,14 +143,6 @@ class PackedBatch:
         mask, void = uploaded(self.mask), uploaded(self.void)
         mixed = paddle.where(mask[:, None], second, first)
         return DeviceBatch(labeled, labels, first, second, mixed, mask, void, self.positions)
-
-
-def _pinned(array: NDArray[Any] | None) -> Held | None:
-    return None if array is None else pinned(array)
-
-
-def _pinned_fields(images: PackedImages | None) -> PackedImages | None:
-    return images and replace(images, **{item.name: _pinned(getattr(images, item.name)) for item in fields(images)})
 
 
 def _recolored(planes: paddle.Tensor, colors: paddle.Tensor) -> paddle.Tensor:

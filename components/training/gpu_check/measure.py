@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 from numpy.typing import NDArray
 from paddle import nn
+from pydantic import JsonValue
 
 from components.errors import UserError
 from components.inference.cards import use_card
@@ -26,6 +27,7 @@ from components.runs.environment import installed_versions
 from components.training import cps
 from components.training.batch_norm import batch_norms, set_batch_norm
 from components.training.batches.data import TrainingData
+from components.training.batches.on_device import PackedBatch
 from components.training.gpu_check.sizes import Size
 from components.training.gpu_check.streets import StreetReader
 from components.training.gpu_check.table import DeviceFacts, SharedFacts, SweepFacts, TrainingFacts
@@ -73,7 +75,7 @@ class _Training:
         criterion = Criterion(recipe.loss, reader.manifest.ignore_index, kept, total=group.mean)
         return cls(recipe, data, pair, criterion, group)
 
-    def step(self, number: int, batch: cps.Batch | cps.PackedBatch) -> float:
+    def step(self, number: int, batch: cps.Batch | PackedBatch) -> float:
         """Train on the batch and return the loss of this process."""
         try:
             return cps.step(
@@ -165,7 +167,7 @@ def shared_step(size: Size, pictures: Path) -> dict[str, NDArray[np.float64]]:
     OHEM would select pixels within each process, so the loss is the plain cross entropy.
     """
     paddle.set_default_dtype("float64")
-    crop = list(size.shared_crop)
+    crop: JsonValue = [*size.shared_crop]
     recipe = size.recipe(augmentation__crop=crop, training__batch_size=SHARED_BATCH, loss__kind="cross_entropy")
     training = _Training.of(recipe, pictures, for_gpu=False)
     before = _samples(training.pair)

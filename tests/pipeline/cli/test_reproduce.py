@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from components.errors import UserError
+from components.errors import UserError, WorkFailed
+from components.networks.device import DETERMINISTIC
 from components.runs.environment import this_environment
 from components.runs.record import RunOutcome, RunRecord, load_run, note_environment, note_outcome
 from components.runs.reproduce import comparison, comparison_lines, read_record, reproduction, take_dataset
@@ -208,3 +209,19 @@ def test_a_recorded_run_is_finished_and_then_made_again_to_the_bit(
     told = again["reproduction"]
     assert (told["of"], told["mIoU"], told["weights"], told["differences"]) == (run_key, True, True, [])
     assert told["equal_checkpoints"] == [row["epoch"] for row in finished["checkpoints"]]
+
+
+def test_a_reproduction_asks_for_deterministic_kernels(
+    record, store_environment, refusing_tracker, tmp_path, monkeypatch
+):
+    asked = {}
+
+    def run_locally(*_: object, environment: dict[str, str], **__: object) -> None:
+        asked.update(environment)
+        raise WorkFailed("enough")
+
+    monkeypatch.setattr("pipeline.local.run.run_locally", run_locally)
+    environment = {**store_environment, "MLFLOW_TRACKING_URI": refusing_tracker}
+    ended = in_process.cps("reproduce", record.run_key, folder=tmp_path, **environment)
+    assert ended.stderr.endswith("cps: error: enough\n"), ended.stderr
+    assert asked[DETERMINISTIC] == "1"

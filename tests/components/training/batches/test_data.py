@@ -8,6 +8,7 @@ import paddle
 import pytest
 
 from components.errors import UserError
+from components.networks.device import can_pin
 from components.training.batches import data, on_device
 from components.training.batches.data import Share, TrainingData, loader_workers
 from components.training.batches.on_device import PackedBatch
@@ -180,7 +181,7 @@ def test_a_batch_in_page_locked_memory_is_the_same(weight, monkeypatch):
 
 
 def test_on_a_cpu_nothing_is_page_locked():
-    assert not data.can_pin()
+    assert not can_pin()
     [batch] = make_data(for_gpu=True).batches(3, 4)
     assert isinstance(batch.labels, np.ndarray)
 

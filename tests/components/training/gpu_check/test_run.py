@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.training.gpu_check import run as check
-from components.training.gpu_check.part import ERROR
+from components.training.gpu_check.part import ERROR, Place
 from components.training.gpu_check.table import Row, verdict
 from tests.project_files import REPOSITORY
 
@@ -76,7 +77,7 @@ def test_an_unknown_loss_on_the_cpu_fails_once(monkeypatch: pytest.MonkeyPatch) 
 def test_a_process_that_dies_is_told_from_one_that_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("first\nCUDA error 700\n")
-    parts = check._Parts(check.Place("cpu", tmp_path))
+    parts = check._Parts(Place("cpu", tmp_path))
     assert parts._found("float32", -9, log) == {ERROR: "its process was ended by SIGKILL: out of memory?"}
     assert parts._found("float32", 1, log) == {ERROR: "its process ended with code 1: CUDA error 700"}
     (tmp_path / "float32.json").write_text('{"a": 1}')
@@ -84,9 +85,9 @@ def test_a_process_that_dies_is_told_from_one_that_is_killed(tmp_path: Path) -> 
 
 
 def test_no_part_starts_after_the_time_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check.time, "monotonic", lambda: 0.0)
-    parts = check._Parts(check.Place("gpu", tmp_path))
-    monkeypatch.setattr(check.time, "monotonic", lambda: 480.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    parts = check._Parts(Place("gpu", tmp_path))
+    monkeypatch.setattr(time, "monotonic", lambda: 480.0)
     assert parts.run("device") == {ERROR: "not run: the check is limited to 480 s, which are used up"}
 
 
