@@ -134,7 +134,8 @@ def run(on_progress: Callable[[Progress], None] | None = None, **options: Unpack
     work first; a second one stops them at once.
 
     Args:
-        on_progress: is called with each report, in this thread. By default, progress is printed as by `cps run`.
+        on_progress: is called with each report, in this thread. By default, progress is printed as by `cps run`. An
+            exception that it raises stops the run at once and passes to the caller; the same call resumes the run.
         options: see RunOptions.
 
     Returns:

@@ -205,8 +205,8 @@ def _bars(stream: TextIO, course: Course) -> Iterator[Callable[[Event], None]]:
         TextColumn("[bold]{task.description:<15}"),
         BarColumn(bar_width=12),
         TextColumn("{task.percentage:>3.0f}%"),
-        Left(),
-        Note(table_column=Column(no_wrap=True, overflow="ellipsis")),
+        Left(table_column=Column(no_wrap=True)),
+        Note(),  # its text is cut, and only columns that may wrap make room for others
         console=console,
         transient=True,
     )

@@ -182,6 +182,20 @@ def test_the_run_takes_what_is_left_of_the_step_and_what_the_others_took_before(
     assert asked == ["demo", "new"]
 
 
+def test_a_long_note_leaves_room_for_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(TimeLeft, "seconds", lambda *_: 3700.0)
+    controller, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as stream, display(stream, ("train",)) as draw:
+        draw({"kind": "advance", "step": "train", "done": 1, "total": 2000, "note": "epoch 12/20, loss 0.123, " * 4})
+        time.sleep(0.15)
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", os.read(controller, 1 << 20).decode())
+    os.close(controller)
+    assert re.search(r"about 1 h left +train, ", text)
+    assert "1 h 01 min left epoch 12/20" in text
+
+
 def test_a_step_that_has_not_reported_yet_takes_as_long_as_before() -> None:
     course = Course(("train", "select"), lambda _run_key: {"train": 100.0, "select": 25.0})
     assert course.left(TimeLeft()) == ""

@@ -123,12 +123,28 @@ def test_a_signal_lets_the_step_save_its_work_and_the_exit_handler_run(
     assert not alive(step)
 
 
+@pytest.mark.slow
 def test_another_thread_may_run_a_pipeline(compiled: Path, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     with ThreadPoolExecutor(1) as pool:
         outcome, _ = pool.submit(run, compiled, tmp_path, "well").result()
     assert outcome.exit_code == 0, outcome.failure
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.slow
+def test_an_exception_of_the_caller_stops_the_run(compiled: Path, tmp_path: Path) -> None:
+    def refuse(event: Any) -> None:
+        if event["kind"] == "advance":
+            raise LookupError(event["note"])
+
+    arguments = {"how": "long", "folder": str(tmp_path)}
+    with pytest.raises(LookupError, match=r"loss 0\.5"):
+        run_locally(arguments, home=tmp_path / "home", environment={}, on_event=refuse, compiled=compiled)
+    deadline = time.monotonic() + 20
+    while Path("/proc", (tmp_path / "pid").read_text()).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
