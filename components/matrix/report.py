@@ -12,7 +12,7 @@ from components.matrix.cells import SUPERVISED, Method, Score
 from components.matrix.chart import NARROW, WIDE, chart_file, inline_chart, legend, vertical_ticks
 from components.matrix.gains import Gain, Point, gains, name_of, points
 from components.matrix.published_results import Published
-from components.matrix.verdict import judge
+from components.matrix.verdict import judge, remarks
 from components.pages.charts import round_ticks
 from components.pages.render import percent, render
 from components.pages.render import points as signed
@@ -138,6 +138,7 @@ def page(result: MatrixResult) -> str:
         zero=_place(0, ticks),
         axis_start=f"{vertical_ticks(found, result.references)[0]:g}",
         name_of=name_of,
+        remarks=remarks(compared),
         has_methods=len({gain.method for gain in compared}) > 1,
         over_images=any(gain.images for gain in compared),
         wide=inline_chart(found, result.references, alternative, WIDE),

@@ -105,7 +105,7 @@ def test_a_page_of_several_methods_names_them(three: MatrixResult) -> None:
     assert html.count("<strong>photos</strong>") == 2
     assert "over images" in html
     assert "Holm’s correction for 4 comparisons" in html
-    assert "photos with 1/8: 900 steps, but the supervised baseline 400" in html
+    assert "photos with 1/16 and 1/8: 900 steps, but the supervised baseline 400" in html
     assert html.count('<svg class="key"') == 4
 
 

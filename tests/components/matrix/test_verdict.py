@@ -1,5 +1,7 @@
 """The sentence that opens the matrix's page."""
 
+from dataclasses import replace
+
 import pytest
 
 from components.matrix.gains import Gain
@@ -48,4 +50,8 @@ def test_what_is_not_clear_is_named_with_advice() -> None:
 
 def test_differences_that_explain_a_gain_are_among_the_reasons() -> None:
     assert "photos with 1/8: 900 steps, but the supervised baseline 400." in judge([CLEAR, RECIPE]).why
+    assert judge([CLEAR, RECIPE, UNCLEAR]).sentence == "with CPS at 1/8; photos at 1/8 of the labels."
+    assert judge([UNCLEAR, RECIPE]).sentence == "with photos at 1/8 of the labels.", "the matrix has another method"
+    again = replace(RECIPE, labeled_ratio="1/4")
+    assert judge([CLEAR, RECIPE, again]).why[-1].startswith("photos with 1/8 and 1/4: 900 steps")
     assert "Holm’s correction for 2 comparisons is applied." in judge([CLEAR, RECIPE]).why
