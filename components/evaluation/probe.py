@@ -23,7 +23,7 @@ from components.inference.checkpoint import open_checkpoint
 from components.inference.sliding import images_in_flight
 from components.runs.probes import EvaluationProbe
 from components.runs.record import RunRecord
-from components.step_guard import step_guard
+from components.step_guard import die_with_parent, step_guard
 from components.storage.client import open_store
 
 Result = TypeVar("Result")
@@ -76,6 +76,7 @@ def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
 
 
 def main() -> None:
+    die_with_parent()
     folder = Path(sys.argv[1])
     with step_guard("probe"):
         (folder / "evaluation.json").write_text(probe_evaluation(folder).model_dump_json())

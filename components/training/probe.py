@@ -26,7 +26,7 @@ from components.networks.image_size import reduced_size
 from components.recipes.loader import parse_recipe
 from components.runs.probes import TrainingProbe
 from components.runs.record import RunRecord
-from components.step_guard import step_guard
+from components.step_guard import die_with_parent, step_guard
 from components.storage.client import ObjectRef, Store
 from components.storage.settings import StoreSettings, settings_from_environment
 from components.storage.transfer import Source
@@ -120,6 +120,7 @@ def _size(store: Unwritten, part: str) -> int:
 
 
 def main() -> None:
+    die_with_parent()
     folder = Path(sys.argv[1])
     with step_guard("probe"):
         wanted = json.loads((folder / "probe.json").read_text())

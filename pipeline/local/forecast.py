@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,11 +25,11 @@ from components.progress import EVENTS_VARIABLE
 from components.runs.planning import PlannedRun, plan_run
 from components.runs.probes import EvaluationProbe, TrainingProbe, WorkProbe
 from components.runs.request import RunRequest
-from components.step_guard import USERS_MISTAKE
+from components.step_guard import PARENT_VARIABLE, USERS_MISTAKE
 from components.units import memory_text
 from pipeline.local.environment import resolve_environment, store_of
 from pipeline.local.run import EventFile
-from pipeline.local.services import services_down, services_up
+from pipeline.local.services import PLAN_SERVICES, end_killed_plans, plan_folder, services_down, services_up
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -108,13 +107,12 @@ def probe_work(request: RunRequest) -> tuple[PlannedRun, WorkProbe]:
 @contextmanager
 def _planned(request: RunRequest) -> Iterator[tuple[PlannedRun, Path, dict[str, str]]]:
     """Yield the run, a folder with run.json and split.json, and the environment of a store that has its dataset."""
-    with tempfile.TemporaryDirectory(prefix="cps-plan-", dir=os.environ.get("CPS_WORK")) as name:
-        folder = Path(name)
-        with _dataset(request, folder) as (digest, services):
-            run = plan_run(store_of(services), digest, request)
-            (folder / "run.json").write_text(run.record().model_dump_json())
-            (folder / "split.json").write_text(run.split.model_dump_json())
-            yield run, folder, services
+    end_killed_plans()
+    with plan_folder() as folder, _dataset(request, folder) as (digest, services):
+        run = plan_run(store_of(services), digest, request)
+        (folder / "run.json").write_text(run.record().model_dump_json())
+        (folder / "split.json").write_text(run.split.model_dump_json())
+        yield run, folder, services
 
 
 def forecast(found: Probes, limits: Limits) -> Forecast:
@@ -193,7 +191,7 @@ def _dataset(request: RunRequest, folder: Path) -> Iterator[tuple[str, dict[str,
             f"--dataset {request.dataset}: `cps plan` cannot read s3:// sources. Use stored:DIGEST if a run has "
             "already prepared the dataset, or a file or folder"
         )
-    home = folder / "services"
+    home = folder / PLAN_SERVICES
     # The environment's settings for the user's store must not affect this one.
     foreign = {name: "" for name in os.environ if name.startswith("AWS_") or name == "CPS_BUCKET"}
     try:
@@ -213,7 +211,7 @@ def _probe(what: str, model: type[Model], folder: Path, services: Mapping[str, s
     """Run a probe in a separate process, so that its memory use is the probe's alone."""
     progress.say("plan", f"probing: {what}")
     events = EventFile(folder / f"{what}-events.jsonl")
-    environment = {**os.environ, **services, EVENTS_VARIABLE: str(events.path)}
+    environment = {**os.environ, **services, EVENTS_VARIABLE: str(events.path), PARENT_VARIABLE: str(os.getpid())}
     environment.pop("MLFLOW_TRACKING_URI", None)
     root = Path(pipeline.__file__).resolve().parents[1]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH", "")]))

@@ -23,7 +23,7 @@ from components.recipes.loader import parse_recipe
 from components.recipes.model import Recipe
 from components.runs.probes import WorkProbe
 from components.runs.record import RunRecord
-from components.step_guard import step_guard
+from components.step_guard import die_with_parent, step_guard
 from components.storage.client import open_store
 
 _SAMPLE = 8
@@ -94,6 +94,7 @@ def _windows(shape: Sequence[int], recipe: Recipe) -> int:
 
 
 def main() -> None:
+    die_with_parent()
     folder = Path(sys.argv[1])
     with step_guard("probe"):
         (folder / "work.json").write_text(probe_work(folder).model_dump_json())

@@ -44,14 +44,17 @@ def up(s3_port: int | None, mlflow_port: int | None, export: bool) -> None:
 def down() -> None:
     """Stop the object store and MLflow on this machine. Their data stays.
 
+    Also ends what a killed `cps plan` has left running.
+
     \b
     Example:
       cps down
     """
     from components.disk import state_home
-    from pipeline.local.services import services_down
+    from pipeline.local.services import end_killed_plans, services_down
 
     services_down(state_home())
+    end_killed_plans()
     click.echo("stopped; the data stays, and `cps up` starts the services again")
 
 

@@ -20,6 +20,7 @@ from pipeline.cli.commands.plan import _size
 from pipeline.local import forecast as forecasting
 from pipeline.local.forecast import Limits, Probes, exceeded, forecast, probe, slowdowns
 from pipeline.local.gpu_forecast import gpu_forecast, gpu_lines, parse_card, speeds, step_flops
+from pipeline.local.services import end_killed_plans
 from tests.pipeline import in_process
 from tests.pipeline.small_runs import SCENES, cps
 
@@ -223,24 +224,7 @@ def test_the_forecast_is_what_the_training_then_does(store, run_key, store_envir
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_plan_that_is_stopped_leaves_no_file_and_no_process(tmp_path, number):
-    work = tmp_path / "work"
-    work.mkdir()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[3]),
-        "CPS_WORK": str(work),
-        "CPS_CACHE": str(tmp_path / "cache"),
-    }
-    options = ["--dataset", SCENES, "--recipe", "demo", "--batch-size", "2"]
-    command = [sys.executable, "-m", "pipeline.cli", "plan", *options]
-    said = tmp_path / "stderr"
-    with said.open("w") as stderr:
-        running = psutil.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
-    deadline = time.monotonic() + 120
-    while not any(map(is_probe, everything := running.children(recursive=True))):
-        assert running.poll() is None, said.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    running, everything, said = probing(tmp_path)
     running.send_signal(number)
     out, _ = running.communicate(timeout=60)
     assert (running.returncode, out) == (128 + number, ""), said.read_text()
@@ -248,9 +232,46 @@ def test_a_plan_that_is_stopped_leaves_no_file_and_no_process(tmp_path, number):
         "cps: stopped; nothing was kept; run the same command again to start over"
     )
     assert "Traceback" not in said.read_text()
-    assert list(work.iterdir()) == []
+    assert list((tmp_path / "work").iterdir()) == []
     assert len(everything) > 1, "the probe and the object store"
     assert psutil.wait_procs(everything, timeout=10)[1] == []
+
+
+@pytest.mark.slow
+def test_what_a_killed_plan_leaves_is_ended_by_down_and_by_the_next_plan(tmp_path, monkeypatch):
+    monkeypatch.setenv("CPS_WORK", str(tmp_path / "work"))
+    running, everything, _ = probing(tmp_path)
+    end_killed_plans()
+    assert running.is_running(), "a plan in progress is left alone"
+    running.kill()
+    running.communicate(timeout=60)
+    [left] = (tmp_path / "work").iterdir()
+    assert in_process.cps("down", CPS_HOME=str(tmp_path / "home"), CPS_WORK=str(tmp_path / "work")).returncode == 0
+    assert not left.exists()
+    assert psutil.wait_procs(everything, timeout=10)[1] == []
+
+
+def probing(folder: Path) -> tuple[psutil.Popen, list[psutil.Process], Path]:
+    """Return a plan whose probe runs, all its processes, and the file with its standard error."""
+    work = folder / "work"
+    work.mkdir()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+        "CPS_WORK": str(work),
+        "CPS_CACHE": str(folder / "cache"),
+    }
+    options = ["--dataset", SCENES, "--recipe", "demo", "--batch-size", "2"]
+    command = [sys.executable, "-m", "pipeline.cli", "plan", *options]
+    said = folder / "stderr"
+    with said.open("w") as stderr:
+        running = psutil.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    deadline = time.monotonic() + 120
+    while not any(map(is_probe, everything := running.children(recursive=True))):
+        assert running.poll() is None, said.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return running, everything, said
 
 
 def is_probe(process: psutil.Process) -> bool:
