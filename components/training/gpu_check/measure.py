@@ -118,8 +118,8 @@ def first_loss(size: Size, pictures: Path, precision: str = "float32") -> float:
     training = _Training.of(recipe, pictures)
     with paddle.no_grad():
         batch = training.data.batch(0).on_device()
-        forwards = training.pair.forwards(batch)
-        labels = cps.pair_pseudo_labels(training.pair, forwards, batch, training.criterion)
+        labels = cps.known_labels(cps.pair_pseudo_labels(training.pair, batch, training.criterion), batch)
+        forwards = training.pair.forwards(batch, cps.LEARNED)
         others = {"left": "right", "right": "left"}
         losses = [
             cps.branch_losses(
@@ -220,7 +220,7 @@ def write_checkpoints(size: Size, folder: Path, pictures: Path) -> list[Path]:
                 network(images)
         meta = checkpoint_meta(
             structure=recipe.network.structure,
-            classes=[item.model_dump(mode="json") for item in reader.manifest.classes],
+            classes=reader.manifest.classes,
             mean=recipe.augmentation.mean,
             std=recipe.augmentation.std,
             crop=recipe.evaluation.crop,
@@ -264,9 +264,10 @@ def swept(size: Size, folder: Path, pictures: Path, *, on_device: bool) -> tuple
                 output=Output(VARIANTS, truth),
             )
             spent += time.monotonic() - began
-            for variant, (ids, _, matrix) in enumerate(made):
-                assert matrix is not None, "the truth was given"
-                found |= {f"{seed}.{number}.{variant}.ids": ids, f"{seed}.{number}.{variant}.matrix": matrix}
+            for variant, segmentation in enumerate(made):
+                assert segmentation.matrix is not None, "the truth was given"
+                name = f"{seed}.{number}.{variant}"
+                found |= {f"{name}.ids": segmentation.ids, f"{name}.matrix": segmentation.matrix}
     return spent / (size.scored * len(CHECKPOINTS)), found
 
 

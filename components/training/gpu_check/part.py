@@ -94,7 +94,7 @@ def _device(place: Place) -> dict[str, Any]:
 
 
 def _reference(place: Place) -> dict[str, Any]:
-    """The first loss, on the CPU: the parent hides the GPUs."""
+    """Compute the first loss on the CPU: the parent hides the GPUs."""
     from components.training.gpu_check.measure import first_loss
     from components.training.gpu_check.sizes import SIZES
 
