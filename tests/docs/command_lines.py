@@ -26,14 +26,16 @@ _WITHOUT_SHELL = ("text", "python", "yaml", "json", "math", "mermaid")
 def command_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield line number and text of every `cps …` and `make …` in code: in blocks of shell, and in spans."""
     lines = text.splitlines()
-    fence, language = "", ""
+    fence, language, in_list = "", "", False
     for number, line in enumerate(lines, 1):
+        if line and not line.startswith(" "):
+            in_list = bool(re.match(r"(-|\d+\.) ", line))
         match = _FENCE.match(line)
         if match and not fence:
             fence, language = match[1], match[2].strip()
         elif match and line.strip() == fence:
             fence = ""
-        elif fence or re.match(r" {4,}\S", line):
+        elif fence or (re.match(r" {4,}\S", line) and not in_list):
             if fence and language.startswith(_WITHOUT_SHELL):
                 continue
             yield from ((number, command) for command in _commands(_joined(lines, number)))

@@ -49,6 +49,7 @@ def test_a_wrong_command_is_found(text: str) -> None:
         "    .venv/bin/cps run --help",
         "`cps compare RUN RUN`",
         "`cps runs`",
+        "- A paragraph of a list:\n\n    Run `cps down`, then something else.",
     ],
 )
 def test_a_right_command_passes(text: str) -> None:
