@@ -98,7 +98,7 @@ build/ci-tools/.installed: $(VENV)/.installed
 
 docs: build/docs-tools/.installed ## Build the website of the documentation into build/site; a broken link is an error
 	scripts/site-source build/site-source
-	NO_MKDOCS_2_WARNING=1 build/docs-tools/bin/mkdocs build --strict --quiet --site-dir build/site $(ARGS)
+	NO_MKDOCS_2_WARNING=1 build/docs-tools/bin/mkdocs build --strict --site-dir build/site $(ARGS)
 	@echo "docs: open build/site/index.html"
 
 build/docs-tools/.installed: $(VENV)/.installed
