@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from components.errors import WorkFailed
 
@@ -50,7 +51,7 @@ _PROBLEMS = {
 }
 
 
-def problem_text(problem: Mapping[str, Any]) -> str:
+def problem_text(problem: ErrorDetails) -> str:
     """Return what is wrong with a value in our own words, such as `must be a whole number`."""
     form = _PROBLEMS.get(problem["type"])
     if form is not None:

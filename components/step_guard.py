@@ -2,7 +2,7 @@
 
     with step_guard("train") as step:
         index = train(run_key, processes)
-        step.result({"checkpoints": len(index["checkpoints"])})
+        step.result(checkpoints=len(index.checkpoints))
 
 User errors and faults of the machine, such as a full disk, end the process with exit code 2 and one line, failures of
 the work with 1 and one line. Any other exception is an internal error: exit code 1, with the traceback in the log.
@@ -17,16 +17,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from components import progress
 from components.disk import machine_error
 from components.errors import UserError, WorkFailed, one_line
 from components.extras import missing_package
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 STOPPING_VARIABLE = "CPS_STOPPING"
 """Environment variable, set for steps that start after the job was asked to stop: only the exit handler runs."""
@@ -38,6 +41,7 @@ DONE, FAILED, USERS_MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 _PR_SET_PDEATHSIG = 1
+Scalar = str | int | float | bool | None
 _SHOWN = (str, int, float, bool)
 
 
@@ -61,14 +65,20 @@ class StepRun:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def describe(self, artifact: Artifact, values: Mapping[str, Any]) -> None:
+    def describe(self, artifact: Artifact, model: "BaseModel | None" = None, /, **values: Scalar) -> None:
         """Write a KFP artifact as a small JSON file that names objects in the store; its metadata has these values."""
-        self.write(artifact, json.dumps(values, indent=1, sort_keys=True) + "\n")
-        artifact.metadata.update({key: value for key, value in values.items() if isinstance(value, _SHOWN)})
+        described = {**_fields(model), **values}
+        self.write(artifact, json.dumps(described, indent=1, sort_keys=True) + "\n")
+        artifact.metadata.update({key: value for key, value in described.items() if isinstance(value, _SHOWN)})
 
-    def result(self, values: Mapping[str, Any]) -> None:
-        """Report that the step is done, with JSON-serialisable values for the caller and the seconds it took."""
-        progress.result(self.name, {**values, "seconds": round(time.monotonic() - self._began, 2)})
+    def result(self, model: "BaseModel | None" = None, /, **values: Scalar) -> None:
+        """Report that the step is done, with values for the caller and the seconds it took."""
+        seconds = round(time.monotonic() - self._began, 2)
+        progress.result(self.name, {**_fields(model), **values, "seconds": seconds})
+
+
+def _fields(model: "BaseModel | None") -> Any:
+    return model.model_dump(mode="json") if model is not None else {}
 
 
 def stopping() -> bool:

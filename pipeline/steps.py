@@ -77,10 +77,10 @@ def prepare_dataset(
             epochs=epochs,
             batch_size=batch_size,
         )
-        stored = prepare_dataset(request).model_dump(mode="json")
+        stored = prepare_dataset(request)
         step.describe(prepared, stored)
         step.result(stored)
-    return stored["digest"], request.model_dump_json()
+    return stored.digest, request.model_dump_json()
 
 
 @dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
@@ -107,8 +107,8 @@ def split_labels(
         from components.runs.steps import split_labels_step
 
         run_key = split_labels_step(dataset_digest, RunRequest.model_validate_json(request), job_id)
-        step.describe(split, {"run_key": run_key, "dataset": prepared.metadata.get("uri", dataset_digest)})
-        step.result({"run_key": run_key})
+        step.describe(split, run_key=run_key, dataset=prepared.metadata.get("uri", dataset_digest))
+        step.result(run_key=run_key)
     # As text: KFP turns a number into an empty quantity in the pod spec, and the pod would get no GPU.
     return run_key, str(gpus if nodes == 1 else 0), str(eval_gpus), node_selector if eval_gpus else {}
 
@@ -152,8 +152,8 @@ def train(
         pods = Pods(image, settings_config_map, store_secret, resources)
         index = train(run_key, gpus or processes, gpus=gpus, nodes=nodes, pods=pods)
         shards = min(eval_shards, len(index.checkpoints))
-        step.describe(checkpoints, index.model_dump(mode="json"))
-        step.result({"run_key": run_key, "checkpoints": len(index.checkpoints)})
+        step.describe(checkpoints, index)
+        step.result(run_key=run_key, checkpoints=len(index.checkpoints))
     # The item contains all that an iteration needs, as strings: KFP's local runs replace any other input of a loop.
     return run_key, [{"run_key": run_key, "shard": f"{number}/{shards}"} for number in range(shards)]
 
@@ -167,7 +167,7 @@ def evaluate(run_key: str, shard: str) -> None:
         from components.evaluation.sweep import evaluate_step
 
         evaluate_step(run_key, shard)
-        step.result({"shard": shard})
+        step.result(shard=shard)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -191,8 +191,8 @@ def select(
         metrics.metadata.update(shown_metrics(result))
         matrix = result.confusion_matrix
         confusion.log_confusion_matrix(list(matrix.classes), [list(row) for row in matrix.matrix])
-        step.describe(best, {**result.weights.model_dump(mode="json"), "checkpoints": checkpoints.uri})
-        step.result({"run_key": run_key, "best_mIoU": result.best.mIoU})
+        step.describe(best, result.weights, checkpoints=checkpoints.uri)
+        step.result(run_key=run_key, best_mIoU=result.best.mIoU)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -205,8 +205,8 @@ def predict(
     with step_guard("predict") as step:
         from components.prediction.predict import predict_step
 
-        made = predict_step(run_key, images, limit, gallery.path).model_dump(mode="json")
-        step.describe(predictions, {**made, "weights": best.metadata.get("uri", "")})
+        made = predict_step(run_key, images, limit, gallery.path)
+        step.describe(predictions, made, weights=best.metadata.get("uri", ""))
         step.result(made)
 
 
@@ -218,4 +218,4 @@ def finish(status: dsl.PipelineTaskFinalStatus, job_id: str) -> None:
     with step_guard("finish", even_when_stopping=True) as step:
         from components.runs.finish import finish_job
 
-        step.result(finish_job(job_id, status.state, status.error_message or ""))
+        step.result(**finish_job(job_id, status.state, status.error_message or ""))

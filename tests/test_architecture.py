@@ -39,6 +39,7 @@ PACKAGE_OF = {
     "cv2": "opencv-python-headless",
     "mlflow": "mlflow-skinny",
     "paddle": "paddlepaddle",
+    "pydantic_core": "pydantic",  # which documents it as the place of its error types
     "yaml": "pyyaml",
 }
 

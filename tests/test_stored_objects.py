@@ -131,4 +131,5 @@ def test_what_waits_for_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with_kinds = [entry["kind"] for entry in spool.read()]
     spool.close()
     assert set(with_kinds) == {"dataset", "metrics", "checkpoint"}
-    assert spool.header["run"]["run_key"] == KILLED
+    assert spool.header is not None
+    assert spool.header.run.run_key == KILLED

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from components.contract import Class, problem_text
+from components.contract import Class, canonical_json, problem_text
 from components.dataset.class_files import RGB, Entry, is_class_file, read_entries
 from components.dataset.layouts.files import is_text_file, read_text, subfolders
 from components.errors import UserError
@@ -129,17 +129,17 @@ class Declared:
     """The class files, relative to the dataset's folder."""
     notes: tuple[str, ...] = ()
 
-    def meanings(self) -> dict[str, Any]:
-        """Return everything that determines how labels are read, for JSON."""
-        colors = sorted([*color, number] for color, number in self.colors.items())
-        return {
+    def meanings(self) -> str:
+        """Return everything that determines how labels are read, as canonical JSON."""
+        described = {
             "values": sorted(self.values.items()),
-            "colors": colors,
+            "colors": sorted([*color, number] for color, number in self.colors.items()),
             "names": sorted(self.names.items()),
             "background": self.background,
             "ignores_255": self.ignores_255,
             "is_known": self.is_known,
         }
+        return canonical_json(described).decode()
 
 
 UNDECLARED = Declared((), 255, {})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import progress
-from components.contract import canonical_json, digest_lines
+from components.contract import digest_lines
 from components.dataset.check.inspect import STEP, hash_files
 from components.dataset.class_ids import with_class_ids
 from components.dataset.classes import KNOWN
@@ -117,7 +117,7 @@ def _prepare_folder(layout: Layout, store: "Store", work_dir: Path) -> Manifest:
     _describe(layout)
     refuse_unused(layout)
     hashes = hash_files(layout)
-    described = [content_digest(hashes, layout.lists), canonical_json(layout.declared.meanings()).decode(), layout.kind]
+    described = [content_digest(hashes, layout.lists), layout.declared.meanings(), layout.kind]
     source = digest_lines(["folder", str(_READING_VERSION), *described])
     known = _find_prepared(source, store)
     if known is not None:

@@ -51,7 +51,7 @@ def publish(
     tracker.log(best.epoch, _present(_winner(result)))
     tracker.set_tags(
         {
-            "best_epoch": best.epoch,
+            "best_epoch": str(best.epoch),
             "best_variant": best.variant,
             "weights": result.weights.uri,
             "weights_sha256": result.weights.sha256,
@@ -70,7 +70,7 @@ def publish(
         {
             "sha256": result.weights.sha256,
             "labeled_ratio": result.labeled_ratio,
-            "epoch": best.epoch,
+            "epoch": str(best.epoch),
             **({NO_CHAMPION_TAG: "true"} if result.is_useless else {}),
         },
         f"{percent(best.mIoU)} mIoU with {labels_text(result.labeled_ratio)}: epoch {best.epoch}, {best.variant}",

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from components.errors import WorkFailed
 from components.inference.sliding import Size, Window
@@ -145,12 +146,12 @@ def unpack(data: bytes, origin: str) -> Scores | None:
         raise WorkFailed(f"{origin} is not a scores file ({error}): remove it and evaluate again") from error
 
 
-def _read_counts(file: Mapping[str, Any], variant: str) -> Counts:
+def _read_counts(file: NpzFile, variant: str) -> Counts:
     by_image = ClassCounts(*(file[f"{name}-{variant}"] for name in ClassCounts._fields))
     return Counts(file[variant], by_image, file[f"bands-{variant}"])
 
 
-def _read_matrices(file: Mapping[str, Any], variant: str) -> Counts:
+def _read_matrices(file: NpzFile, variant: str) -> Counts:
     return Counts.of_images(file[variant], file[f"bands-{variant}"])
 
 

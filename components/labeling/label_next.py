@@ -2,10 +2,11 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components import progress
 from components.errors import UserError
@@ -34,8 +35,8 @@ class Suggested:
     suggestions: tuple[Suggestion, ...]
     files: dict[str, Path]
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
+    def as_json(self) -> str:
+        described = {
             "run": self.run_key,
             "dataset": self.dataset,
             "epoch": self.epoch,
@@ -43,6 +44,7 @@ class Suggested:
             "suggestions": [asdict(item) for item in self.suggestions],
             "files": {kind: str(path) for kind, path in self.files.items()},
         }
+        return json.dumps(described, indent=2)
 
 
 def label_next(store: "Store", run_key: str, count: int, folder: Path, cache: Path | None = None) -> Suggested:

@@ -9,7 +9,7 @@ Paddle is imported only to build a network, because engines without Paddle read 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from components.contract import Class
 from components.errors import UserError, WorkFailed
 from components.reading import mistaken, open_file
 
@@ -159,7 +160,7 @@ def checkpoint_meta(  # noqa: PLR0913 - the fields of the metadata, each with it
     *,
     structure: str,
     right_structure: str = "",
-    classes: list[dict[str, Any]],
+    classes: Sequence[Class],
     mean: tuple[float, ...],
     std: tuple[float, ...],
     crop: tuple[int, int],
@@ -177,7 +178,7 @@ def checkpoint_meta(  # noqa: PLR0913 - the fields of the metadata, each with it
         **({"longest_side": str(longest_side)} if longest_side else {}),
         "structure": structure,
         "num_classes": str(len(classes)),
-        "classes": json.dumps(classes),
+        "classes": json.dumps([item.model_dump(mode="json") for item in classes]),
         "mean": json.dumps(mean),
         "std": json.dumps(std),
         "crop": json.dumps(crop),

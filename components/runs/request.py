@@ -149,7 +149,9 @@ class Toleration(Frozen):
     tolerationSeconds: int | None = None  # noqa: N815 - Kubernetes' name
 
 
-def _check_labels(labels: Mapping[str, Any]) -> Mapping[str, Any]:
+def _check_labels(labels: Any) -> Any:
+    if not isinstance(labels, Mapping):
+        return labels  # which the model refuses
     for key, value in labels.items():
         if not _QUALIFIED_NAME.fullmatch(key) or not isinstance(value, str):
             raise UserError(f"node_selector has {key!r}: {value!r}; map names of node labels to their values, as text")

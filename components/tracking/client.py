@@ -8,7 +8,6 @@ on this machine that opens the run delivers them, or `delivery.deliver_spooled` 
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +26,7 @@ from components.tracking.server import (
     server_name,
     tracking_link,
 )
-from components.tracking.spool import Spool
+from components.tracking.spool import Header, Spool
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 INTERRUPTED_TAG = "interrupted"
@@ -36,7 +35,7 @@ LAST_SECONDS = 1.0
 """Seconds to wait for a pending request after giving up."""
 
 
-def open_run(run_key: str, dataset: str, params: Mapping[str, Any], tags: Mapping[str, Any] | None = None) -> "Tracker":
+def open_run(run_key: str, dataset: str, params: Mapping[str, str], tags: Mapping[str, str] | None = None) -> "Tracker":
     """Start or resume the MLflow run of `run_key`, without waiting for the server.
 
     `params` are only written if the run does not have them yet; `tags` are overwritten. A caller that does the work of
@@ -44,12 +43,11 @@ def open_run(run_key: str, dataset: str, params: Mapping[str, Any], tags: Mappin
     MLFLOW_TRACKING_URI is not set, tracking is off: one line reports it, and every method does nothing.
     """
     uri = os.environ.get(TRACKING_VARIABLE, "")
-    all_tags = {key: str(value) for key, value in (tags or {}).items()}
+    all_tags = dict(tags or {})
     # KFP's MLflow plug-in creates its own run. We find ours by its key, so we only record the id of the other.
     if os.environ.get("MLFLOW_RUN_ID"):
         all_tags["kfp.mlflow_run_id"] = os.environ["MLFLOW_RUN_ID"]
-    texts = {key: str(value) for key, value in params.items()}
-    identity = RunIdentity(run_key, experiment_name(dataset), texts, all_tags, now())
+    identity = RunIdentity(run_key, experiment_name(dataset), params, all_tags, now())
     if not uri:
         say("tracking", f"off: {TRACKING_VARIABLE} is not set")
     return Tracker(uri, identity)
@@ -58,8 +56,7 @@ def open_run(run_key: str, dataset: str, params: Mapping[str, Any], tags: Mappin
 def spool_interruption(uri: str, run_key: str, dataset: str, environ: Mapping[str, str] = os.environ) -> None:
     """Spool that a run was killed, without waiting for the server; whoever delivers spools next marks it as KILLED."""
     identity = RunIdentity(run_key, experiment_name(dataset, environ), {}, {INTERRUPTED_TAG: "killed"}, now())
-    header = {"address": without_login(uri), "server": server_name(uri, environ), "run": asdict(identity)}
-    spool = Spool.create(run_key, header)
+    spool = Spool.create(run_key, Header(without_login(uri), server_name(uri, environ), identity))
     spool.append({"kind": "status", "status": "KILLED", "time": now()})
     spool.release(keep=True)
 
@@ -73,8 +70,7 @@ class Tracker:
         self._delivery = Delivery(uri)
         self._spool: Spool | None = None
         if uri:
-            header = {"address": without_login(uri), "server": server_name(uri), "run": asdict(identity)}
-            self._spool = Spool.create(identity.run_key, header)
+            self._spool = Spool.create(identity.run_key, Header(without_login(uri), server_name(uri), identity))
             self._thread = threading.Thread(target=self._send, args=(self._spool,), name="mlflow", daemon=True)
             self._thread.start()
 
@@ -105,16 +101,15 @@ class Tracker:
         self._add("dataset", name=name, digest=digest, uri=uri, profile=dict(profile))
 
     def register(
-        self, dataset: str, digest: str, weights: str, miou: float, tags: Mapping[str, Any], description: str = ""
+        self, dataset: str, digest: str, weights: str, miou: float, tags: Mapping[str, str], description: str = ""
     ) -> None:
         """Register the run's weights as a model version, and as the champion if `miou` is the highest so far."""
-        texts = {key: str(value) for key, value in tags.items()}
-        tags = {**texts, RUN_KEY_TAG: self._run_key, SCORE_TAG: str(miou)}
+        tags = {**tags, RUN_KEY_TAG: self._run_key, SCORE_TAG: str(miou)}
         model = model_name(dataset, digest)
         self._add("version", model=model, weights=weights, tags=tags, description=description)
 
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
-        self._add("tags", tags={key: str(value) for key, value in tags.items()})
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        self._add("tags", tags=dict(tags))
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """Upload the current content of a file."""

@@ -19,7 +19,6 @@ from components.tracking.registry import register
 from components.tracking.server import (
     TRACKING_VARIABLE,
     Point,
-    RunIdentity,
     ServedRun,
     connect,
     open_served_run,
@@ -66,7 +65,8 @@ class Delivery:
         Args:
             works: the process that writes the spool is working on the run.
         """
-        identity, self.run = RunIdentity(**spool.header["run"]), None
+        assert spool.header is not None
+        identity, self.run = spool.header.run, None
         self.run = run = self._retry(lambda: open_served_run(connect(self.address), identity, works=works))
         self.connected.set()
         while entries := spool.read():
@@ -95,13 +95,15 @@ class Delivery:
         """
         keep = True
         try:
+            header = spool.header
+            if header is None:
+                raise TypeError("an unknown header")
             # A process that knew the embedded server by its address only has left that instead of its folder.
-            server = spool.header.get("server", spool.header["address"])
-            if server not in (self._name, without_login(self.address)):
-                return str(spool.header["address"])
+            if header.server not in (self._name, without_login(self.address)):
+                return header.address
             self.deliver(spool, works=False)
             keep = False
-            say("tracking", f"delivered the spooled entries of {spool.header['run']['run_key']} to MLflow")
+            say("tracking", f"delivered the spooled entries of {header.run.run_key} to MLflow")
         except (KeyError, TypeError):
             say("tracking", f"{spool.path} is from another version; it is kept, and not delivered to MLflow")
         finally:

@@ -6,7 +6,7 @@ authentication and TLS, is left to MLflow's client.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,7 +94,7 @@ class _PlainServer:
         body = {"experiment_ids": experiments, "filter": conditions, "max_results": limit, "order_by": list(order_by)}
         return [_from_json(run) for run in self._post("runs/search", body).get("runs", ())]
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def _post(self, path: str, body: Mapping[str, object]) -> Any:
         import urllib3
 
         try:
@@ -146,14 +146,10 @@ def _from_json(run: Any) -> FoundRun:
         info["experiment_id"],
         info["status"],
         int(info["start_time"]),
-        {name: float(value) for name, value in _pairs(data.get("metrics", ()))},
-        dict(_pairs(data.get("params", ()))),
-        dict(_pairs(data.get("tags", ()))),
+        {entry["key"]: float(entry["value"]) for entry in data.get("metrics", ())},
+        {entry["key"]: entry["value"] for entry in data.get("params", ())},
+        {entry["key"]: entry["value"] for entry in data.get("tags", ())},
     )
-
-
-def _pairs(entries: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Any]]:
-    return ((entry["key"], entry["value"]) for entry in entries)
 
 
 def _message(data: bytes) -> str:

@@ -14,7 +14,8 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,27 @@ from urllib.parse import quote
 
 from components.disk import default_cache
 from components.files import locked
+from components.tracking.server import RunIdentity
 
 Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first line of a spool says: the run, and the server that it is for."""
+
+    address: str
+    server: str
+    """The server's name, which stays if an embedded server changes its port."""
+    run: RunIdentity
+
+    @classmethod
+    def read(cls, line: bytes) -> "Header":
+        """Parse the line. Raises KeyError, TypeError or ValueError if another version wrote it."""
+        values = json.loads(line)
+        # 0.1.0 named servers by their address only.
+        return cls(values["address"], values.get("server", values["address"]), RunIdentity(**values["run"]))
+
 
 MOST_IN_MEMORY = 100_000
 MOST_AT_ONCE = 500
@@ -47,11 +67,14 @@ def spool_files(folder: Path) -> list[Path]:
 
 
 class Spool:
-    """One spool file, for one thread that appends and one that reads. `header` is its first line."""
+    """One spool file, for one thread that appends and one that reads.
 
-    def __init__(self, path: Path, header: Mapping[str, Any], handle: int | None, first: int, size: int) -> None:
+    `header` is its first line, or None if another version wrote it.
+    """
+
+    def __init__(self, path: Path, header: Header | None, handle: int | None, first: int, size: int) -> None:
         """Use `create` or `take` instead. The entries lie between the byte offsets `first` and `size`."""
-        self.path, self.header = path, dict(header)
+        self.path, self.header = path, header
         self._handle = handle
         self._first = self._read = first
         self._size = size
@@ -63,10 +86,10 @@ class Spool:
         self._changed = threading.Condition()
 
     @classmethod
-    def create(cls, run_key: str, header: Mapping[str, Any]) -> "Spool":
+    def create(cls, run_key: str, header: Header) -> "Spool":
         """Create a spool, which is only in memory if the disk is full."""
         path = run_folder(run_key) / f"{time.time_ns():020}-{os.getpid()}.jsonl"
-        first, handle = _line(header), None
+        first, handle = _line(asdict(header)), None
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -89,17 +112,21 @@ class Spool:
         try:
             with open(handle, "rb", closefd=False) as file:
                 line = file.readline()
-            header = json.loads(line)
-        except (OSError, ValueError) as error:
-            if isinstance(error, ValueError):  # the process was killed while it wrote the first line
-                path.unlink(missing_ok=True)
+        except OSError:
             os.close(handle)
             return None
+        if not line.endswith(b"\n"):  # the process was killed while it wrote the first line
+            path.unlink(missing_ok=True)
+            os.close(handle)
+            return None
+        header = None
+        with suppress(KeyError, TypeError, ValueError):
+            header = Header.read(line)
         spool = cls(path, header, handle, len(line), os.fstat(handle).st_size)
         spool.close()
         return spool
 
-    def append(self, entry: Mapping[str, Any]) -> None:
+    def append(self, entry: Entry) -> None:
         line = _line(entry)
         with self._changed:
             if not self._memory and self._write(line):
@@ -209,7 +236,7 @@ class Spool:
         return True
 
 
-def _line(entry: Mapping[str, Any]) -> bytes:
+def _line(entry: Entry) -> bytes:
     return json.dumps(entry).encode() + b"\n"
 
 

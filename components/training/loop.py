@@ -247,7 +247,7 @@ def _save_checkpoint(training: Training, epoch: int, step: int) -> None:
     meta = checkpoint_meta(
         structure=recipe.network.structure,
         right_structure=recipe.network.right_structure,
-        classes=[item.model_dump(mode="json") for item in manifest.classes],
+        classes=manifest.classes,
         mean=recipe.augmentation.mean,
         std=recipe.augmentation.std,
         crop=recipe.evaluation.crop,

@@ -22,6 +22,7 @@ from components.tracking.delivery import delivered_through_store
 from components.training.supervision.watchdog import Watchdog, step_timeout
 
 if TYPE_CHECKING:
+    from components.networks.pretrained_weights.installed import Installed
     from components.training.group import Group
     from components.training.loop import Training
     from components.training.pair import Pair
@@ -176,12 +177,14 @@ def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:
     if not backbones:
         return
     from components.dataset.sources.fetch import fetch
-    from components.networks.pretrained_weights.installed import IMAGENET, installed_file
+    from components.networks.pretrained_weights.installed import IMAGENET, installed_file, installed_weights
     from components.networks.pretrained_weights.loading import load_backbone
 
     for source, sha256, names in backbones:
         with tempfile.TemporaryDirectory(prefix="cps-pretrained-") as folder:
             structure = recipe.network.structures[names[0]]
+            if source == IMAGENET:
+                _warn_of_other_normalisation(recipe, installed_weights(structure))
             place = str(installed_file(structure)) if source == IMAGENET else source
             path, _ = fetch(place, sha256, Path(folder), store, "train")
             for name in names:
@@ -189,10 +192,20 @@ def _load_pretrained(store: Store, recipe: Recipe, pair: "Pair") -> None:
         progress.say("train", f"pretrained weights {source}: {match}")
 
 
+def _warn_of_other_normalisation(recipe: Recipe, weights: "Installed") -> None:
+    used = recipe.augmentation
+    if (used.mean, used.std) != (weights.mean, weights.std):
+        progress.warn(
+            "train",
+            f"network.pretrained={recipe.network.pretrained} expects augmentation.mean={list(weights.mean)} "
+            f"and augmentation.std={list(weights.std)}; with other values the backbone recognises less",
+        )
+
+
 def tracker_of(record: RunRecord) -> Tracker:
     recipe = parse_recipe(record.settings, f"run {record.run_key}")
     settings = {
-        f"{group}.{name}": value
+        f"{group}.{name}": str(value)
         for group, values in record.settings.items()
         if isinstance(values, dict)
         for name, value in values.items()
@@ -200,17 +213,17 @@ def tracker_of(record: RunRecord) -> Tracker:
     params = {
         "recipe": record.recipe,
         "labeled_ratio": record.labeled_ratio,
-        "seed": record.seed,
+        "seed": str(record.seed),
         "dataset_digest": record.dataset.digest,
         "split_fingerprint": record.split,
-        "method_version": record.method_version,
+        "method_version": str(record.method_version),
         **settings,
     }
     tags = {
         "recipe": record.recipe,
         "labeled_ratio": record.labeled_ratio,
         "ratio": record.labeled_ratio,  # its name in 0.1, kept for saved searches until 0.3
-        "seed": record.seed,
+        "seed": str(record.seed),
         "method": "cps" if recipe.cps.weight else "supervised",
         "dataset": record.dataset.name,
         **({"reproduces": record.reproduces} if record.reproduces else {}),

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,16 +48,15 @@ def apply(context: click.Context, folder: Path) -> None:
 
     Raises UserError, which names the key that is wrong.
     """
-    values = read(folder / FILE)
-    if not values:
+    file = read(folder / FILE)
+    if file is None:
         return
-    defaults: dict[str, Any] = {_OPTIONS[key]: value for key, value in values.items() if key in _OPTIONS}
     group = context.command
     assert isinstance(group, click.Group)
-    context.default_map = dict.fromkeys(group.commands, defaults)
+    context.default_map = dict.fromkeys(group.commands, file.defaults)
     # JSON is YAML on one line, as `--set` takes it.
-    context.meta[__name__] = [f"{name}={json.dumps(value)}" for name, value in values.get(_SETTINGS, {}).items()]
-    for key, address in values.get(_PLACES, {}).items():
+    context.meta[__name__] = [f"{name}={json.dumps(value)}" for name, value in file.settings.items()]
+    for key, address in file.endpoints.items():
         if not os.environ.get(_ENDPOINTS[key]):
             os.environ[_ENDPOINTS[key]] = address
 
@@ -68,26 +68,38 @@ def with_settings(context: click.Context, _parameter: click.Parameter, given: tu
     return (*context.meta.get(__name__, ()), *given)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return the checked values of the file; empty if there is none. Raises UserError."""
+@dataclass(frozen=True)
+class ProjectFile:
+    """The checked values of cps.yaml."""
+
+    defaults: dict[str, Any]
+    """Values of command-line options, by parameter name."""
+    settings: dict[str, Any]
+    """Values of recipe settings, as `--set` takes them."""
+    endpoints: dict[str, str]
+    """Addresses of services, by their key in the file."""
+
+
+def read(path: Path) -> ProjectFile | None:
+    """Return the checked values of the file, or None if there is none. Raises UserError."""
     import yaml
 
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return {}
+        return None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path.name} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"
         ) from None
     if text.startswith(COMPILED):
-        return {}
+        return None
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
     if values is None:
-        return {}
+        return None
     return _checked(path.name, values)
 
 
@@ -96,16 +108,18 @@ def is_compiled(path: Path) -> bool:
     return path.is_file() and path.read_text(encoding="utf-8", errors="replace").startswith(COMPILED)
 
 
-def _checked(name: str, values: Any) -> dict[str, Any]:
+def _checked(name: str, values: Any) -> ProjectFile:
     _check_keys(name, values, (*_OPTIONS, _SETTINGS, _PLACES))
     _check_keys(f"{name}: {_PLACES}", values.get(_PLACES, {}), tuple(_ENDPOINTS))
     if not isinstance(values.get(_SETTINGS, {}), dict):
         raise UserError(
             f"{name}: {_SETTINGS} must map settings to values, such as {{optimization.learning_rate: 0.01}}"
         )
-    checked = {key: _option(name, key, value) for key, value in values.items() if key in _OPTIONS}
-    places = {key: str(value) for key, value in values.get(_PLACES, {}).items()}
-    return {**checked, _SETTINGS: values.get(_SETTINGS, {}), _PLACES: places}
+    return ProjectFile(
+        defaults={_OPTIONS[key]: _option(name, key, value) for key, value in values.items() if key in _OPTIONS},
+        settings=values.get(_SETTINGS, {}),
+        endpoints={key: str(value) for key, value in values.get(_PLACES, {}).items()},
+    )
 
 
 def _check_keys(where: str, values: Any, known: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -118,7 +119,13 @@ def write_identities(
     write_private(path, json.dumps({"identities": identities}))
 
 
-def _identity(name: str, pair: tuple[str, str], actions: list[str]) -> dict[str, object]:
+class _Identity(TypedDict):
+    name: str
+    credentials: list[dict[str, str]]
+    actions: list[str]
+
+
+def _identity(name: str, pair: tuple[str, str], actions: list[str]) -> _Identity:
     return {"name": name, "credentials": [{"accessKey": pair[0], "secretKey": pair[1]}], "actions": actions}
 
 

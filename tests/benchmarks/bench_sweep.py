@@ -137,7 +137,7 @@ np.savez(sys.argv[1], **arrays)
         meta = checkpoint_meta(
             structure=recipe.network.structure,
             right_structure="",
-            classes=[item.model_dump(mode="json") for item in manifest.classes],
+            classes=manifest.classes,
             mean=recipe.augmentation.mean,
             std=recipe.augmentation.std,
             crop=recipe.evaluation.crop,

@@ -1,6 +1,5 @@
 """Open the page of `cps dataset check` for a dataset with one instance of most problems."""
 
-import json
 import re
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene.resize((96, 48)).resize((192, 96)).save(train[14][0])
     path = folder.parent / "check.html"
     report = inspect_dataset(read_layout(folder))
-    assert json.dumps(report.as_dict())
+    assert report.as_json()
     path.write_text(render_check(report))
     return path
 

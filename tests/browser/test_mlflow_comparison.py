@@ -30,8 +30,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("MLFLOW_TRACKING_URI", address)
         patch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
         for run_key, (ratio, miou) in RUNS.items():
-            tags = {"recipe": "demo", "labeled_ratio": ratio, "seed": 0, "method": "cps", "dataset": "scenes"}
-            with open_run(run_key, "scenes", {"recipe": "demo", "labeled_ratio": ratio, "seed": 0}, tags) as tracker:
+            tags = {"recipe": "demo", "labeled_ratio": ratio, "seed": "0", "method": "cps", "dataset": "scenes"}
+            with open_run(run_key, "scenes", {"recipe": "demo", "labeled_ratio": ratio, "seed": "0"}, tags) as tracker:
                 for epoch in (1, 2, 3):
                     tracker.log_checkpoint(epoch, 10 * epoch, f"s3://cps/{epoch}", {"mIoU": miou * epoch / 3})
                 tracker.log(3, {"best_mIoU": miou})

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from components.contract import Frozen
+
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
@@ -34,7 +36,7 @@ with step_guard("train", even_when_stopping=how == "always") as step:
             time.sleep(30)
         finally:
             (folder / "left").touch()
-    step.result({"epochs": 3})
+    step.result(epochs=3)
 """
 
 
@@ -114,6 +116,12 @@ def test_an_artifact_is_a_small_file_that_names_objects(tmp_path: Path) -> None:
         path = str(tmp_path / "new folder" / "weights")
         metadata: dict[str, Any] = {}  # noqa: RUF012
 
-    StepRun("select").describe(Artifact(), {"uri": "s3://cps/a", "size": 3, "classes": ["road"]})
-    assert json.loads(Path(Artifact.path).read_text()) == {"uri": "s3://cps/a", "size": 3, "classes": ["road"]}
-    assert Artifact.metadata == {"uri": "s3://cps/a", "size": 3}
+    class Weights(Frozen):
+        uri: str
+        size: int
+        classes: tuple[str, ...]
+
+    StepRun("select").describe(Artifact(), Weights(uri="s3://cps/a", size=3, classes=("road",)), seed=1)
+    flat = {"uri": "s3://cps/a", "size": 3, "seed": 1}
+    assert json.loads(Path(Artifact.path).read_text()) == {**flat, "classes": ["road"]}
+    assert Artifact.metadata == flat

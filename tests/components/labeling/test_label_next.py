@@ -35,7 +35,7 @@ def test_suggestions_as_a_table_a_page_and_a_list(run, tmp_path, monkeypatch):
     page = found.files["html"].read_text()
     assert all(f"{item.rank}. {item.image}" in page for item in found.suggestions)
     assert page.count('data-view="photograph" data-hover="errors"') == 3, "photographs first, maps on hover"
-    assert json.loads(json.dumps(found.as_dict()))["suggestions"][0]["image"] == names[0]
+    assert json.loads(found.as_json())["suggestions"][0]["image"] == names[0]
     # The list is one that a dataset may bring.
     for name in run.manifest.files:
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from components.contract import Class
 from components.networks.structures import build
 from components.networks.weights import checkpoint_meta, pack, state_arrays
 
-CLASSES = [{"name": "road", "color": [128, 64, 128]}, {"name": "sky", "color": [70, 130, 180]}]
+CLASSES = (Class(name="road", color=(128, 64, 128)), Class(name="sky", color=(70, 130, 180)))
 
 
 def write_weights(path: Path) -> Path:

@@ -9,6 +9,7 @@ import paddle
 import pytest
 from safetensors.numpy import save_file
 
+from components.contract import Class
 from components.errors import UserError
 from components.inference.checkpoint import read_description
 from components.networks.pretrained_weights.loading import load_backbone
@@ -27,7 +28,7 @@ from tests.odd_files import ODD, spoil
 
 FACTS: dict[str, Any] = {
     "structure": "small-fpn",
-    "classes": [{"name": "road", "color": [1, 2, 3]}, {"name": "sky", "color": [4, 5, 6]}],
+    "classes": (Class(name="road", color=(1, 2, 3)), Class(name="sky", color=(4, 5, 6))),
     "mean": (0.5, 0.5, 0.5),
     "std": (0.2, 0.2, 0.2),
     "crop": (32, 32),

@@ -181,7 +181,7 @@ def test_classes_of_the_weights_name_the_gallery(weights: Path, tmp_path: Path) 
     gallery = (tmp_path / "out" / "gallery.html").read_text()
     ids = set(np.unique(np.asarray(Image.open(tmp_path / "out" / "masks" / "a.png"))).tolist())
     for class_id, item in enumerate(CLASSES):
-        assert (f"</span>{item['name']}</li>" in gallery) == (class_id in ids)
+        assert (f"</span>{item.name}</li>" in gallery) == (class_id in ids)
     assert json.dumps("demo-1-8-s0-0123456789ab, epoch 3").strip('"') in gallery
 
 

@@ -23,7 +23,7 @@ def history(client: Any, key: str) -> list[tuple[int, float]]:
 
 
 def test_a_run_has_its_params_tags_metrics_and_status(client: Any) -> None:
-    with open_run("demo-1-8", "scenes", {"ratio": "1/8", "seed": 3}, {"recipe": "demo"}) as tracker:
+    with open_run("demo-1-8", "scenes", {"ratio": "1/8", "seed": "3"}, {"recipe": "demo"}) as tracker:
         for step in range(1, 1501):
             tracker.log(step, {"loss": 1 / step})
         assert tracker.finish("FINISHED")
@@ -37,21 +37,21 @@ def test_a_run_has_its_params_tags_metrics_and_status(client: Any) -> None:
 
 
 def test_a_runs_name_begins_with_what_tells_it_from_others_of_its_dataset(client: Any) -> None:
-    tags = {"recipe": "camvid-mobilenetv2", "ratio": "1/8", "seed": 1, "method": "supervised"}
+    tags = {"recipe": "camvid-mobilenetv2", "ratio": "1/8", "seed": "1", "method": "supervised"}
     key = "camvid-mobilenetv2-1-8-s1-f7275e7ba693"
     for _ in range(2):  # it is found by its key, and not by its name
-        assert open_run(key, "scenes", {"seed": 1}, tags).finish("FINISHED")
+        assert open_run(key, "scenes", {"seed": "1"}, tags).finish("FINISHED")
     assert the_run(client).info.run_name == "1/8 s1 supervised camvid-mobilenetv2 f7275e"
-    assert open_run(f"again-{key}", "others", {"seed": 1}, {**tags, "reproduces": key}).finish("FINISHED")
+    assert open_run(f"again-{key}", "others", {"seed": "1"}, {**tags, "reproduces": key}).finish("FINISHED")
     assert the_run(client, "cps/others").info.run_name == "1/8 s1 again supervised camvid-mobilenetv2 f7275e"
 
 
 def test_a_resumed_run_is_found_by_its_key_and_logs_no_step_twice(client: Any) -> None:
-    with open_run("demo-1-8", "scenes", {"seed": 3}) as tracker:
+    with open_run("demo-1-8", "scenes", {"seed": "3"}) as tracker:
         for step in (10, 20, 30):
             tracker.log(step, {"loss": step})
         tracker.finish("KILLED")
-    with open_run("demo-1-8", "scenes", {"seed": 3, "added": "later"}) as tracker:
+    with open_run("demo-1-8", "scenes", {"seed": "3", "added": "later"}) as tracker:
         for step in (20, 30, 40):
             tracker.log(step, {"loss": step})
     run = the_run(client)
@@ -61,7 +61,7 @@ def test_a_resumed_run_is_found_by_its_key_and_logs_no_step_twice(client: Any) -
 
 
 def test_adding_to_a_run_leaves_its_status(client: Any) -> None:
-    open_run("demo-1-8", "scenes", {"seed": 3}).finish("FINISHED")
+    open_run("demo-1-8", "scenes", {"seed": "3"}).finish("FINISHED")
     with open_run("demo-1-8", "scenes", {}) as tracker:
         tracker.log(4, {"best_mIoU": 0.5})
     assert the_run(client).info.status == "FINISHED"
@@ -70,7 +70,7 @@ def test_adding_to_a_run_leaves_its_status(client: Any) -> None:
 
 def test_every_checkpoint_is_one_logged_model_that_ranks(client: Any) -> None:
     for _ in range(2):  # training, and the same again after it was resumed
-        with open_run("demo-1-8", "scenes", {"seed": 3}) as tracker:
+        with open_run("demo-1-8", "scenes", {"seed": "3"}) as tracker:
             tracker.log_checkpoint(1, 100, "s3://cps/a", sha256="aa")
             tracker.log_checkpoint(2, 200, "s3://cps/b", sha256="bb")
     with open_run("demo-1-8", "scenes", {}) as tracker:
@@ -127,7 +127,7 @@ def test_without_an_address_tracking_is_off(
     with open_run("demo-1-8", "scenes", {}) as tracker:
         tracker.log(1, {"loss": 1.0})
         tracker.log_checkpoint(1, 1, "s3://cps/a")
-        tracker.set_tags({"a": 1})
+        tracker.set_tags({"a": "1"})
         assert tracker.finish()
     assert not tracker.on
     assert tracker.url == ""

@@ -22,7 +22,7 @@ def train(key: str, dataset: str, miou: float | None, client: Any, **tags: str) 
     with open_run(key, dataset, {"recipe": "demo", "split_fingerprint": split}, tags) as tracker:
         if miou is not None:
             tracker.log(3, {"best_mIoU": miou})
-            tracker.set_tags({"best_epoch": 3, "best_variant": "left", "weights": f"s3://cps/weights/{key}"})
+            tracker.set_tags({"best_epoch": "3", "best_variant": "left", "weights": f"s3://cps/weights/{key}"})
         tracker.finish("FINISHED" if miou is not None else "FAILED")
 
 

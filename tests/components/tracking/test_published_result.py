@@ -60,7 +60,7 @@ def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, sto
         CheckpointEntry(epoch=item.epoch, step=item.step, key=f"epoch-{item.epoch}", sha256=item.checkpoint_sha256)
         for item in scores
     ]
-    with open_run(RECORD.run_key, "streets", {"seed": 0}) as tracker:
+    with open_run(RECORD.run_key, "streets", {"seed": "0"}) as tracker:
         publish(result, entries, store, tracker, page)
         assert tracker.finish()
 
@@ -114,7 +114,7 @@ def test_a_result_that_is_no_better_than_a_constant_says_so(client: Any, store: 
     page = tmp_path / "report.html"
     page.write_text("<!doctype html>")
     entry = CheckpointEntry(epoch=1, step=10, key="epoch-1", sha256=scores[0].checkpoint_sha256)
-    with open_run(RECORD.run_key, "streets", {"seed": 0}) as tracker:
+    with open_run(RECORD.run_key, "streets", {"seed": "0"}) as tracker:
         publish(result, [entry], store, tracker, page)
         assert tracker.finish()
     (run,) = client.search_runs([client.get_experiment_by_name("cps/streets").experiment_id])

@@ -15,7 +15,7 @@ MODEL = "cps-scenes-01234567"
 
 
 def score(run_key: str, miou: float, **tags: str) -> None:
-    with open_run(run_key, "scenes", {"seed": 0}) as tracker:
+    with open_run(run_key, "scenes", {"seed": "0"}) as tracker:
         tags = {"sha256": run_key * 8, **tags}
         tracker.register("scenes", DIGEST, f"s3://cps/weights/{run_key}", miou, tags, f"run {run_key}")
         assert tracker.close()
@@ -92,7 +92,7 @@ def test_a_datasets_name_may_be_anything() -> None:
 
 def test_a_dataset_is_an_input_once(client: Any) -> None:
     for _ in range(2):
-        with open_run("a", "scenes", {"seed": 0}) as tracker:
+        with open_run("a", "scenes", {"seed": "0"}) as tracker:
             tracker.log_dataset("scenes", DIGEST, "s3://cps/manifest.json", {"labeled": 2, "unlabeled": 14})
     [run] = client.search_runs([client.get_experiment_by_name("cps/scenes").experiment_id])
     [given] = client.get_run(run.info.run_id).inputs.dataset_inputs

@@ -32,7 +32,7 @@ assert "mlflow" not in sys.modules
 @pytest.fixture
 def job(store: Store, store_environment: dict[str, str], client: Any) -> Store:  # noqa: ARG001
     store.put_json(keys.job("job"), {"job_id": "job", "run_key": RUN, "dataset": "scenes"})
-    with open_run(RUN, "scenes", {"seed": 0}):
+    with open_run(RUN, "scenes", {"seed": "0"}):
         pass
     return store
 
@@ -80,7 +80,7 @@ def test_the_second_time_mlflow_is_not_even_imported() -> None:
 def test_a_run_that_was_trained_again_is_closed_again(job: Store, client: Any) -> None:
     job.put_json(keys.checkpoint_index(RUN), {"checkpoints": []})
     finish_job("job", "SUCCEEDED")
-    with open_run(RUN, "scenes", {"seed": 0}):
+    with open_run(RUN, "scenes", {"seed": "0"}):
         pass
     assert status(client) == "RUNNING"
     job.remove(keys.checkpoint_index(RUN))

@@ -7,7 +7,9 @@ import paddle
 import pytest
 
 from components.errors import UserError
+from components.networks.pretrained_weights.installed import installed_weights
 from components.networks.structures import build
+from components.recipes.loader import load_recipe
 from components.training.precision import check_precision
 from components.training.process import _load_pretrained
 from tests.components.training.small_training import make_pair, make_recipe
@@ -34,6 +36,20 @@ def test_pretrained_weights_come_from_the_store_verified_and_are_said(store, tmp
     assert "in the file and not used: decoder.laterals.0.weight" in said
     with pytest.raises(UserError, match=f"has sha256 {hashlib.sha256(data).hexdigest()}, not 00"):
         _load_pretrained(store, recipe("00"), pair)
+
+
+def test_installed_weights_want_their_own_normalisation(store, capfd):
+    structure = "efficientnet-lite0-fpn"
+    weights = installed_weights(structure)
+    assert (load_recipe("photos").augmentation.mean, load_recipe("photos").augmentation.std) == (
+        weights.mean,
+        weights.std,
+    )
+    own = {"augmentation__mean": weights.mean, "augmentation__std": weights.std}
+    for changes, expected in ((own, 0), ({}, 1)):
+        recipe = make_recipe(network__structure=structure, network__pretrained="imagenet", **changes)
+        _load_pretrained(store, recipe, make_pair(recipe))
+        assert capfd.readouterr().err.count("expects augmentation.mean=[0.498, 0.498, 0.498]") == expected
 
 
 @pytest.mark.skipif(paddle.device.get_device() != "cpu", reason="there is a GPU")

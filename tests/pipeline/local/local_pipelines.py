@@ -39,7 +39,7 @@ def act(how: str, folder: str) -> str:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             time.sleep(60)
         progress.say("act", f"working on {how}")
-        step.result({"how": how, "interpreter": sys.executable, "temporary": os.environ["TMPDIR"]})
+        step.result(how=how, interpreter=sys.executable, temporary=os.environ["TMPDIR"])
     return how
 
 

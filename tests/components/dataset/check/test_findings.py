@@ -225,7 +225,7 @@ def test_the_report_is_json_and_a_page_that_shows_what_is_wrong(make_dataset: Ma
     ids[0, 0] = 9
     Image.fromarray(ids).save(folder / "labels/train/10.png")
     report = inspect(folder)
-    plain = json.loads(json.dumps(report.as_dict()))
+    plain = json.loads(report.as_json())
     assert (plain["verdict"], plain["format"]) == ("fatal", 1)
     assert [(entry["kind"], entry["count"]) for entry in plain["findings"]][:3] == [
         ("unreadable", 1), ("mode", 9), ("ids", 1),
