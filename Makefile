@@ -23,7 +23,8 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint types browser-test images images-test manifests cluster-test gpu-check commands lock clean
+.PHONY: help setup demo test test-slow lint types browser-test images images-test manifests cluster-test gpu-check docs reference \
+	lock clean
 
 help: ## List all targets
 	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET [ARGS=...]\n"} \
@@ -99,12 +100,24 @@ build/ci-tools/.installed: $(VENV)/.installed
 	@$(INSTALL) --python build/ci-tools/bin/python --group ci
 	@touch $@
 
-commands: setup ## Generate COMMANDS.md from the --help texts
-	$(BIN)/python -m pipeline.cli.manual > COMMANDS.md
+docs: build/docs-tools/.installed ## Build the website of the documentation into build/site; a broken link is an error
+	scripts/site-source build/site-source
+	NO_MKDOCS_2_WARNING=1 build/docs-tools/bin/mkdocs build --strict --site-dir build/site $(ARGS)
+	@echo "docs: open build/site/index.html"
+
+build/docs-tools/.installed: $(VENV)/.installed
+	@$(UV) venv --quiet --clear --python $(BIN)/python build/docs-tools
+	@$(INSTALL) --python build/docs-tools/bin/python --group docs
+	@touch $@
+
+reference: setup ## Generate the pages and the picture of docs/ that are made from the code
+	$(BIN)/python -m pipeline.cli.manual > docs/reference/commands.md
+	$(BIN)/python -m components.recipes.manual > docs/reference/settings.md
+	$(BIN)/python -m tests.docs.packages_picture > docs/images/packages.svg
 
 lock: | $(UV) ## Resolve pyproject.toml into requirements.lock (ARGS=--upgrade updates versions)
 	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--all-extras --group dev --group ci --group paddleseg pyproject.toml -o requirements.lock $(ARGS)
+		--all-extras --group dev --group ci --group docs --group paddleseg pyproject.toml -o requirements.lock $(ARGS)
 
 clean: ## Delete build results and caches, but keep .venv and .cps (your runs and data)
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

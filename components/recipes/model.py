@@ -64,18 +64,24 @@ Precision = Literal["float32", "float16", "bfloat16"]
 
 
 class Network(Settings):
+    """The structure of the two networks, and the weights that they start from."""
+
     structure: str = "mobilenetv2-fpn"
-    """One of ours (STRUCTURES), or a paddleseg model as `paddleseg:NAME`."""
+    """`small-fpn`, `mobilenetv2-fpn`, `efficientnet-lite0-fpn`, `deeplabv3p-resnet50`, `deeplabv3p-resnet101`, or a
+    model of paddleseg as `paddleseg:NAME`."""
     pretrained: str = ""
     """Backbone weights: path, http(s) URL or s3:// URI of an .npz, .safetensors, .pdparams or PyTorch .pth file;
     `imagenet` for weights that are installed with this program; empty trains from scratch, and so does `none`, which
     overrides the pretrained weights of a recipe."""
     pretrained_sha256: str = ""
+    """Expected SHA-256 of the file. If empty, the first run records that of a downloaded file, and later runs verify
+    it."""
     right_structure: str = ""
     """The right network's structure, if it differs; if empty, both networks use `structure`."""
     right_pretrained: str = ""
     """Backbone weights for `right_structure`; `pretrained` then applies to the left network only."""
     right_pretrained_sha256: str = ""
+    """Expected SHA-256 of that file."""
     longest_side: Annotated[int, Field(ge=0)] = 0
     """Reduce larger images so that their longer side has this many pixels before a network sees them; 0 keeps their
     size. Scores and masks are always at an image's own size."""
@@ -121,20 +127,27 @@ class Augmentation(Settings):
     """Random changes to a training image before it is cropped, drawn anew for every image in every step."""
 
     crop: Size
+    """Height and width, in pixels, of what a network sees in training."""
     scales: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.5, 2.0)
     """An image is resized by a random factor from this range, then cropped; missing pixels are padded as void."""
     scale_step: Annotated[float, Field(ge=0)] = 0.0
     """Spacing of the factors, starting at the lower end; 0 draws from the continuous range."""
     flip: Share = 0.5
+    """Probability of mirroring an image left to right."""
     brightness: Share = 0.4
+    """Brightness is multiplied by a random factor between 1 - this share and 1 + this share."""
     contrast: Share = 0.4
+    """The same for contrast."""
     saturation: Share = 0.4
+    """The same for saturation."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Hues are rotated by at most this share of the colour circle in either direction."""
     distort: Share = 0.5
     """Probability of changing each of brightness, contrast, saturation and hue."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Mean of red, green and blue, from 0 to 1, that is subtracted from every pixel; the default is ImageNet's."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Standard deviation of red, green and blue that every pixel is then divided by."""
 
     @model_validator(mode="after")
     def _range(self) -> "Augmentation":
@@ -144,7 +157,10 @@ class Augmentation(Settings):
 
 
 class SupervisedLoss(Settings):
+    """The loss on labelled images."""
+
     kind: Literal["cross_entropy", "ohem"] = "cross_entropy"
+    """Cross entropy over all labelled pixels, or (`ohem`) over the hardest ones only (online hard example mining)."""
     ohem_threshold: Share = 0.7
     """Pixels whose true class has at most this predicted probability are always kept."""
     ohem_min_kept: Positive = 50_000
@@ -155,6 +171,8 @@ class SupervisedLoss(Settings):
 
 
 class CrossPseudoSupervision(Settings):
+    """How the two networks learn from unlabelled images."""
+
     weight: Annotated[float, Field(ge=0)] = 1.5
     """Weight of the two cross pseudo supervision losses relative to the two supervised ones. 0 trains the supervised
     baseline, which reads no unlabelled image."""
@@ -196,14 +214,20 @@ class CrossPseudoSupervision(Settings):
 
 
 class Optimization(Settings):
+    """The optimiser and its learning rate, which falls to 0 over the run."""
+
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum, or AdamW."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate for a batch of `reference_batch`; scales linearly with the batch size."""
     reference_batch: Positive = 8
+    """Number of labelled images in a batch that `learning_rate` refers to."""
     momentum: Share = 0.9
+    """Momentum of SGD; AdamW ignores it."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """Does not apply to biases and normalisation."""
     poly_power: Annotated[float, Field(gt=0)] = 0.9
+    """The learning rate is multiplied by (1 - step / steps) to this power."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential moving average of the weights that checkpoints then contain; 0 disables it."""
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
@@ -211,9 +235,12 @@ class Optimization(Settings):
 
 
 class Training(Settings):
+    """How long a run trains, on how many images at once, and what it saves."""
+
     epochs: Annotated[int, Field(ge=0)] = 0
     """Passes over the longer list. 0 uses `epochs_by_ratio`; ratios that it lacks get the steps of the closest one."""
     epochs_by_ratio: dict[str, Positive] = {}
+    """Epochs for each labelled ratio, such as `{1/16: 128, 1/8: 137}`."""
     batch_size: Positive = 8
     """Labelled images per step, over all processes; each of the two unlabelled streams has the same number."""
     accumulate: Positive = 1
@@ -227,6 +254,7 @@ class Training(Settings):
     checkpoints: Positive = 5
     """Number of saved checkpoints, evenly spaced over the last `checkpoint_span` of the epochs, including the last."""
     checkpoint_span: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the epochs, at the end, that checkpoints are saved in."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Stop after this many epochs without a better mIoU on the held-out images; 0 trains to the end. The learning rate
     schedule and the checkpoints are planned for all epochs; the epoch at which training stops is saved too."""
@@ -253,8 +281,12 @@ class Training(Settings):
 
 
 class Evaluation(Settings):
+    """The sliding window that evaluation and prediction share."""
+
     crop: Size
+    """Height and width of the window in pixels."""
     stride: Size
+    """Vertical and horizontal distance between windows in pixels, at most the crop."""
     batch: Positive = 4
     """Number of windows per forward pass; affects the time but not the result."""
     scales: Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], Field(min_length=1)] = (1.0,)
@@ -273,8 +305,12 @@ class Evaluation(Settings):
 
 
 class Recipe(Settings):
+    """Everything that affects the weights of a run, apart from the dataset, its split and the seed."""
+
     name: str
+    """The name of the file, if it has none of its own."""
     summary: str
+    """One sentence that `cps recipes list` shows."""
     reproduces: str = ""
     """Key of the run that this one repeats; `cps reproduce` sets it, and it does not affect the weights."""
     split: Split = Split()

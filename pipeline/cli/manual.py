@@ -1,13 +1,14 @@
-"""Generate the manual from the commands' help: python -m pipeline.cli.manual > COMMANDS.md"""
+"""Generate the manual from the commands' help: python -m pipeline.cli.manual > docs/reference/commands.md"""
 
 from collections.abc import Iterator
 
 import click
 
 _WIDTH = 100
-_HEAD = """# Commands
+_HEAD = """# Command reference
 
-The `--help` text of every command. `make commands` generates this file; a test checks that it is up to date.
+The `--help` text of every command. [Commands](../commands.md) groups them by task. `make reference` generates this
+page; a test checks that it is up to date.
 """
 
 

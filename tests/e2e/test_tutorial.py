@@ -1,4 +1,4 @@
-"""TUTORIAL.md, run as it is written: its blocks of shell in one shell, its program beside them."""
+"""The tutorial, run as it is written: its blocks of shell in one shell, its program beside them."""
 
 import ast
 import os
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "TUTORIAL.md").read_text()
+TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 SHELL = re.findall(r"^```bash\n(.*?)^```$", TEXT, re.M | re.S)
 PROGRAMS = dict(re.findall(r"^```python (\S+)\n(.*?)^```$", TEXT, re.M | re.S))
 

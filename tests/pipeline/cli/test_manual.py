@@ -1,4 +1,4 @@
-"""COMMANDS.md, and the completion that shells ask for."""
+"""The command reference, and the completion that shells ask for."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_manual_is_up_to_date() -> None:
-    assert (ROOT / "COMMANDS.md").read_text() == manual(cli, "cps"), "run `make commands`"
+    assert (ROOT / "docs" / "reference" / "commands.md").read_text() == manual(cli, "cps"), "run `make reference`"
 
 
 def complete(words: str, folder: Path) -> list[str]:

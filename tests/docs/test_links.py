@@ -90,6 +90,13 @@ def test_every_page_in_docs_is_in_its_index() -> None:
     assert pages <= linked, f"add to docs/README.md: {sorted(path.name for path in pages - linked)}"
 
 
+def test_every_page_in_docs_is_on_the_website() -> None:
+    listed = set(re.findall(r"^ +- .*?([\w/-]+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(), re.M))
+    pages = {str(path.relative_to(REPOSITORY)) for path in project_files("docs/**.md")}
+    assert pages <= listed, f"add to nav in mkdocs.yml: {sorted(pages - listed)}"
+    assert all((REPOSITORY / page).is_file() for page in listed)
+
+
 def test_readme_is_short() -> None:
     text = README.read_text()
     assert len(text.splitlines()) <= README_MAX_LINES
