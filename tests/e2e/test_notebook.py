@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.project_files import REPOSITORY, project_files
 
-NOTEBOOKS = project_files("notebooks/*.ipynb")
+NOTEBOOKS = project_files("docs/notebooks/*.ipynb")
 EXECUTE = """
 import ast, json, sys
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_from_the_example_scenes_to_a_mask(tmp_path: Path) -> None:
     foreign = ("AWS_", "MLFLOW_", "CPS_", "KFP_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     environment = {**clean, "PYTHONPATH": str(REPOSITORY), "CPS_CACHE": str(tmp_path / "cache")}
-    notebook = REPOSITORY / "notebooks" / "street-scenes.ipynb"
+    notebook = REPOSITORY / "docs" / "notebooks" / "street-scenes.ipynb"
     try:
         done = subprocess.run(
             [sys.executable, "-c", EXECUTE, notebook], cwd=tmp_path, env=environment, capture_output=True, text=True
