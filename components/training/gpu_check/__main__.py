@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from components.step_guard import step_guard
 from components.training.gpu_check.run import DEVICES, check_device
 from components.training.gpu_check.table import HEADER, table_lines, verdict
 
@@ -13,9 +14,10 @@ def main() -> None:
     device = parser.parse_args().device
     print(HEADER, flush=True)
     rows = []
-    for row in check_device(device):
-        rows.append(row)
-        print("\n".join(table_lines(row)), flush=True)
+    with step_guard("gpu-check"):  # removes the files of the check on SIGTERM too
+        for row in check_device(device):
+            rows.append(row)
+            print("\n".join(table_lines(row)), flush=True)
     failed = verdict(rows)
     if failed:
         sys.exit(f"failed: {failed}")

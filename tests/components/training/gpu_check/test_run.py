@@ -105,6 +105,7 @@ def test_a_machine_without_a_gpu_is_told_so_in_one_line() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_whole_check_on_the_cpu() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "pipeline.cli", "doctor", "--device", "cpu", "--json"],
