@@ -43,7 +43,9 @@ def publish(
     addresses = {entry.epoch: entry for entry in entries}
     for row in result.checkpoints:
         intervals = {"mIoU_low": row.mIoU_low, "mIoU_high": row.mIoU_high}
-        figures = _present({"mIoU": row.mean_iou(best.variant), **_variants(row), **intervals})
+        figures = _present(
+            {"mIoU": row.mean_iou(best.variant), **_variants(row), **intervals, "agreement": row.agreement}
+        )
         entry = addresses[row.epoch]
         tracker.log_checkpoint(row.epoch, row.step, store.uri(entry.key), figures, entry.sha256)
         by_class = {f"IoU/{name}": value for name, value in zip(names, row.IoU, strict=True)}

@@ -182,6 +182,7 @@ def _checkpoint(row: decided.Row) -> CheckpointScores:
         mIoU_low=low,
         mIoU_high=high,
         IoU=tuple(_figure(value) for value in row.class_iou),
+        agreement=row.agreement,
     )
 
 

@@ -96,6 +96,8 @@ class Scores:
     counts: Mapping[Variant, Counts]
     near_copies: tuple[str, ...] = ()
     """Images that are near copies of the frame before them, from `find_near_copies`; unknown to earlier versions."""
+    agreement: float | None = None
+    """Share of all pixels, labelled or not, for which both networks predict the same class; None if unknown."""
 
     def bootstrap(self) -> Bootstrap:
         """Return the draws of the images, by blocks of frames if some belong to sequences."""
@@ -124,6 +126,7 @@ def pack(scores: Scores) -> bytes:
         "images": scores.images,
         "variants": list(scores.counts),
         "near_copies": scores.near_copies,
+        "agreement": scores.agreement,
     }
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {}
@@ -154,6 +157,7 @@ def unpack(data: bytes, origin: str) -> Scores | None:
             images=tuple(meta["images"]),
             counts=counts,
             near_copies=tuple(meta.get("near_copies", ())),
+            agreement=meta.get("agreement"),
         )
     except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise WorkFailed(f"{origin} is not a scores file ({error}): remove it and evaluate again") from error

@@ -20,6 +20,7 @@ from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.disk import default_cache, scratch_of
 from components.errors import UserError, WorkFailed
+from components.evaluation.agreement import Agreement
 from components.evaluation.pairs import ValidationPairs
 from components.evaluation.scores import Counts, Protocol, Scores, pack, unpack
 from components.evaluation.snapshots import Snapshots
@@ -144,14 +145,34 @@ def _score_all(store: "Store", sweep: Sweep, reader: DatasetReader, todo: list[C
                 allow_bf16=sweep.recipe.evaluation.bf16,
             )
             report.start(entry.epoch)
-            snapshots = Snapshots(images.names)
-            counts = score_images(checkpoint, images, sweep, workers, report.image_done, predicted=snapshots.keep)
+            snapshots, agreement = Snapshots(images.names), Agreement()
+            predicted = _each(snapshots.keep, agreement.observe)
+            counts = score_images(checkpoint, images, sweep, workers, report.image_done, predicted=predicted)
             store.put_bytes(keys.snapshots(sweep.run_key, entry.epoch), snapshots.pack())
             if near_copies is None:  # not before, because the images are decoded now
                 near_copies = images.near_copies()
-            scores = Scores(entry.epoch, entry.step, entry.sha256, sweep.protocol, images.names, counts, near_copies)
+            scores = Scores(
+                entry.epoch,
+                entry.step,
+                entry.sha256,
+                sweep.protocol,
+                images.names,
+                counts,
+                near_copies,
+                agreement.share,
+            )
             store.put_bytes(keys.scores(sweep.run_key, entry.epoch), pack(scores))
             progress.say(STEP, describe(scores))
+
+
+def _each(*takers: Callable[[int, Variant, ClassIds], None]) -> Callable[[int, Variant, ClassIds], None]:
+    """Return a function that passes its arguments on to all takers."""
+
+    def take(number: int, variant: Variant, ids: ClassIds) -> None:
+        for taker in takers:
+            taker(number, variant, ids)
+
+    return take
 
 
 def with_label(samples: Sequence[Sample]) -> list[tuple[str, str]]:

@@ -28,6 +28,8 @@ class Row:
     """95 % interval of the best checkpoint's variant."""
     class_iou: PerClass
     """(C,), in [0, 1], of that variant."""
+    agreement: float | None = None
+    """As in Scores."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class _Scored:
     class_iou: dict[Variant, PerClass]
     draws: dict[Variant, NDArray[np.float64]]
     """The mean IoU of each bootstrap draw."""
+    agreement: float | None
 
     def choice(self, variant: Variant) -> Choice:
         return Choice(self.epoch, self.step, variant, self.mean_iou[variant])
@@ -123,6 +126,7 @@ def decide(scores: Iterable[Scores]) -> Verdict:
                 item.mean_iou,
                 interval(item.draws[best.variant]),
                 item.class_iou[best.variant],
+                item.agreement,
             )
             for item in ordered
         ),
@@ -149,6 +153,7 @@ class _Drawing:
             {variant: scores.mean_iou(variant) for variant in VARIANTS},
             {variant: iou(scores.total(variant)) for variant in VARIANTS},
             {variant: draws.mean_iou(scores.counts[variant].by_image) for variant in VARIANTS},
+            scores.agreement,
         )
         self._first = self._first or scored
         return scored

@@ -120,6 +120,8 @@ class CheckpointScores(Frozen):
     mIoU_low: float | None
     mIoU_high: float | None
     IoU: tuple[float | None, ...]
+    agreement: float | None = None
+    """Share of the validation pixels, labelled or not, for which both networks predict the same class."""
 
     def mean_iou(self, variant: Variant) -> float | None:
         found: float | None = getattr(self, variant)

@@ -50,7 +50,7 @@ predict_step(run_key, "val", 6, "gallery.html")
 label_next(open_store(), run_key, 4, Path("."))
 """
 PAGES = ["report", "gallery", "label-next", "matrix"]
-CHARTS = {"report": 4, "matrix": 1}
+CHARTS = {"report": 5, "matrix": 1}
 """Charts that are visible; some are drawn twice, for wide and narrow screens, and one of the two is hidden."""
 
 # Runs inside the page after it has loaded, and tells the frame around it what it found.

@@ -103,7 +103,7 @@ def render_report(result: RunResult, verdict: Verdict, parts: Parts) -> str:
             *((key(variant), VARIANT_NAMES[variant]) for variant in reversed(VARIANTS)),
             (band_key(verdict.best.variant), f"95 % interval, {VARIANT_NAMES[verdict.best.variant]}"),
         ],
-        small_charts=_small_charts(parts.curve, audit),
+        small_charts=_small_charts(result, parts.curve, audit),
         rows=verdict.rows,
         best=verdict.best,
         variants=VARIANTS,
@@ -166,7 +166,7 @@ def _below(lead: Lead) -> str:
     return f"{difference}, {'clear' if lead.is_clear else 'not clear'}"
 
 
-def _small_charts(curve: TrainingCurve | None, audit: PseudoLabelRecord | None) -> list[SmallChart]:
+def _small_charts(result: RunResult, curve: TrainingCurve | None, audit: PseudoLabelRecord | None) -> list[SmallChart]:
     charts: list[SmallChart | None] = []
     if curve is not None and curve.points:
         at = [(point.step / curve.steps_per_epoch, point) for point in curve.points]
@@ -183,6 +183,10 @@ def _small_charts(curve: TrainingCurve | None, audit: PseudoLabelRecord | None) 
             "left and right agree": [(float(found.epoch), _percent(found.agreement)) for found in audit.epochs],
         }
         charts.insert(1, small_chart("Pseudo labels", "% of pixels", shares))
+    agreed = [(float(row.epoch), 100 * row.agreement) for row in result.checkpoints if row.agreement is not None]
+    if len(agreed) > 1:
+        title = "Agreement on validation images, without labels"
+        charts.append(small_chart(title, "% of pixels", {"left and right agree": agreed}))
     return [chart for chart in charts if chart is not None]
 
 

@@ -61,6 +61,10 @@ def test_frames_of_a_video_are_resampled_in_blocks(trained_run: Run, monkeypatch
     result = select(run.key, run.store, run.cache)
     assert (result.interval.blocks, result.interval.sequences, result.interval.frames) == (2, 1, 5)
     report = run.store.get_bytes(keys.run(run.key, "report.html")).decode()
+    shares = [scores_of(run, epoch).agreement for epoch in (2, 4, 6)]
+    assert all(0 < share < 1 for share in shares)
+    assert [row.agreement for row in result.checkpoints] == shares
+    assert "Agreement on validation images, without labels" in report
     assert "resampled over 2 blocks of consecutive frames; differences are paired" in report
     assert "5 of the 5 images are frames of 1 sequence" in report
 

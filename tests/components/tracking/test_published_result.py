@@ -79,6 +79,7 @@ def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, sto
     for name in ("kappa", "boundary_IoU", "mean_Dice", "mean_accuracy"):
         assert curve(name) == [(best.epoch, getattr(best, name))]
     assert curve("best_mIoU_low") == [(best.epoch, best.mIoU_low)]
+    assert curve("agreement") == [(row.epoch, row.agreement) for row in result.checkpoints]
     assert curve("steps") == [(best.epoch, result.checkpoints[-1].step)]
     assert curve("test_mIoU") == [(best.epoch, result.test.mIoU)]
     models = client.search_logged_models([experiment])
