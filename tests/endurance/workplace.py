@@ -10,13 +10,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from components.files import holding
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.lease import held_by
@@ -156,8 +157,11 @@ class Workplace:
         found += [f"note {path.name}" for path in (self.home / "jobs").glob("*")]
         found += [f"temporary {path.name}" for path in (self.folder / "tmp").iterdir()]
         found += [f"partial {path}" for path in self.folder.rglob("*.partial*")]
-        memory = Path(f"/dev/shm/cps-{os.getuid()}")
-        return found + [f"shared memory {path.name}" for path in memory.glob("*") if path.name in self._datasets(store)]
+        for path in Path(f"/dev/shm/cps-{os.getuid()}").glob("*"):
+            if path.name in self._datasets(store):
+                with suppress(OSError), holding(path / ".lock", os.O_RDWR, wait=False):  # another run may use it
+                    found.append(f"shared memory {path.name}")
+        return found
 
     def _datasets(self, store: Store) -> set[str]:
         return {ref.key.split("/")[1] for ref in store.list(keys.DATASETS)}
