@@ -5,7 +5,9 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -98,6 +100,31 @@ def holding(path: Path, flags: int = os.O_RDWR | os.O_CREAT, *, wait: bool = Tru
         yield handle
     finally:
         os.close(handle)
+
+
+@contextmanager
+def marked_folder(prefix: str, place: str | None = None) -> Iterator[tuple[Path, int]]:
+    """Yield a temporary folder in `place`, and the handle of the lock that marks it as in use.
+
+    The lock lasts as long as this process, and as a child that inherits the handle: see `abandoned_folders`.
+    """
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True) as name:
+        fresh = Path(name) / f"{_MARK}.new"
+        with holding(fresh) as handle:
+            fresh.rename(fresh.with_suffix(""))  # so that no unlocked mark is ever seen
+            yield Path(name), handle
+
+
+def abandoned_folders(prefix: str, place: str | None = None) -> Iterator[Path]:
+    """Yield each folder of `marked_folder` whose processes were killed, and remove it afterwards."""
+    for mark in Path(place or tempfile.gettempdir()).glob(f"{prefix}*/{_MARK}"):
+        # If the mark is locked, the folder is in use; if it cannot be opened, it is another user's.
+        with suppress(OSError), holding(mark, os.O_RDWR, wait=False):
+            yield mark.parent
+            shutil.rmtree(mark.parent)
+
+
+_MARK = "in-use"
 
 
 def locked(path: Path, flags: int, *, shared: bool = False, wait: bool = True) -> int:

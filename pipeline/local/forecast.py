@@ -21,6 +21,7 @@ from components.dataset.sources.address import STORED, is_url, parse_sources
 from components.dataset.stored.shared_images import FREE_SHARE
 from components.disk import default_cache, state_home
 from components.errors import UserError, WorkFailed
+from components.files import marked_folder
 from components.progress import EVENTS_VARIABLE
 from components.runs.planning import PlannedRun, plan_run
 from components.runs.probes import EvaluationProbe, TrainingProbe, WorkProbe
@@ -29,7 +30,7 @@ from components.step_guard import PARENT_VARIABLE, USERS_MISTAKE
 from components.units import memory_text
 from pipeline.local.environment import resolve_environment, store_of
 from pipeline.local.run import EventFile
-from pipeline.local.services import PLAN_SERVICES, end_killed_plans, plan_folder, services_down, services_up
+from pipeline.local.services import PLAN, PLAN_SERVICES, end_killed_plans, services_down, services_up
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -108,7 +109,10 @@ def probe_work(request: RunRequest) -> tuple[PlannedRun, WorkProbe]:
 def _planned(request: RunRequest) -> Iterator[tuple[PlannedRun, Path, dict[str, str]]]:
     """Yield the run, a folder with run.json and split.json, and the environment of a store that has its dataset."""
     end_killed_plans()
-    with plan_folder() as folder, _dataset(request, folder) as (digest, services):
+    with (
+        marked_folder(PLAN, os.environ.get("CPS_WORK")) as (folder, _),
+        _dataset(request, folder) as (digest, services),
+    ):
         run = plan_run(store_of(services), digest, request)
         (folder / "run.json").write_text(run.record().model_dump_json())
         (folder / "split.json").write_text(run.split.model_dump_json())

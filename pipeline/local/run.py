@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pipeline
 from components.contract import read
 from components.disk import HOME_VARIABLE, check_home, free, writing
+from components.files import abandoned_folders, marked_folder
 from components.progress import EVENTS_VARIABLE, Event
 from components.step_guard import FAILED, STOPPING_VARIABLE
 from components.units import size_text
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ALMOST_FULL = 128 << 20
 """Free bytes in the state folder from which on a failure mentions them."""
+_JOB = "cps-job-"
 _POLL_SECONDS = 0.1
 _LOG_SECONDS = 15.0
 SPLIT_STEP = "split-labels"
@@ -91,8 +92,9 @@ def run_locally(
     with writing(home):
         log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="cps-job-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    for _ in abandoned_folders(_JOB):
+        pass  # a killed run has left it
+    with marked_folder(_JOB) as (folder, mark):
         own = parameters if isinstance(parameters, PipelineParameters) else None
         arguments = dict(parameters) if isinstance(parameters, Mapping) else parameters.as_dag()
         job = {"parameters": arguments, "compiled": str(compiled or "")}
@@ -106,6 +108,7 @@ def run_locally(
                 stderr=subprocess.STDOUT,
                 env=_child_environment(environment, folder, events.path),
                 start_new_session=True,
+                pass_fds=(mark,),
             )
             outcome, lines = JobOutcome(0, 0.0, log), _LogLines(output)
             note = JobNote(home, log, str(arguments.get("dataset", "")), own.run if own else None)

@@ -4,11 +4,9 @@ import errno
 import http.client
 import os
 import re
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from components import progress
 from components.addresses import past_proxies
 from components.disk import HOME_VARIABLE, Unwritable, free, setting_of
 from components.errors import UserError, WorkFailed
-from components.files import holding
+from components.files import abandoned_folders
 from components.storage.settings import StoreSettings
 from components.tracking.server import EMBEDDED_VARIABLE, TRACKING_VARIABLE
 from components.units import size_text
@@ -33,10 +31,8 @@ STORE_BYTES = 256 << 20
 """Free bytes without which a new store accepts no objects: each of the two buckets gets a volume of 128 MiB."""
 _NO_ROOM = 1 << 20
 """Free bytes below which a full disk is the likeliest reason why a server does not start."""
-PLAN_SERVICES = "services"
-"""The folder of the temporary object store in that of a `cps plan`."""
-_PLAN, _MARK = "cps-plan-", "in-use"
-"""The prefix of that folder's name, and the file in it that is locked while the command runs."""
+PLAN, PLAN_SERVICES = "cps-plan-", "services"
+"""The prefix of the temporary folder of a `cps plan`, and the folder of its object store in it."""
 LAST_WORDS = 500
 """Number of characters to show of a server's last log line; enough for the reason after a long path."""
 
@@ -118,27 +114,10 @@ def services_down(home: Path) -> None:
             place.write(State(object_store=_stopped(state.object_store), mlflow=_stopped(state.mlflow)))
 
 
-@contextmanager
-def plan_folder() -> Iterator[Path]:
-    """Yield a temporary folder for `cps plan`, marked as in use for as long as this process lives."""
-    with tempfile.TemporaryDirectory(prefix=_PLAN, dir=_plans()) as name:
-        fresh = Path(name) / f"{_MARK}.new"
-        with holding(fresh):
-            fresh.rename(fresh.with_suffix(""))  # so that no unlocked mark is ever seen
-            yield fresh.parent
-
-
 def end_killed_plans() -> None:
     """Stop the object stores of `cps plan` commands that were killed, and remove their folders."""
-    for mark in _plans().glob(f"{_PLAN}*/{_MARK}"):
-        # If the mark is locked, the command is still running; if it cannot be opened, it is another user's.
-        with suppress(OSError), holding(mark, os.O_RDWR, wait=False):
-            services_down(mark.parent / PLAN_SERVICES)
-            shutil.rmtree(mark.parent)
-
-
-def _plans() -> Path:
-    return Path(os.environ.get("CPS_WORK") or tempfile.gettempdir())
+    for folder in abandoned_folders(PLAN, os.environ.get("CPS_WORK")):
+        services_down(folder / PLAN_SERVICES)
 
 
 def services_status(home: Path) -> list[ServiceStatus]:

@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from kfp import compiler
 
 from components.disk import Unwritable, check_home
+from components.files import abandoned_folders
 from pipeline.local.run import JobOutcome, run_locally
 from tests.pipeline.local.local_pipelines import acting
 
@@ -169,6 +171,30 @@ def test_nothing_trains_on_when_the_command_is_killed(compiled: Path, tmp_path: 
     wait_for(lambda: not alive(step))
     assert (tmp_path / "saved").exists()
     wait_for(lambda: not folder.exists())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_next_run_removes_what_a_run_whose_processes_were_all_killed_has_left(
+    compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "tmp").mkdir()
+    process, step = start(compiled, tmp_path, "long")
+    [folder] = (tmp_path / "tmp").iterdir()
+    assert list(abandoned_folders("cps-job-")) == [], "the run is in progress"
+    pipeline = psutil.Process(process.pid).children()
+    process.kill()
+    for child in pipeline:
+        child.suspend()  # so that it cannot clean up
+    process.wait(10)
+    assert list(abandoned_folders("cps-job-")) == [], "its pipeline still uses it"
+    os.killpg(pipeline[0].pid, signal.SIGKILL)
+    wait_for(lambda: not any(map(alive, (step, *(child.pid for child in pipeline)))))
+    assert folder.is_dir()
+    outcome, _ = run(compiled, tmp_path, "python3.11")
+    assert outcome.exit_code == 0
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def start(compiled: Path, folder: Path, how: str) -> tuple["subprocess.Popen[bytes]", int]:
