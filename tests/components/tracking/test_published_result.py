@@ -41,7 +41,8 @@ def make_scores(epoch: int, images: int = 5) -> Scores:
     hits = 90 * np.eye(2, dtype=np.int64)
     bands = np.tile([[6, 9, 8], [2, 4, 6]], (images, 1, 1))
     counts = {variant: Counts.of_images(random.integers(1, 90, (images, 2, 2)) + hits, bands) for variant in VARIANTS}
-    return Scores(epoch, epoch * 10, f"{epoch:064}", protocol, tuple(map(str, range(images))), counts)
+    names, agreement = tuple(map(str, range(images))), 1 - 1 / (2 + epoch)
+    return Scores(epoch, epoch * 10, f"{epoch:064}", protocol, names, counts, agreement=agreement)
 
 
 def test_curves_with_intervals_the_winners_figures_and_the_page(client: Any, store: Store, tmp_path: Path) -> None:
