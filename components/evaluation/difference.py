@@ -1,5 +1,6 @@
 """Compare the best results of two runs on the same images, with the interval of the paired difference."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -60,9 +61,9 @@ class RunDifference:
             return f"{single} does not tell which run is better"
         return "the interval includes 0: these images do not tell which run is better"
 
-    def as_dict(self) -> dict[str, object]:
+    def as_json(self) -> str:
         values = {name: None if value != value else value for name, value in asdict(self).items()}
-        return {**values, "verdict": self.verdict}
+        return json.dumps({**values, "verdict": self.verdict}, indent=2)
 
 
 def run_difference(store: "Store", first: str, second: str) -> RunDifference:

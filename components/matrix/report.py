@@ -2,10 +2,10 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from components.files import write_whole
 from components.matrix.cells import SUPERVISED, Method, Score
@@ -197,9 +197,9 @@ def _place(gain: float, ticks: Sequence[float]) -> float:
     return 100 * (100 * gain - ticks[0]) / (ticks[-1] - ticks[0])
 
 
-def summary(result: MatrixResult) -> dict[str, Any]:
-    """Return points, gains and runs for `--json`."""
-    return {
+def summary(result: MatrixResult) -> str:
+    """Return points, gains and runs as JSON."""
+    described = {
         "dataset": result.dataset,
         "recipe": result.recipe,
         "points": [
@@ -226,6 +226,7 @@ def summary(result: MatrixResult) -> dict[str, Any]:
             {"run_key": score.run_key, "mIoU": score.mean_iou, "best_mIoU": score.best} for score in result.scores
         ],
     }
+    return json.dumps(described, indent=2)
 
 
 def _alternative(result: MatrixResult) -> str:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
@@ -50,6 +51,16 @@ class Picture:
         return self.name.rsplit("/", 1)[-1]
 
 
+class ShownClass(TypedDict):
+    """A class as page.js reads it."""
+
+    name: str
+    color: str
+    """In CSS."""
+    clear: bool
+    """Whether it is a background, which is transparent."""
+
+
 class Painter:
     """Draws masks in the colours that pages show classes in. A background is transparent, and so is void."""
 
@@ -59,8 +70,7 @@ class Painter:
         self._clear = [number for number, item in enumerate(classes) if is_background(item.name)]
 
     @property
-    def classes(self) -> list[dict[str, object]]:
-        """Return name, colour and whether it is transparent for each class, as page.js reads it."""
+    def classes(self) -> list[ShownClass]:
         colors = zip(self.names, self._colors, strict=True)
         return [
             {"name": name, "color": css_color(color), "clear": number in self._clear}

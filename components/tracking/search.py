@@ -83,18 +83,23 @@ class _PlainServer:
     def experiments(self) -> list[str]:
         found, token = list[str](), ""
         while True:
-            body = {"max_results": _LARGEST_PAGE, **({"page_token": token} if token else {})}
-            page = self._post("experiments/search", body)
+            page = self._post("experiments/search", max_results=_LARGEST_PAGE, page_token=token)
             found += [entry["experiment_id"] for entry in page.get("experiments", ())]
             token = page.get("next_page_token", "")
             if not token:
                 return found
 
     def search(self, experiments: list[str], conditions: str, order_by: Sequence[str], limit: int) -> list[FoundRun]:
-        body = {"experiment_ids": experiments, "filter": conditions, "max_results": limit, "order_by": list(order_by)}
-        return [_from_json(run) for run in self._post("runs/search", body).get("runs", ())]
+        found = self._post(
+            "runs/search",
+            experiment_ids=experiments,
+            filter=conditions,
+            max_results=limit,
+            order_by=list(order_by),
+        )
+        return [_from_json(run) for run in found.get("runs", ())]
 
-    def _post(self, path: str, body: Mapping[str, object]) -> Any:
+    def _post(self, path: str, **body: int | str | list[str]) -> Any:
         import urllib3
 
         try:

@@ -11,7 +11,18 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from components.contract import Frozen
+    from components.training.gpu_check.table import (
+        DeviceFacts,
+        FirstLoss,
+        ScoredFacts,
+        SharedFacts,
+        SweepFacts,
+        TrainingFacts,
+    )
 
 ERROR = "error"
 PRECISIONS = {"float32": "float32", "TF32": "float32", "bfloat16": "bfloat16"}
@@ -47,19 +58,20 @@ def main() -> None:
     device.prepare_kernels(tf32=name == "TF32")
     processor.prepare(processes=ranks)
     try:
-        found = _parts()[name](place)
+        facts, fault = _parts()[name](place), ""
     except (UserError, WorkFailed) as error:
-        found = {ERROR: one_line(error)}
+        facts, fault = None, one_line(error)
     except Exception as error:  # any fault is a line of the table; the traceback follows it
         traceback.print_exc()
-        found = {ERROR: f"{type(error).__name__}: {one_line(error)[-300:]}"}
+        facts, fault = None, f"{type(error).__name__}: {one_line(error)[-300:]}"
     if os.environ.get("PADDLE_TRAINER_ID", "0") == "0":
-        (place.folder / f"{name}.json").write_text(json.dumps(found))
-    if ERROR in found:
+        text = json.dumps({ERROR: fault} if fault else {}) if facts is None else facts.model_dump_json()
+        (place.folder / f"{name}.json").write_text(text)
+    if fault:
         sys.exit(1)
 
 
-def _parts() -> dict[str, Callable[[Place], dict[str, Any]]]:
+def _parts() -> "dict[str, Callable[[Place], Frozen | None]]":
     trainings = {name: lambda place, name=name: _training(place, name) for name in PRECISIONS}
     return {
         "pictures": _pictures,
@@ -73,7 +85,7 @@ def _parts() -> dict[str, Callable[[Place], dict[str, Any]]]:
     }
 
 
-def _pictures(place: Place) -> dict[str, Any]:
+def _pictures(place: Place) -> None:
     from components.training.gpu_check.sizes import SIZES
     from components.training.gpu_check.streets import draw_files
 
@@ -84,24 +96,24 @@ def _pictures(place: Place) -> dict[str, Any]:
     ):
         folder.mkdir()
         draw_files(folder, count, pixels)
-    return {}
 
 
-def _device(place: Place) -> dict[str, Any]:
+def _device(place: Place) -> "DeviceFacts":
     from components.training.gpu_check.measure import device_facts
 
-    return device_facts(place.device).model_dump()
+    return device_facts(place.device)
 
 
-def _reference(place: Place) -> dict[str, Any]:
+def _reference(place: Place) -> "FirstLoss":
     """Compute the first loss on the CPU: the parent hides the GPUs."""
     from components.training.gpu_check.measure import first_loss
     from components.training.gpu_check.sizes import SIZES
+    from components.training.gpu_check.table import FirstLoss
 
-    return {"loss": first_loss(SIZES[place.device], place.pictures)}
+    return FirstLoss(loss=first_loss(SIZES[place.device], place.pictures))
 
 
-def _training(place: Place, name: str) -> dict[str, Any]:
+def _training(place: Place, name: str) -> "TrainingFacts":
     from components.networks.device import set_tf32
     from components.training.gpu_check import measure
     from components.training.gpu_check.sizes import SIZES
@@ -110,11 +122,11 @@ def _training(place: Place, name: str) -> dict[str, Any]:
         measure.take_gpu_paths()
     else:
         set_tf32(name == "TF32")
-    return measure.training_facts(SIZES[place.device], place.pictures, PRECISIONS[name]).model_dump()
+    return measure.training_facts(SIZES[place.device], place.pictures, PRECISIONS[name])
 
 
-def _shared(place: Place) -> dict[str, Any]:
-    """In each of two processes."""
+def _shared(place: Place) -> None:
+    """Train one step in each of two processes."""
     import numpy as np
 
     from components.training.gpu_check.measure import shared_step
@@ -123,34 +135,34 @@ def _shared(place: Place) -> dict[str, Any]:
     found = shared_step(SIZES[place.device], place.pictures)
     if os.environ["PADDLE_TRAINER_ID"] == "0":
         np.savez(place.folder / "shared.npz", allow_pickle=False, **found)
-    return {}
 
 
-def _alone(place: Place) -> dict[str, Any]:
+def _alone(place: Place) -> "SharedFacts":
     import numpy as np
 
     from components.training.gpu_check.measure import shared_facts, shared_step
     from components.training.gpu_check.sizes import SIZES
 
     expected = shared_step(SIZES[place.device], place.pictures)
-    return shared_facts(dict(np.load(place.folder / "shared.npz")), expected).model_dump()
+    return shared_facts(dict(np.load(place.folder / "shared.npz")), expected)
 
 
-def _scored(place: Place) -> dict[str, Any]:
+def _scored(place: Place) -> "ScoredFacts":
     import numpy as np
 
     from components.training.gpu_check.measure import swept, write_checkpoints
     from components.training.gpu_check.sizes import SIZES
+    from components.training.gpu_check.table import ScoredFacts
 
     size = SIZES[place.device]
     write_checkpoints(size, place.folder, place.pictures)
     seconds, found = swept(size, place.folder, place.scored, on_device=True)
     np.savez(place.folder / "scored.npz", allow_pickle=False, **found)
-    return {"seconds": seconds}
+    return ScoredFacts(seconds=seconds)
 
 
-def _compared(place: Place) -> dict[str, Any]:
-    """On the CPU: the parent hides the GPUs."""
+def _compared(place: Place) -> "SweepFacts":
+    """Score on the CPU: the parent hides the GPUs."""
     import numpy as np
 
     from components.training.gpu_check.measure import sweep_facts, swept
@@ -158,7 +170,7 @@ def _compared(place: Place) -> dict[str, Any]:
 
     seconds, expected = swept(SIZES[place.device], place.folder, place.scored, on_device=False)
     on_device = json.loads((place.folder / "scored.json").read_text())["seconds"]
-    return sweep_facts(dict(np.load(place.folder / "scored.npz")), expected, (on_device, seconds)).model_dump()
+    return sweep_facts(dict(np.load(place.folder / "scored.npz")), expected, (on_device, seconds))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,18 @@ class DeviceFacts(Frozen):
     """Bytes of the device's memory."""
 
 
+class FirstLoss(Frozen):
+    """The loss of the first step on the CPU."""
+
+    loss: float
+
+
+class ScoredFacts(Frozen):
+    """How long the device took for each image and checkpoint, in seconds."""
+
+    seconds: float
+
+
 class TrainingFacts(Frozen):
     """Some training steps in one precision. Times in seconds, sizes in bytes."""
 

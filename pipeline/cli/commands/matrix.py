@@ -1,6 +1,5 @@
 """`cps matrix`: measure mIoU by number of labels, and whether CPS and other recipes help."""
 
-import json
 import os
 import shlex
 import sys
@@ -275,7 +274,7 @@ def _report(result: "MatrixResult", folder: Path, tracking: str, *, as_json: boo
     files = write_files(result, folder)
     publish(result, files.values(), tracking)
     if as_json:
-        click.echo(json.dumps(summary(result), indent=2))
+        click.echo(summary(result))
         return
     for gain in result.gains:
         click.echo(f"{gain.labeled_ratio:<6} {gain.labeled:,} labelled images: {gain.verdict}")

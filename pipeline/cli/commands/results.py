@@ -1,6 +1,7 @@
 """`cps compare`, `cps weights`, `cps predict`, `cps label-next`: use the results of runs."""
 
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def compare(run: tuple[str, ...], dataset: str, limit: int, as_json: bool, as_cs
     if as_json and as_csv:
         raise UserError("--json and --csv exclude each other: give one")
     if run:
-        _compare_two(run, as_json=as_json, refused={"--dataset": dataset, "--csv": as_csv})
+        _compare_two(run, as_json=as_json, refused={"--dataset": bool(dataset), "--csv": as_csv})
         return
     from components.disk import state_home
     from components.tracking.compare import compare_runs
@@ -66,7 +67,7 @@ def compare(run: tuple[str, ...], dataset: str, limit: int, as_json: bool, as_cs
         print_comparison(rows)
 
 
-def _compare_two(runs: tuple[str, ...], *, as_json: bool, refused: dict[str, object]) -> None:
+def _compare_two(runs: tuple[str, ...], *, as_json: bool, refused: Mapping[str, bool]) -> None:
     if len(runs) != 2:
         raise UserError(f"compare takes no run or two runs, not {len(runs)}: `cps compare` lists all of them")
     for option, value in refused.items():
@@ -82,7 +83,7 @@ def _compare_two(runs: tuple[str, ...], *, as_json: bool, refused: dict[str, obj
         raise UserError(f"{runs[0]} and {runs[1]} are the same run, {first}: name two")
     found = run_difference(store, first, second)
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2))
+        click.echo(found.as_json())
     else:
         print_difference(found)
 
