@@ -63,6 +63,13 @@ class JobNote:
                 write_whole(noted, run_key)
             with replacing(folder / "run.log") as link:
                 link.symlink_to(self._log.resolve())
+            self._take_over(run_key)
+
+    def _take_over(self, run_key: str) -> None:
+        """Remove the notes of killed processes that worked on the run: this one continues and closes it."""
+        for path, job in _jobs(self._home):
+            if path != self._path and job.run_key == run_key and not processes.is_running(job.process):
+                path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         with suppress(OSError):

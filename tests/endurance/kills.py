@@ -55,6 +55,8 @@ def killed_once(place: Workplace, what: Kill, expected: dict[str, Any]) -> tuple
     if command.wait_for(what.step, 300):
         time.sleep(max(0.0, what.after - (time.monotonic() - command.steps[what.step])))
     kill(command, everything=what.everything)
+    assert command.process.stdout is not None
+    command.process.stdout.close()
     wrong = [f"still running after the kill: {' '.join(process.cmdline())[:80]}" for process in wait_until_gone(place)]
     began = time.monotonic()
     result, _ = place.run()

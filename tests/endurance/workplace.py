@@ -53,12 +53,13 @@ class Command:
 
     def follow(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self.changed:
-                self.said.append(line)
-                if found := _STEP.match(line):
-                    self.steps[found[1]] = time.monotonic()
-                self.changed.notify_all()
+        with self.process.stderr as lines:
+            for line in lines:
+                with self.changed:
+                    self.said.append(line)
+                    if found := _STEP.match(line):
+                        self.steps[found[1]] = time.monotonic()
+                    self.changed.notify_all()
         with self.changed:
             self.changed.notify_all()
 
@@ -119,7 +120,8 @@ class Workplace:
         """Run the pipeline to its end. Returns its result and the command."""
         command = self.start(*RUN, *self.extra)
         assert command.process.stdout is not None
-        out = command.process.stdout.read()
+        with command.process.stdout as stream:
+            out = stream.read()
         if command.process.wait() != 0:
             raise SystemExit("".join(command.said[-20:]))
         return json.loads(out), command

@@ -105,7 +105,7 @@ def test_all_runs_go_on_at_once_and_their_figures_are_gathered(
     assert {(one["seed"], one["gpus"], one["predict_limit"]) for one in sent} == {(2, 1, 1)}
     assert kfp_server.made("runs")[0]["display_name"] == "scenes 1/4 seed 2 supervised"
     assert [gain["gain"] for gain in json.loads(out)["gains"]] == pytest.approx([0.03, 0.03])
-    assert "[matrix] 1/4 ratio 1/4 seed 2 cps: running: train" in err.splitlines()
+    assert "[matrix] 1/4 ratio 1/4 seed 2 supervised: running: train" in err.splitlines()
     with (pipelines.folder / "study" / "matrix.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["labeled_ratio"], row["method"], row["labelled_images"], row["mIoU"]) for row in rows] == [
@@ -128,7 +128,8 @@ def test_the_same_again_finds_every_run_and_a_larger_one_adds_to_it(
     assert cps(capsys, *MATRIX, "--ratios", "1/4", "--seeds", "1,2")[0] == 0
     assert len(kfp_server.made("runs")) == 3
     # A result that is gone is made again.
-    pipelines.store.remove(keys.run(first["runs"][0]["run_key"], "result.json"))
+    cps_run = first["runs"][1]  # the baseline comes first
+    pipelines.store.remove(keys.run(cps_run["run_key"], "result.json"))
     assert cps(capsys, *ONE)[0] == 0
     assert len(kfp_server.made("runs")) == 4
 

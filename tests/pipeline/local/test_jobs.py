@@ -12,7 +12,7 @@ from components.runs.finish import close_interrupted_run
 from components.runs.stored import find_run
 from components.storage import keys
 from components.storage.client import Store
-from components.storage.lease import Lease
+from components.storage.lease import Holder, Lease
 from components.tracking.spool import run_folder, spool_files
 from pipeline.local.jobs import JobNote, any_jobs, close_interrupted, is_running
 from tests.run_objects import make_record, make_result
@@ -65,6 +65,20 @@ def test_a_run_in_progress_is_left_alone(run: str, store: Store, tmp_path: Path)
     note.remove()
     assert not any_jobs(tmp_path)
     assert find_run(store, run).state == "started"
+
+
+def test_who_continues_a_killed_run_takes_over_its_note(run: str, store: Store, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", CODE, str(tmp_path)], check=False)
+    other, own = (JobNote(tmp_path, tmp_path / "log", "scenes") for _ in range(2))
+    other.write("another", "scenes")
+    other.remove()
+    assert any_jobs(tmp_path), "another run has nothing to do with it"
+    with Lease(store, keys.run(run, "lease.json"), Holder(run=run)):
+        close_interrupted(tmp_path, store, MLFLOW)
+        assert any_jobs(tmp_path), "the lease of a killed process has not run out yet"
+        own.write(run, "scenes")
+    own.remove()
+    assert not any_jobs(tmp_path)
 
 
 def test_a_run_that_others_work_on_or_have_closed_is_not_interrupted(run: str, store: Store) -> None:
