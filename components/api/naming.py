@@ -100,7 +100,7 @@ def store_of_environment() -> "Store":
 
 
 def tracking_of_environment() -> str:
-    """Return the MLflow address in the environment. Raises UserError if there is none or it is not an address."""
+    """Return the MLflow address in the environment. Raises UserError if it is missing or invalid."""
     from components.tracking.server import TRACKING_VARIABLE, check_tracking_address
 
     check_tracking_address()

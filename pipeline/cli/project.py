@@ -81,7 +81,7 @@ class ProjectFile:
 
 
 def read(path: Path) -> ProjectFile | None:
-    """Return the checked values of the file, or None if there is none. Raises UserError."""
+    """Return the checked values of the file, or None if it does not exist or is empty. Raises UserError."""
     import yaml
 
     try:

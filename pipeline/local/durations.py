@@ -28,7 +28,7 @@ def record_durations(home: Path, run_key: str, seconds: Mapping[str, float]) -> 
 def earlier_durations(home: Path, run_key: str) -> dict[str, float]:
     """Return the seconds of each step of the same run, or else of the newest one on its dataset with its recipe.
 
-    Empty if there is none: the work differs too much between datasets, networks and machines to guess.
+    Empty without such a run: the work differs too much between datasets, networks and machines to guess.
     """
     if found := _read(_file(home, run_key)):
         return found

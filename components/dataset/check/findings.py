@@ -150,5 +150,5 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted((f for f in findings if f.items), key=lambda finding: LEVELS.index(finding.level)))
 
 
-def _without_empty(value: Any) -> Any:
+def _without_empty(value: object) -> dict[str, str | int | float | tuple[str, ...]]:
     return {name: content for name, content in vars(value).items() if content not in ("", ())}
