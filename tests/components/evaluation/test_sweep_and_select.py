@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix
 
 from components.contract import Class
 from components.dataset.stored.reader import DatasetReader
@@ -92,6 +91,7 @@ def test_scores_in_bfloat16_are_not_taken_for_exact_ones(trained_run: Run, monke
 def test_scores_equal_a_plain_evaluation(trained_run: Run, tmp_path: Path) -> None:
     """Every window on its own, counts divided, scikit-learn's matrix: image by image and variant by variant."""
     import paddle
+    from sklearn.metrics import confusion_matrix
 
     run = trained_run
     evaluate_shard(run.key, "0/3", run.store, run.cache)

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn import metrics
 
 from components.metrics.confusion import confusion_matrix
 
@@ -29,6 +28,8 @@ def masks(draw: st.DrawFn) -> tuple[int, NDArray[np.uint8], NDArray[np.uint8]]:
 @settings(max_examples=200, deadline=None)
 @given(masks())
 def test_equals_scikit_learn(case: tuple[int, NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+    from sklearn import metrics  # seconds, which other test processes are spared
+
     classes, label, prediction = case
     matrix = confusion_matrix(label, prediction, classes)
     counted = label != 255

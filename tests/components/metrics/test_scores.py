@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from sklearn.metrics import cohen_kappa_score, f1_score, jaccard_score
 
 from components.metrics.confusion import class_counts, confusion_matrix
 from components.metrics.scores import (
@@ -46,6 +45,8 @@ def test_iou_by_definition(matrix: NDArray[np.int64]) -> None:
 
 
 def test_equals_scikit_learn() -> None:
+    from sklearn.metrics import cohen_kappa_score, f1_score, jaccard_score
+
     random = np.random.default_rng(3)
     label, prediction = random.integers(0, 4, 500), random.integers(0, 4, 500)
     matrix = confusion_matrix(label, prediction, 4)

@@ -4,11 +4,10 @@ from functools import cache
 from typing import Any
 
 import jsonschema
-from kubeflow_trainer_api import models
 
 KINDS = {
-    "trainjobs": models.TrainerV1alpha1TrainJob,
-    "clustertrainingruntimes": models.TrainerV1alpha1ClusterTrainingRuntime,
+    "trainjobs": "TrainerV1alpha1TrainJob",
+    "clustertrainingruntimes": "TrainerV1alpha1ClusterTrainingRuntime",
 }
 # Kubernetes describes this one in words; its model is a class around text or a number.
 QUANTITY = {
@@ -28,7 +27,9 @@ def complaints(plural: str, item: dict[str, Any]) -> list[str]:
 
 @cache
 def _schema(plural: str) -> dict[str, Any]:
-    schema = dict(_strict(KINDS[plural].model_json_schema(by_alias=True)))
+    from kubeflow_trainer_api import models  # seconds, which a test process without these tests is spared
+
+    schema = dict(_strict(getattr(models, KINDS[plural]).model_json_schema(by_alias=True)))
     schema["$defs"]["IoK8sApimachineryPkgApiResourceQuantity"] = QUANTITY
     return schema
 
