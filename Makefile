@@ -13,11 +13,12 @@ IS_PYTHON_311 := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (
 # Packages that every step imports and that import slowly: `make setup` compiles them, so that the first run need not.
 COMPILED := click flask kfp minio mlflow paddle pydantic rich sqlalchemy
 BROWSER ?= chromium
-# worksteal: idle workers take over tests of busy ones; otherwise the longest file would determine the total time. Slow
-# tests are distributed one by one, except those of a class, which share a run. Each further worker needs some GB of
-# memory. PYTHONDONTWRITEBYTECODE is cleared because the Python processes that tests start would otherwise compile their
-# imports every time.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+# One worker more than there are cores, because tests often wait for processes and servers; at most 4, because each needs
+# some GB of memory. worksteal: idle workers take over tests of busy ones; otherwise the longest file would determine the
+# total time. Slow tests are distributed one by one, except those of a class, which share a run. PYTHONDONTWRITEBYTECODE
+# is cleared because the Python processes that tests start would otherwise compile their imports every time.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 # Extra arguments for the tool that a target runs: make test ARGS='-k storage -x'
 ARGS ?=
 

@@ -74,7 +74,7 @@ sides = st.tuples(st.integers(1, 40), st.integers(1, 24)).flatmap(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(sides, sides, st.integers(1, 7), st.integers(0, 2**32 - 1))
 def test_equals_the_reference(
     vertical: tuple[int, int, int], horizontal: tuple[int, int, int], batch: int, seed: int
@@ -89,7 +89,7 @@ def test_equals_the_reference(
         np.testing.assert_allclose(logits, reference(network, image, crop, stride), atol=2e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(sides, sides, st.integers(1, 60), st.integers(1, 3000), st.integers(0, 2**32 - 1))
 def test_strips_and_bands_change_nothing(
     vertical: tuple[int, int, int], horizontal: tuple[int, int, int], columns: int, band_bytes: int, seed: int

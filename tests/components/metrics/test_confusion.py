@@ -25,7 +25,7 @@ def masks(draw: st.DrawFn) -> tuple[int, NDArray[np.uint8], NDArray[np.uint8]]:
 
 # scikit-learn warns of a single class although `labels` names it.
 @pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(masks())
 def test_equals_scikit_learn(case: tuple[int, NDArray[np.uint8], NDArray[np.uint8]]) -> None:
     from sklearn import metrics  # seconds, which other test processes are spared

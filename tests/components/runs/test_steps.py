@@ -14,6 +14,7 @@ from PIL import Image
 from components.dataset.layouts import read_layout
 from components.dataset.manifest import Manifest
 from components.dataset.split import split_labels
+from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError, WorkFailed
 from components.recipes import load_recipe
 from components.recipes.loader import parse_recipe
@@ -318,7 +319,16 @@ def test_the_first_steps_need_no_more_than_the_data_image_has() -> None:
 
 @pytest.mark.camvid
 @pytest.mark.usefixtures("store_environment")
-def test_camvid_at_an_eighth_has_46_labels(camvid: Path, store: Store) -> None:
+def test_camvid_comes_back_as_it_is_and_an_eighth_has_46_labels(camvid: Path, store: Store, tmp_path: Path) -> None:
     dataset = prepared(camvid, "1/8")
     _, split = load_run(store, split_step(dataset.digest, "1/8", 0, batch_size=0))
     assert (len(split.labeled), len(split.unlabeled), len(split.val)) == (46, 321, 101)
+    with DatasetReader(store, dataset.digest, tmp_path / "cache") as reader:
+        manifest = reader.manifest
+        assert (len(manifest.train), len(manifest.val), len(manifest.classes)) == (367, 101, 11)
+        for sample in (*manifest.train[::40], *manifest.val[::20]):
+            assert sample.label is not None
+            with Image.open(camvid / sample.image) as picture:
+                np.testing.assert_array_equal(reader.image(sample.image), np.array(picture.convert("RGB")))
+            with Image.open(camvid / sample.label) as picture:
+                np.testing.assert_array_equal(reader.label(sample.label), np.array(picture))

@@ -1,9 +1,6 @@
 """Read the many spellings of folders, lists and class files, and check that no file is ignored silently."""
 
 import json
-import os
-import subprocess
-import sys
 import unicodedata
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +22,7 @@ from tests.components.dataset.scenes_on_disk import (
     write_classes,
     write_dataset,
 )
+from tests.pipeline.in_process import cps
 
 NAMES = ("background", "cat", "dog")
 
@@ -509,12 +507,11 @@ def test_the_account_is_printed_and_whole_as_json(tmp_path: Path) -> None:
     write_dataset(tmp_path / "photos")
     write_dataset(tmp_path / "photos", label="", parts={"extra": 3}, first=500)
     write_classes(tmp_path / "photos", *NAMES[:2])
-    environment = {**os.environ, "CPS_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "pipeline.cli", "dataset", "check", str(tmp_path / "photos")]
-    text = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    command = ("dataset", "check", str(tmp_path / "photos"))
+    text = cps(*command, CPS_CACHE=str(tmp_path / "cache")).stdout
     assert "used: 4 train images (images/train/), 4 train labels (labels/train/)" in text
     assert "images/extra/: 3 images (first: 00.jpg) are not used" in text
-    found = json.loads(subprocess.run([*command, "--json"], env=environment, capture_output=True, check=True).stdout)
+    found = json.loads(cps(*command, "--json", CPS_CACHE=str(tmp_path / "cache")).stdout)
     by_place = {use["place"]: (use["state"], use["files"]) for use in found["account"]}
     assert by_place["images/extra/"] == ("unused", 3)
     assert by_place["images/train/"] == ("used", 4)

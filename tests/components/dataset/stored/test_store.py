@@ -164,17 +164,3 @@ def test_many_readers_fill_one_cache_at_once(make_dataset: MakeDataset, store: S
     assert len(set(read)) == 1
     folder = tmp_path / "cache/datasets" / manifest.digest
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "shard-00000.tar"]
-
-
-@pytest.mark.camvid
-def test_camvid_comes_back_as_it_is(camvid: Path, store: Store, tmp_path: Path) -> None:
-    layout = read_layout(camvid)
-    manifest = store_dataset(layout, store)
-    assert (len(manifest.train), len(manifest.val), len(manifest.classes)) == (367, 101, 11)
-    with DatasetReader(store, manifest.digest, tmp_path / "cache") as reader:
-        for sample in (*manifest.train[::40], *manifest.val[::20]):
-            assert sample.label is not None
-            with Image.open(camvid / sample.image) as picture:
-                np.testing.assert_array_equal(reader.image(sample.image), np.array(picture.convert("RGB")))
-            with Image.open(camvid / sample.label) as picture:
-                np.testing.assert_array_equal(reader.label(sample.label), np.array(picture))
