@@ -163,17 +163,33 @@ def test_names_that_do_not_match_and_invalid_expressions_are_user_errors() -> No
         load_recipe("demo", {"split.group_by": "("})
 
 
-@pytest.mark.parametrize(("ratio", "count"), [("1/16", 186), ("1/8", 372), ("1/4", 744), ("1/2", 1488)])
-def test_cityscapes_counts_are_the_references(ratio: str, count: int) -> None:
+@pytest.fixture(scope="module")
+def cityscapes() -> tuple[Manifest, dict[str, list[int]]]:
+    """2975 images of two cities, and the classes of each label; one label alone shows the last class."""
     images = [f"{city}_{number:06d}_000019_leftImg8bit.png" for city, many in (("ulm", 975), ("bonn", 2000))
               for number in range(many)]  # fmt: skip
     classes = {f"l/{image}": [number % 18] for number, image in enumerate(images)}
     classes["l/ulm_000900_000019_leftImg8bit.png"] = [18]
+    return manifest(images), classes
+
+
+@pytest.mark.parametrize(("ratio", "count"), [("1/16", 186), ("1/8", 372), ("1/4", 744), ("1/2", 1488)])
+def test_cityscapes_counts_are_the_references(
+    cityscapes: tuple[Manifest, dict[str, list[int]]], ratio: str, count: int
+) -> None:
+    data, classes = cityscapes
     for settings in (Split(), STRATIFIED, Split(group_by="auto"), Split(group_by="auto", stratify=True)):
-        split = split_labels(manifest(images), ratio, 1, settings, classes)
+        split = split_labels(data, ratio, 1, settings, classes)
         assert (len(split.labeled), len(split.unlabeled)) == (count, 2975 - count)
         if settings.stratify:
             assert shown(split.labeled, classes) == set(range(19))
+
+
+@pytest.fixture(scope="module")
+def camvids_manifest(camvid: Path) -> Manifest:
+    return Manifest(
+        **dict(read_layout(camvid).lists), digest="d" * 64, name="camvid", layout="lists", files={}, shards=()
+    )
 
 
 @pytest.mark.camvid
@@ -187,11 +203,9 @@ def test_cityscapes_counts_are_the_references(ratio: str, count: int) -> None:
     ],
 )
 def test_camvids_splits_are_those_of_the_first_release(
-    camvid: Path, ratio: str, count: int, names: str, fingerprint: str
+    camvids_manifest: Manifest, ratio: str, count: int, names: str, fingerprint: str
 ) -> None:
-    lists = read_layout(camvid).lists
-    data = Manifest(**dict(lists), digest="d" * 64, name="camvid", layout="lists", files={}, shards=())
-    split = split_labels(data, ratio, 0)
+    split = split_labels(camvids_manifest, ratio, 0)
     assert len(split.labeled) == count
     assert digest_lines(sample.image for sample in split.labeled)[:16] == names
     assert split.fingerprint[:16] == fingerprint

@@ -431,11 +431,12 @@ def test_heat_map_rows_are_shares_of_the_truth() -> None:
 
 
 @pytest.mark.parametrize("epochs", [[5], [1, 2], list(range(240))])
-@pytest.mark.parametrize("width", [350, 760])
-def test_everything_drawn_is_inside_the_chart(epochs: list[int], width: int) -> None:
-    svg = str(miou_by_epoch(decide(make_scores(epochs)), width, 300))
-    points = [point.split(",") for found in re.findall(r'points="([^"]+)"', svg) for point in found.split()]
-    assert all(0 <= float(x) <= width and 0 <= float(y) <= 300 for x, y in points)
-    for name, limit in (("x", width), ("cx", width), ("x2", width), ("y", 300), ("cy", 300)):
-        for value in re.findall(rf' {name}="([-0-9.]+)"', svg):
-            assert 0 <= float(value) <= limit
+def test_everything_drawn_is_inside_the_chart(epochs: list[int]) -> None:
+    verdict = decide(make_scores(epochs))
+    for width in (350, 760):
+        svg = str(miou_by_epoch(verdict, width, 300))
+        points = [point.split(",") for found in re.findall(r'points="([^"]+)"', svg) for point in found.split()]
+        assert all(0 <= float(x) <= width and 0 <= float(y) <= 300 for x, y in points)
+        for name, limit in (("x", width), ("cx", width), ("x2", width), ("y", 300), ("cy", 300)):
+            for value in re.findall(rf' {name}="([-0-9.]+)"', svg):
+                assert 0 <= float(value) <= limit

@@ -95,8 +95,8 @@ def test_lists_lie_inside_each_other(tmp_path: Path) -> None:
 def test_every_class_is_there_and_none_rules() -> None:
     counts = np.zeros(len(CLASSES))
     for index in range(30):
-        image, label = draw_street(np.random.default_rng((0, 0, index)), 256, 128)
-        assert (image.shape, label.shape) == ((128, 256, 3), (128, 256))
+        image, label = draw_street(np.random.default_rng((0, 0, index)), 128, 64)
+        assert (image.shape, label.shape) == ((64, 128, 3), (64, 128))
         assert image.dtype == label.dtype == np.uint8
         counts += np.bincount(label.ravel(), minlength=len(CLASSES))
     share = dict(zip(NAMES, counts / counts.sum(), strict=True))
@@ -108,7 +108,7 @@ def test_colour_alone_does_not_tell_the_classes() -> None:
     """Guessing classes from pixel colours, learned on some scenes, often fails on others."""
     votes, right, total = np.zeros((16**3, len(CLASSES))), 0, 0
     for index in range(24):
-        image, label = draw_street(np.random.default_rng((1, 0, index)), 256, 128)
+        image, label = draw_street(np.random.default_rng((1, 0, index)), 128, 64)
         coarse = (image // 16).astype(int) @ np.array([256, 16, 1])
         if index < 16:
             np.add.at(votes, (coarse.ravel(), label.ravel()), 1)

@@ -137,15 +137,15 @@ def test_a_bomb_is_refused_before_anything_is_written(tmp_path: Path, make: Make
 @ALL
 @pytest.mark.parametrize(
     ("variable", "words"),
-    [("CPS_UNPACK_MAX_BYTES", "unpacks to more than 1e-06 GB"), ("CPS_UNPACK_MAX_FILES", "more than 1000 files")],
+    [("CPS_UNPACK_MAX_BYTES", "unpacks to more than 1e-07 GB"), ("CPS_UNPACK_MAX_FILES", "more than 100 files")],
 )
 def test_limits_come_from_the_environment(
     tmp_path: Path, make: Make, variable: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = make(tmp_path / "archive", [(f"{number}", b"xx") for number in range(1001)])
-    monkeypatch.setenv(variable, "1000")
+    archive = make(tmp_path / "archive", [(f"{number}", b"xx") for number in range(101)])
+    monkeypatch.setenv(variable, "100")
     assert words in refused(archive, tmp_path)
-    monkeypatch.setenv(variable, "2002")
+    monkeypatch.setenv(variable, "202")
     (tmp_path / "out").mkdir()
     unpack(archive, tmp_path / "out")
     monkeypatch.setenv(variable, "many")

@@ -43,8 +43,8 @@ def test_processes_share_a_step_without_overlap_and_in_one_order(count, each, pr
 def test_all_processes_together_walk_each_pass_once_and_in_a_new_order(count, each, processes, seed):
     batch = each * processes
     seen = [
-        unlabeled_pairs(count, seed, step, batch)[slot]
-        for step in range(-(-2 * count // batch))
+        drawn[slot]
+        for drawn in (unlabeled_pairs(count, seed, step, batch) for step in range(-(-2 * count // batch)))
         for rank in range(processes)
         for slot in Share(rank, processes).slots(batch)
     ]
