@@ -352,10 +352,23 @@ class _Matcher:
             if len(found) > 1:  # x.jpg comes before x_test.jpg
                 found = [image for image in found if image_stems(image)[0] == stem] or found
             if len(found) > 1:
-                raise UserError(f"dataset {self.root}: {found[0]} and {found[1]} both match {label}; keep one image")
+                advice = _advice(found[0], found[1])
+                raise UserError(f"dataset {self.root}: {found[0]} and {found[1]} both match {label}; {advice}")
             if found:
                 return str(found[0])
         return None
+
+
+def _advice(first: PurePosixPath, second: PurePosixPath) -> str:
+    """Return what to do about two images of one label: both are wanted if their folders are two names of one part."""
+    for one, other in zip(first.parent.parts, second.parent.parts, strict=False):
+        part = part_of(one)
+        if one != other and part is not None and part == part_of(other):
+            return (
+                f"{one} and {other} both mean {part}: name the images' and the labels' {other} after another part "
+                "(train, val, test or unlabeled), or give its images and labels other file names"
+            )
+    return "keep one image"
 
 
 def _unread(root: Path) -> str:

@@ -1,6 +1,7 @@
 """Read the many spellings of folders, lists and class files, and check that no file is ignored silently."""
 
 import json
+import shutil
 import unicodedata
 from pathlib import Path, PurePosixPath
 
@@ -642,3 +643,19 @@ def test_names_of_classes_with_numbers_and_words_that_yaml_knows(tmp_path: Path)
     (tmp_path / "labels.txt").unlink()
     (tmp_path / "data.yaml").write_text("names: [background, off, on]\n")
     assert [entry.name for entry in read_layout(tmp_path).lists.classes] == ["background", "off", "on"]
+
+
+def test_two_folders_that_mean_the_same_part_are_to_be_renamed_not_emptied(tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    for role in ("images", "labels"):
+        (tmp_path / role / "val").rename(tmp_path / role / "dev")
+        shutil.copytree(tmp_path / role / "dev", tmp_path / role / "eval")
+    write_classes(tmp_path, *NAMES[:2])
+    assert refusal(tmp_path).endswith(
+        "both match labels/dev/00.png; dev and eval both mean val: name the images' and the labels' eval after another "
+        "part (train, val, test or unlabeled), or give its images and labels other file names"
+    )
+    for role in ("images", "labels"):
+        (tmp_path / role / "eval").rename(tmp_path / role / "test")
+    layout = read_layout(tmp_path)
+    assert counts(layout)[1] == counts(layout)[2] > 0
