@@ -82,6 +82,8 @@ class Workplace:
     folder: Path
     extra: tuple[str, ...] = ()
     """More options of `cps run`."""
+    source: Path = REPOSITORY
+    """The version of this project that the commands run."""
 
     @property
     def home(self) -> Path:
@@ -98,7 +100,7 @@ class Workplace:
             "CPS_HOME": str(self.home),
             "CPS_CACHE": str(self.folder / "cache"),
             "TMPDIR": str(temporary),
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": str(self.source),
         }
 
     def start(self, *arguments: str) -> Command:
