@@ -202,7 +202,7 @@ def workplace(folder: Path | None = None, extra: tuple[str, ...] = ()) -> Iterat
         os.environ.update(place.environment)  # the servers are recognised by it, too
         try:
             services_up(place.home)
-            wait_tracking(place.home)
+            wait_tracking(place.home, 900)  # a busy machine
             yield place
         finally:
             services_down(place.home)

@@ -51,6 +51,23 @@ def test_an_empty_object(store: Store) -> None:
     assert store.get_bytes("empty") == b""
 
 
+def test_reads_share_a_connection(store: Store) -> None:
+    store.put_bytes("empty", b"")
+    store.put_bytes("a", b"hello")
+    store.get_bytes("a")
+    pool = store._client._http.connection_from_url(store.settings.endpoint)
+    assert isinstance(pool, urllib3.HTTPConnectionPool)
+    opened = pool.num_connections
+    assert [store.get_bytes(key) for key in ("a", "empty", "a", "empty", "a")] == [
+        b"hello",
+        b"",
+        b"hello",
+        b"",
+        b"hello",
+    ]
+    assert pool.num_connections == opened
+
+
 def test_a_listing_has_the_objects_of_all_its_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"runs/{number}/run.json" for number in range(5)]
     for name in names:
