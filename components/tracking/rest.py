@@ -28,8 +28,8 @@ _PROXIED = "mlflow-artifacts:/"
 
 
 def is_plain(address: str) -> bool:
-    """Return whether the server needs nothing but plain HTTP: no login, TLS, proxy, plug-in, workspace or registry."""
-    settings = ("MLFLOW_TRACKING_", "MLFLOW_WORKSPACE", "MLFLOW_REGISTRY_URI")
+    """Return whether the server needs nothing but plain HTTP: no login, TLS, proxy, plug-in or MLflow's settings."""
+    settings = ("MLFLOW_TRACKING_", "MLFLOW_HTTP_REQUEST_", "MLFLOW_WORKSPACE", "MLFLOW_REGISTRY_URI")
     configured = [name for name in os.environ if name.startswith(settings) and name != TRACKING_VARIABLE]
     credentials = Path.home() / ".mlflow" / "credentials"
     return (

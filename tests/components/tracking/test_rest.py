@@ -1,6 +1,7 @@
 """The client over plain HTTP does on a real server what MLflow's own client does."""
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,9 @@ ADDRESS = "http://mlflow.example:5000"
 def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CPS_CACHE", str(tmp_path / "cache"))
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_INSECURE_TLS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.startswith("MLFLOW_"):
+            monkeypatch.delenv(name)
 
 
 @pytest.mark.slow
@@ -106,6 +108,7 @@ def _all_that_is_left(full: FullClient, name: str) -> list[object]:
         ("databricks", ""),
         (ADDRESS, "MLFLOW_TRACKING_TOKEN"),
         (ADDRESS, "MLFLOW_TRACKING_AUTH"),
+        (ADDRESS, "MLFLOW_HTTP_REQUEST_TIMEOUT"),
         (ADDRESS, "MLFLOW_WORKSPACE"),
         (ADDRESS, "MLFLOW_REGISTRY_URI"),
         (ADDRESS, "HTTP_PROXY"),
