@@ -181,12 +181,12 @@ def select_step(run_key: str, report_path: str = "", summary_path: str = "") -> 
     from components.runs.checkpoints import read_index
     from components.runs.record import load_run
     from components.storage import keys
-    from components.storage.client import open_store
+    from components.storage.client import reopen_store
     from components.tracking.client import open_run
     from components.tracking.delivery import delivered_through_store
     from components.tracking.published import mark_published, published, published_link
 
-    store = open_store()
+    store = reopen_store()
     result = select(run_key, store)
     record, _ = load_run(store, run_key)
     with tempfile.TemporaryDirectory() as folder:

@@ -280,6 +280,6 @@ def parse_shard(text: str) -> Shard:
 def evaluate_step(run_key: str, shard: str) -> dict[str, list[int]]:
     """Score the checkpoints of shard "i/n" (i from 0). Return the epochs as {"scored": [...], "reused": [...]}."""
     from components.evaluation.sweep import evaluate_shard
-    from components.storage.client import open_store
+    from components.storage.client import reopen_store
 
-    return evaluate_shard(run_key, shard, open_store())
+    return evaluate_shard(run_key, shard, reopen_store())

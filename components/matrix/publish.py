@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.matrix.cells import CPS
 from components.matrix.gains import points
 from components.matrix.report import MatrixResult
 from components.progress import say
 from components.tracking.server import Point as Value
-from components.tracking.server import connect, experiment_name, open_experiment
+from components.tracking.server import ServedRun, connect, experiment_name, open_experiment
+
+if TYPE_CHECKING:
+    from components.tracking.server import Client
 
 TAG = "cps.matrix"
 
@@ -21,17 +25,15 @@ def publish(result: MatrixResult, files: Iterable[Path], address: str) -> None:
     """
     if not address:
         return
-    from mlflow.exceptions import MlflowException
-
+    client = connect(address)
     try:
-        _publish(result, files, address)
-    except (MlflowException, OSError) as error:
+        _publish(result, files, client)
+    except client.errors as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         say("matrix", f"MLflow at {address} did not accept the result ({reason}); the files are complete without it")
 
 
-def _publish(result: MatrixResult, files: Iterable[Path], address: str) -> None:
-    client = connect(address)
+def _publish(result: MatrixResult, files: Iterable[Path], client: "Client") -> None:
     experiment = str(open_experiment(client, experiment_name(result.dataset)).experiment_id)
     name = f"matrix: {result.recipe}"
     found = client.search_runs([experiment], f"tags.`{TAG}` = '{result.recipe.replace(chr(39), '')}'", max_results=1)
@@ -40,11 +42,11 @@ def _publish(result: MatrixResult, files: Iterable[Path], address: str) -> None:
     else:
         tags = {TAG: result.recipe.replace("'", ""), "dataset": result.dataset}
         run_id = client.create_run(experiment, run_name=name, tags=tags).info.run_id
-    for value in _values(result):
-        client.log_metric(run_id, value.key, value.value, step=value.step)
+    run = ServedRun(client, experiment, run_id, resumed=False)  # also where it is, its values are replaced
+    run.log(_values(result))
     for path in files:
-        client.log_artifact(run_id, str(path))
-    client.set_terminated(run_id, status="FINISHED")
+        run.log_artifact(path)
+    run.set_status("FINISHED")
 
 
 def _values(result: MatrixResult) -> Iterable[Value]:

@@ -124,9 +124,9 @@ def predict_step(run_key: str, images: str = "val", limit: int = 24, html_path: 
         UserError: there are no images.
         WorkFailed: the run has no best weights yet, or some images could not be read; all others are predicted.
     """
-    from components.storage.client import open_store
+    from components.storage.client import reopen_store
 
-    return predict_run(open_store(), run_key, images, limit, html_path)
+    return predict_run(reopen_store(), run_key, images, limit, html_path)
 
 
 def predict_run(

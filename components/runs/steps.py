@@ -85,9 +85,9 @@ def split_labels_step(dataset_digest: str, request: RunRequest, job_id: str = ""
 
     With a `job_id`, also write jobs/<job_id>.json, so that the exit handler finds the run.
     """
-    from components.storage.client import open_store
+    from components.storage.client import reopen_store
 
-    store = open_store()
+    store = reopen_store()
     run = plan_run(store, dataset_digest, request)
     key, manifest, split = run.key, run.manifest, run.split
     _write_run(store, run)

@@ -1,19 +1,24 @@
 """List and look up runs and weights in the object store."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import urllib3
+from pydantic import TypeAdapter
 
+from components.contract import Frozen
 from components.dataset.manifest import parse_manifest
-from components.disk import writing
+from components.disk import default_cache, writing
 from components.errors import UserError, WorkFailed
+from components.files import write_whole
 from components.runs.key import find_key
 from components.runs.record import RunRecord, read_record
 from components.runs.result import read_result
@@ -51,10 +56,12 @@ class StoredRun:
 
 
 def stored_runs(store: Store) -> list[StoredRun]:
-    """Return every run that has a run.json, newest first."""
+    """Return every run that has a run.json, newest first. Only the records of new and changed runs are read."""
+    summaries = _Summaries(store)
     weights = by_second_part(store.list(keys.WEIGHTS))
     objects = [(key, [*refs, *weights.get(key, [])]) for key, refs in by_second_part(store.list(keys.RUNS)).items()]
-    runs = at_once(lambda run: _describe(store, *run), objects)
+    runs = at_once(lambda run: _describe(store, *run, summaries), objects)
+    summaries.save()
     return sorted((run for run in runs if run), key=lambda run: run.created, reverse=True)
 
 
@@ -142,16 +149,20 @@ def names_of_run(run_key: str, refs: Iterable[ObjectRef]) -> set[str]:
     return {ref.key.removeprefix(keys.run(run_key, "")) for ref in refs}
 
 
-def _describe(store: Store, run_key: str, refs: list[ObjectRef]) -> StoredRun | None:
+def _describe(
+    store: Store, run_key: str, refs: list[ObjectRef], summaries: "_Summaries | None" = None
+) -> StoredRun | None:
     """Describe a run with these objects, which may include its lease. Returns None without a run.json."""
     names, lease = names_of_run(run_key, refs), keys.run(run_key, "lease.json")
-    if "run.json" not in names:
+    written = next((ref for ref in refs if ref.key == keys.run(run_key, "run.json")), None)
+    if written is None:
         return None
-    state, miou, record = "started", None, None
+    state, miou, known = "started", None, None
     try:
-        record = read_record(store, run_key)
+        known = summaries.of(written, run_key) if summaries else _summary(store, run_key)
         if "result.json" in names:
-            state, miou = "finished", _miou(store, record)
+            # run.json has the outcome, unless version 0.1 wrote it; result.json is much larger.
+            state, miou = "finished", known.miou if known.miou is not None else read_result(store, run_key).best.mIoU
         elif "checkpoints/index.json" in names:
             state = "trained"
     except MissingObject:
@@ -166,13 +177,59 @@ def _describe(store: Store, run_key: str, refs: list[ObjectRef]) -> StoredRun | 
     return StoredRun(
         run_key=run_key,
         state=state,
-        dataset=record.dataset.name if record else "",
-        labeled_ratio=record.labeled_ratio if record else "",
+        dataset=known.dataset if known else "",
+        labeled_ratio=known.labeled_ratio if known else "",
         miou=miou,
         objects=len(own),
         size=sum(ref.size for ref in own),
-        created=record.created if record else "",
+        created=known.created if known else "",
     )
+
+
+class _Summary(Frozen):
+    """What a list shows of a run.json, which was written at `modified` and has `size` bytes."""
+
+    dataset: str
+    labeled_ratio: str
+    created: str
+    miou: float | None
+    modified: str = ""
+    size: int = 0
+
+
+def _summary(store: Store, run_key: str) -> _Summary:
+    record = read_record(store, run_key)
+    miou = record.outcome.mean_iou if record.outcome else None
+    return _Summary(dataset=record.dataset.name, labeled_ratio=record.labeled_ratio, created=record.created, miou=miou)
+
+
+class _Summaries:
+    """The summaries of a store's runs, kept in this machine's cache. Safe to share between threads."""
+
+    def __init__(self, store: Store) -> None:
+        place = hashlib.sha256(f"{store.settings.endpoint}/{store.settings.bucket}".encode()).hexdigest()
+        self._store, self._name = store, f"runs/{place[:32]}.json"
+        self._current: dict[str, _Summary] = {}
+        try:
+            self._known = _SUMMARIES.validate_json((default_cache() / self._name).read_bytes())
+        except (OSError, ValueError, UserError):  # none yet, another version's, or this user has no home folder
+            self._known = {}
+
+    def of(self, written: ObjectRef, run_key: str) -> _Summary:
+        """Return the summary of the listed run.json, which is read if it is not known. Raises like `read_record`."""
+        known, modified = self._known.get(run_key), written.modified.isoformat()
+        if known is None or (known.modified, known.size) != (modified, written.size):
+            known = _summary(self._store, run_key).model_copy(update={"modified": modified, "size": written.size})
+        self._current[run_key] = known
+        return known
+
+    def save(self) -> None:
+        if self._current != self._known:
+            with suppress(OSError, UserError):  # the next list reads the records again
+                write_whole(default_cache() / self._name, _SUMMARIES.dump_json(self._current))
+
+
+_SUMMARIES = TypeAdapter(dict[str, _Summary])
 
 
 def _ending(store: Store, run_key: str, names: set[str]) -> str:
@@ -182,11 +239,6 @@ def _ending(store: Store, run_key: str, names: set[str]) -> str:
     closed = store.find_json(keys.run(run_key, "closed.json")) if "closed.json" in names else None
     status = closed.get("status") if isinstance(closed, dict) else None
     return {"KILLED": "interrupted", "FAILED": "failed"}.get(str(status), "")
-
-
-def _miou(store: Store, record: RunRecord) -> float | None:
-    """Return a finished run's mIoU, from run.json if it has the outcome, because result.json is much larger."""
-    return record.outcome.mean_iou if record.outcome else read_result(store, record.run_key).best.mIoU
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 import urllib3
 from minio.error import S3Error
 
+from components import progress
 from components.disk import writing
 from components.errors import UserError, WorkFailed
 from components.files import replacing
@@ -29,6 +30,7 @@ from components.storage.failures import (
     STORE_ERRORS,
     DigestMismatch,
     MissingObject,
+    NoAnswer,
     SourceFailed,
     StoreUnreachable,
     explain,
@@ -47,11 +49,14 @@ __all__ = [
     "connect",
     "open_store",
     "parse_uri",
+    "reopen_store",
 ]
 
 T = TypeVar("T")
 
 ATTEMPTS = 5
+RESTART_SECONDS = 120.0
+"""How long a step waits for a store that is away when the step begins."""
 
 # urllib3 warns about each retry, but retries succeed or end in an error with our own message.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -302,6 +307,25 @@ def open_store() -> Store:
     store = Store(settings_from_environment())
     store.check(writes=True)
     return store
+
+
+def reopen_store() -> Store:
+    """Return the store as `open_store` does, for the later steps of a pipeline.
+
+    The first step has used the store, so its address is right: if it does not answer, it gets RESTART_SECONDS to come
+    back. Raises UserError, StoreUnreachable.
+    """
+    deadline, reported = time.monotonic() + RESTART_SECONDS, False
+    while True:
+        try:
+            return open_store()
+        except (NoAnswer, StoreUnreachable) as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not reported:
+                progress.say("store", f"{error}; waiting up to {RESTART_SECONDS:.0f} s for it to come back")
+                reported = True
+        time.sleep(1)
 
 
 def parse_uri(uri: str) -> tuple[str, str]:

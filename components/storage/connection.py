@@ -6,7 +6,16 @@ from minio.error import S3Error
 
 from components.errors import UserError
 from components.storage import keys
-from components.storage.failures import REFUSED, SKEWED, STORE_ERRORS, clock_skew, explain, reason, wrong_clock
+from components.storage.failures import (
+    REFUSED,
+    SKEWED,
+    STORE_ERRORS,
+    NoAnswer,
+    clock_skew,
+    explain,
+    reason,
+    wrong_clock,
+)
 from components.storage.minio_api import Client
 from components.storage.settings import StoreSettings
 
@@ -73,7 +82,7 @@ def check_store(settings: StoreSettings) -> None:
         remedy = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if error.code in REFUSED else "check CPS_BUCKET"
         raise UserError(f"the object store at {endpoint} refused bucket {bucket!r} ({error.code}): {remedy}") from error
     except urllib3.exceptions.HTTPError as error:
-        raise UserError(
+        raise NoAnswer(
             f"the object store at {endpoint} does not answer ({reason(error)}): start it or correct AWS_ENDPOINT_URL"
         ) from error
     except STORE_ERRORS as error:

@@ -51,6 +51,10 @@ class DigestMismatch(WorkFailed):
         self.found = found
 
 
+class NoAnswer(UserError):
+    """The object store does not answer the first request: its address may be wrong."""
+
+
 class StoreUnreachable(WorkFailed):
     """The object store stopped responding, and all retries failed."""
 

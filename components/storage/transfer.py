@@ -264,6 +264,8 @@ def receive(
                     digest.update(chunk)
                     sink.write(chunk)
                     done += len(chunk)
+                response._fp.close()  # noqa: SLF001 - of an empty body, too: the connection is free for another request
+                response.release_conn()
                 return digest.hexdigest(), etag, headers
             except urllib3.exceptions.HTTPError as error:
                 # Any progress resets the attempts: an unreliable connection is slow, not hopeless.
@@ -272,7 +274,6 @@ def receive(
                 if left <= 0 or not etag or not is_transient(error):
                     raise
             finally:
-                response.close()
-                response.release_conn()
+                response.close()  # with its connection, unless that was released
     finally:
         digest.close()

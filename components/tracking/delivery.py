@@ -21,6 +21,7 @@ from components.tracking.server import (
     Point,
     ServedRun,
     connect,
+    http_status,
     open_served_run,
     server_name,
 )
@@ -124,7 +125,7 @@ class Delivery:
 
     def _check_error(self, error: Exception) -> None:
         """Return if a retry may help. Raises GaveUp or _Rejected otherwise."""
-        shown, status = without_login(self.address), _http_status(error)
+        shown, status = without_login(self.address), http_status(error)
         if status in _LOGIN or (self.run is None and _is_refusal(error)):
             raise GaveUp(f"MLflow at {shown} denies access: {_first_line(error)}") from error
         if _is_refusal(error):
@@ -200,13 +201,8 @@ def _is_refusal(error: Exception) -> bool:
     """Return whether a retry is pointless: the server rejected the request, or a file is missing."""
     if isinstance(error, OSError) and error.filename:
         return True
-    status = _http_status(error)
+    status = http_status(error)
     return status == _UNKNOWN or (400 <= status < 500 and status not in _BUSY)
-
-
-def _http_status(error: Exception) -> int:
-    status = getattr(error, "get_http_status_code", None)
-    return int(status()) if callable(status) else 0
 
 
 def _first_line(error: Exception) -> str:

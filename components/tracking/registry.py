@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from components.progress import say
-from components.tracking.server import RUN_KEY_TAG, ServedRun, connect, no_answer
+from components.tracking.server import RUN_KEY_TAG, ServedRun, connect, http_status, no_answer
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from components.tracking.server import Client
 
 CHAMPION = "champion"
 SCORE_TAG = "mIoU"
@@ -27,11 +26,10 @@ def model_name(dataset: str, digest: str) -> str:
 
 def champion_key(address: str, dataset: str, digest: str) -> str:
     """Return the run key of a dataset's champion, or an empty string. Raises UserError."""
-    from mlflow.exceptions import MlflowException
-
+    client = connect(address)
     try:
-        champion = _champion(connect(address), model_name(dataset, digest))
-    except (MlflowException, OSError) as error:
+        champion = _champion(client, model_name(dataset, digest))
+    except client.errors as error:
         raise no_answer(address, error) from None
     return champion.tags.get(RUN_KEY_TAG, "") if champion else ""
 
@@ -70,24 +68,20 @@ def register(run: ServedRun, model: str, weights: str, tags: Mapping[str, str], 
         say("tracking", f"champion of {model} stays {_described(champion)}; this run: {_percent(version)}")
 
 
-def _ensure_model(client: "MlflowClient", name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
+def _ensure_model(client: "Client", name: str) -> None:
     try:
         client.get_registered_model(name)
-    except MlflowException as missing:
-        if missing.get_http_status_code() != 404:
+    except client.errors as missing:
+        if http_status(missing) != 404:
             raise
         try:
             client.create_registered_model(name, description="Weights of runs on one dataset; the best are `champion`.")
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run was faster
+        except client.errors as error:
+            if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":  # another run was faster
                 raise
 
 
-def _version(
-    client: "MlflowClient", run_id: str, model: str, weights: str, tags: Mapping[str, str], description: str
-) -> "ModelVersion":
+def _version(client: "Client", run_id: str, model: str, weights: str, tags: Mapping[str, str], description: str) -> Any:
     """Return the version with these weights and this score, and create it if it does not exist."""
     for version in client.search_model_versions(f"name = '{model}' AND run_id = '{run_id}'"):
         if all(version.tags.get(key) == value for key, value in tags.items()):
@@ -97,21 +91,19 @@ def _version(
     )
 
 
-def _champion(client: "MlflowClient", model: str) -> Any | None:
-    from mlflow.exceptions import MlflowException
-
+def _champion(client: "Client", model: str) -> Any | None:
     try:
         return client.get_model_version_by_alias(model, CHAMPION)
-    except MlflowException as error:
+    except client.errors as error:
         # MLflow reports a missing alias as an invalid parameter.
-        if error.get_http_status_code() in (400, 404):
+        if http_status(error) in (400, 404):
             return None
         raise
 
 
-def _described(version: "ModelVersion") -> str:
+def _described(version: Any) -> str:
     return f"{version.tags.get(RUN_KEY_TAG, f'version {version.version}')}, {_percent(version)}"
 
 
-def _percent(version: "ModelVersion") -> str:
+def _percent(version: Any) -> str:
     return f"{100 * float(version.tags[SCORE_TAG]):.1f} % mIoU"

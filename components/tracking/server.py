@@ -7,10 +7,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 from components.addresses import through_proxy, without_login
@@ -18,8 +18,10 @@ from components.errors import UserError
 from components.storage.settings import public_address
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Metric
+    from components.tracking.full import FullClient
+    from components.tracking.rest import RestClient
+
+    Client: TypeAlias = FullClient | RestClient
 
 RUN_KEY_TAG = "cps.run_key"
 EXPERIMENT_PREFIX = "cps/"
@@ -129,21 +131,34 @@ def no_answer(address: str, error: Exception) -> UserError:
     return UserError(f"MLflow at {without_login(address)} does not answer{way} ({reason}): {remedy}")
 
 
-def connect(uri: str) -> "MlflowClient":
-    """Return a client that gives up within seconds, unlike MLflow's defaults, which take minutes."""
+def connect(uri: str) -> "Client":
+    """Return a client that gives up within seconds, unlike MLflow's defaults, which take minutes.
+
+    Its `errors` are the exceptions that its requests raise.
+    """
+    from components.tracking.rest import RestClient, is_plain
+
+    if is_plain(uri):
+        return RestClient(uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    from mlflow import MlflowClient
+    from components.tracking.full import FullClient
 
-    return MlflowClient(tracking_uri=uri)
+    return FullClient(tracking_uri=uri)
+
+
+def http_status(error: Exception) -> int:
+    """Return the status of a server's answer that a client raised, or 0 without an answer."""
+    status = getattr(error, "get_http_status_code", None)
+    return int(status()) if callable(status) else 0
 
 
 class ServedRun:
     """A run that exists on the server: found by its run key, or created."""
 
-    def __init__(self, client: "MlflowClient", experiment_id: str, run_id: str, *, resumed: bool) -> None:
+    def __init__(self, client: "Client", experiment_id: str, run_id: str, *, resumed: bool) -> None:
         self.client = client
         self.experiment_id = experiment_id
         self.run_id = run_id
@@ -155,23 +170,19 @@ class ServedRun:
         fresh = [point for point in points if point.step not in self.logged_steps(point.key)]
         for start in range(0, len(fresh), METRICS_PER_REQUEST):
             batch = fresh[start : start + METRICS_PER_REQUEST]
-            self.client.log_batch(self.run_id, metrics=[_metric(point) for point in batch])
+            self.client.log_values(self.run_id, points=batch)
             for point in batch:
                 self._logged_steps[point.key].add(point.step)
 
     def logged_steps(self, key: str) -> set[int]:
         """Return the steps at which the run has a value of the metric."""
         if key not in self._logged_steps:
-            history = self.client.get_metric_history(self.run_id, key) if self.resumed else []
-            self._logged_steps[key] = {entry.step for entry in history}
+            self._logged_steps[key] = self.client.logged_steps(self.run_id, key) if self.resumed else set()
         return self._logged_steps[key]
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        entries = [RunTag(key, _short(value)) for key, value in tags.items()]
-        for start in range(0, len(entries), ENTRIES_PER_REQUEST):
-            self.client.log_batch(self.run_id, tags=entries[start : start + ENTRIES_PER_REQUEST])
+        for batch in _batches(tags):
+            self.client.log_values(self.run_id, tags=batch)
 
     def log_checkpoint(self, epoch: int, points: Iterable[Point], params: Mapping[str, str]) -> str:
         """Log a checkpoint as a LoggedModel, which is found by its name. Its metrics become the run's, too."""
@@ -198,11 +209,8 @@ class ServedRun:
 
     def log_dataset(self, name: str, digest: str, uri: str, profile: Mapping[str, int]) -> None:
         """Log the training dataset; `profile` holds numbers of images. Logging it again changes nothing."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
         source, numbers = json.dumps({"uri": uri}), json.dumps(profile)
-        dataset = Dataset(name, digest[:LONGEST_DIGEST], "s3", source, profile=numbers)
-        self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        self.client.log_training_dataset(self.run_id, name, digest[:LONGEST_DIGEST], source, numbers)
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         self.client.log_artifact(self.run_id, str(path), folder or None)
@@ -215,13 +223,13 @@ class ServedRun:
             self.client.set_terminated(self.run_id, status=status, end_time=ended)
 
 
-def find_run(client: "MlflowClient", experiment_ids: list[str], run_key: str) -> Any | None:
+def find_run(client: "Client", experiment_ids: list[str], run_key: str) -> Any | None:
     """Return the MLflow run of a run key, or None. Raises MLflow's errors."""
     found = client.search_runs(experiment_ids, _tag_is(run_key), max_results=1)
     return found[0] if found else None
 
 
-def open_served_run(client: "MlflowClient", identity: RunIdentity, *, works: bool) -> ServedRun:
+def open_served_run(client: "Client", identity: RunIdentity, *, works: bool) -> ServedRun:
     """Find the run of this run key in its experiment, or create it.
 
     If there are params to write and the caller `works` on the run, its status becomes RUNNING.
@@ -241,14 +249,12 @@ def open_served_run(client: "MlflowClient", identity: RunIdentity, *, works: boo
     return run
 
 
-def open_experiment(client: "MlflowClient", name: str) -> "Experiment":
-    from mlflow.exceptions import MlflowException
-
+def open_experiment(client: "Client", name: str) -> Any:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
             return client.get_experiment(client.create_experiment(name, tags=EXPERIMENT_TAGS))
-        except MlflowException:
+        except client.errors:
             # Another process may have created it between the two calls.
             found = client.get_experiment_by_name(name)
             if found is None:
@@ -263,17 +269,15 @@ def open_experiment(client: "MlflowClient", name: str) -> "Experiment":
 
 
 def _log_params(run: ServedRun, params: Mapping[str, str]) -> None:
-    from mlflow.entities import Param
+    for batch in _batches(params):
+        run.client.log_values(run.run_id, params=batch)
 
-    entries = [Param(key, _short(value)) for key, value in params.items()]
+
+def _batches(values: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Yield as many entries at once as MLflow accepts, and as long ones."""
+    entries = [(key, _short(value)) for key, value in values.items()]
     for start in range(0, len(entries), ENTRIES_PER_REQUEST):
-        run.client.log_batch(run.run_id, params=entries[start : start + ENTRIES_PER_REQUEST])
-
-
-def _metric(point: Point) -> "Metric":
-    from mlflow.entities import Metric
-
-    return Metric(point.key, point.value, point.timestamp, point.step, model_id=point.model_id)
+        yield dict(entries[start : start + ENTRIES_PER_REQUEST])
 
 
 def _tag_is(run_key: str) -> str:

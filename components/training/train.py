@@ -5,7 +5,7 @@ from components.dataset.stored.shared_images import limit_shared_images
 from components.errors import UserError
 from components.runs.checkpoints import CheckpointIndex, finished_index
 from components.storage import keys
-from components.storage.client import open_store
+from components.storage.client import reopen_store
 from components.storage.lease import Holder, Lease
 from components.training.multi_node.pod_settings import Pods
 from components.training.multi_node.run import train_on_nodes
@@ -30,7 +30,7 @@ def train(
     """
     if nodes == 1 and pods is not None and pods.resources.shm:
         limit_shared_images(pods.resources.shm)
-    store = open_store()
+    store = reopen_store()
     index = finished_index(store, run_key)
     if index is not None:
         progress.say("train", f"already trained: {len(index.checkpoints)} checkpoints")

@@ -17,7 +17,7 @@ import warnings
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 from components import progress
@@ -50,6 +50,7 @@ def _run(folder: Path, parameters: dict[str, Any], compiled: str) -> None:
     warnings.filterwarnings(
         "ignore", module=r"kfp\..*"
     )  # its warnings about images and display names do not apply to local runs
+    leave_out_kfps_client()
     from kfp import components, local
 
     compiled = compiled or str(compiled_pipeline(folder))
@@ -62,6 +63,12 @@ def _run(folder: Path, parameters: dict[str, Any], compiled: str) -> None:
         workspace_root=str(folder / "workspace"),
     )
     components.load_component_from_text(_without_retries(Path(compiled).read_text()))(**parameters)
+
+
+def leave_out_kfps_client() -> None:
+    """Spare this process the client of KFP servers, which kfp always imports, and with it Kubernetes' whole API."""
+    sys.modules["kfp.client"] = client = ModuleType("kfp.client")
+    client.__dict__["Client"] = None
 
 
 def compiled_pipeline(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Kill the object store and MLflow at random moments of a training, start them again, and compare the results.
+"""Kill the object store and MLflow at random moments of trainings, start them again, and compare the results.
 
 python -m tests.endurance.outages [MINUTES] [--seed SEED]
 """
@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -20,13 +21,14 @@ AWAY, BETWEEN = (1.0, 8.0), (1.0, 6.0)
 """Seconds that a server is away, and from its return to the next outage: at least and at most."""
 
 
-def under_outages(place: Workplace, minutes: float, seed: int) -> tuple[list[str], int]:
-    """Train anew while servers go away, for `minutes` or until it ends. Returns what is wrong, and the outages."""
-    expected, _ = undisturbed(place)
+def under_outages(
+    place: Workplace, expected: dict[str, Any], chance: random.Random, until: float
+) -> tuple[list[str], int]:
+    """Train anew while servers go away, until that time at most. Returns what is wrong, and the number of outages."""
     place.forget()
     command = place.start(*RUN, *place.extra)
     command.wait_for("train", 300)
-    count = _disturb(place, command, random.Random(seed), time.monotonic() + 60 * minutes)
+    count = _disturb(place, command, chance, until)
     assert command.process.stdout is not None
     command.process.stdout.read()
     wrong = [] if command.process.wait() == 0 else [f"exit code {command.process.returncode}: {command.said[-1]}"]
@@ -66,9 +68,19 @@ def main() -> None:
     given = parser.parse_args()
     with workplace(given.folder, ("--epochs", str(given.epochs))) as place:
         place.forget()
-        wrong, count = under_outages(place, given.minutes, given.seed)
-    print(f"{count} outages, seed {given.seed}: {'; '.join(wrong) or 'equal, nothing left'}", flush=True)
-    sys.exit(1 if wrong else 0)
+        expected, _ = undisturbed(place)
+        chance, until = random.Random(given.seed), time.monotonic() + 60 * given.minutes
+        failed, number = 0, 0
+        while time.monotonic() < until:
+            began, number = time.monotonic(), number + 1
+            wrong, count = under_outages(place, expected, chance, until)
+            failed += bool(wrong)
+            seconds = time.monotonic() - began
+            print(
+                f"{number:>2}  {count:>3} outages in {seconds:4.0f} s  {'; '.join(wrong) or 'equal, nothing left'}",
+                flush=True,
+            )
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

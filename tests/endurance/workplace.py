@@ -82,6 +82,8 @@ class Workplace:
     folder: Path
     extra: tuple[str, ...] = ()
     """More options of `cps run`."""
+    source: Path = REPOSITORY
+    """The version of this project that the commands run."""
 
     @property
     def home(self) -> Path:
@@ -98,7 +100,7 @@ class Workplace:
             "CPS_HOME": str(self.home),
             "CPS_CACHE": str(self.folder / "cache"),
             "TMPDIR": str(temporary),
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": str(self.source),
         }
 
     def start(self, *arguments: str) -> Command:
@@ -200,7 +202,7 @@ def workplace(folder: Path | None = None, extra: tuple[str, ...] = ()) -> Iterat
         os.environ.update(place.environment)  # the servers are recognised by it, too
         try:
             services_up(place.home)
-            wait_tracking(place.home)
+            wait_tracking(place.home, 900)  # a busy machine
             yield place
         finally:
             services_down(place.home)

@@ -22,7 +22,7 @@ from components.errors import UserError, WorkFailed
 from components.runs.checkpoints import finished_index
 from components.step_guard import step_guard
 from components.storage import keys
-from components.storage.client import Store, open_store
+from components.storage.client import Store, reopen_store
 from components.storage.lease import held_by
 from components.training.supervision.resources import check_gpus
 from components.training.supervision.supervisor import Node, TrainingDied, supervise
@@ -56,7 +56,7 @@ def main() -> None:
     job = _arguments()
     with step_guard("train"):
         try:
-            train_on_node(open_store(), job, *_place())
+            train_on_node(reopen_store(), job, *_place())
         except TrainingDied as died:
             progress.failure("train", str(died), DIED)
             time.sleep(LAST_WORD_SECONDS)

@@ -10,7 +10,7 @@ def main() -> None:
     sys.path[0] = str(Path(__file__).parents[3])
     from components.progress import EVENTS_VARIABLE
     from components.step_guard import die_with_parent
-    from components.storage.client import open_store
+    from components.storage.client import reopen_store
     from components.tracking.server import TRACKING_VARIABLE
     from components.training.process import train_here
     from components.training.supervision.endings import explained, stacks_path
@@ -24,7 +24,7 @@ def main() -> None:
         os.environ[EVENTS_VARIABLE] = os.devnull
         os.environ.pop(TRACKING_VARIABLE, None)
     with explained(folder, rank):
-        train_here(open_store(), run_key, processes=here, alone=alone, stacks=stacks_path(folder, rank))
+        train_here(reopen_store(), run_key, processes=here, alone=alone, stacks=stacks_path(folder, rank))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import urllib3
 from minio.error import S3Error
 
 from components.errors import UserError, WorkFailed
-from components.storage import failures, minio_api
+from components.storage import client, failures, minio_api
 from components.storage.client import (
     DigestMismatch,
     MissingObject,
@@ -27,6 +27,7 @@ from components.storage.client import (
     StoreUnreachable,
     open_store,
     parse_uri,
+    reopen_store,
 )
 from components.storage.minio_api import Client
 from components.storage.settings import StoreSettings
@@ -48,6 +49,23 @@ def test_bytes_come_back_with_their_digest(store: Store) -> None:
 def test_an_empty_object(store: Store) -> None:
     store.put_bytes("empty", b"")
     assert store.get_bytes("empty") == b""
+
+
+def test_reads_share_a_connection(store: Store) -> None:
+    store.put_bytes("empty", b"")
+    store.put_bytes("a", b"hello")
+    store.get_bytes("a")
+    pool = store._client._http.connection_from_url(store.settings.endpoint)
+    assert isinstance(pool, urllib3.HTTPConnectionPool)
+    opened = pool.num_connections
+    assert [store.get_bytes(key) for key in ("a", "empty", "a", "empty", "a")] == [
+        b"hello",
+        b"",
+        b"hello",
+        b"",
+        b"hello",
+    ]
+    assert pool.num_connections == opened
 
 
 def test_a_listing_has_the_objects_of_all_its_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +220,42 @@ def test_open_store(store: Store, store_environment: dict[str, str]) -> None:
     store.put_bytes("a", b"hello")
     assert store_environment["CPS_BUCKET"] == store.settings.bucket
     assert open_store().get_bytes("a") == b"hello"
+
+
+@pytest.mark.conditional_writes
+def test_a_later_step_waits_for_a_store_that_comes_back(
+    store: Store,
+    store_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _nobody())
+    back: list[Store] = []
+    waiting = threading.Thread(target=lambda: back.append(reopen_store()))
+    waiting.start()
+    said, deadline = "", time.monotonic() + 60
+    while "waiting up to 120 s for it to come back" not in said and time.monotonic() < deadline:
+        said += capsys.readouterr().err
+        time.sleep(0.05)
+    assert back == []
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store_environment["AWS_ENDPOINT_URL"])  # it listens again
+    waiting.join(60)
+    assert [found.settings.bucket for found in back] == [store.settings.bucket]
+
+
+@pytest.mark.usefixtures("store_environment")
+def test_a_later_step_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _nobody())
+    monkeypatch.setattr(client, "RESTART_SECONDS", 0.1)
+    with pytest.raises(UserError, match=r"does not answer \(connection refused\): start it"):
+        reopen_store()
+
+
+def _nobody() -> str:
+    """Return an address that refuses connections."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{unused.getsockname()[1]}"
 
 
 def test_a_store_can_be_inherited_by_fork(store: Store) -> None:

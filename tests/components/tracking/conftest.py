@@ -106,8 +106,10 @@ class TrackingServer:
 
 
 @pytest.fixture
-def tracking_server(fresh_database: Path, tmp_path: Path) -> Iterator[TrackingServer]:
+def tracking_server(fresh_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrackingServer]:
     """Not started yet."""
+    for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
+        monkeypatch.delenv(name, raising=False)  # MLflow's client has got them from another test
     server = TrackingServer(tmp_path, fresh_database)
     yield server
     server.stop()

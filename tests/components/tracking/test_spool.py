@@ -328,7 +328,7 @@ def test_a_real_server_that_comes_late_and_goes_away_misses_nothing(
     tracking_server: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As training meets it: begun before the server, with everything that a run logs."""
-    from components.tracking.server import connect
+    from components.tracking.full import FullClient
 
     monkeypatch.setenv("CPS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_server.address)
@@ -348,7 +348,7 @@ def test_a_real_server_that_comes_late_and_goes_away_misses_nothing(
     tracking_server.start()
     tracking_server.wait()
     deliver_spooled(tracking_server.address)
-    client = connect(tracking_server.address)
+    client = FullClient(tracking_server.address)
     run = the_run(client)
     assert run.info.status == "FINISHED"
     assert history(client, "loss") == [(step, step / 4) for step in range(1, 1201)]

@@ -71,6 +71,35 @@ def test_runs_say_how_far_they_are(store: Store) -> None:
             find_run(store, name)
 
 
+def test_a_list_reads_only_the_records_of_new_and_changed_runs(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CPS_CACHE", str(tmp_path / "cache"))
+    for key in ("one", "two", "gone"):
+        put_run(store, key, finished=False)
+    store.put_json(keys.run("odd", "run.json"), {"of": "another version"})
+    read = list[str]()
+    get = Store.get_bytes
+    monkeypatch.setattr(Store, "get_bytes", lambda self, key: read.append(key) or get(self, key))
+    first = stored_runs(store)
+    assert len(first) == 4
+    delete_run(store, "gone")
+    put_run(store, "new1", finished=False)
+    outcome = make_record("two", outcome=OUTCOME, dataset=DatasetRef(name="tiny", digest=USED))
+    store.put_json(keys.run("two", "run.json"), outcome.model_dump(mode="json"))
+    store.put_json(keys.run("two", "result.json"), {})
+    read.clear()
+    runs = {run.run_key: run for run in stored_runs(store)}
+    assert sorted(read) == sorted(keys.run(key, "run.json") for key in ("new1", "odd", "two"))
+    assert (runs["two"].state, runs["two"].miou, runs["odd"].state) == ("finished", 0.5, "unreadable")
+    assert runs["one"] == next(run for run in first if run.run_key == "one")
+    [kept] = (tmp_path / "cache" / "runs").iterdir()
+    kept.write_text("damaged")
+    assert {run.run_key: run for run in stored_runs(store)} == runs
+    monkeypatch.setenv("CPS_CACHE", "/proc/none")
+    assert {run.run_key: run for run in stored_runs(store)} == runs, "where the cache cannot be written"
+
+
 def test_a_run_is_found_without_reading_any_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("one", "other1", "other2"):
         put_run(store, key)

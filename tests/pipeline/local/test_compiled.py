@@ -1,5 +1,7 @@
 """Local runs compile the pipeline once per version of the code."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,14 @@ def test_the_pipeline_is_compiled_once_for_the_same_code(tmp_path: Path, monkeyp
     assert len(compiled) == 2
     monkeypatch.setenv("CPS_CACHE", "/proc/none")
     assert child.compiled_pipeline(tmp_path) == tmp_path / "pipeline.yaml"
+
+
+def test_a_local_run_imports_no_client_of_a_server() -> None:
+    code = """
+import sys
+from pipeline.local.child import leave_out_kfps_client
+leave_out_kfps_client()
+from kfp import compiler, components, local
+sys.exit("kubernetes" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
