@@ -151,8 +151,8 @@ def run(on_progress: Callable[[Progress], None] | None = None, **options: Unpack
         from components.disk import state_home
         from pipeline.cli.progress import display
         from pipeline.local.complete import complete_outcome
-        from pipeline.local.durations import earlier_durations
         from pipeline.local.environment import store_of
+        from pipeline.local.forecast.durations import earlier_durations
         from pipeline.local.jobs import run_of
         from pipeline.local.outcome import collect_outcome
         from pipeline.local.run import run_locally, services_for_run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from components import progress
 from components.errors import UserError, WorkFailed
-from components.evaluation.difference import difference_of, scores_of
+from components.evaluation.comparison.difference import difference_of, scores_of
 from components.evaluation.scores import Scores
 from components.labeled_ratio import parse_ratio
 from components.recipes.loader import parse_recipe

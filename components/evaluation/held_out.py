@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from components import progress
 from components.dataset.stored.reader import DatasetReader
-from components.evaluation.pairs import ValidationPairs
+from components.evaluation.comparison.pairs import ValidationPairs
 from components.evaluation.scores import Scores, pack, unpack
 from components.evaluation.sweep import ImageProgress, Sweep, describe, score_images, with_label
 from components.inference.checkpoint import Checkpoint

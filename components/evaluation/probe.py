@@ -17,11 +17,11 @@ from typing import TypeVar
 from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError
-from components.evaluation.pairs import ValidationPairs
+from components.evaluation.comparison.pairs import ValidationPairs
 from components.evaluation.sweep import score_images, sweep_of, with_label
 from components.inference.checkpoint import open_checkpoint
 from components.inference.sliding import images_in_flight
-from components.runs.probes import EvaluationProbe
+from components.runs.planning.probes import EvaluationProbe
 from components.runs.record import RunRecord
 from components.step_guard import die_with_parent, step_guard
 from components.storage.client import open_store

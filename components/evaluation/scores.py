@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from components.errors import WorkFailed
-from components.evaluation.blocks import Blocks, image_blocks
+from components.evaluation.comparison.blocks import Blocks, image_blocks
 from components.inference.sliding import Size, Window
 from components.metrics.bootstrap import Bootstrap
 from components.metrics.boundary import RATIO, BandCounts

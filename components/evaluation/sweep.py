@@ -21,7 +21,7 @@ from components.dataset.stored.reader import DatasetReader
 from components.disk import default_cache, scratch_of
 from components.errors import UserError, WorkFailed
 from components.evaluation.agreement import Agreement
-from components.evaluation.pairs import ValidationPairs
+from components.evaluation.comparison.pairs import ValidationPairs
 from components.evaluation.scores import Counts, Protocol, Scores, pack, unpack
 from components.evaluation.snapshots import Snapshots
 from components.inference.checkpoint import Checkpoint

@@ -120,7 +120,7 @@ def impossible(store: "Store", cells: list[Cell], request: "RunRequest", digest:
 
 def planned_key(store: "Store", cell: Cell, request: "RunRequest", digest: str) -> str:
     """Return the key of a cell's run on a stored dataset. Raises UserError if there is no such split."""
-    from components.runs.planning import plan_run
+    from components.runs.planning.plan import plan_run
 
     return plan_run(store, digest, cell_request(cell, request)).key
 

@@ -20,7 +20,7 @@ from components.recipes import Recipe
 from components.recipes.loader import parse_recipe
 from components.runs.environment import Environment
 from components.runs.key import METHOD_VERSION, same_work
-from components.runs.planning import PlannedRun, plan_run
+from components.runs.planning.plan import PlannedRun, plan_run
 from components.runs.record import RunOutcome, RunRecord
 from components.runs.request import RunRequest
 from components.runs.resume import prepared_digest

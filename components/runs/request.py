@@ -110,7 +110,8 @@ class RunRequest(Frozen):
     def resolve(self, *, is_local: bool = True) -> Recipe:
         """Return the recipe with the overrides applied and the sha256 of pretrained weights filled in.
 
-        For `auto` this is only a check, with the recipe that most such datasets get: see `components.runs.auto`.
+        For `auto` this is only a check, with the recipe that most such datasets get: see
+        `components.runs.planning.auto`.
 
         Args:
             is_local: whether this machine will read the weights. If so, a path must exist, and is hashed.

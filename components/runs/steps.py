@@ -13,8 +13,8 @@ from components.dataset.stored.label_classes import label_classes
 from components.disk import default_cache, work_folder
 from components.recipes import Recipe
 from components.recipes.model import FOREIGN, PADDLESEG_MODELS
-from components.runs.auto import choose_settings
-from components.runs.planning import PlannedRun, checked_split, plan_run
+from components.runs.planning.auto import choose_settings
+from components.runs.planning.plan import PlannedRun, checked_split, plan_run
 from components.runs.record import JobRecord
 from components.runs.request import RunRequest
 from components.storage import keys

@@ -24,7 +24,7 @@ from components.dataset.stored.shared_images import MEMORY, PRIVATE_BYTES
 from components.networks import processor
 from components.networks.image_size import reduced_size
 from components.recipes.loader import parse_recipe
-from components.runs.probes import TrainingProbe
+from components.runs.planning.probes import TrainingProbe
 from components.runs.record import RunRecord
 from components.step_guard import die_with_parent, step_guard
 from components.storage.client import ObjectRef, Store

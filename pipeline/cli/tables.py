@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from components.units import percent, seconds_text, size_text
 
 if TYPE_CHECKING:
-    from components.evaluation.difference import RunDifference
+    from components.evaluation.comparison.difference import RunDifference
     from components.runs.stored import StoredWeights
     from components.tracking.compare import RunRow
     from pipeline.local.outcome import LocalResult

@@ -79,7 +79,7 @@ def _gathered(
     store: "Store",
     on_cell: Callable[[int, Cell, str], None],
 ) -> MatrixOutcome:
-    from components.evaluation.draws import last_draws
+    from components.evaluation.comparison.draws import last_draws
 
     outcome = MatrixOutcome()
     for number, cell, status in ended:

@@ -11,7 +11,7 @@ from components.errors import UserError, WorkFailed
 from components.prediction.predict import find_predictions
 from components.runs.checkpoints import finished_index, finished_result
 from components.runs.finish import is_finished
-from components.runs.planning import plan_run
+from components.runs.planning.plan import plan_run
 from components.runs.record import load_run
 from components.storage.client import Store
 from components.tracking.published import published

@@ -39,7 +39,7 @@ def run_matrix(
     cell. Cells for which the dataset has no split are reported as soon as the dataset is known, not after hours of
     training. `on_cell` gets each cell's number, the cell and its status.
     """
-    from components.evaluation.draws import last_draws
+    from components.evaluation.comparison.draws import last_draws
     from pipeline.local.environment import store_of
 
     store = store_of(environment)

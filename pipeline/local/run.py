@@ -23,7 +23,7 @@ from components.progress import EVENTS_VARIABLE, Event
 from components.step_guard import FAILED, STOPPING_VARIABLE
 from components.units import size_text
 from pipeline.local.child import GRACE_SECONDS
-from pipeline.local.durations import record_durations
+from pipeline.local.forecast.durations import record_durations
 from pipeline.local.jobs import JobNote, close_interrupted
 from pipeline.parameters import PipelineParameters
 

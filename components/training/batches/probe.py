@@ -21,7 +21,7 @@ from components.networks import processor
 from components.networks.image_size import reduced_size
 from components.recipes.loader import parse_recipe
 from components.recipes.model import Recipe
-from components.runs.probes import WorkProbe
+from components.runs.planning.probes import WorkProbe
 from components.runs.record import RunRecord
 from components.step_guard import die_with_parent, step_guard
 from components.storage.client import open_store

@@ -13,7 +13,7 @@ from pipeline.cli.signals import on_interrupt
 from pipeline.parameters import local_parameters
 
 if TYPE_CHECKING:
-    from pipeline.local.forecast import Forecast, Limits, Probes
+    from pipeline.local.forecast.this_machine import Forecast, Limits, Probes
 
 
 @click.command(short_help="Forecast what a run needs, from a few real steps.")
@@ -66,7 +66,7 @@ def plan(
     if gpu or gpus > 1:
         _on_gpus(context, gpu, gpus, hours, as_json=as_json, **options)
         return
-    from pipeline.local.forecast import as_dict, exceeded, forecast, probe, slowdowns
+    from pipeline.local.forecast.this_machine import as_dict, exceeded, forecast, probe, slowdowns
 
     limits = _limits(memory, shm, disk, hours, pod=pod)
     planned, found = probe(local_parameters(**options).run, steps)
@@ -83,8 +83,8 @@ def plan(
 
 
 def _on_gpus(context: click.Context, gpu: str, gpus: int, hours: float, *, as_json: bool, **options: Any) -> None:
-    from pipeline.local.forecast import probe_work
-    from pipeline.local.gpu_forecast import gpu_forecast, gpu_lines, parse_card
+    from pipeline.local.forecast.gpu import gpu_forecast, gpu_lines, parse_card
+    from pipeline.local.forecast.this_machine import probe_work
 
     if not gpu:
         raise UserError(f"--gpus {gpus} needs --gpu: add the card, such as --gpu H100")
@@ -112,7 +112,7 @@ def _size(option: str, text: str) -> int:
 
 
 def _limits(memory: str, shm: str, disk: str, hours: float, *, pod: bool) -> "Limits":
-    from pipeline.local.forecast import Limits
+    from pipeline.local.forecast.this_machine import Limits
 
     if pod:
         from components.runs.request import Resources

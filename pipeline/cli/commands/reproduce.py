@@ -108,7 +108,7 @@ def _run(
     from pipeline.cli.commands.run import ending
     from pipeline.cli.progress import display
     from pipeline.cli.tables import print_outcome
-    from pipeline.local.durations import earlier_durations
+    from pipeline.local.forecast.durations import earlier_durations
     from pipeline.local.outcome import collect_outcome
     from pipeline.local.run import run_locally
     from pipeline.parameters import STEPS, PipelineParameters

@@ -73,7 +73,7 @@ def _compare_two(runs: tuple[str, ...], *, as_json: bool, refused: Mapping[str, 
     for option, value in refused.items():
         if value:
             raise UserError(f"{option} is for the list of runs: leave it out to compare two runs")
-    from components.evaluation.difference import run_difference
+    from components.evaluation.comparison.difference import run_difference
     from components.runs.stored import find_run_key
     from pipeline.cli.tables import print_difference
 

@@ -85,8 +85,8 @@ def run(
     from pipeline.cli.progress import display
     from pipeline.cli.tables import print_outcome
     from pipeline.local.complete import complete_outcome
-    from pipeline.local.durations import earlier_durations
     from pipeline.local.environment import store_of
+    from pipeline.local.forecast.durations import earlier_durations
     from pipeline.local.jobs import run_of
     from pipeline.local.outcome import collect_outcome
     from pipeline.local.run import run_locally, services_for_run

@@ -11,7 +11,7 @@ from components.contract import Class
 from components.dataset.stored.reader import DatasetReader
 from components.errors import UserError, WorkFailed
 from components.evaluation.baseline import baseline_keys
-from components.evaluation.difference import run_difference
+from components.evaluation.comparison.difference import run_difference
 from components.evaluation.publish import metrics, select_step
 from components.evaluation.scores import unpack
 from components.evaluation.select import select
@@ -24,7 +24,7 @@ from components.networks.weights import read_networks
 from components.prediction.predict import predict_files, predict_run
 from components.runs.checkpoints import read_index
 from components.runs.key import run_key
-from components.runs.planning import plan_run
+from components.runs.planning.plan import plan_run
 from components.runs.record import new_record
 from components.runs.request import RunRequest
 from components.runs.result import VARIANTS
@@ -54,7 +54,9 @@ def test_frames_of_a_video_are_resampled_in_blocks(trained_run: Run, monkeypatch
     assert scores_of(run, 2).near_copies == ()
     for epoch in (2, 4, 6):
         run.store.remove(keys.scores(run.key, epoch))
-    monkeypatch.setattr("components.evaluation.blocks.MAX_DISTANCE", 256)  # every scene looks like the one before
+    monkeypatch.setattr(
+        "components.evaluation.comparison.blocks.MAX_DISTANCE", 256
+    )  # every scene looks like the one before
     evaluate_shard(run.key, "0/1", run.store, run.cache)
     assert scores_of(run, 2).near_copies == scores_of(run, 6).near_copies == scores_of(run, 2).images[1:]
     result = select(run.key, run.store, run.cache)

@@ -12,14 +12,14 @@ import psutil
 import pytest
 
 from components.errors import UserError, WorkFailed
-from components.runs.probes import EvaluationProbe, TrainingProbe, WorkProbe
+from components.runs.planning.probes import EvaluationProbe, TrainingProbe, WorkProbe
 from components.runs.record import load_run
 from components.runs.request import RunRequest
 from components.training.train import train
 from pipeline.cli.commands.plan import _size
-from pipeline.local import forecast as forecasting
-from pipeline.local.forecast import Limits, Probes, exceeded, forecast, probe, slowdowns
-from pipeline.local.gpu_forecast import gpu_forecast, gpu_lines, parse_card, speeds, step_flops
+from pipeline.local.forecast import this_machine as forecasting
+from pipeline.local.forecast.gpu import gpu_forecast, gpu_lines, parse_card, speeds, step_flops
+from pipeline.local.forecast.this_machine import Limits, Probes, exceeded, forecast, probe, slowdowns
 from pipeline.local.services import end_killed_plans
 from tests.pipeline import in_process
 from tests.pipeline.small_runs import SCENES, cps

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from components.evaluation.blocks import find_near_copies, image_blocks
+from components.evaluation.comparison.blocks import find_near_copies, image_blocks
 
 CLIP = tuple(f"val/drive_{number:04d}.jpg" for number in range(0, 120, 3))
 

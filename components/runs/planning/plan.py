@@ -11,9 +11,9 @@ from components.dataset.stored.store import stored_manifest
 from components.errors import UserError, WorkFailed
 from components.networks.image_size import reduced_size
 from components.recipes import Recipe
-from components.runs.auto import choose_settings
 from components.runs.backbone import pin_addresses
 from components.runs.key import run_key
+from components.runs.planning.auto import choose_settings
 from components.runs.record import RunRecord, new_record
 from components.runs.request import RunRequest
 from components.storage import keys

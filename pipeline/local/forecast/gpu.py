@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from components.errors import UserError
-from components.runs.probes import WorkProbe
+from components.runs.planning.probes import WorkProbe
 
 TRAINING_SHARE, INFERENCE_SHARE = 0.3, 0.5
 """Share of a card's peak that convolutions sustain: of the matrix units in training, of float32 in inference."""

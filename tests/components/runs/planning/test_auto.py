@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from components.errors import UserError
 from components.recipes import load_recipe
-from components.runs.planning import PlannedRun, plan_run
+from components.runs.planning.plan import PlannedRun, plan_run
 from components.runs.request import RunRequest
 from components.runs.steps import prepare_dataset
 from components.storage.client import Store

@@ -23,8 +23,8 @@ from components.disk import default_cache, state_home
 from components.errors import UserError, WorkFailed
 from components.files import marked_folder
 from components.progress import EVENTS_VARIABLE
-from components.runs.planning import PlannedRun, plan_run
-from components.runs.probes import EvaluationProbe, TrainingProbe, WorkProbe
+from components.runs.planning.plan import PlannedRun, plan_run
+from components.runs.planning.probes import EvaluationProbe, TrainingProbe, WorkProbe
 from components.runs.request import RunRequest
 from components.step_guard import PARENT_VARIABLE, USERS_MISTAKE
 from components.units import memory_text

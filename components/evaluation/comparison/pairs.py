@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from components.disk import writing
 from components.errors import WorkFailed
-from components.evaluation.blocks import find_near_copies
+from components.evaluation.comparison.blocks import find_near_copies
 
 Pixels = NDArray[np.uint8]
 

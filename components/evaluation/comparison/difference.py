@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.errors import UserError, WorkFailed
-from components.evaluation.blocks import image_blocks
+from components.evaluation.comparison.blocks import image_blocks
 from components.evaluation.scores import Scores, unpack
 from components.metrics.bootstrap import Bootstrap, Interval, interval
 from components.metrics.confusion import ClassCounts

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from components.errors import WorkFailed
-from components.evaluation.pairs import ValidationPairs
+from components.evaluation.comparison.pairs import ValidationPairs
 
 
 class Drawer:

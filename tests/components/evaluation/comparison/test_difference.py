@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from components.errors import UserError, WorkFailed
-from components.evaluation.difference import run_difference
-from components.evaluation.draws import last_draws
+from components.evaluation.comparison.difference import run_difference
+from components.evaluation.comparison.draws import last_draws
 from components.evaluation.scores import Counts, Protocol, Scores, pack
 from components.metrics.bootstrap import interval
 from components.runs.record import DatasetRef

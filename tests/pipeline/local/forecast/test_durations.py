@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pipeline.local.durations import earlier_durations, record_durations
+from pipeline.local.forecast.durations import earlier_durations, record_durations
 
 KEY = "my-photos-demo-1-8-s0-0123456789ab"
 

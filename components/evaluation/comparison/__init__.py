@@ -1,0 +1,1 @@
+"""Compare scores: intervals of a run's mIoU, and differences between runs on the same images."""
