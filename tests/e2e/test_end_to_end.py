@@ -188,7 +188,7 @@ class TestEndToEnd:
         stopped = [row for row in shell.json("compare", "--json") if row["best_mIoU"] is None]
         assert [row["status"] for row in stopped] == ["KILLED"]
         key = stopped[0]["run_key"]
-        code, _, err = shell.run(*command)
+        code, _, err = shell.run("run", "--resume", key, "--dataset", SCENES)
         assert code == 0, err
         assert "resuming from step" in err
         [row] = [row for row in shell.json("compare", "--json") if row["run_key"] == key]
