@@ -78,7 +78,7 @@ types: setup ## Check types with mypy in strict mode
 	$(BIN)/mypy $(ARGS)
 
 browser-test: setup ## Test the HTML pages and MLflow's run comparison in headless Chromium (screenshots in build/pages)
-	CPS_TEST_BROWSER=$(BROWSER) $(BIN)/python -m pytest tests/browser $(ARGS)
+	CPS_TEST_BROWSER=$(BROWSER) $(PYTEST) --dist loadfile tests/browser $(ARGS)
 
 images: setup ## Build the container images with docker or podman
 	scripts/images $(ARGS)

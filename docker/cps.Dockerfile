@@ -12,18 +12,18 @@ COPY pyproject.toml requirements.lock ./
 RUN awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > uv.lock \
  && python3 -m venv /opt/uv \
  && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r uv.lock
-# kfp without its dependencies: a step's process imports none of them.
+# kfp without its dependencies: a step's process imports none of them. uv's cache is not part of the image.
 RUN case "${PADDLE}" in \
       lock) touch excluded.txt; site= ;; \
       base) echo paddlepaddle > excluded.txt; site=--system-site-packages ;; \
       *) echo "PADDLE is ${PADDLE}; it must be lock or base" >&2; exit 2 ;; \
     esac \
- && /opt/uv/bin/uv venv --no-cache --python "$(command -v python3)" ${site} /opt/cps \
- && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --require-hashes -c requirements.lock \
+ && /opt/uv/bin/uv venv --python "$(command -v python3)" ${site} /opt/cps \
+ && /opt/uv/bin/uv pip install --python /opt/cps/bin/python --require-hashes -c requirements.lock \
       --excludes excluded.txt -r pyproject.toml --group paddleseg \
       --extra train --extra annotations --extra heic --extra tracking --extra mlflow-server \
  && awk '/^[a-z0-9]/ {keep = /^kfp==/} keep' requirements.lock > kfp.lock \
- && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --no-deps --require-hashes -r kfp.lock \
+ && /opt/uv/bin/uv pip install --python /opt/cps/bin/python --no-deps --require-hashes -r kfp.lock \
  && libraries=$(/opt/cps/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
  && for package in kfp minio mlflow numpy paddle paddleseg pandas pydantic sklearn; do \
       if [ -d "${libraries}/${package}" ]; then /opt/cps/bin/python -m compileall -q -j 0 "${libraries}/${package}"; fi; \

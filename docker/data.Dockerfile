@@ -5,15 +5,15 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS build
 WORKDIR /build
 COPY pyproject.toml requirements.lock ./
-# kfp without its dependencies: a step's process imports none of them.
+# kfp without its dependencies: a step's process imports none of them. uv's cache is not part of the image.
 RUN awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > uv.lock \
  && awk '/^[a-z0-9]/ {keep = /^kfp==/} keep' requirements.lock > kfp.lock \
  && python3 -m venv /opt/uv \
  && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r uv.lock \
- && /opt/uv/bin/uv venv --no-cache --python "$(command -v python3)" /opt/cps \
- && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --compile-bytecode \
+ && /opt/uv/bin/uv venv --python "$(command -v python3)" /opt/cps \
+ && /opt/uv/bin/uv pip install --python /opt/cps/bin/python --compile-bytecode \
       --require-hashes -c requirements.lock -r pyproject.toml --extra annotations --extra heic --extra tracking \
- && /opt/uv/bin/uv pip install --no-cache --python /opt/cps/bin/python --compile-bytecode \
+ && /opt/uv/bin/uv pip install --python /opt/cps/bin/python --compile-bytecode \
       --no-deps --require-hashes -r kfp.lock
 COPY components /opt/cps/app/components
 RUN /opt/cps/bin/python -m compileall -q /opt/cps/app

@@ -24,6 +24,7 @@ from components.storage.settings import StoreSettings, settings_from_environment
 from pipeline.local import object_store
 from pipeline.local.ports import LOOPBACK, answers, free_internal_ports
 from pipeline.local.state import write_identities
+from tests.once import Once
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -43,6 +44,17 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # kfp asks for all frames with their source to learn one name: half a minute, below so many frames as pytest has.
     inspect.stack = stack_without_source
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What may take longest begins first: at the end, no worker waits for another one's whole run."""
+    if config.option.markexpr == "slow":
+        items.sort(key=_time_limit, reverse=True)
+
+
+def _time_limit(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0.0
 
 
 class OneByOne(LoadScopeScheduling):
@@ -155,6 +167,13 @@ def store_environment(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return environment
+
+
+@pytest.fixture(scope="session")
+def by_all(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """What is computed once for the tests of all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    return Once(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
 
 
 @pytest.fixture(scope="session")

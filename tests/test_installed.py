@@ -16,7 +16,7 @@ PARTS = ("components", "pipeline", "pyproject.toml", "README.md", "LICENSE")
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the programs of an environment into which the project was installed."""
     folder = tmp_path_factory.mktemp("installed")
@@ -56,57 +56,58 @@ def cps(environment: Path, tmp_path: Path) -> Command:
     return call
 
 
-def test_nothing_that_it_asks_for_is_missing(environment: Path) -> None:
-    done = subprocess.run([environment / "python", "-m", "pip", "check"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+class TestInstalled:
+    """A class, so that one worker installs it, and once."""
 
+    def test_nothing_that_it_asks_for_is_missing(self, environment: Path) -> None:
+        done = subprocess.run(
+            [environment / "python", "-m", "pip", "check"], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
-def test_the_command_works_away_from_the_checkout(cps: Command) -> None:
-    assert cps("--version").stdout.startswith("cps, version ")
-    assert "cps run" in cps("--help").stdout
-    assert "demo" in cps("recipes", "list").stdout
-    assert "structure: deeplabv3p" in cps("recipes", "show", "cityscapes-deeplabv3p-resnet50").stdout
+    def test_the_command_works_away_from_the_checkout(self, cps: Command) -> None:
+        assert cps("--version").stdout.startswith("cps, version ")
+        assert "cps run" in cps("--help").stdout
+        assert "demo" in cps("recipes", "list").stdout
+        assert "structure: deeplabv3p" in cps("recipes", "show", "cityscapes-deeplabv3p-resnet50").stdout
 
+    def test_a_dataset_is_checked_and_its_page_written(self, cps: Command, tmp_path: Path) -> None:
+        for folder, mode in (("images", "RGB"), ("labels", "L")):
+            (tmp_path / "photos" / folder).mkdir(parents=True)
+            for number in range(4):
+                image = Image.effect_noise((64, 48), 40 + number).convert(mode)
+                if folder == "labels":
+                    image = image.point(lambda value: value > 128)
+                image.save(tmp_path / "photos" / folder / f"{number}.png")
+        (tmp_path / "photos" / "classes.json").write_text('[{"id": 0, "name": "ground"}, {"id": 1, "name": "sky"}]')
+        done = cps("dataset", "check", "photos", "-o", "page.html")
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert "</html>" in (tmp_path / "page.html").read_text()
 
-def test_a_dataset_is_checked_and_its_page_written(cps: Command, tmp_path: Path) -> None:
-    for folder, mode in (("images", "RGB"), ("labels", "L")):
-        (tmp_path / "photos" / folder).mkdir(parents=True)
-        for number in range(4):
-            image = Image.effect_noise((64, 48), 40 + number).convert(mode)
-            if folder == "labels":
-                image = image.point(lambda value: value > 128)
-            image.save(tmp_path / "photos" / folder / f"{number}.png")
-    (tmp_path / "photos" / "classes.json").write_text('[{"id": 0, "name": "ground"}, {"id": 1, "name": "sky"}]')
-    done = cps("dataset", "check", "photos", "-o", "page.html")
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert "</html>" in (tmp_path / "page.html").read_text()
-
-
-@pytest.mark.parametrize(
-    ("command", "missing", "extra"),
-    [
-        (["run"], "psutil", "services"),
-        (["compile", "-o", "cps.yaml"], "kfp", "pipeline"),
-        (["up"], "psutil", "services"),
-        (["weights", "list"], "psutil", "services"),
-    ],
-)
-def test_a_missing_extra_is_one_line_with_the_command(
-    cps: Command, command: list[str], missing: str, extra: str
-) -> None:
-    done = cps(*command)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    line = f"cps: error: {missing} is not installed: pip install 'cps-pipeline[{extra}] @ file://"
-    assert done.stderr.startswith(line)
-
-
-def test_pip_takes_what_that_line_names(cps: Command, environment: Path) -> None:
-    command = cps("run").stderr.split("pip install ")[1].split(" (or")[0].strip("'")
-    done = subprocess.run(
-        [environment / "python", "-m", "pip", "install", "--quiet", "--dry-run", "--no-deps", command],
-        capture_output=True,
-        text=True,
-        check=False,
+    @pytest.mark.parametrize(
+        ("command", "missing", "extra"),
+        [
+            (["run"], "psutil", "services"),
+            (["compile", "-o", "cps.yaml"], "kfp", "pipeline"),
+            (["up"], "psutil", "services"),
+            (["weights", "list"], "psutil", "services"),
+        ],
     )
-    assert done.returncode == 0, done.stderr
+    def test_a_missing_extra_is_one_line_with_the_command(
+        self, cps: Command, command: list[str], missing: str, extra: str
+    ) -> None:
+        done = cps(*command)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        line = f"cps: error: {missing} is not installed: pip install 'cps-pipeline[{extra}] @ file://"
+        assert done.stderr.startswith(line)
+
+    def test_pip_takes_what_that_line_names(self, cps: Command, environment: Path) -> None:
+        command = cps("run").stderr.split("pip install ")[1].split(" (or")[0].strip("'")
+        done = subprocess.run(
+            [environment / "python", "-m", "pip", "install", "--quiet", "--dry-run", "--no-deps", command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr

@@ -22,10 +22,13 @@ from components.storage.settings import settings_from_environment
 ROOT = Path(__file__).parents[2]
 SCENES = "scenes:train=16,val=4,width=128,height=64,seed=0"
 RUN = ("run", "--dataset", SCENES, "--ratio", "1/4", "--eval-shards", "2", "--predict-limit", "2", "--json")
-SETTINGS = tuple(
-    word
-    for name in ("augmentation.crop", "evaluation.crop", "evaluation.stride")
-    for word in ("--set", f"{name}=[64, 64]")
+SETTINGS = (
+    *(
+        word
+        for name in ("augmentation.crop", "evaluation.crop", "evaluation.stride")
+        for word in ("--set", f"{name}=[64, 64]")
+    ),
+    *("--epochs", "20", "--set", "training.checkpoints=2"),
 )
 
 
@@ -86,17 +89,54 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 @pytest.fixture(scope="module")
-def first(shell: Shell) -> Any:
-    return shell.json(*RUN, *SETTINGS, "--epochs", "2")
+def interrupted(shell: Shell) -> str:
+    """The key of a run that Ctrl-C stopped as it trained."""
+    process = shell.start(*RUN, *SETTINGS)
+    said: list[str] = []
+    in_training = threading.Event()
+
+    def read() -> None:
+        assert process.stderr is not None
+        with process.stderr:
+            for line in process.stderr:
+                said.append(line)
+                if line.startswith("[train]") and "loss" in line:
+                    in_training.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert in_training.wait(120), "".join(said)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    reader.join()
+    assert process.stdout is not None
+    process.stdout.close()
+    assert said[-1] == "cps: stopped; run the same command again to resume\n"
+    [row] = shell.json("compare", "--json")
+    assert (row["status"], row["best_mIoU"]) == ("KILLED", None)
+    return str(row["run_key"])
+
+
+@pytest.fixture(scope="module")
+def first(shell: Shell, interrupted: str) -> Any:
+    """The result of that run, which goes on where it was."""
+    words = ("--dataset", SCENES, "--eval-shards", "2", "--predict-limit", "2", "--json")
+    code, out, err = shell.run("run", "--resume", interrupted, *words)
+    assert code == 0, err
+    assert "resuming from step" in err
+    return json.loads(out)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 class TestEndToEnd:
-    def test_a_run_gives_weights_figures_and_pages(self, first: Any, shell: Shell) -> None:
+    def test_an_interrupted_run_goes_on_and_gives_weights_figures_and_pages(
+        self, first: Any, interrupted: str, shell: Shell
+    ) -> None:
         assert first["run_key"].startswith("scenes-demo-1-4-s0-")
+        assert first["run_key"] == interrupted
         assert first["images"] == 4
-        assert [row["epoch"] for row in first["checkpoints"]] == [1, 2]
+        assert [row["epoch"] for row in first["checkpoints"]][1:] == [20]
         scored = [row[variant] for row in first["checkpoints"] for variant in ("left", "right", "ensemble")]
         assert first["best"]["mIoU"] == max(scored)
         assert first["constant_prediction_mIoU"] > 0
@@ -142,7 +182,7 @@ class TestEndToEnd:
 
     def test_the_same_again_is_found_in_the_store_without_mlflow(self, first: Any, shell: Shell) -> None:
         assert shell.run("down")[0] == 0
-        code, out, err = shell.run(*RUN, *SETTINGS, "--epochs", "2")
+        code, out, err = shell.run(*RUN, *SETTINGS)
         assert code == 0, err
         again = json.loads(out)
         for name in ("run_key", "best", "checkpoints", "weights", "predictions", "files", "experiment"):
@@ -152,7 +192,7 @@ class TestEndToEnd:
         assert "[train]" not in err
 
     def test_steps_that_are_done_are_recognised(self, first: Any, shell: Shell) -> None:
-        code, out, err = shell.run(*RUN, *SETTINGS, "--epochs", "2", "--set", "training.loader_workers=1")
+        code, out, err = shell.run(*RUN, *SETTINGS, "--set", "training.loader_workers=1")
         assert code == 0, err
         again = json.loads(out)
         for name in ("run_key", "best", "checkpoints", "weights", "predictions"):
@@ -160,38 +200,6 @@ class TestEndToEnd:
         for found in ("prepared before", "already trained", "already scored", "already selected", "already predicted"):
             assert found in err
         [row] = shell.json("compare", "--json")
-        assert row["status"] == "FINISHED"
-
-    def test_an_interrupted_run_goes_on_where_it_was(self, first: Any, shell: Shell) -> None:  # noqa: ARG002
-        command = (*RUN, *SETTINGS, "--eval-shards", "1", "--epochs", "20", "--set", "training.checkpoints=1")
-        process = shell.start(*command)
-        assert process.stderr is not None
-        said: list[str] = []
-        in_training = threading.Event()
-
-        def read() -> None:
-            assert process.stderr is not None
-            with process.stderr:
-                for line in process.stderr:
-                    said.append(line)
-                    if line.startswith("[train]") and "loss" in line:
-                        in_training.set()
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        assert in_training.wait(120), "".join(said)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
-        reader.join()
-        process.stdout.close()
-        assert said[-1] == "cps: stopped; run the same command again to resume\n"
-        stopped = [row for row in shell.json("compare", "--json") if row["best_mIoU"] is None]
-        assert [row["status"] for row in stopped] == ["KILLED"]
-        key = stopped[0]["run_key"]
-        code, _, err = shell.run(*command)
-        assert code == 0, err
-        assert "resuming from step" in err
-        [row] = [row for row in shell.json("compare", "--json") if row["run_key"] == key]
         assert row["status"] == "FINISHED"
 
     def test_a_failure_of_a_step_is_one_line_at_the_end(self, first: Any, shell: Shell) -> None:  # noqa: ARG002
@@ -206,7 +214,7 @@ class TestEndToEnd:
 
     def test_a_matrix_finds_the_finished_run_and_trains_its_twin(self, first: Any, shell: Shell) -> None:
         words = ("matrix", "--dataset", SCENES, "--ratios", "1/4", "--seeds", "0", "--baseline", "--eval-shards", "1")
-        study = shell.json(*words, *SETTINGS, "--epochs", "2", "--json")
+        study = shell.json(*words, *SETTINGS, "--json")
         keys = [run["run_key"] for run in study["runs"]]
         assert keys[1] == first["run_key"]
         assert keys[0] != keys[1]

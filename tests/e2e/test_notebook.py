@@ -5,7 +5,6 @@ Their cells are plain Python, so that no kernel, and none of its many packages, 
 
 import ast
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.e2e.test_python_page import cps, environment, folder, read_as_written  # noqa: F401
 from tests.project_files import REPOSITORY, project_files
 
 NOTEBOOKS = project_files("docs/notebooks/*.ipynb")
@@ -51,20 +51,24 @@ def test_git_has_no_outputs_and_cells_are_plain_python(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_from_the_example_scenes_to_a_mask(tmp_path: Path) -> None:
-    foreign = ("AWS_", "MLFLOW_", "CPS_", "KFP_")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    environment = {**clean, "PYTHONPATH": str(REPOSITORY), "CPS_CACHE": str(tmp_path / "cache")}
+@pytest.mark.timeout(600)
+def test_from_the_example_scenes_to_a_mask_and_the_python_page_with_that_run(folder: Path) -> None:  # noqa: F811
     notebook = REPOSITORY / "docs" / "notebooks" / "street-scenes.ipynb"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", EXECUTE, notebook], cwd=tmp_path, env=environment, capture_output=True, text=True
+            [sys.executable, "-c", EXECUTE, notebook],
+            cwd=folder,
+            env=environment(folder),
+            capture_output=True,
+            text=True,
+            check=False,
         )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "[train] " in done.stderr, "progress is printed as by `cps run`"
+        assert len(list(folder.glob("shown-*.png"))) == 2
+        mask = np.array(Image.open(folder / "mask.png"))
+        truth = np.array(Image.open(folder / "photos" / "labels" / "val" / "street_000000.png"))
+        assert (mask == truth)[truth != 255].mean() > 0.5
+        read_as_written(folder)
     finally:
-        subprocess.run([sys.executable, "-m", "pipeline.cli", "down"], cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(list(tmp_path.glob("shown-*.png"))) == 2
-    mask = np.array(Image.open(tmp_path / "mask.png"))
-    truth = np.array(Image.open(tmp_path / "photos" / "labels" / "val" / "street_000000.png"))
-    assert (mask == truth)[truth != 255].mean() > 0.5
+        cps(folder, "down")

@@ -51,19 +51,33 @@ def undisturbed(place: Workplace) -> tuple[dict[str, Any], dict[str, float]]:
 def killed_once(place: Workplace, what: Kill, expected: dict[str, Any]) -> tuple[list[str], float]:
     """Run anew, kill, and run again. Returns what is wrong then, and the seconds that the second run took."""
     place.forget()
+    wrong = interrupted(place, what)
+    more, seconds = completed(place, expected)
+    return wrong + more, seconds
+
+
+def interrupted(place: Workplace, what: Kill) -> list[str]:
+    """Run, and kill. Returns what is wrong then."""
     command = place.start(*RUN, *place.extra)
-    if command.wait_for(what.step, 300):
+    begun = command.wait_for(what.step, 300)
+    if begun:
         time.sleep(max(0.0, what.after - (time.monotonic() - command.steps[what.step])))
     kill(command, everything=what.everything)
     assert command.process.stdout is not None
     command.process.stdout.close()
-    wrong = [f"still running after the kill: {' '.join(process.cmdline())[:80]}" for process in wait_until_gone(place)]
+    left = [f"still running after the kill: {' '.join(process.cmdline())[:80]}" for process in wait_until_gone(place)]
+    return left if begun else [*left, f"{what.step} did not begin"]
+
+
+def completed(place: Workplace, expected: dict[str, Any]) -> tuple[list[str], float]:
+    """Run to the end. Returns what is wrong then, and the seconds that it took."""
     began = time.monotonic()
     result, _ = place.run()
     seconds = time.monotonic() - began
+    wrong = place.left_behind()
     if place.stored_result(result["run_key"]) != expected:
         wrong.append("the result differs from that of the undisturbed run")
-    return [*wrong, *place.left_behind()], seconds
+    return wrong, seconds
 
 
 def main() -> None:

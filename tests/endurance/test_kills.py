@@ -1,11 +1,11 @@
-"""A short form of `python -m tests.endurance.kills`: a run that is killed ends as if nothing had happened."""
+"""A short form of `python -m tests.endurance.kills`: a run that is killed twice ends as if nothing had happened."""
 
 from pathlib import Path
 
 import pytest
 
 from pipeline.parameters import STEPS
-from tests.endurance.kills import Kill, killed_once, moments, undisturbed
+from tests.endurance.kills import Kill, completed, interrupted, moments, undisturbed
 from tests.endurance.workplace import workplace
 
 
@@ -23,6 +23,8 @@ def test_the_moments_cover_the_steps_and_depend_on_the_seed() -> None:
 def test_a_killed_run_is_completed_by_the_same_command(tmp_path: Path) -> None:
     with workplace(tmp_path / "place", ("--epochs", "6")) as place:
         expected, seconds = undisturbed(place)
+        place.forget()
         for step, everything in (("train", True), ("select", False)):
-            wrong, _ = killed_once(place, Kill(step, 0.7 * seconds[step], everything=everything), expected)
-            assert wrong == [], step
+            assert interrupted(place, Kill(step, 0.7 * seconds[step], everything=everything)) == [], step
+        wrong, _ = completed(place, expected)
+        assert wrong == []

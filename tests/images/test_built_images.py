@@ -181,7 +181,8 @@ def test_the_users_mistake_ends_a_step_with_code_2_and_one_line(job: Job) -> Non
     assert "Traceback" not in done.stderr
 
 
-def test_every_step_of_the_pipeline(job: Job) -> None:
+def test_the_data_images_steps(job: Job) -> None:
+    """Those of the other image run in test_docker_runner.py."""
     prepared = job.run("prepare-dataset", DATA_IMAGE, PREPARE, {}, {"prepared": "Dataset"})
     digest = prepared["digest"]
     described = json.loads(job.file("prepared").read_text())
@@ -191,30 +192,6 @@ def test_every_step_of_the_pipeline(job: Job) -> None:
 
     run_key = split(job, digest, prepared["request"])
     assert job.store.get_json(keys.job("job-1"))["run_key"] == run_key
-
-    shards = train(job, run_key)
-    index = job.store.get_json(keys.checkpoint_index(run_key))
-    assert [entry["epoch"] for entry in index["checkpoints"]] == [1]
-
-    for shard in shards:
-        job.run("evaluate", IMAGE, shard, {}, {})
-    outputs = {
-        "best": "Model",
-        "metrics": "Metrics",
-        "confusion": "ClassificationMetrics",
-        "report": "HTML",
-        "summary": "Markdown",
-    }
-    selected = job.run("select", IMAGE, {"run_key": run_key}, {"checkpoints": "Model"}, outputs)
-    result = job.store.get_json(keys.run(run_key, "result.json"))
-    assert 0 < result["best"]["mIoU"] < 1
-    assert selected["artifacts"]["metrics"]["artifacts"][0]["metadata"]
-    assert "<html" in job.file("report").read_text()
-    assert job.store.stat(keys.run(run_key, "report.html"))
-
-    predicted = {"run_key": run_key, "images": "val", "limit": 2}
-    job.run("predict", IMAGE, predicted, {"best": "Model"}, {"predictions": "Artifact", "gallery": "HTML"})
-    assert "<html" in job.file("gallery").read_text()
 
     status = {"state": "SUCCEEDED", "pipelineTaskName": "x", "pipelineJobResourceName": "y", "error": {}}
     job.run("finish", DATA_IMAGE, {"status": status, "job_id": "job-1"}, {}, {})
@@ -226,12 +203,3 @@ def split(job: Job, digest: str, request: str) -> str:
     done = job.run("split-labels", DATA_IMAGE, parameters, {"prepared": "Dataset"}, {"split": "Artifact"})
     assert (done["pod_gpus"], done["eval_pod_gpus"], done["eval_node_selector"]) == ("0", "0", {})
     return str(done["run_key"])
-
-
-def train(job: Job, run_key: str) -> list[dict[str, str]]:
-    named = {"image": IMAGE, "settings_config_map": "cps-settings", "store_secret": "cps-store"}
-    parameters = {"run_key": run_key, **SHARING, **PODS, **named}
-    done = job.run("train", IMAGE, parameters, {"split": "Artifact"}, {"checkpoints": "Model"})
-    assert done["run_key"] == run_key
-    assert done["shards"] == [{"run_key": run_key, "shard": "0/1"}]
-    return list(done["shards"])

@@ -3,6 +3,7 @@
 The engine that answers is podman, which speaks that API too.
 """
 
+import json
 import os
 import subprocess
 import tempfile
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kfp import components, local
@@ -63,6 +65,7 @@ def test_the_whole_pipeline_by_kfps_docker_runner(store_server: StoreSettings, t
         read_only=True,
         tmpfs={"/tmp": "rw,mode=1777"},
         cap_drop=["all"],
+        security_opt=["no-new-privileges"],
         mem_limit="4g",
         ipc_mode="private",
         shm_size="512m",
@@ -72,10 +75,24 @@ def test_the_whole_pipeline_by_kfps_docker_runner(store_server: StoreSettings, t
 
     # A container that is gone before KFP looks counts as one that succeeded, so what the steps left is what counts.
     [run_key] = {item.key.split("/")[1] for item in store.list("runs/")}
+    index = store.get_json(keys.checkpoint_index(run_key))
+    assert [entry["epoch"] for entry in index["checkpoints"]] == [1]
     result = store.get_json(keys.run(run_key, "result.json"))
     assert 0 < result["best"]["mIoU"] < 1
     assert store.stat(keys.run(run_key, "report.html"))
+    for name in ("report", "gallery"):
+        [page] = artifacts.rglob(name)
+        assert "<html" in page.read_text()
+    assert _output(artifacts, "train")["parameterValues"]["shards"] == [{"run_key": run_key, "shard": "0/1"}]
+    assert _output(artifacts, "select")["artifacts"]["metrics"]["artifacts"][0]["metadata"]
     assert len([item for item in store.list(keys.run(run_key, "predictions/")) if item.key.endswith(".png")]) >= 2
+
+
+def _output(artifacts: Path, step: str) -> dict[str, Any]:
+    """What a step told KFP."""
+    [path] = artifacts.rglob(f"{step}/executor_output.json")
+    told: dict[str, Any] = json.loads(path.read_text())
+    return told
 
 
 def _with_images(compiled: Path) -> str:

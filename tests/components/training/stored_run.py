@@ -17,6 +17,7 @@ from components.storage.client import Store
 from components.training.recovery import remove_recovery
 from components.training.supervision import supervisor
 from components.training.train import train
+from tests.once import Once
 
 OVERRIDES = {
     "augmentation.crop": [48, 64],
@@ -48,6 +49,8 @@ class StoredRun:
     store: Store
     run_key: str
     folder: Path
+    by_all: Once | None = None
+    """Where trainings without a fault are shared; without it, they are not."""
 
     def train(self, processes: int = 1, *faults: tuple[int, int, str]) -> None:
         """Train with faults: (rank, step, kind)."""
@@ -93,15 +96,17 @@ class StoredRun:
             path.unlink()
 
     def undisturbed(self, processes: int) -> "Undisturbed":
-        """What comes of this run without faults; of several tests in one process, the first trains it."""
-        if processes not in _UNDISTURBED:
-            self.train(processes)
-            found = Undisturbed(self.digests(), self.curve(), self.lines("step"))
-            assert len(found.digests) == OVERRIDES["training.checkpoints"]
-            assert len(found.steps) == STEPS * processes
-            self.forget()
-            _UNDISTURBED[processes] = found
-        return _UNDISTURBED[processes]
+        """What comes of this run without faults. Every store holds the same run, so one training serves all tests."""
+        assert self.by_all is not None
+        return self.by_all.get(f"undisturbed-{processes}", lambda: self._undisturbed(processes))
+
+    def _undisturbed(self, processes: int) -> "Undisturbed":
+        self.train(processes)
+        found = Undisturbed(self.digests(), self.curve(), self.lines("step"))
+        assert len(found.digests) == OVERRIDES["training.checkpoints"]
+        assert len(found.steps) == STEPS * processes
+        self.forget()
+        return found
 
 
 @dataclass(frozen=True)
@@ -113,12 +118,8 @@ class Undisturbed:
     steps: list[dict[str, Any]]
 
 
-_UNDISTURBED: dict[int, Undisturbed] = {}
-"""By the number of processes. Every store holds the same run, so one training of it serves all tests."""
-
-
 @pytest.fixture
-def stored_run(store, store_environment, tmp_path, monkeypatch) -> StoredRun:  # noqa: ARG001
+def stored_run(store, store_environment, by_all, tmp_path, monkeypatch) -> StoredRun:  # noqa: ARG001
     monkeypatch.setenv("CPS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FAULTS", str(tmp_path / "faults"))
     (tmp_path / "faults").mkdir()
@@ -127,4 +128,4 @@ def stored_run(store, store_environment, tmp_path, monkeypatch) -> StoredRun:  #
     monkeypatch.setattr(
         supervisor, "worker", SimpleNamespace(__file__=str(Path(__file__).with_name("faulty_worker.py")))
     )
-    return StoredRun(store, make_run(), tmp_path / "faults")
+    return StoredRun(store, make_run(), tmp_path / "faults", by_all)

@@ -119,18 +119,18 @@ def forget(store, run_key: str) -> None:
 
 
 @pytest.fixture
-def undisturbed(store, run_key, environment) -> list[tuple[int, str]]:
-    """Of the run without a fault. Every store holds the same one, so the first test's training serves all."""
-    if run_key not in _UNDISTURBED:
+def undisturbed(store, run_key, environment, by_all) -> list[tuple[int, str]]:
+    """Of the run without a fault. Every store holds the same one, so one training serves all tests."""
+
+    def train() -> list[tuple[int, str]]:
         code, text = finish(start(run_key, environment))
         assert code == 0, text
-        _UNDISTURBED[run_key] = digests(store, run_key)
-        assert len(_UNDISTURBED[run_key]) == 3
+        found = digests(store, run_key)
+        assert len(found) == 3
         forget(store, run_key)
-    return _UNDISTURBED[run_key]
+        return found
 
-
-_UNDISTURBED: dict[str, list[tuple[int, str]]] = {}
+    return by_all.get(run_key, train)
 
 
 @pytest.mark.timeout(600)
@@ -160,11 +160,10 @@ def test_killed_stopped_and_damaged_runs_end_bit_equal(store, run_key, environme
     assert "ignoring a damaged recovery" in text
     assert digests(store, run_key) == undisturbed
     assert store.stat(recovery_key(run_key, 0)) is None, "a complete run needs no recovery"
+    assert_found_without_importing_paddle(run_key, environment)
 
 
-def test_a_finished_run_is_found_without_importing_paddle(run_key, environment):
-    code, text = finish(start(run_key, environment))
-    assert code == 0, text
+def assert_found_without_importing_paddle(run_key: str, environment: dict[str, str]) -> None:
     check = (
         "import sys; from components.training.train import train; train(sys.argv[1]); sys.exit('paddle' in sys.modules)"
     )
@@ -211,7 +210,7 @@ def test_two_processes_die_with_the_one_that_watches_them_and_go_on(store, run_k
     killed = start(run_key, environment, processes=2)
     wait_for(store, recovery_key(run_key, 0), killed)
     kill_with_all_below(killed, 3)
-    code, text = finish(start(run_key, environment, processes=2))
+    code, text = finish(start(run_key, environment))  # alone, which takes half as many processes
     assert code == 0, text
     assert "resuming from step" in text
     assert len(digests(store, run_key)) == 3

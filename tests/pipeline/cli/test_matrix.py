@@ -8,6 +8,7 @@ from components.dataset.prepare import prepare
 from components.matrix.cells import CPS, SUPERVISED, cells, impossible
 from components.runs.request import RunRequest
 from components.scenes.generate import SceneSettings, draw_photographs
+from components.storage import keys
 from pipeline.cli.commands.matrix import _methods
 from tests.pipeline.in_process import cps as in_process
 from tests.pipeline.small_runs import cps
@@ -58,7 +59,10 @@ def test_the_reference_is_trained_first():
 
 
 @pytest.mark.slow
-def test_the_other_cells_are_run_and_reported(store_environment, photos, tmp_path, refusing_tracker):
+@pytest.mark.timeout(400)
+def test_the_other_cells_are_run_and_one_is_made_again_to_the_bit(
+    store, store_environment, photos, tmp_path, refusing_tracker
+):
     words = ("--dataset", str(photos), "--recipe", "demo", "--ratios", "1/8,1/2", "--seeds", "1", "--epochs", "1")
     settings = ("--batch-size", "1", "--set", f"split.group_by={GROUPS['split.group_by']}", "-o", "study", "--json")
     ended = cps("matrix", *words, *settings, folder=tmp_path, environment=store_environment, tracker=refusing_tracker)
@@ -74,3 +78,19 @@ def test_the_other_cells_are_run_and_reported(store_environment, photos, tmp_pat
     [point] = json.loads(ended.stdout)["points"]
     assert (point["labeled_ratio"], point["labelled_images"]) == ("1/8", 1)
     assert (tmp_path / "study" / "matrix.html").exists()
+
+    [cell] = json.loads(ended.stdout)["runs"]
+    original = store.get_json(keys.run(cell["run_key"], "result.json"))
+    alone = tmp_path / "alone.json"
+    alone.write_bytes(store.get_bytes(keys.run(cell["run_key"], "run.json")))
+    for item in store.list(keys.run(cell["run_key"], "")):
+        store.remove(item.key)  # run.json is all that is left
+    reproduce = ("reproduce", str(alone), "--json")
+    ended = cps(*reproduce, folder=tmp_path, environment=store_environment, tracker=refusing_tracker)
+    assert ended.returncode == 0, ended.stderr
+    again = json.loads(ended.stdout)
+    assert again["run_key"].startswith("again-photos-demo-1-8-s1-")
+    assert again["best"]["mIoU"] == original["best"]["mIoU"]
+    told = again["reproduction"]
+    assert (told["of"], told["mIoU"], told["weights"], told["differences"]) == (cell["run_key"], True, True, [])
+    assert told["equal_checkpoints"] == [row["epoch"] for row in original["checkpoints"]]

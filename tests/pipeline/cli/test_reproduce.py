@@ -12,7 +12,7 @@ from components.runs.reproduce import comparison, comparison_lines, read_record,
 from components.runs.request import RunRequest
 from components.storage import keys
 from tests.pipeline import in_process
-from tests.pipeline.small_runs import SCENES, cps
+from tests.pipeline.small_runs import SCENES
 
 HERE = this_environment(processes=1, networks=2, device="cpu")
 
@@ -186,29 +186,6 @@ def test_the_command_checks_and_refuses(store, record, store_environment, tmp_pa
     refused = run(record.run_key)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith(f"cps: error: run {record.run_key} cannot be repeated: dataset: ")
-
-
-@pytest.mark.slow
-def test_a_recorded_run_is_finished_and_then_made_again_to_the_bit(
-    store, run_key, store_environment, tmp_path, refusing_tracker
-):
-    def run(*arguments):
-        ended = cps(*arguments, "--json", folder=tmp_path, environment=store_environment, tracker=refusing_tracker)
-        assert ended.returncode == 0, ended.stderr
-        return json.loads(ended.stdout)
-
-    finished = run("run", "--resume", run_key, "--dataset", SCENES)
-    assert finished["run_key"] == run_key
-    alone = tmp_path / "alone.json"
-    alone.write_bytes(store.get_bytes(keys.run(run_key, "run.json")))
-    for item in store.list(keys.run(run_key, "")):
-        store.remove(item.key)  # run.json is all that is left
-    again = run("reproduce", str(alone))
-    assert again["run_key"].startswith("again-scenes-demo-1-4-s5-")
-    assert again["best"]["mIoU"] == finished["best"]["mIoU"]
-    told = again["reproduction"]
-    assert (told["of"], told["mIoU"], told["weights"], told["differences"]) == (run_key, True, True, [])
-    assert told["equal_checkpoints"] == [row["epoch"] for row in finished["checkpoints"]]
 
 
 def test_a_reproduction_asks_for_deterministic_kernels(
