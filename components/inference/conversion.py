@@ -32,7 +32,8 @@ USE = (
     "Each output: logits (N, classes, height, width). With two outputs, average their softmax. For a larger image, "
     "slide windows by stride (vertical, horizontal), shift the last window of a row or column back inside, and "
     "average logits where windows overlap. Pad a smaller image with zeros at the bottom and right, after "
-    "normalisation."
+    "normalisation. If longest_side is given and not 0, first reduce an image with a longer side to it by averaging "
+    "pixels, and resize the logits to the image's size by linear interpolation."
 )
 """Instructions in an ONNX file's metadata; the numbers are metadata too."""
 

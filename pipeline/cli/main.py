@@ -104,7 +104,7 @@ def completion(context: click.Context, shell: str) -> None:
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Start": (init, dataset, recipes, plan, run, matrix, reproduce),
     "Look": (runs, logs, open_, compare),
-    "Take along": (weights, predict, label_next),
+    "Use weights": (weights, predict, label_next),
     "Cluster": (submit, schedule, compile_),
     "Services": (up, down, status, doctor, gc, completion),
 }

@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.api import load_model
+from components.inference.conversion import convert
+from tests.components.inference.test_conversion import pair
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 SHELL = re.findall(r"^```bash\n(.*?)^```$", TEXT, re.M | re.S)
@@ -24,6 +28,22 @@ def test_the_program_is_as_short_as_it_says_and_needs_what_it_says() -> None:
     names = {getattr(node, "module", None) or node.names[0].name for node in nodes}
     assert names == {"json", "sys", "numpy", "onnxruntime", "PIL"}
     assert "pip install onnxruntime numpy pillow" in TEXT
+
+
+def test_the_program_reduces_a_large_image_as_the_networks_were_trained(tmp_path: Path) -> None:
+    weights = pair(tmp_path, "small-fpn", longest_side=100)
+    convert(weights, "onnx", tmp_path / "best.onnx")
+    (tmp_path / "segment.py").write_text(PROGRAMS["segment.py"])
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 15, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((250, 150), Image.Resampling.BICUBIC)
+    image.save(tmp_path / "photo.png")
+    command = [sys.executable, "segment.py", "photo.png", "mask.png"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    mask = np.array(Image.open(tmp_path / "mask.png"))
+    ours = load_model(weights).predict(np.array(image)).mask
+    assert mask.shape == ours.shape == (150, 250)
+    assert len(np.unique(ours)) == 2
+    assert (mask == ours).mean() > 0.999
 
 
 @pytest.fixture

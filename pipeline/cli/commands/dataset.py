@@ -110,8 +110,9 @@ def init(
         raise UserError(
             f"{', '.join(proposal.replaced)} in {proposal.folder} would be replaced: add --replace to agree"
         )
-    ratio = "1/1" if proposal.images["unlabeled"] else "1/2"  # training needs images whose labels it ignores
-    train = f"`cps run --dataset {shlex.quote(str(folder))} --ratio {ratio}` trains on it"
+    train = f"`cps run --dataset {shlex.quote(str(folder))}` trains on it"
+    if not proposal.images["unlabeled"]:
+        train += " from the labels alone, because there are no other images; --ratio 1/2 hides half of the labels"
     if not proposal.files:
         click.echo(f"everything is there; {train}", err=as_json)
     elif yes or (asks and _agrees(proposal)):

@@ -80,6 +80,8 @@ def status(as_json: bool) -> None:
         rows = [{name: getattr(service, name) for name in names} for service in services]
         click.echo(json.dumps(rows, indent=2))
     else:
+        if not services:
+            click.echo("no services here yet: `cps up` or `cps run` starts them", err=True)
         for service in services:
             state = "healthy" if service.healthy else "not running" if not service.pid else "not responding"
             click.echo(f"{service.name:<14}{service.address or '-':<28}{state}")

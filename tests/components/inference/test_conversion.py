@@ -23,7 +23,7 @@ from components.networks.weights import BRANCHES, checkpoint_meta, extract_branc
 CROP = (48, 64)
 
 
-def weights(folder: Path, left: str, right: str = "", crop: tuple[int, int] = CROP) -> Path:
+def weights(folder: Path, left: str, right: str = "", crop: tuple[int, int] = CROP, longest_side: int = 0) -> Path:
     meta = checkpoint_meta(
         structure=left,
         right_structure=right,
@@ -32,6 +32,7 @@ def weights(folder: Path, left: str, right: str = "", crop: tuple[int, int] = CR
         std=(0.2, 0.21, 0.22),
         crop=crop,
         stride=(crop[0], crop[1] // 2),
+        longest_side=longest_side,
         run_key="demo-1-8-s0-0123456789ab",
         split="f" * 64,
         dataset="d" * 64,
@@ -47,10 +48,10 @@ def weights(folder: Path, left: str, right: str = "", crop: tuple[int, int] = CR
     return path
 
 
-def pair(folder: Path, left: str, right: str = "") -> Path:
+def pair(folder: Path, left: str, right: str = "", longest_side: int = 0) -> Path:
     """Both networks, as they are stored where their average won."""
     path = folder / "best-pair.safetensors"
-    path.write_bytes(whole_pair(weights(folder, left, right), "ensemble"))
+    path.write_bytes(whole_pair(weights(folder, left, right, longest_side=longest_side), "ensemble"))
     return path
 
 

@@ -60,7 +60,10 @@ def test_without_a_terminal_it_only_proposes(photos: Path) -> None:
 def test_yes_writes_and_once_more_changes_nothing(photos: Path) -> None:
     ended = init(photos, "--yes")
     assert (ended.returncode, ended.stderr) == (0, "")
-    train = f"`cps run --dataset {shlex.quote(str(photos))} --ratio 1/2` trains on it"
+    train = (
+        f"`cps run --dataset {shlex.quote(str(photos))}` trains on it from the labels alone, because there are no "
+        "other images; --ratio 1/2 hides half of the labels"
+    )
     assert ended.stdout.splitlines()[-1] == f"written; {train}"
     assert files(photos) == ["classes.json", "images", "masks", "train.txt", "val.txt"]
     before = {path: path.read_bytes() for path in photos.glob("*.*")}
@@ -208,9 +211,7 @@ def test_the_example_is_complete(tmp_path: Path) -> None:
     assert {part.name: len(list(part.iterdir())) for part in (folder / "images").iterdir()} == {
         "train": 32, "val": 8, "unlabeled": 40,
     }  # fmt: skip
-    assert init(folder).stdout.splitlines()[-1] == (
-        f"everything is there; `cps run --dataset {folder} --ratio 1/1` trains on it"
-    )
+    assert init(folder).stdout.splitlines()[-1] == f"everything is there; `cps run --dataset {folder}` trains on it"
 
 
 # Refusals that name the command: following them to the letter helps.
