@@ -377,5 +377,5 @@ def test_annotations_name_their_classes(tmp_path: Path) -> None:
         content = {"shapes": [shape], "imagePath": f"{number}.jpg", "imageHeight": 16, "imageWidth": 24}
         (tmp_path / f"{number}.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="has LabelMe annotations, which name their classes, so there is nothing"):
-        propose(tmp_path)
+        propose(tmp_path, Settings())
     assert read_layout(tmp_path).lists.classes[1].name == "cat"
