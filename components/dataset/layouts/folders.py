@@ -199,10 +199,10 @@ def _check_synonyms(
             continue
         before, where = seen.setdefault((part, rest), (word, folder))
         if before != word:
-            other = "test" if part == "val" else "val"
+            renamed, other = where if word == part else folder, "test" if part == "val" else "val"
             raise UserError(
                 f"dataset {root}: {where} and {folder} both mean {part}: if they are two parts, rename "
-                f"{_named(folder)} to {other}, for images and for labels; if not, move the files of both into {part}"
+                f"{_named(renamed)} to {other}, for images and for labels; if not, move the files of both into {part}"
             )
 
 

@@ -664,15 +664,17 @@ def test_two_folders_that_mean_the_same_part_are_to_be_renamed_not_emptied(tmp_p
     assert counts(layout)[1] == counts(layout)[2] > 0
 
 
-def test_dev_and_eval_are_not_merged_into_val_in_silence(tmp_path: Path) -> None:
-    write_dataset(tmp_path, parts={"train": 4, "dev": 2})
+@pytest.mark.parametrize("first", ["dev", "val"])
+def test_dev_and_eval_are_not_merged_into_val_in_silence(tmp_path: Path, first: str) -> None:
+    write_dataset(tmp_path, parts={"train": 4, first: 2})
     for role in ("images", "labels"):
-        shutil.copytree(tmp_path / role / "dev", tmp_path / role / "eval")
+        shutil.copytree(tmp_path / role / first, tmp_path / role / "eval")
         for path in sorted((tmp_path / role / "eval").iterdir()):
             path.rename(path.with_stem(f"other_{path.stem}"))
     write_classes(tmp_path, *NAMES[:2])
+    both = " and ".join(sorted([f"images/{first}", "images/eval"]))
     assert refusal(tmp_path).endswith(
-        "images/dev and images/eval both mean val: if they are two parts, rename eval to test, for images and for "
+        f"{both} both mean val: if they are two parts, rename eval to test, for images and for "
         "labels; if not, move the files of both into val"
     )
     for role in ("images", "labels"):
