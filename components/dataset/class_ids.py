@@ -5,6 +5,7 @@ Labels hold ids from 0, ids from 1, 0 and 255, palette indices, or colours. The 
 """
 
 import io
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,10 +21,10 @@ from components import progress
 from components.dataset.check.facts import FileFacts, label_facts
 from components.dataset.check.inspect import STEP
 from components.dataset.class_files import RGB
-from components.dataset.classes import Declared
+from components.dataset.classes import FILES, Declared
 from components.dataset.converted import LEVEL, UnreadableLabel, write_labels
 from components.dataset.drawn_labels import with_drawn_labels
-from components.dataset.label_pixels import MAX_COLORS, LabelPixels, stored_values
+from components.dataset.label_pixels import MAX_COLORS, LabelPixels, is_smoothed, stored_values
 from components.dataset.layouts import Layout
 from components.dataset.layouts.cityscapes import LABEL_IDS, TRAIN_IDS
 from components.dataset.manifest import Lists, Sample
@@ -37,6 +38,7 @@ _VOC_NAME = re.compile(r"(?:20[0-9]{2}_)?[0-9]{6}")
 """An image name of PASCAL VOC, such as 2007_000032."""
 _SHOWN = 4
 """Maximum number of colours in a message."""
+_EXPORT = "export it again as PNG without anti-aliasing, and resize it without interpolation"
 
 
 @dataclass(frozen=True)
@@ -130,15 +132,17 @@ def choose_reading(declared: Declared, facts: Mapping[str, FileFacts], kind: str
     palettes = read_palettes({name: each for name, each in fit.items() if each.kind == "palette"}, declared)
     by_color = palettes.by_color
     refused |= palettes.refused
-    by_value = [
-        each
+    by_value = {
+        name: each
         for name, each in fit.items()
         if name not in refused and name not in by_color and _has_values(each, declared)
-    ]
-    values, notes = _values({value for each in by_value for value in _value_counts(each)}, declared)
+    }
+    found = {name: set(_value_counts(each)) for name, each in by_value.items()}
+    values, notes = _values(set().union(*found.values()), declared)
     refused |= _mixed_binary(fit, values, declared)
+    refused |= _spread_values(found, values, declared)
     notes += [*_notes(fit.values(), declared, by_color=bool(by_color)), *palettes.notes]
-    shown = {values[value] for each in by_value for value in _value_counts(each) if value in values}
+    shown = {values[value] for each in found.values() for value in each if value in values}
     # A few images of PASCAL VOC itself contain few of its classes; their names show that they are VOC's.
     other = next((name for name in fit if not _VOC_NAME.fullmatch(PurePosixPath(name).stem)), "")
     if kind == "voc" and declared.is_known and by_value and other and len(shown) < len(declared.classes) // 2:
@@ -202,14 +206,14 @@ def content_problem(name: str, pixels: LabelPixels) -> tuple[str, str] | None:
         return (
             "mode",
             f"label {name} has more than {MAX_COLORS:,} colours, but a mask has one for each class: "
-            "save it as PNG without smoothed edges",
+            f"{_EXPORT}; a converted JPEG keeps the wrong colours",
         )
     return None
 
 
 def _label_problem(name: str, pixels: LabelPixels, declared: Declared) -> tuple[str, str] | None:
     """Return why this label cannot be read, regardless of the others."""
-    if problem := content_problem(name, pixels):
+    if problem := content_problem(name, pixels) or _smoothed(name, pixels, declared):
         return problem
     if pixels.kind != "colors" or _has_values(pixels, declared):
         return None
@@ -225,6 +229,55 @@ def _label_problem(name: str, pixels: LabelPixels, declared: Declared) -> tuple[
         f"label {name} has {_colors_text(wrong)}, which belongs to no class: assign it to a class with "
         '"color", or to void with "ignore_values"',
     )
+
+
+def _smoothed(name: str, pixels: LabelPixels, declared: Declared) -> tuple[str, str] | None:
+    """Return why a label with smoothed edges or JPEG's noise cannot be read; None for any other."""
+    what = "values" if _has_values(pixels, declared) else "colours"
+    counts: Mapping[Any, int] = pixels.colors or {} if pixels.kind == "colors" else pixels.counts
+    known: set[Any] = {*declared.values, *declared.colors, *((value,) * 3 for value in declared.values)}
+    known |= {index for index, color in pixels.palette.items() if color in declared.colors}
+    if not is_smoothed(counts, known):
+        return None
+    strange = sum(mark not in known for mark in counts)
+    return (
+        "lossy",
+        f"label {name} has {strange} {what} that belong to no class, most of them in few "
+        f"pixels, as anti-aliasing and JPEG leave them: {_EXPORT}; if they are classes, "
+        "declare them in classes.json",
+    )
+
+
+def _spread_values(
+    counts: Mapping[str, set[int]], values: Mapping[int, int], declared: Declared
+) -> dict[str, tuple[str, str]]:
+    """Refuse labels whose values are far apart, such as 0, 128 and 255, and propose the class of each value."""
+    found = set().union(*counts.values()) - ({255} if declared.ignores_255 else set())
+    unknown = found - values.keys()
+    if not unknown or found & values.keys() - {0, 255} or len(found) != len(declared.classes):
+        return {}
+    if any(values.get(number) != number for number in range(len(declared.classes))):
+        return {}
+    text = _assignment(sorted(found), declared)
+    return {
+        name: ("ids", f"label {name} has {min(each & unknown)}, which belongs to no class: {text}")
+        for name, each in counts.items()
+        if each & unknown
+    }
+
+
+def _assignment(values: list[int], declared: Declared) -> str:
+    """Return what to declare if the classes, in their order, are these values."""
+    listed = f"the labels hold {', '.join(map(str, values))}; if these are the classes in this order,"
+    pairs = list(zip(values, declared.classes, strict=True))
+    if declared.files and declared.files[0] in FILES:
+        proposed = ", ".join(f'"values": [{value}] to {entry.name!r}' for value, entry in pairs)
+        return f"{listed} add in {declared.files[0]} {proposed}"
+    lines = [
+        {"id": number, "name": entry.name, "color": entry.color, "values": [value]}
+        for number, (value, entry) in enumerate(pairs)
+    ]
+    return f"{listed} write classes.json with {json.dumps({'classes': lines})}"
 
 
 def _values(found: set[int], declared: Declared) -> tuple[dict[int, int], list[str]]:

@@ -1,6 +1,6 @@
 """Summarise the raw content of a label file: values, palette indices, or colours."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +13,13 @@ from components.dataset.stored.upright import raw_mode
 
 MAX_COLORS = 1024
 """A mask has one colour per class; an image with more is a photograph, or a mask with smoothed edges."""
+
+_RARE = 0.02
+"""A value or colour with a smaller share of a label's pixels may come from smoothing or lossy compression …"""
+_MANY = 7
+"""… if there are more than this many of them,"""
+_TIMES = 3
+"""and this many times as many as there are others."""
 
 _SCALE = {"L;2": 85, "L;4": 17}
 """Pillow's scale factor for grey samples with fewer than 8 bits."""
@@ -44,6 +51,21 @@ class LabelPixels:
     def is_grey(self) -> bool:
         """Whether this is a colour image with three equal channels, that is, values saved as colours."""
         return self.kind == "colors" and bool(self.colors) and all(r == g == b for r, g, b in self.colors or ())
+
+
+def is_smoothed(counts: Mapping[Any, int], known: Container[Any]) -> bool:
+    """Return whether a label has many values or colours of no class, as anti-aliasing and JPEG leave them.
+
+    These occur in few pixels each, while a few others cover most of the label.
+
+    Args:
+        counts: pixel count of each value or colour.
+        known: the values or colours that belong to classes.
+    """
+    most = _RARE * sum(counts.values())
+    rare = [mark for mark, pixels in counts.items() if pixels < most]
+    strange = sum(mark not in known for mark in rare)
+    return strange > max(_MANY, _TIMES * (len(counts) - len(rare)))
 
 
 def label_pixels(picture: Image.Image, data: bytes) -> LabelPixels:

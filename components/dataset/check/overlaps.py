@@ -82,11 +82,11 @@ def overlaps(lists: Lists) -> list[Finding]:
 
 
 def copies(parts: Mapping[str, Sequence[str]], facts: Mapping[str, FileFacts]) -> Finding:
-    """Report identical files with different names; copies across parts come first."""
+    """Report identical files with different names; copies across parts come first. Skips unreadable files."""
     part_of = _part_of(parts)
     same: dict[str, list[str]] = {}
     for name in part_of:
-        if name in facts and facts[name].sha256:
+        if name in facts and not facts[name].problem:
             same.setdefault(facts[name].sha256, []).append(name)
     pairs = [(names[0], other) for names in same.values() for other in names[1:]]
     pairs.sort(key=lambda pair: part_of[pair[0]] == part_of[pair[1]])

@@ -14,8 +14,8 @@ KINDS: dict[str, tuple[Level, str, str]] = {
         "Label pixels would not match image pixels. Give both the same size; resize labels without interpolation.",
     ),
     "lossy": (
-        "fatal", "Labels in a lossy format",
-        "JPEG and similar formats blur edges, which creates pixels of other classes. Export labels as PNG.",
+        "fatal", "Labels with blurred edges",
+        "Anti-aliasing and formats such as JPEG create pixels of other classes. Export as PNG, without smoothing.",
     ),
     "mode": (
         "fatal", "Labels that do not hold class ids",

@@ -31,6 +31,7 @@ from components.dataset.layouts.names import (
     is_other,
     label_stems,
     part_of,
+    part_word,
     parts_in,
     residue,
     role_of,
@@ -179,10 +180,35 @@ def find_pairs(root: Path) -> Pairs:
     pairs.labels.update(chosen.labels)
     for image, label in chosen.labels.items():
         pairs.images[image] = pairs.images[image] or parts[PurePosixPath(label)]
+    _check_synonyms(root, claims, places)
     pairs.notes += chosen.notes()
     for folder in chosen.folders:
         pairs.passed_over[folder] = f"labels are read from {chosen.passed_over[folder_of(PurePosixPath(folder, 'x'))]}/"
     return pairs
+
+
+def _check_synonyms(
+    root: Path, images: Iterable[str], places: dict[PurePosixPath, tuple[Role | None, Part | None, str]]
+) -> None:
+    """Raise UserError if two folders of labelled images mean val or test, such as dev and eval: rarely one part."""
+    seen: dict[tuple[Part, str], tuple[str, PurePosixPath]] = {}
+    for folder in sorted({PurePosixPath(image).parent for image in images}):
+        _, part, rest = places[folder]
+        word = next(filter(None, map(part_word, reversed(folder.parts))), "")
+        if part not in ("val", "test") or not word:
+            continue
+        before, where = seen.setdefault((part, rest), (word, folder))
+        if before != word:
+            renamed, other = where if word == part else folder, "test" if part == "val" else "val"
+            raise UserError(
+                f"dataset {root}: {where} and {folder} both mean {part}: if they are two parts, rename "
+                f"{_named(renamed)} to {other}, for images and for labels; if not, move the files of both into {part}"
+            )
+
+
+def _named(folder: PurePosixPath) -> str:
+    """Return the innermost name of a folder that refers to a part."""
+    return next(name for name in reversed(folder.parts) if part_word(name))
 
 
 def group_by_part(pairs: Pairs) -> dict[Part, tuple[Sample, ...]]:

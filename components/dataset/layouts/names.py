@@ -91,6 +91,11 @@ def parts_in(name: str) -> set[Part]:
     return {_PART_WORDS[word] for word in _split_compounds(name) if word in _PART_WORDS}
 
 
+def part_word(name: str) -> str:
+    """Return the word by which a name refers to its part: `dev` for dev_images; "" if it does not."""
+    return next((word for word in _split_compounds(name) if word in _PART_WORDS), "") if part_of(name) else ""
+
+
 def role_of(name: str) -> Role | None:
     """Return what a folder of this name holds; None if the name does not tell."""
     variants = [*_split_compounds(name), "".join(words(name)), name.lower()]

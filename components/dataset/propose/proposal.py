@@ -15,6 +15,7 @@ from components.dataset.class_files import RGB
 from components.dataset.class_ids import Reading, choose_reading, scan_labels, with_class_ids
 from components.dataset.classes import FILES, UNDECLARED, Declared
 from components.dataset.layouts import Incomplete, Layout, read_draft, read_layout
+from components.dataset.layouts.annotations.model import TITLES
 from components.dataset.layouts.model import counted
 from components.dataset.manifest import Lists, Sample
 from components.dataset.propose.classes import VOID, Plan, VoidWish, plan_classes
@@ -244,7 +245,15 @@ def dataset_folder(folder: Path) -> Path:
 
 
 def _planned(layout: Layout, settings: Settings) -> tuple[_Draft, Plan]:
-    """Return the draft and its classes. Well-known datasets with labels of their own keep both."""
+    """Return the draft and its classes. Well-known datasets with labels of their own keep both.
+
+    Raises UserError if the labels are annotations rather than masks, because these name their classes.
+    """
+    if layout.drawing is not None:
+        raise UserError(
+            f"dataset {layout.folder} has {TITLES[layout.drawing.format]} annotations, which name their classes, so "
+            "there is nothing to propose: `cps dataset check` shows how it is read, and classes.json can change that"
+        )
     facts = scan_labels(layout)
     reading = _reading(layout, facts)
     contents = read_contents(layout, facts, reading)

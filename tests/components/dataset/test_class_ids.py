@@ -1,11 +1,14 @@
 """Label files become class ids, or are refused with one line that says how to fix them."""
 
+import io
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from components.dataset.check.inspect import inspect_dataset
 from components.dataset.prepare import opened_layout, prepare
@@ -96,6 +99,31 @@ def test_0_and_255_of_more_classes_are_refused(folder: Path, store: Store) -> No
     assert "no label contains class 1 (cat)" in refusal(folder, store)
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["classes.json", "labels.txt"])
+def test_spread_values_are_refused_with_the_whole_assignment(folder: Path, store: Store, own: bool) -> None:
+    write_dataset(folder, classes=3, write=lambda path, ids: grey(path, np.array([0, 128, 255], np.uint8)[ids]))
+    if own:
+        write_classes(folder, *NAMES[:3])
+    else:
+        (folder / "labels.txt").write_text("\n".join(NAMES[:3]))
+    text = refusal(folder, store)
+    assert "has 128, which belongs to no class: the labels hold 0, 128, 255; if these are the classes in this" in text
+    file = folder / "classes.json"
+    if own:
+        assert (
+            "add in classes.json \"values\": [0] to 'background', \"values\": [128] to 'cat', "
+            "\"values\": [255] to 'dog'" in text
+        )
+        content = json.loads(file.read_text())
+        for line, value in zip(content["classes"], [0, 128, 255], strict=True):
+            line["values"] = [value]
+        file.write_text(json.dumps(content))
+    else:
+        content, _ = json.JSONDecoder().raw_decode(text.partition("write classes.json with ")[2])
+        file.write_text(json.dumps(content))
+    assert stored_pixels(folder, store) == [*pixels_of(3), 0]
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_grey_of_few_bits_is_read_by_its_samples(folder: Path, store: Store, bits: int) -> None:
     classes = {1: 2, 2: 4, 4: 6}[bits]
@@ -174,6 +202,47 @@ def test_smoothed_edges_are_refused(folder: Path, store: Store) -> None:
     Image.fromarray(np.tile(noise, (4, 1)).reshape(64, 24, 3)).resize((240, 160), Image.Resampling.BILINEAR).save(label)
     assert "labels/train/00.png has more than 1,024 colours, but a mask has one for each class" in refusal(
         folder, store
+    )
+
+
+def disc(classes: int) -> Ids:
+    """Return (80, 120) ids: discs on background."""
+    rows, columns = np.indices((80, 120))
+    ids = np.zeros((80, 120), np.uint8)
+    for value in range(1, classes):
+        ids[(rows - 40) ** 2 + (columns - 35 * value) ** 2 < 225] = value
+    return ids
+
+
+def blurred() -> Image.Image:
+    return Image.fromarray(disc(2) * np.uint8(255)).filter(ImageFilter.GaussianBlur(1))
+
+
+def once_a_jpeg(mode: str) -> Image.Image:
+    data = io.BytesIO()
+    Image.fromarray(PAINT[disc(3)]).convert(mode).save(data, "JPEG", quality=85)
+    return Image.open(data)
+
+
+@pytest.mark.parametrize(
+    ("draw", "what"),
+    [
+        (blurred, "values"),
+        (lambda: once_a_jpeg("L"), "values"),
+        (lambda: once_a_jpeg("RGB"), "colours"),
+        (lambda: once_a_jpeg("RGB").quantize(64), "values"),
+    ],
+)
+def test_masks_with_smoothed_edges_are_to_be_exported_again(
+    folder: Path, store: Store, draw: Callable[[], Image.Image], what: str
+) -> None:
+    write_dataset(folder, classes=3, write=painted if what == "colours" else grey)
+    write_classes(folder, *NAMES[:3], paint=PAINT)
+    draw().save(folder / "labels/train/00.png")
+    assert re.search(
+        rf"labels/train/00.png has [0-9]+ {what} that belong to no class, most of them in few pixels, as anti-aliasing "
+        "and JPEG leave them: export it again as PNG without anti-aliasing",
+        refusal(folder, store),
     )
 
 

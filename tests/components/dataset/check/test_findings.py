@@ -161,6 +161,15 @@ def test_copies_and_look_alikes_are_found_across_parts(make_dataset: MakeDataset
     ]
 
 
+def test_files_that_cannot_be_read_are_no_copies_of_each_other(make_dataset: MakeDataset) -> None:
+    folder = make_dataset(train=4, val=2)
+    for name in ("train/00", "train/01", "val/00"):
+        (folder / f"images/{name}.png").write_bytes(b"")
+    kinds = found(inspect(folder))
+    assert len(kinds["unreadable"].items) == 3
+    assert "copies" not in kinds
+
+
 def test_films_that_are_in_training_and_val_are_named(make_dataset: MakeDataset) -> None:
     folder = make_dataset(train=2, val=1)
     for old, new in (("train/00", "train/0001TP_000030"), ("train/01", "train/0006R0_f00030"),

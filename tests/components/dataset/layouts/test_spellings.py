@@ -659,3 +659,33 @@ def test_two_folders_that_mean_the_same_part_are_to_be_renamed_not_emptied(tmp_p
         (tmp_path / role / "eval").rename(tmp_path / role / "test")
     layout = read_layout(tmp_path)
     assert counts(layout)[1] == counts(layout)[2] > 0
+
+
+@pytest.mark.parametrize("first", ["dev", "val"])
+def test_dev_and_eval_are_not_merged_into_val_in_silence(tmp_path: Path, first: str) -> None:
+    write_dataset(tmp_path, parts={"train": 4, first: 2})
+    for role in ("images", "labels"):
+        shutil.copytree(tmp_path / role / first, tmp_path / role / "eval")
+        for path in sorted((tmp_path / role / "eval").iterdir()):
+            path.rename(path.with_stem(f"other_{path.stem}"))
+    write_classes(tmp_path, *NAMES[:2])
+    both = " and ".join(sorted([f"images/{first}", "images/eval"]))
+    assert refusal(tmp_path).endswith(
+        f"{both} both mean val: if they are two parts, rename eval to test, for images and for "
+        "labels; if not, move the files of both into val"
+    )
+    for role in ("images", "labels"):
+        (tmp_path / role / "eval").rename(tmp_path / role / "test")
+    assert counts(read_layout(tmp_path)) == (4, 2, 2, 0)
+
+
+def test_both_folders_of_one_part_can_be_merged(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "images/{part}/{part}_{name}.jpg", "labels/{part}/{part}_{name}.png")
+    write_dataset(tmp_path, "images/valid/valid_{name}.jpg", "labels/valid/valid_{name}.png", parts={"valid": 2})
+    write_classes(tmp_path, *NAMES[:2])
+    assert "both mean val" in refusal(tmp_path)
+    for role in ("images", "labels"):
+        for path in sorted((tmp_path / role / "valid").iterdir()):
+            path.rename(tmp_path / role / "val" / path.name)
+        (tmp_path / role / "valid").rmdir()
+    assert counts(read_layout(tmp_path)) == (4, 4, 0, 0)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from components.dataset.check.findings import CheckReport
 from components.dataset.check.inspect import inspect_dataset
-from components.dataset.layouts import Layout
+from components.dataset.layouts import Layout, read_layout
 from components.dataset.prepare import opened_layout
 from components.dataset.propose.lines import describe
 from components.dataset.propose.proposal import Proposal, Settings, propose, write
@@ -368,3 +368,14 @@ def test_camvid_without_its_classes_and_lists(camvid: Path, root: Path) -> None:
     assert [each.mark for each in proposal.marks if each.meaning == "void"] == [255]
     assert proposal.split is not None
     assert (proposal.split.method, proposal.split.groups) == ("sequences", ("0001TP",))
+
+
+def test_annotations_name_their_classes(tmp_path: Path) -> None:
+    shape = {"label": "cat", "shape_type": "polygon", "points": [[2, 2], [9, 2], [9, 9]]}
+    for number in range(3):
+        photograph(tmp_path / f"{number}.jpg", number)
+        content = {"shapes": [shape], "imagePath": f"{number}.jpg", "imageHeight": 16, "imageWidth": 24}
+        (tmp_path / f"{number}.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has LabelMe annotations, which name their classes, so there is nothing"):
+        propose(tmp_path, Settings())
+    assert read_layout(tmp_path).lists.classes[1].name == "cat"
