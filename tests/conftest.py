@@ -120,36 +120,21 @@ def without_leases(store_server: StoreSettings) -> str:
     return ""
 
 
-@pytest.fixture(scope="session")
-def buckets(store_server: StoreSettings) -> Iterator[list[str]]:
-    """Empty buckets for the next tests: the server makes and removes one more slowly than most tests run."""
-    free: list[str] = []
-    yield free
-    for name in free:
-        _remove_bucket(Store(replace(store_server, bucket=name)))
-
-
 @pytest.fixture
-def store(store_server: StoreSettings, buckets: list[str], request: pytest.FixtureRequest) -> Iterator[Store]:
+def store(store_server: StoreSettings, request: pytest.FixtureRequest) -> Iterator[Store]:
     """A store with a bucket of its own. Skips tests marked `conditional_writes` if the store has none."""
     if request.node.get_closest_marker("conditional_writes") and (why := request.getfixturevalue("without_leases")):
         pytest.skip(why)
-    name = buckets.pop() if buckets else f"test-{secrets.token_hex(6)}"
-    store = Store(replace(store_server, bucket=name))
+    store = Store(replace(store_server, bucket=f"test-{secrets.token_hex(6)}"))
     store.check()
     yield store
-    _empty_bucket(store)
-    buckets.append(name)
-
-
-def _empty_bucket(store: Store) -> None:
-    for item in store.list(""):
-        store.remove(item.key)
+    _remove_bucket(store)
 
 
 def _remove_bucket(store: Store) -> None:
     """Every bucket takes up a volume of the server, whose number is limited."""
-    _empty_bucket(store)
+    for item in store.list(""):
+        store.remove(item.key)
     with urllib3.PoolManager() as pool:
         connect(store.settings, pool).remove_bucket(store.settings.bucket)
 

@@ -19,9 +19,10 @@ from urllib.parse import quote
 import urllib3
 
 from components.addresses import proxy_of
-from components.tracking.server import TRACKING_VARIABLE, Point
+from components.tracking.server import RETRIES_VARIABLE, TIMEOUT_VARIABLE, TRACKING_VARIABLE, Point
 
-_CONNECT_SECONDS, _READ_SECONDS = 5, 20
+_CONNECT_SECONDS = 5
+_UNDERSTOOD = (TRACKING_VARIABLE, TIMEOUT_VARIABLE, RETRIES_VARIABLE)
 _LARGEST_PAGE = 1000
 _PROXIED = "mlflow-artifacts:/"
 """The scheme of artifacts that the tracking server stores itself."""
@@ -30,7 +31,7 @@ _PROXIED = "mlflow-artifacts:/"
 def is_plain(address: str) -> bool:
     """Return whether the server needs nothing but plain HTTP: no login, TLS, proxy, plug-in or MLflow's settings."""
     settings = ("MLFLOW_TRACKING_", "MLFLOW_HTTP_REQUEST_", "MLFLOW_WORKSPACE", "MLFLOW_REGISTRY_URI")
-    configured = [name for name in os.environ if name.startswith(settings) and name != TRACKING_VARIABLE]
+    configured = [name for name in os.environ if name.startswith(settings) and name not in _UNDERSTOOD]
     credentials = Path.home() / ".mlflow" / "credentials"
     return (
         address.startswith("http://")
@@ -100,8 +101,9 @@ class RestClient:
     errors: ClassVar[tuple[type[Exception], ...]] = (OSError,)
 
     def __init__(self, address: str) -> None:
-        retries = urllib3.Retry(total=1, backoff_factor=0.2, redirect=3)
-        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
+        attempts, seconds = os.environ.get(RETRIES_VARIABLE, "1"), os.environ.get(TIMEOUT_VARIABLE, "20")
+        retries = urllib3.Retry(total=int(attempts), backoff_factor=0.2, redirect=3)
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=float(seconds))
         self._pool = urllib3.PoolManager(timeout=timeout, retries=retries, maxsize=8)
         self._address = address.rstrip("/")
 

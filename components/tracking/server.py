@@ -59,6 +59,8 @@ MODEL_TRAINING_VIEW = "?workflowType=machine_learning"
 other runs."""
 MLFLOW_VARIABLE = "CPS_PUBLIC_MLFLOW_URL"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+TIMEOUT_VARIABLE = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+RETRIES_VARIABLE = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,8 @@ def connect(uri: str) -> "Client":
         return RestClient(uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault(RETRIES_VARIABLE, "1")
+    os.environ.setdefault(TIMEOUT_VARIABLE, "20")
     from components.tracking.full import FullClient
 
     return FullClient(tracking_uri=uri)

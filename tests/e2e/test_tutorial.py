@@ -31,7 +31,7 @@ def test_the_program_is_as_short_as_it_says_and_needs_what_it_says() -> None:
 
 
 def test_the_program_reduces_a_large_image_as_the_networks_were_trained(tmp_path: Path) -> None:
-    weights = pair(tmp_path, "small-fpn", longest_side=100)
+    weights = pair(tmp_path, "mobilenetv2-fpn", longest_side=100)
     convert(weights, "onnx", tmp_path / "best.onnx")
     (tmp_path / "segment.py").write_text(PROGRAMS["segment.py"])
     coarse = np.random.default_rng(0).integers(0, 256, (9, 15, 3), dtype=np.uint8)

@@ -108,7 +108,7 @@ def _all_that_is_left(full: FullClient, name: str) -> list[object]:
         ("databricks", ""),
         (ADDRESS, "MLFLOW_TRACKING_TOKEN"),
         (ADDRESS, "MLFLOW_TRACKING_AUTH"),
-        (ADDRESS, "MLFLOW_HTTP_REQUEST_TIMEOUT"),
+        (ADDRESS, "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"),
         (ADDRESS, "MLFLOW_WORKSPACE"),
         (ADDRESS, "MLFLOW_REGISTRY_URI"),
         (ADDRESS, "HTTP_PROXY"),

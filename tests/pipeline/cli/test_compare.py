@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.components.evaluation.test_difference import HARD, put_run
 
 from components.storage import keys
 from components.storage.client import Store
 from components.tracking.compare import RunRow
 from pipeline.cli.tables import comparison_csv, print_comparison
+from tests.components.evaluation.comparison.test_difference import HARD, put_run
 from tests.pipeline.in_process import cps
 from tests.run_objects import make_record
 
