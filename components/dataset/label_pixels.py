@@ -16,7 +16,7 @@ MAX_COLORS = 1024
 
 _RARE = 0.02
 """A value or colour with a smaller share of a label's pixels may come from smoothing or lossy compression …"""
-_MANY = 7
+_MANY = 20
 """… if there are more than this many of them,"""
 _TIMES = 3
 """and this many times as many as there are others."""
