@@ -4,7 +4,7 @@ Two networks of one structure are merged into one graph. Where their tensors are
 share the same nodes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,8 +62,20 @@ def fill_each(skeletons: Mapping[str, bytes], states: Mapping[str, State], *, or
     for branch, state in states.items():
         exported = onnx.load_from_string(skeletons[branch])
         merged.add(exported.graph, branch, state, origin)
-    graph = helper.make_graph(merged.nodes, "networks", exported.graph.input, merged.outputs, merged.initializers)
+    nodes = _used(merged.nodes, states)
+    graph = helper.make_graph(nodes, "networks", exported.graph.input, merged.outputs, merged.initializers)
     return helper.make_model(graph, opset_imports=exported.opset_import, ir_version=exported.ir_version)
+
+
+def _used(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
+    """Return the nodes that contribute to an output. The exporter leaves others, which onnxruntime warns about."""
+    needed = set(outputs)
+    kept: list[NodeProto] = []
+    for node in reversed(nodes):  # a node comes after those that it uses
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    return kept[::-1]
 
 
 class _Merged:

@@ -105,6 +105,17 @@ def test_an_onnx_file_says_how_it_is_used(tmp_path: Path) -> None:
     assert list(onnx_logits(tmp_path / "best.onnx")) == ["only"]
 
 
+def test_an_onnx_file_has_no_unused_node(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """onnxruntime prints a warning for each."""
+    convert(pair(tmp_path, "efficientnet-lite0-fpn"), "onnx", tmp_path / "best.onnx")
+    nodes = onnx.load(tmp_path / "best.onnx").graph.node
+    used = {name for node in nodes for name in node.input} | {"left", "right"}
+    assert [node.op_type for node in nodes if not used.intersection(node.output)] == []
+    capfd.readouterr()
+    onnxruntime.InferenceSession(tmp_path / "best.onnx")
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.slow
 def test_the_papers_network_as_onnx_and_as_paddleseg_names_it(tmp_path: Path) -> None:
     from paddleseg.models import DeepLabV3P
