@@ -264,7 +264,7 @@ def receive(
                     digest.update(chunk)
                     sink.write(chunk)
                     done += len(chunk)
-                response._fp.close()  # noqa: SLF001 - of an empty body, too: the connection is free for another request
+                response.drain_conn()  # of an empty body, too: the connection is free for another request
                 response.release_conn()
                 return digest.hexdigest(), etag, headers
             except urllib3.exceptions.HTTPError as error:
