@@ -131,7 +131,12 @@ class RestClient:
         self._post("experiments/set-experiment-tag", experiment_id=experiment_id, key=key, value=value)
 
     def search_runs(
-        self, experiment_ids: Sequence[str], filter_string: str, *, max_results: int, order_by: Sequence[str] = ()
+        self,
+        experiment_ids: Sequence[str],
+        filter_string: str = "",
+        *,
+        max_results: int = _LARGEST_PAGE,
+        order_by: Sequence[str] = (),
     ) -> list[Run]:
         found = self._post(
             "runs/search",
