@@ -71,7 +71,7 @@ test-slow: setup ## Run the slow tests: training, and the whole pipeline end to 
 lint: setup ## Check style and formatting with ruff, and shell scripts if shellcheck is installed
 	$(BIN)/ruff check . $(ARGS)
 	$(BIN)/ruff format --check .
-	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck .ci/* $(filter-out %.py,$(wildcard scripts/*)); \
+	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck .ci/* $(filter-out %.py %__pycache__,$(wildcard scripts/*)); \
 	else echo "shellcheck is not installed, so the shell scripts were not checked"; fi
 
 types: setup ## Check types with mypy in strict mode
