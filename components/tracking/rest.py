@@ -19,6 +19,7 @@ from urllib.parse import quote
 import urllib3
 
 from components.addresses import proxy_of
+from components.errors import UserError
 from components.tracking.server import RETRIES_VARIABLE, TIMEOUT_VARIABLE, TRACKING_VARIABLE, Point
 
 _CONNECT_SECONDS = 5
@@ -101,9 +102,8 @@ class RestClient:
     errors: ClassVar[tuple[type[Exception], ...]] = (OSError,)
 
     def __init__(self, address: str) -> None:
-        attempts, seconds = os.environ.get(RETRIES_VARIABLE, "1"), os.environ.get(TIMEOUT_VARIABLE, "20")
-        retries = urllib3.Retry(total=int(attempts), backoff_factor=0.2, redirect=3)
-        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=float(seconds))
+        retries = urllib3.Retry(total=_whole_number(RETRIES_VARIABLE, 1), backoff_factor=0.2, redirect=3)
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_whole_number(TIMEOUT_VARIABLE, 20))
         self._pool = urllib3.PoolManager(timeout=timeout, retries=retries, maxsize=8)
         self._address = address.rstrip("/")
 
@@ -297,6 +297,15 @@ class RestClient:
             return json.loads(answer.data or b"{}")  # a stored artifact is answered with nothing
         except ValueError as error:
             raise RequestRefused(f"it is no MLflow server: {error}") from error
+
+
+def _whole_number(variable: str, default: int) -> int:
+    """Return the value of an environment variable, in which MLflow too expects a whole number. Raises UserError."""
+    text = os.environ.get(variable) or str(default)
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"{variable}={text!r} is not a whole number: correct or unset it") from None
 
 
 def _refusal(answer: urllib3.BaseHTTPResponse) -> RequestRefused:

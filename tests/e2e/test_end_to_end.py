@@ -119,7 +119,7 @@ def interrupted(shell: Shell) -> str:
 
 @pytest.fixture(scope="module")
 def first(shell: Shell, interrupted: str) -> Any:
-    """The result of that run, which goes on where it was."""
+    """The result of that run, which resumes."""
     words = ("--dataset", SCENES, "--eval-shards", "2", "--predict-limit", "2", "--json")
     code, out, err = shell.run("run", "--resume", interrupted, *words)
     assert code == 0, err

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from components.errors import UserError
 from components.tracking import rest
 from components.tracking.full import FullClient
 from components.tracking.registry import champion_key, register
@@ -134,6 +135,12 @@ def test_credentials_and_plug_ins_are_left_to_mlflow(tmp_path: Path, monkeypatch
     (tmp_path / ".mlflow").mkdir()
     (tmp_path / ".mlflow" / "credentials").write_text("[mlflow]\n")
     assert not is_plain(ADDRESS)
+
+
+def test_a_timeout_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon")
+    with pytest.raises(UserError, match="MLFLOW_HTTP_REQUEST_TIMEOUT='soon' is not a whole number"):
+        RestClient(ADDRESS)
 
 
 def test_a_plain_server_needs_no_import_of_mlflow() -> None:
