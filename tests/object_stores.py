@@ -30,6 +30,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         keys = secrets.token_hex(8), secrets.token_hex(16)
         write_identities(folder / "identities.json", keys)
         [self.port] = free_internal_ports(1)

@@ -11,24 +11,25 @@ from components.errors import UserError, WorkFailed
 from components.storage.client import Store
 from components.training.supervision.pending import deliver_pending
 from components.training.supervision.uploads import Uploads
-from pipeline.local.services import services_down, services_up
-from tests.object_stores import small_disk
+from tests.object_stores import Server, small_disk
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """For a store that goes away, which is found out without the patience that a transfer has."""
+def server(tmp_path, monkeypatch):
+    """A store that goes away, which is found out without the patience that a transfer has.
+
+    Its port is its own: one of the embedded store's would be taken by another test as soon as the store is away.
+    """
     monkeypatch.setattr("components.storage.client.ATTEMPTS", 1)
-    yield tmp_path / "home"
-    services_down(tmp_path / "home")
+    server = Server(tmp_path / "server")
+    server.start()
+    yield server
+    server.kill()
 
 
-def store_of(endpoints) -> Store:
-    from components.storage.settings import settings_from_environment
-
-    store = Store(settings_from_environment(endpoints.environment))
-    store.check()
-    return store
+def store_of(server) -> Store:
+    server.wait()
+    return Store(server.settings)
 
 
 def test_order_is_kept_and_done_is_told(store, tmp_path):
@@ -43,11 +44,11 @@ def test_order_is_kept_and_done_is_told(store, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_store_that_goes_away_and_comes_back_misses_nothing(home, tmp_path, capsys):
-    store = store_of(services_up(home, tracking=False))
+def test_a_store_that_goes_away_and_comes_back_misses_nothing(server, tmp_path, capsys):
+    store = store_of(server)
     kept = tmp_path / "kept"
     uploads = Uploads(store, kept)
-    services_down(home)
+    server.kill()
     uploads.add("runs/x/checkpoints/epoch-0001", lambda: b"first")
     deadline = time.monotonic() + 60
     while not (kept.is_dir() and list(kept.iterdir())) and time.monotonic() < deadline:
@@ -57,7 +58,7 @@ def test_a_store_that_goes_away_and_comes_back_misses_nothing(home, tmp_path, ca
     uploads.add("runs/x/recovery.0", lambda: b"old state", replaceable=True)
     uploads.add("runs/x/recovery.0", lambda: b"state", replaceable=True)
     assert sorted(path.read_bytes() for path in kept.iterdir()) == [b"first", b"second"]
-    services_up(home, tracking=False)
+    server.start()
     uploads.finish(120)
     assert store.get_bytes("runs/x/checkpoints/epoch-0001") == b"first"
     assert store.get_bytes("runs/x/checkpoints/epoch-0002") == b"second"
@@ -69,16 +70,17 @@ def test_a_store_that_goes_away_and_comes_back_misses_nothing(home, tmp_path, ca
 
 
 @pytest.mark.slow
-def test_what_could_not_be_stored_is_named_and_delivered_by_the_next_training(home, tmp_path):
-    store = store_of(services_up(home, tracking=False))
+def test_what_could_not_be_stored_is_named_and_delivered_by_the_next_training(server, tmp_path):
+    store = store_of(server)
     kept = tmp_path / "kept"
-    services_down(home)
+    server.kill()
     uploads = Uploads(store, kept)
     uploads.add("runs/x/recovery.0", lambda: b"state")
     uploads.add("runs/x/checkpoints/epoch-0001", lambda: b"first")
     with pytest.raises(WorkFailed, match=r"runs/x/recovery.0 and 1 more are saved in .*kept: rerun the same command"):
         uploads.finish(0.5)
-    services_up(home, tracking=False)
+    server.start()
+    server.wait()
     deliver_pending(store, kept, "x")
     assert store.get_bytes("runs/x/recovery.0") == b"state"
     assert store.get_bytes("runs/x/checkpoints/epoch-0001") == b"first"
@@ -86,9 +88,9 @@ def test_what_could_not_be_stored_is_named_and_delivered_by_the_next_training(ho
 
 
 @pytest.mark.slow
-def test_what_finds_no_room_either_is_named_and_the_rest_is_kept(home, tmp_path, capsys):
-    store = store_of(services_up(home, tracking=False))
-    services_down(home)
+def test_what_finds_no_room_either_is_named_and_the_rest_is_kept(server, tmp_path, capsys):
+    store = store_of(server)
+    server.kill()
     with small_disk(tmp_path / "kept", "32k") as kept:
         uploads = Uploads(store, kept)
         uploads.add("runs/x/checkpoints/epoch-0001", lambda: bytes(100_000))
