@@ -11,6 +11,7 @@ from components.dataset.stored.reader import DatasetReader
 from components.labeling.disagreement import compare
 from components.labeling.measures import BestNetworks
 from components.labeling.suggestions import Suggestion
+from components.networks.image_size import reduced
 from components.pages.pictures import Pixels
 from components.pages.render import render
 from components.pages.shown import Limits, Painter, photograph, ratio
@@ -58,13 +59,14 @@ def render_suggestions(
 def _card(suggestion: Suggestion, networks: BestNetworks, reader: DatasetReader, painter: Painter) -> Card:
     checkpoint, image = networks.checkpoint, reader.image(suggestion.image)
     found = compare([checkpoint.engines[branch] for branch in ("left", "right")], image, checkpoint.description)
+    seen = reduced(image, checkpoint.description.longest_side)
     return Card(
         suggestion,
         ratio=ratio(image),
         photograph=photograph(image, LIMITS),
         left=painter.mask(found.left, LIMITS),
         right=painter.mask(found.right, LIMITS),
-        uncertainty=photograph(tint(image, found.uncertainty, UNSURE), MAP),
+        uncertainty=photograph(tint(seen, found.uncertainty, UNSURE), MAP),
     )
 
 

@@ -77,6 +77,15 @@ def test_the_best_checkpoint_is_used_once_there_is_one(run, tmp_path):
     assert label_next(run.store, run.key, 1, tmp_path, run.cache).epoch == 4
 
 
+def test_images_that_the_networks_see_at_a_smaller_size_are_on_the_page(run, tmp_path):
+    entry = run.put_checkpoint(8, longest_side=36)
+    run.put_index([entry])
+    found = label_next(run.store, run.key, 2, tmp_path, run.cache)
+    page = found.files["html"].read_text()
+    assert found.epoch == 8
+    assert all(f"{item.rank}. {item.image}" in page for item in found.suggestions)
+
+
 def test_an_untrained_run_is_reported_with_what_to_do(run, tmp_path):
     run.store.remove(keys.checkpoint_index(run.key))
     with pytest.raises(UserError, match=f"cps run --resume {run.key}"):
