@@ -49,6 +49,11 @@ def seconds_text(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def quantity(number: int, noun: str) -> str:
+    """Return `1 step` or `2,000 steps`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def percent(share: float | None) -> str:
     """Format 0.4567 as 45.7 %, and None as a dash."""
     return "–" if share is None else f"{100 * share:.1f} %"

@@ -47,7 +47,7 @@ from components.storage import keys
 from components.storage.client import MissingObject, ObjectRef
 from components.storage.settings import object_link
 from components.tracking.published import published_link
-from components.units import size_text
+from components.units import quantity, size_text
 
 if TYPE_CHECKING:
     from components.storage.client import Store
@@ -318,7 +318,7 @@ def _interval_fact(result: RunResult) -> str:
     )
     if not settings.sequences:
         return drawn + "Neither names nor near copies show frames of a video, so the images count as independent"
-    kinds = f"{settings.sequences:,} sequence{'' if settings.sequences == 1 else 's'}"
+    kinds = quantity(settings.sequences, "sequence")
     return drawn + (
         f"Names or near copies show that {settings.frames:,} of the {result.images:,} images are frames of {kinds}. "
         f"A sequence longer than √{result.images:,} ≈ {math.isqrt(result.images)} frames is cut into blocks of that "

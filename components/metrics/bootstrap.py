@@ -21,6 +21,8 @@ from components.metrics.confusion import ClassCounts
 DRAWS = 2000
 LEVEL = 0.95
 SEED = 0
+FEW_IMAGES = 10
+"""With fewer images, an interval is not reliable."""
 CHUNK = 100
 """Draws that are computed at once. Chunks bound the memory and do not change the result."""
 

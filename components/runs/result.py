@@ -11,7 +11,7 @@ from pydantic import JsonValue, model_validator
 from components.contract import Frozen, read, renamed
 from components.runs.record import DatasetRef
 from components.storage import keys
-from components.units import percent
+from components.units import percent, quantity
 
 if TYPE_CHECKING:
     from components.storage.client import Store
@@ -166,10 +166,10 @@ class BootstrapSettings(Frozen):
     def resampled(self, images: int) -> str:
         """Return what was resampled, such as `10 blocks of consecutive frames`, out of that many images."""
         if not self.sequences:
-            return f"{images:,} validation image{'' if images == 1 else 's'}"
+            return quantity(images, "validation image")
         single = images - self.frames
-        blocks = f"{self.blocks - single:,} block{'' if self.blocks - single == 1 else 's'} of consecutive frames"
-        return f"{blocks} and {single:,} single images" if single else blocks
+        blocks = f"{quantity(self.blocks - single, 'block')} of consecutive frames"
+        return f"{blocks} and {quantity(single, 'single image')}" if single else blocks
 
 
 class StoredObject(Frozen):

@@ -21,6 +21,7 @@ from components.storage.client import Store
 from components.tracking.client import Tracker, open_run
 from components.tracking.delivery import delivered_through_store
 from components.training.supervision.watchdog import Watchdog, step_timeout
+from components.units import quantity
 
 if TYPE_CHECKING:
     from components.networks.pretrained_weights.installed import Installed
@@ -153,9 +154,10 @@ def prepare_training(store: Store, record: RunRecord, split: Split, recipe: Reci
     )
     progress.say(
         "train",
-        f"{len(split.labeled)} labelled and {len(split.unlabeled)} unlabelled images, {length.epochs} epochs of "
-        f"{length.steps_per_epoch} steps, checkpoints after epochs {', '.join(map(str, length.checkpoint_epochs))}"
-        + (f"; {len(held)} labelled images held out, to stop early" if held else ""),
+        f"{len(split.labeled)} labelled and {len(split.unlabeled)} unlabelled images, "
+        f"{quantity(length.epochs, 'epoch')} of {quantity(length.steps_per_epoch, 'step')}, checkpoints after epochs "
+        f"{', '.join(map(str, length.checkpoint_epochs))}"
+        + (f"; {quantity(len(held), 'labelled image')} held out, to stop early" if held else ""),
     )
     uploads = Uploads(store, pending_folder(record.run_key))
     early_stop = EarlyStop(held, reader, recipe) if held else None

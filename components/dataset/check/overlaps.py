@@ -13,6 +13,7 @@ from components.dataset.manifest import Lists, Sample
 from components.dataset.ranking import group_name
 from components.errors import UserError
 from components.recipes.model import AUTO
+from components.units import quantity
 
 PARTS = ("labeled", "unlabeled", "val", "test")
 WORDS = {"labeled": "labelled training", "unlabeled": "training", "val": "val"}
@@ -139,7 +140,7 @@ def shared_sequences(parts: Mapping[str, Sequence[str]]) -> Finding:
 
 
 def _images(part: str, number: int) -> str:
-    return f"{number:,} {part} image{'' if number == 1 else 's'}"
+    return quantity(number, f"{part} image")
 
 
 def _sequences(images: Sequence[str]) -> Counter[str]:

@@ -9,6 +9,7 @@ from components.dataset.layouts import account_lines, pools_text
 from components.pages.render import render
 from components.pages.shown import Painter
 from components.pages.verdict import Level, PageVerdict, listed
+from components.units import quantity
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 SHOWN = 6
@@ -62,10 +63,10 @@ def judge(report: CheckReport) -> PageVerdict:
     worst = [finding for finding in report.findings if finding.level == report.verdict]
     if not worst:
         return PageVerdict("good", "Fine", "no problems found.")
-    problems = f"{len(worst)} problem{'' if len(worst) == 1 else 's'}"
+    problems = quantity(len(worst), "problem")
     sentence = {
         "fatal": f"fix {problems} before training.",
-        "warning": f"training is possible, but check {len(worst)} point{'' if len(worst) == 1 else 's'}.",
+        "warning": f"training is possible, but check {quantity(len(worst), 'point')}.",
     }[report.verdict]
     names = [f"{finding.title} ({len(finding.items):,})" for finding in worst]
     word = report.verdict.capitalize()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from components.dataset.classes import Declared
 from components.dataset.manifest import Lists
 from components.errors import UserError
+from components.units import quantity
 
 _PLURAL = re.compile(r"(?<=image)s|(?<=label)s|(?<=picture)s|(?<=file)s|(?<=list)s")
 
@@ -112,4 +113,4 @@ class Layout:
 
 def pools_text(sizes: Mapping[str, int]) -> str:
     """Return, for example, `train_extra_3000 (3,000 images), train_extra_6000 (6,000 images)`."""
-    return ", ".join(f"{name} ({number:,} image{'' if number == 1 else 's'})" for name, number in sizes.items())
+    return ", ".join(f"{name} ({quantity(number, 'image')})" for name, number in sizes.items())

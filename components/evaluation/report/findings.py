@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from components.labeled_ratio import labels_text
+from components.metrics.bootstrap import FEW_IMAGES
 from components.pages.render import percent, points
 from components.pages.verdict import PageVerdict, listed
 from components.runs.result import BaselineGain, ClassFigures, ConfusionMatrix, RunResult, useless_text
+from components.units import quantity
 
 WEAK = 0.25
 """IoU below which a class is called weak."""
-_FEW_IMAGES = 10
-"""With fewer validation images, the interval is not reliable."""
 _RISE = 0.005
 """Least rise of the mIoU over the last two checkpoints that counts as rising."""
 
@@ -62,8 +62,8 @@ def _against_baseline(result: RunResult, gain: BaselineGain, sentence: str) -> P
 def _doubts(result: RunResult) -> list[tuple[str, str]]:
     """Return (doubt, advice) pairs."""
     found = []
-    if result.images < _FEW_IMAGES:
-        count = f"{result.images} validation image{'' if result.images == 1 else 's'}"
+    if result.images < FEW_IMAGES:
+        count = quantity(result.images, "validation image")
         found.append((f"{count} cannot show how reliable that is", "Label more validation images."))
     lost = [item.name for item in result.best.per_class if item.share and not item.accuracy]
     if lost:

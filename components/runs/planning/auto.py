@@ -19,6 +19,7 @@ from components.recipes import Recipe, load_recipe
 from components.recipes.model import AUTO
 from components.runs.request import DEMO, PHOTOS, RunRequest
 from components.scenes.model import CLASSES
+from components.units import quantity
 
 if TYPE_CHECKING:
     from components.storage.client import Store
@@ -84,7 +85,7 @@ def _described(recipe: Recipe, longer: int, sizes: Sequence[tuple[int, int]]) ->
     steps = max(1, longer // training.batch_size)
     return (
         f"{PHOTOS}, for images of about {_text(sizes)} (width x height): crops of {width}x{height}, "
-        f"{training.epochs} epochs of {steps} steps"
+        f"{quantity(training.epochs, 'epoch')} of {quantity(steps, 'step')}"
     )
 
 
