@@ -10,7 +10,7 @@ import numpy as np
 from components.errors import UserError, WorkFailed
 from components.evaluation.comparison.blocks import image_blocks
 from components.evaluation.scores import Scores, unpack
-from components.metrics.bootstrap import Bootstrap, Interval, interval
+from components.metrics.bootstrap import FEW_IMAGES, Bootstrap, Interval, interval
 from components.metrics.confusion import ClassCounts
 from components.runs.result import RunResult, find_result
 from components.storage import keys
@@ -53,6 +53,8 @@ class RunDifference:
     @property
     def verdict(self) -> str:
         """Say in words what the interval means."""
+        if 1 < self.images < FEW_IMAGES:
+            return f"{self.images} images are too few to tell which run is better"
         if self.low > 0 or self.high < 0:
             better, other = (self.first, self.second) if self.low > 0 else (self.second, self.first)
             return f"{better.run_key} is better than {other.run_key} on these images"

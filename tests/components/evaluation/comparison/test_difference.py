@@ -83,6 +83,17 @@ def test_a_single_image_has_no_interval(store: Store) -> None:
     assert (run_difference(store, "a", "b").blocks, run_difference(store, "a", "b").sequences) == (3, 1)
 
 
+@pytest.mark.parametrize(
+    ("count", "verdict"), [(9, "9 images are too few to tell which run is better"), (10, "a is better")]
+)
+def test_a_clear_lead_on_few_images_names_no_winner(store: Store, count: int, verdict: str) -> None:
+    put_run(store, "a", HARD[:count] + 0.05)
+    put_run(store, "b", HARD[:count])
+    found = run_difference(store, "a", "b")
+    assert found.low > 0
+    assert found.verdict.startswith(verdict)
+
+
 def test_runs_that_cannot_be_compared_are_refused_in_one_line(store: Store) -> None:
     put_run(store, "a", HARD)
     put_run(store, "fewer", HARD[:30])
