@@ -21,7 +21,7 @@ _AUTO = (
     # Cityscapes: aachen_000012_000019_leftImg8bit.png is city, sequence, frame.
     re.compile(r"(?:^|/)([a-zA-Z-]+_[0-9]{6})_[0-9]{6}(?:_[^/]*)?\.[^./]+$"),
     # CamVid: 0001TP_006690.jpg and Seq05VD_f00030.png are video and frame.
-    re.compile(r"(?:^|/)([0-9]{4}[A-Z0-9]{2}|Seq[0-9]{2}VD)_f?[0-9]+(?:_[^/]*)?\.[^./]+$"),
+    re.compile(r"(?:^|/)([0-9]{4}[A-Z][A-Z0-9]|Seq[0-9]{2}VD)_f?[0-9]+(?:_[^/]*)?\.[^./]+$"),
 )
 _SEARCH_BUDGET = 10_000_000
 """Search budget for the smallest cover, in tests of one class in one set; about a second. If it runs out, the best
