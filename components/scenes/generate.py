@@ -32,9 +32,9 @@ class SceneSettings:
     train: int = 160
     """Number of training images."""
     val: int = 24
-    width: int = 256
+    width: int = 512
     """Image width in pixels."""
-    height: int = 128
+    height: int = 256
     seed: int = 0
 
 
@@ -52,7 +52,7 @@ def is_scenes(source: str) -> bool:
 
 
 def parse_scenes(source: str) -> SceneSettings:
-    """Parse `scenes` or `scenes:train=160,val=24,width=256,height=128,seed=0`, in any order.
+    """Parse `scenes` or `scenes:train=160,val=24,width=512,height=256,seed=0`, in any order.
 
     Raises UserError for an unknown or invalid setting.
     """

@@ -77,8 +77,8 @@ def test_it_works_as_written(tmp_path: Path, environment: dict[str, str]) -> Non
     assert report.stat().st_size > 10_000
     mask = np.array(Image.open(folder / "mask.png"))
     ours = np.array(Image.open(folder / "predicted" / "masks" / "street_000000.png"))
-    assert mask.shape == ours.shape == (128, 256)
-    assert (mask == ours).mean() > 0.9999
+    assert mask.shape == ours.shape == (256, 512)
+    assert (mask == ours).mean() > 0.99  # Pillow rounds the reduced image to whole numbers
     assert len(np.unique(mask)) > 2  # it has learned something
     truth = np.array(Image.open(folder / "photos" / "labels" / "val" / "street_000000.png"))
     assert (mask == truth)[truth != 255].mean() > 0.5

@@ -239,8 +239,8 @@ def check(
 @click.option("--train", default=32, show_default=True, type=click.IntRange(2), help="Labelled training images.")
 @click.option("--val", default=8, show_default=True, type=click.IntRange(1), help="Labelled validation images.")
 @click.option("--unlabeled", default=40, show_default=True, type=click.IntRange(0), help="Images without labels.")
-@click.option("--width", default=256, show_default=True, type=click.IntRange(64, 4096), help="Image width in pixels.")
-@click.option("--height", default=128, show_default=True, type=click.IntRange(32, 4096), help="Image height in pixels.")
+@click.option("--width", default=512, show_default=True, type=click.IntRange(64, 4096), help="Image width in pixels.")
+@click.option("--height", default=256, show_default=True, type=click.IntRange(32, 4096), help="Image height in pixels.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Random seed of the scenes.")
 @quiet_option
 @on_interrupt(RESTARTS)

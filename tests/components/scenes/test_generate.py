@@ -17,7 +17,7 @@ NAMES = [entry.name for entry in CLASSES]
 
 
 def test_settings_are_read_in_any_order() -> None:
-    assert parse_scenes("scenes") == SceneSettings(train=160, val=24, width=256, height=128, seed=0)
+    assert parse_scenes("scenes") == SceneSettings(train=160, val=24, width=512, height=256, seed=0)
     assert parse_scenes("scenes: seed=3, train=9") == SceneSettings(train=9, seed=3)
 
 

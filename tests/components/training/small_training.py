@@ -25,7 +25,12 @@ METHOD_OPTIONS: dict[str, Any] = {
 
 
 def make_recipe(**overrides: Any) -> Recipe:
-    settings: dict[str, Any] = {"augmentation.crop": [32, 48], "training.batch_size": 2, "training.epochs": 2}
+    settings: dict[str, Any] = {
+        "augmentation.crop": [32, 48],
+        "cps.burn_in": 0.0,
+        "training.batch_size": 2,
+        "training.epochs": 2,
+    }
     return load_recipe("demo", {**settings, **{name.replace("__", "."): value for name, value in overrides.items()}})
 
 

@@ -80,11 +80,12 @@ def test_poly_learning_rate_of_every_step():
 
 
 def test_cps_weight_rises_then_stays():
-    recipe = load_recipe("demo", {"cps.weight": 2.0, "cps.ramp_up": 0.5})
+    recipe = load_recipe("demo", {"cps.weight": 2.0, "cps.ramp_up": 0.5, "cps.burn_in": 0.0})
     assert cps_weight(recipe, 0, 100) == pytest.approx(2 * math.exp(-5))
     assert cps_weight(recipe, 25, 100) == pytest.approx(2 * math.exp(-5 * 0.25))
     assert cps_weight(recipe, 50, 100) == cps_weight(recipe, 99, 100) == 2.0
-    assert cps_weight(load_recipe("demo", {"cps.ramp_up": 0}), 0, 100) == load_recipe("demo").cps.weight
+    at_once = load_recipe("demo", {"cps.ramp_up": 0, "cps.burn_in": 0})
+    assert cps_weight(at_once, 0, 100) == at_once.cps.weight
 
 
 def test_the_ramp_up_follows_the_burn_in():
