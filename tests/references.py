@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.project_files import REPOSITORY
 
 _OURS = r"(?<![\w./-])(?:components|pipeline|tests)"
+_MENTION = re.compile(_OURS)
 _FROM = re.compile(rf"\bfrom\s+({_OURS}[\w.]*)\s+import\s+(\([^)]*\)|[^\n;'\"]+)")
 _DOTTED = re.compile(rf"{_OURS}(?:\.\w+)+")
 _RUN = re.compile(rf"-m[\"',\s]+({_OURS}[\w.]*)")
@@ -57,7 +58,8 @@ def _imports_and_strings(text: str) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node.lineno, ast.unparse(node)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.lineno, node.value
+            if _MENTION.search(node.value):
+                yield node.lineno, node.value
         elif isinstance(node, ast.List | ast.Tuple):
             words = [str(item.value) for item in node.elts if isinstance(item, ast.Constant)]
             yield from ((node.lineno, f"-m {after}") for word, after in pairwise(words) if word == "-m")

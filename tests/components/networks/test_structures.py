@@ -5,7 +5,6 @@ import paddle
 import pytest
 from paddle import nn
 from paddle.nn import functional as F
-from paddleseg.cvlibs.manager import MODELS
 
 from components.errors import UserError
 from components.networks import paddleseg_models
@@ -95,6 +94,8 @@ class Odd(nn.Layer):
 
 
 def test_a_network_that_is_not_listed_is_tried(monkeypatch):
+    from paddleseg.cvlibs.manager import MODELS  # imports scikit-learn too
+
     monkeypatch.setitem(MODELS.components_dict, "Odd", Odd)
     with pytest.raises(UserError, match=r"paddleseg's Odd does not run with this Paddle: no way$"):
         build("paddleseg:Odd", 3)

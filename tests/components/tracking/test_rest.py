@@ -5,16 +5,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from components.errors import UserError
 from components.tracking import rest
-from components.tracking.full import FullClient
 from components.tracking.registry import champion_key, register
 from components.tracking.rest import RequestRefused, RestClient, is_plain
 from components.tracking.server import Point, RunIdentity, ServedRun, connect, open_served_run
+
+if TYPE_CHECKING:
+    from components.tracking.full import FullClient
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -33,6 +35,8 @@ def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_both_clients_leave_the_same(tracking_server: Any, tmp_path: Path) -> None:
+    from components.tracking.full import FullClient  # imports MLflow
+
     tracking_server.start()
     tracking_server.wait()
     address, page = tracking_server.address, tmp_path / "the report.html"
@@ -81,7 +85,7 @@ def _log(client: Any, name: str, page: Path) -> None:
         resumed.set_status("FINISHED", 8000)
 
 
-def _all_that_is_left(full: FullClient, name: str) -> list[object]:
+def _all_that_is_left(full: "FullClient", name: str) -> list[object]:
     experiment = full.get_experiment_by_name(f"e-{name}")
     assert experiment is not None
     left: list[object] = [dict(experiment.tags)]

@@ -125,6 +125,7 @@ def operations() -> Iterator[Callable[[], set[str]]]:
     paddle.set_flags({"FLAGS_low_precision_op_list": 0})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_the_operations_of_our_networks_are_those_that_the_documentation_lists(dtype, operations):
     """docs/gpus.md names them. CPUs cast nothing, so that this asks Paddle's lists, by which a GPU casts."""
