@@ -1,7 +1,8 @@
 """The cells of a matrix: ratio, seed and method, with their parameters and scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from components.errors import UserError
@@ -12,12 +13,13 @@ if TYPE_CHECKING:
     from components.storage.client import Store
 
 Method = str
-"""CPS, SUPERVISED, or the name of a recipe, which is trained with Cross Pseudo Supervision as it says."""
+"""CPS, SUPERVISED, or the name of a recipe or recipe file, which is trained as it says."""
 CPS, SUPERVISED = "cps", "supervised"
 BASELINE = "baseline"
 """The name of SUPERVISED on the command line."""
 SUPERVISED_BASELINE = {"cps.weight": 0}
 """The overrides that turn a run into its supervised baseline."""
+NO_FILES: Mapping[Method, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, order=True)
@@ -31,6 +33,8 @@ class Cell:
     labeled_ratio: str
     seed: int
     method: Method
+    file: str = field(default="", compare=False)
+    """The path if the method is a recipe file."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,19 @@ class Score:
     """For intervals over images."""
 
 
-def cells(ratios: Sequence[str], seeds: Sequence[int], methods: Sequence[Method] = (CPS,)) -> list[Cell]:
-    """Return the cells seed by seed, so that an interrupted matrix has complete curves for its first seeds."""
-    return [Cell(ratio, seed, method) for seed in seeds for ratio in ratios for method in methods]
+def cells(
+    ratios: Sequence[str],
+    seeds: Sequence[int],
+    methods: Sequence[Method] = (CPS,),
+    files: Mapping[Method, str] = NO_FILES,
+) -> list[Cell]:
+    """Return the cells seed by seed, so that an interrupted matrix has complete curves for its first seeds.
+
+    `files` has the paths of the methods that are recipe files.
+    """
+    return [
+        Cell(ratio, seed, method, files.get(method, "")) for seed in seeds for ratio in ratios for method in methods
+    ]
 
 
 @dataclass(frozen=True)
@@ -128,6 +142,6 @@ def planned_key(store: "Store", cell: Cell, request: "RunRequest", digest: str) 
 def cell_request(cell: Cell, request: "RunRequest") -> "RunRequest":
     """Return the request with one cell's ratio, seed and recipe, and for a baseline with CPS weight 0."""
     overrides = {**request.overrides, **(SUPERVISED_BASELINE if cell.method == SUPERVISED else {})}
-    recipe = request.recipe if cell.method in (CPS, SUPERVISED) else cell.method
+    recipe = request.recipe if cell.method in (CPS, SUPERVISED) else cell.file or cell.method
     changes = {"labeled_ratio": cell.labeled_ratio, "seed": cell.seed, "recipe": recipe, "overrides": overrides}
     return request.model_copy(update=changes)

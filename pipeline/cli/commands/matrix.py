@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,8 +62,8 @@ class _Done:
     "--compare",
     default="",
     metavar="METHODS",
-    help="Methods to compare, separated by commas: baseline, cps (the recipe of --recipe), and names of recipes.  "
-    "[default: cps]",
+    help="Methods to compare, separated by commas: baseline, cps (the recipe of --recipe), and recipes by name or "
+    ".yaml file.  [default: cps]",
 )
 @with_options(RECIPE, LENGTH, PROCESSES, [eval_shards(1)])
 @click.option(
@@ -118,10 +118,12 @@ def matrix(
       cps matrix --ratios 1/8,1/4 --seeds 1 --baseline
       cps matrix --dataset photos/ --baseline -o efficiency
       cps matrix --recipe demo --compare baseline,cps,photos --ratios 1/8 --seeds 1,2,3
+      cps matrix --compare baseline,cps,mine.yaml
       cps matrix --cluster --dataset s3://data/photos.tar --baseline --gpus 1
     """
-    methods = _methods(compare, baseline=baseline, recipe=options["recipe"], overrides=options["overrides"])
-    cells = _cells(ratios, seeds, methods)
+    files = _recipe_files(compare, cluster=cluster)
+    methods = _methods(compare, files, baseline=baseline, recipe=options["recipe"], overrides=options["overrides"])
+    cells = _cells(ratios, seeds, methods, files)
     if not cluster:
         options = _without_place(context, **options)
 
@@ -159,22 +161,45 @@ def _without_place(context: click.Context, **given: Any) -> Any:
     return given
 
 
-def _methods(compare: str, *, baseline: bool, recipe: str, overrides: tuple[str, ...]) -> "list[Method]":
+def _recipe_files(compare: str, *, cluster: bool) -> "dict[Method, str]":
+    """Return the path of each recipe file by the method's name: the file's, without its ending. Raises UserError."""
+    from components.matrix.cells import BASELINE, CPS, SUPERVISED
+    from components.recipes import recipe_names
+
+    found: dict[Method, str] = {}
+    taken = {BASELINE, CPS, SUPERVISED, *recipe_names()}
+    for path in dict.fromkeys(part for part in _parts(compare) if part.endswith((".yaml", ".yml"))):
+        if cluster:
+            raise UserError(
+                f"--compare {path}: a file on this machine, which the cluster cannot read: use a recipe from "
+                "`cps recipes list`"
+            )
+        method = Path(path).stem
+        if method in taken | found.keys():
+            raise UserError(f"--compare {path}: another method is called {method}: rename the file")
+        found[method] = str(Path(path).absolute())
+    return found
+
+
+def _methods(
+    compare: str, files: "Mapping[Method, str]", *, baseline: bool, recipe: str, overrides: tuple[str, ...]
+) -> "list[Method]":
     """Return the methods to train, the reference first, so that it finishes first. Raises UserError."""
     from components.matrix.cells import BASELINE, CPS, SUPERVISED, reference_of
 
     if baseline and compare:
         raise UserError("--baseline is short for --compare baseline,cps: give --compare alone, with baseline in it")
     named = _parts(compare) if compare else [BASELINE, CPS] if baseline else [CPS]
+    named = [Path(name).stem if name.endswith((".yaml", ".yml")) else name for name in named]
     methods = list(dict.fromkeys(SUPERVISED if name == BASELINE else name for name in named))
     if not methods:
         raise UserError(f"--compare {compare!r} names no method: give, for example, baseline,cps")
     for method in methods:
-        _check_method(method, recipe, overrides)
+        _check_method(method, files.get(method, method), recipe, overrides)
     return sorted(methods, key=lambda method: method != reference_of(methods))
 
 
-def _check_method(method: "Method", recipe: str, overrides: tuple[str, ...]) -> None:
+def _check_method(method: "Method", path: str, recipe: str, overrides: tuple[str, ...]) -> None:
     from components.matrix.cells import CPS, SUPERVISED
     from components.recipes import load_recipe, recipe_names
     from components.runs.request import RunRequest
@@ -185,14 +210,15 @@ def _check_method(method: "Method", recipe: str, overrides: tuple[str, ...]) -> 
             raise UserError(
                 "the baseline is the recipe with cps.weight=0, which the settings already set: leave out one of them"
             )
-    elif method == recipe:
+    elif method == recipe or path == os.path.abspath(recipe):
         raise UserError(f"--compare {method}: that is --recipe, which is called cps in the list")
-    elif method != CPS and method not in recipe_names():
+    elif method != CPS and path == method and method not in recipe_names():
         raise UserError(
-            f"--compare {method}: no such method; available: baseline, cps and the recipes {', '.join(recipe_names())}"
+            f"--compare {method}: no such method; available: baseline, cps, the recipes {', '.join(recipe_names())}, "
+            "and recipe files (.yaml)"
         )
     elif method != CPS:
-        load_recipe(method, changes)
+        load_recipe(path, changes)
 
 
 @on_interrupt(RESUMES)
@@ -284,7 +310,7 @@ def _report(result: "MatrixResult", folder: Path, tracking: str, *, as_json: boo
         click.echo(str(path))
 
 
-def _cells(ratios: str, seeds: str, methods: "list[Method]") -> "list[Cell]":
+def _cells(ratios: str, seeds: str, methods: "list[Method]", files: "Mapping[Method, str]") -> "list[Cell]":
     from components.labeled_ratio import parse_ratio, ratio_text
     from components.matrix.cells import cells
 
@@ -295,7 +321,7 @@ def _cells(ratios: str, seeds: str, methods: "list[Method]") -> "list[Cell]":
     shares = [ratio_text(parse_ratio(ratio)) for ratio in _parts(ratios)]
     if not numbers or not shares:
         raise UserError("--ratios and --seeds each need at least one value, such as --ratios 1/8 --seeds 1")
-    return cells(sorted(set(shares), key=lambda text: parse_ratio(text)), sorted(set(numbers)), methods)
+    return cells(sorted(set(shares), key=lambda text: parse_ratio(text)), sorted(set(numbers)), methods, files)
 
 
 def _parts(text: str) -> list[str]:

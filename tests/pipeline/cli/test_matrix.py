@@ -5,11 +5,12 @@ import json
 import pytest
 
 from components.dataset.prepare import prepare
-from components.matrix.cells import CPS, SUPERVISED, cells, impossible
+from components.matrix.cells import CPS, SUPERVISED, cell_request, cells, impossible
+from components.recipes.loader import FOLDER
 from components.runs.request import RunRequest
 from components.scenes.generate import SceneSettings, draw_photographs
 from components.storage import keys
-from pipeline.cli.commands.matrix import _methods
+from pipeline.cli.commands.matrix import _methods, _recipe_files
 from tests.pipeline.in_process import cps as in_process
 from tests.pipeline.small_runs import cps
 
@@ -37,7 +38,11 @@ def test_cells_without_a_split_are_named_with_the_reason(store, photos, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--compare", "baseline,photo"], "--compare photo: no such method; available: baseline, cps and the recipes "),
+        (["--compare", "baseline,photo"], "--compare photo: no such method; available: baseline, cps, the recipes "),
+        (["--compare", "cps,none.yaml"], "recipe file '/"),
+        (["--compare", "cps,a/photos.yaml"], "--compare a/photos.yaml: another method is called photos: rename"),
+        (["--compare", "a/x.yaml,b/x.yml"], "--compare b/x.yml: another method is called x: rename the file"),
+        (["--compare", "x.yaml", "--cluster"], "--compare x.yaml: a file on this machine, which the cluster cannot"),
         (["--compare", "cps,photos", "--recipe", "photos"], "--compare photos: that is --recipe, which is called cps"),
         (["--compare", "cps", "--baseline"], "--baseline is short for --compare baseline,cps: give --compare alone"),
         (["--compare", ","], "--compare ',' names no method: give, for example, baseline,cps"),
@@ -52,10 +57,22 @@ def test_methods_that_cannot_be_compared_are_refused(arguments, said, tmp_path):
 
 
 def test_the_reference_is_trained_first():
-    assert _methods("photos,cps,baseline", baseline=False, recipe="demo", overrides=()) == [SUPERVISED, "photos", CPS]
-    assert _methods("cps,photos", baseline=False, recipe="demo", overrides=()) == [CPS, "photos"]
-    assert _methods("", baseline=True, recipe="auto", overrides=()) == [SUPERVISED, CPS]
-    assert _methods("", baseline=False, recipe="auto", overrides=()) == [CPS]
+    demo, auto = {"recipe": "demo", "overrides": ()}, {"recipe": "auto", "overrides": ()}
+    assert _methods("photos,cps,baseline", {}, baseline=False, **demo) == [SUPERVISED, "photos", CPS]
+    assert _methods("cps,photos", {}, baseline=False, **demo) == [CPS, "photos"]
+    assert _methods("", {}, baseline=True, **auto) == [SUPERVISED, CPS]
+    assert _methods("", {}, baseline=False, **auto) == [CPS]
+
+
+def test_a_recipe_file_is_a_method_with_its_name(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text((FOLDER / "demo.yaml").read_text().replace("learning_rate: 0.004", "learning_rate: 0.002"))
+    files = _recipe_files(f"baseline,{file}", cluster=False)
+    methods = _methods(f"baseline,{file}", files, baseline=False, recipe="demo", overrides=())
+    assert methods == [SUPERVISED, "mine"]
+    baseline, mine = cells(["1/8"], [1], methods, files)
+    assert cell_request(baseline, RunRequest(recipe="demo")).recipe == "demo"
+    assert cell_request(mine, RunRequest(recipe="demo")).resolve().optimization.learning_rate == 0.002
 
 
 @pytest.mark.slow
