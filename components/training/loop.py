@@ -40,7 +40,7 @@ from components.training.recovery import (
     recovery_key,
     unplaced_key,
 )
-from components.training.schedule import Plan, burn_in_steps, cps_weight, learning_rate
+from components.training.schedule import Plan, cps_weight, learning_rate, work
 from components.training.supervision.resources import Resources
 from components.training.supervision.uploads import Uploads
 from components.training.supervision.watchdog import Termination, Watchdog
@@ -154,7 +154,7 @@ def _step(training: Training, step: int, batch: Batch | PackedBatch, stop: Termi
     """
     recipe, plan, group = training.recipe, training.plan, training.group
     training.pair.seed(training.record.seed, step, group.rank)
-    audit = training.audit if step >= burn_in_steps(recipe, plan.steps) else None
+    audit = training.audit if step >= training.data.burn_in else None
     if audit is not None and not audit.looks_at(step, plan):
         audit = None
     try:
@@ -326,7 +326,8 @@ def _log(training: Training, step: int, pace: Pace) -> None:
     measured = {"learning_rate": rate, "epoch": epoch, "seconds_per_step": seconds, "loader_wait_share": waiting}
     training.tracker.log(step + 1, {**means, **measured, **pace.resources.read()})
     note = f"epoch {epoch}/{plan.epochs}  loss {means['loss']:.3f}  {seconds:.2f} s/step, {waiting:.1%} of it for data"
-    progress.advance("train", step + 1, plan.steps, note)
+    done, total = (work(training.recipe, steps, plan.steps) for steps in (step + 1, plan.steps))
+    progress.advance("train", done, total, note)
     point = CurvePoint(
         step=step + 1,
         loss_supervised=means["loss_supervised"],

@@ -18,6 +18,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from components.dataset.split import Split
 from components.dataset.stored.reader import DatasetReader
 from components.dataset.stored.shared_images import MEMORY, PRIVATE_BYTES
@@ -64,7 +66,10 @@ class StepClock(Watchdog):
 
 
 def probe_training(folder: Path, steps: int) -> TrainingProbe:
-    """Run WARM_UP + `steps` + 1 steps. The last is not timed either: everything is saved after it."""
+    """Run WARM_UP + `steps` + 1 steps. The last is not timed either: everything is saved after it.
+
+    If the run has a burn-in, WARM_UP + `steps` steps on labelled images alone come first.
+    """
     began = time.monotonic()
     record = RunRecord.model_validate_json((folder / "run.json").read_bytes())
     split = Split.model_validate_json((folder / "split.json").read_bytes())
@@ -72,23 +77,33 @@ def probe_training(folder: Path, steps: int) -> TrainingProbe:
     processor.prepare(networks=2)
     from components.training.loop import fit
     from components.training.process import prepare_training, tracker_of
-    from components.training.schedule import Plan
+    from components.training.schedule import Plan, burn_in_steps
     from components.training.supervision.watchdog import Termination
 
-    store, clock, count = Unwritten(settings_from_environment(), folder), StepClock(), WARM_UP + steps + 1
+    store, clock = Unwritten(settings_from_environment(), folder), StepClock()
     with tracker_of(record) as tracker:
         training = prepare_training(store, record, split, recipe, tracker)
         whole, reader = training.plan, training.data.reader
-        settings = recipe.training.model_copy(update={"recovery_steps": count, "recovery_seconds": math.inf})
-        training = replace(training, plan=Plan(1, count, (1,)), recipe=recipe.model_copy(update={"training": settings}))
+        burn_in = burn_in_steps(recipe, whole.steps) if recipe.cps.weight else 0
+        early = WARM_UP + steps if burn_in else 0
+        count = early + WARM_UP + steps + 1
+        changes: dict[str, BaseModel] = {
+            "training": recipe.training.model_copy(update={"recovery_steps": count, "recovery_seconds": math.inf}),
+            "cps": recipe.cps.model_copy(update={"burn_in": early / count}),
+        }
+        training = replace(training, plan=Plan(1, count, (1,)), recipe=recipe.model_copy(update=changes))
+        training.data.burn_in = early
         clock.alive()
         fit(training, 0, stop=Termination(), watchdog=clock)
         training.uploads.finish()
-    seconds = [after - before for before, after in zip(clock.ends, clock.ends[1:], strict=False)][WARM_UP:-1]
+    times = [after - before for before, after in zip(clock.ends, clock.ends[1:], strict=False)]
+    seconds, before = times[early + WARM_UP : -1], times[WARM_UP:early]
     return TrainingProbe(
         steps_probed=len(seconds),
         step_seconds=statistics.median(seconds),
         step_seconds_range=(min(seconds), max(seconds)),
+        burn_in_steps=burn_in,
+        burn_in_step_seconds=statistics.median(before) if before else 0.0,
         start_seconds=clock.ends[0] - began,
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         epochs=whole.epochs,

@@ -8,8 +8,12 @@ class TrainingProbe(Frozen):
 
     steps_probed: int
     step_seconds: float
-    """The median."""
+    """The median of steps that also learn from unlabelled images, or of all if there is no burn-in."""
     step_seconds_range: tuple[float, float]
+    burn_in_steps: int = 0
+    """Steps of the whole run that learn from labelled images alone, and that are counted in `steps`."""
+    burn_in_step_seconds: float = 0.0
+    """The median of those."""
     start_seconds: float
     peak_rss_bytes: int
     epochs: int
@@ -24,6 +28,12 @@ class TrainingProbe(Frozen):
     """What each process keeps of decoded images that the shared memory has no room for."""
     shm_bytes: int
     dataset_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """How long the whole training takes."""
+        steps = self.steps - self.burn_in_steps
+        return self.start_seconds + self.burn_in_steps * self.burn_in_step_seconds + steps * self.step_seconds
 
 
 class EvaluationProbe(Frozen):
@@ -62,6 +72,8 @@ class WorkProbe(Frozen):
     test_images: int
     images_per_step: int
     """Images that a training step loads, labelled and unlabelled."""
+    burn_in_steps: int = 0
+    """Steps of the run that load and learn from labelled images alone."""
     loader_images_per_second: float
     """Decoded and augmented by all cores together."""
     cores: int

@@ -40,7 +40,7 @@ def probe_work(folder: Path) -> WorkProbe:
     from components.networks.flops import forward_flops
     from components.networks.structures import build
     from components.training.batches.data import Share, TrainingData
-    from components.training.schedule import plan
+    from components.training.schedule import burn_in_steps, plan
 
     length = plan(recipe, labeled=len(split.labeled), unlabeled=len(split.unlabeled), ratio=record.labeled_ratio)
     with DatasetReader(open_store(), record.dataset.digest) as reader:
@@ -77,6 +77,7 @@ def probe_work(folder: Path) -> WorkProbe:
             val_images=sum(item.label is not None for item in split.val),
             test_images=sum(item.label is not None for item in split.test),
             images_per_step=images,
+            burn_in_steps=burn_in_steps(recipe, length.steps) if unlabeled else 0,
             loader_images_per_second=images * cores * _BATCHES_EACH / seconds,
             cores=cores,
         )

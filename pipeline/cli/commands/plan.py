@@ -129,9 +129,12 @@ def _table(found: "Probes", expected: "Forecast", limits: "Limits") -> list[str]
 
     training, evaluation = found.training, found.evaluation
     low, high = training.step_seconds_range
+    early = ""
+    if training.burn_in_steps:
+        early = f"{training.burn_in_steps} steps of {training.burn_in_step_seconds:.3g} s on labelled images alone and "
     trained = (
-        f"{training.epochs} epochs, {expected.steps} steps of {training.step_seconds:.3g} s "
-        f"({low:.3g} to {high:.3g} in {training.steps_probed})"
+        f"{training.epochs} epochs, {early}{expected.steps - training.burn_in_steps} steps of "
+        f"{training.step_seconds:.3g} s ({low:.3g} to {high:.3g} in {training.steps_probed})"
     )
     each = f"{evaluation.image_seconds:.3g} s each"
     scored = f"{training.checkpoints} checkpoints on {evaluation.images} images, {each}"

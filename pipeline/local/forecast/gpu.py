@@ -81,9 +81,11 @@ def gpu_forecast(work: WorkProbe, card: Card, gpus: int) -> GpuForecast:
     training, inference = speeds(work, card)
     scored = work.checkpoints * work.val_images + work.test_images
     image_seconds = work.windows * work.window_flops / inference
+    early, steps = work.burn_in_steps, work.steps - work.burn_in_steps
+    labeled = work.model_copy(update={"has_unlabeled": False})
     return GpuForecast(
-        compute_seconds=work.steps * step_flops(work) / (training * gpus),
-        loader_seconds=work.steps * work.images_per_step / work.loader_images_per_second,
+        compute_seconds=(steps * step_flops(work) + early * step_flops(labeled)) / (training * gpus),
+        loader_seconds=(steps * work.images_per_step + early * work.batch_size) / work.loader_images_per_second,
         sweep_seconds=scored * image_seconds,
         prediction_seconds=PREDICTED * image_seconds,
     )
@@ -116,12 +118,15 @@ def gpu_lines(work: WorkProbe, card: Card, gpus: int) -> list[str]:
     cards = f"{gpus} x {card.name}" if gpus > 1 else card.name
     slower = "the loader" if expected.loader_seconds > expected.compute_seconds else "the arithmetic"
     load = work.images_per_step / work.loader_images_per_second
+    steps = f"{work.steps - work.burn_in_steps} steps"
+    if work.burn_in_steps:
+        steps = f"{work.burn_in_steps} steps on labelled images alone and {steps}"
     units = "TF32" if work.precision == "float32" else work.precision
     rows = [
         (
             "training",
             expected.training_seconds,
-            f"{work.epochs} epochs, {work.steps} steps of {step / 1e12:.3g} TFLOP; {slower} decides",
+            f"{work.epochs} epochs, {steps} of {step / 1e12:.3g} TFLOP; {slower} decides",
         ),
         (
             "sweep",

@@ -134,7 +134,7 @@ def forecast(found: Probes, limits: Limits) -> Forecast:
     each = evaluation.open_seconds + evaluation.images * evaluation.image_seconds
     return Forecast(
         steps=training.steps,
-        training_seconds=training.start_seconds + training.steps * training.step_seconds,
+        training_seconds=training.seconds,
         evaluation_seconds=evaluation.start_seconds + count * each,
         memory_bytes=max(training.peak_rss_bytes + shared + kept, evaluation.peak_rss_bytes),
         decoded_bytes=decoded,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from components.recipes import load_recipe
-from components.training.schedule import burn_in_steps, cps_weight, learning_rate, plan
+from components.training.schedule import BURN_IN_COST, burn_in_steps, cps_weight, learning_rate, plan, work
 
 CITYSCAPES = load_recipe("cityscapes-deeplabv3p-resnet50")
 
@@ -86,6 +86,14 @@ def test_cps_weight_rises_then_stays():
     assert cps_weight(recipe, 50, 100) == cps_weight(recipe, 99, 100) == 2.0
     at_once = load_recipe("demo", {"cps.ramp_up": 0, "cps.burn_in": 0})
     assert cps_weight(at_once, 0, 100) == at_once.cps.weight
+
+
+def test_progress_is_that_of_time():
+    recipe = load_recipe("demo", {"cps.burn_in": 0.2})
+    assert [work(recipe, done, 100) for done in (0, 10, 20)] == pytest.approx([0, 10 * BURN_IN_COST, 20 * BURN_IN_COST])
+    assert work(recipe, 100, 100) - work(recipe, 20, 100) == pytest.approx(80)
+    baseline = load_recipe("demo", {"cps.burn_in": 0.2, "cps.weight": 0.0})
+    assert work(baseline, 10, 100) == 10
 
 
 def test_the_ramp_up_follows_the_burn_in():

@@ -1,6 +1,7 @@
 """Cells of a matrix that a dataset has no split for: said before the others run, which run all the same."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,8 @@ def test_methods_that_cannot_be_compared_are_refused(arguments, said, tmp_path):
 
 
 def test_the_reference_is_trained_first():
-    demo, auto = {"recipe": "demo", "overrides": ()}, {"recipe": "auto", "overrides": ()}
+    demo: dict[str, Any] = {"recipe": "demo", "overrides": ()}
+    auto = {**demo, "recipe": "auto"}
     assert _methods("photos,cps,baseline", {}, baseline=False, **demo) == [SUPERVISED, "photos", CPS]
     assert _methods("cps,photos", {}, baseline=False, **demo) == [CPS, "photos"]
     assert _methods("", {}, baseline=True, **auto) == [SUPERVISED, CPS]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,11 @@ def test_the_forecast_counts_steps_checkpoints_and_bytes():
     assert expected.seconds == 210 + 59
     assert expected.storage_bytes == 1000 + 5 * 100 + 2 * 300
     assert expected.memory_bytes == 2 * GIB + 6 * GIB, "decoded images fit into half of this machine's /dev/shm"
+
+
+def test_steps_of_the_burn_in_have_a_time_of_their_own():
+    training = FOUND.training.model_copy(update={"burn_in_steps": 60, "burn_in_step_seconds": 0.5})
+    assert forecast(replace(FOUND, training=training), Limits()).training_seconds == 10 + 60 * 0.5 + 40 * 2
 
 
 def test_a_small_shared_memory_costs_time_and_not_memory():
@@ -140,6 +146,9 @@ def test_a_gpus_time_follows_from_the_arithmetic_and_the_loader():
     on_four = gpu_forecast(WORK, card, 4)
     assert on_four.training_seconds == on_four.loader_seconds == 500, "four cards wait for two cores"
     assert on_four.sweep_seconds == expected.sweep_seconds
+    early = gpu_forecast(WORK.model_copy(update={"burn_in_steps": 600}), card, 1)
+    assert early.compute_seconds == pytest.approx(400 * 0.64 + 600 * 0.24)
+    assert early.loader_seconds == pytest.approx((400 * 24 + 600 * 8) / 48)
     lines = "\n".join(gpu_lines(WORK, card, 4))
     assert "1000 steps of 64 TFLOP; the loader decides" in lines
     assert "48 images of 640 x 800 pixels a second on this machine's 2 cores (24 for each), 0.5 s a step;" in lines
@@ -218,6 +227,8 @@ def test_the_forecast_is_what_the_training_then_does(store, run_key, store_envir
     assert training["checkpoint_bytes"] == pytest.approx(checkpoints[-1].size, rel=0.05)
     assert training["recovery_bytes"] > training["checkpoint_bytes"], "weights, and the optimizers' momentum"
     assert training["step_seconds"] > 0
+    assert training["burn_in_steps"] == round(0.3 * training["steps"])
+    assert training["burn_in_step_seconds"] > 0
     assert told["probe"]["evaluation"]["images"] == 2
 
 
