@@ -264,7 +264,7 @@ def stored_weights(store: Store) -> list[StoredWeights]:
     """Return the stored weights of all runs with their dataset and mIoU, newest first."""
     found = _weights_below(store, keys.WEIGHTS)
     run_keys = list(dict.fromkeys(entry.run_key for entry in found))
-    records = dict(zip(run_keys, at_once(lambda key: _record(store, key), run_keys), strict=True))
+    records = dict(zip(run_keys, at_once(lambda key: find_record(store, key), run_keys), strict=True))
     digests = list(dict.fromkeys(record.dataset.digest for record in records.values() if record))
     classes = dict(zip(digests, at_once(lambda digest: _classes(store, digest), digests), strict=True))
 
@@ -278,11 +278,12 @@ def stored_weights(store: Store) -> list[StoredWeights]:
     return [describe(entry) for entry in found]
 
 
-def _record(store: Store, run_key: str) -> RunRecord | None:
+def find_record(store: Store, run_key: str) -> RunRecord | None:
+    """Return a run's record; None if the run is gone or another version has written it."""
     try:
         return read_record(store, run_key)
     except WorkFailed:
-        return None  # the run is gone, or another version has written it
+        return None
 
 
 def _classes(store: Store, digest: str) -> int | None:

@@ -14,7 +14,10 @@ from pipeline.cli.names import run_argument, run_named
 from pipeline.cli.options import CONNECTION, with_options
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from components.runs.garbage import Collection
+    from components.runs.record import RunRecord
     from components.runs.stored import StoredRun
     from components.storage.client import Store
     from pipeline.cluster.client import Server
@@ -71,7 +74,7 @@ def list_runs(as_json: bool, cluster: bool, **connection: str) -> None:
 @click.option("--cluster", is_flag=True, help="Show a run on the KFP server, with its steps.")
 @with_options(CONNECTION)
 def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
-    """Show a run and its objects in the object store.
+    """Show a run's recipe, dataset and seed, and its objects in the object store.
 
     \b
     Examples:
@@ -81,16 +84,22 @@ def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
     if cluster:
         _show_on_server(connected(**connection), run, as_json=as_json)
         return
-    from components.runs.stored import find_run, run_objects
+    from components.runs.stored import find_record, find_run, run_objects
 
     store = _store_with_endings()
     found = find_run(store, run_named(store, run))
+    record = find_record(store, found.run_key)
     objects = sorted(run_objects(store, found.run_key), key=lambda ref: ref.key)
     if as_json:
         listed = [{"key": ref.key, "size": ref.size} for ref in objects]
-        click.echo(json.dumps({**found.as_dict(), "keys": listed}, indent=2))
+        click.echo(json.dumps({**found.as_dict(), **(_origin(record) if record else {}), "keys": listed}, indent=2))
         return
     _print_runs([found])
+    if record:
+        changes = ", ".join(f"{name}={json.dumps(value)}" for name, value in record.overrides.items())
+        click.echo(f"recipe     {record.recipe}{f' with {changes}' if changes else ''}")
+        click.echo(f"seed       {record.seed}")
+        click.echo(f"dataset    stored:{record.dataset.digest}")
     for ref in objects:
         click.echo(f"{size_text(ref.size):>10}  {ref.key}")
 
@@ -259,6 +268,16 @@ def _as_json(found: "Collection", removed: int, left: Sequence[str]) -> str:
         "left": list(left),
     }
     return json.dumps(described, indent=2)
+
+
+def _origin(record: "RunRecord") -> "dict[str, JsonValue]":
+    """Return what a run was made from, apart from the fields of every run."""
+    return {
+        "recipe": record.recipe,
+        "overrides": record.overrides,
+        "seed": record.seed,
+        "dataset_digest": record.dataset.digest,
+    }
 
 
 def _print_runs(found: "list[StoredRun]") -> None:

@@ -1,6 +1,7 @@
 """`cps runs` and `cps gc` on a real store: what no run refers to goes, and nothing that anybody works on."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -320,7 +321,11 @@ def test_the_commands(store: Store) -> None:
     [run] = json.loads(cps.invoke(cli, ["runs", "list", "--json"]).stdout)
     assert (run["run_key"], run["miou"]) == ("a", 0.625)
     assert "62.5 %" in cps.invoke(cli, ["runs", "list"]).stdout
-    assert keys.best_weights("a", pair=False) in cps.invoke(cli, ["runs", "show", "a"]).stdout
+    shown = cps.invoke(cli, ["runs", "show", "a"]).stdout
+    assert keys.best_weights("a", pair=False) in shown
+    assert re.search(rf"^recipe     demo\nseed       \d\ndataset    stored:{USED}$", shown, re.MULTILINE)
+    told = json.loads(cps.invoke(cli, ["runs", "show", "a", "--json"]).stdout)
+    assert (told["run_key"], told["recipe"], told["dataset_digest"]) == ("a", "demo", USED)
 
     before = present(store)
     assert "nothing to delete" in cps.invoke(cli, ["gc"]).stdout
