@@ -222,7 +222,7 @@ def step_on_disk(path: Path, run_key: str) -> int:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("percent", "killed"), [("28%", False), ("100%", True)])
+@pytest.mark.parametrize(("percent", "killed"), [("15%", False), ("100%", True)])
 def test_told_to_stop_by_a_slow_store_the_state_is_on_disk(store, run_key, environment, undisturbed, percent, killed):
     waiting = pending_folder(run_key)
     with line_to(store.settings, [], upstream=True, rate=30_000) as line:
