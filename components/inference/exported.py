@@ -6,6 +6,7 @@ python -m components.inference.exported STRUCTURE CLASSES HEIGHT WIDTH FILE
 import contextlib
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -105,6 +106,9 @@ def _export(structure: str, num_classes: int, size: tuple[int, int], path: Path)
         errors="replace",
         check=False,
     )
+    if done.returncode < 0:
+        ended_by = signal.Signals(-done.returncode).name
+        raise WorkFailed(f"the export of {structure} to ONNX was stopped by {ended_by}: run the same command again")
     if done.returncode == NOT_EXPORTABLE:
         raise NotExportable(_last_line(done.stderr))
     if done.returncode or not path.exists():

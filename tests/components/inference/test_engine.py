@@ -177,6 +177,21 @@ def test_exports_are_compared_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> Non
     assert processes[0][1:4] == ["-m", "components.inference.exported", "small-fpn"]
 
 
+def test_a_killed_export_is_no_fault_of_the_network(
+    engine_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nkill -TERM $$\n")
+    killed.chmod(0o700)
+    monkeypatch.setattr(exported, "device", lambda: "gpu:0")
+    monkeypatch.setattr(sys, "executable", str(killed))
+    with pytest.raises(
+        WorkFailed, match="the export of small-fpn to ONNX was stopped by SIGTERM: run the same command"
+    ):
+        exported.skeleton("small-fpn", 3, (40, 64))
+    assert not list((engine_cache / "engines").glob("*40x64*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("structure", "size"),
