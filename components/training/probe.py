@@ -97,13 +97,13 @@ def probe_training(folder: Path, steps: int) -> TrainingProbe:
         fit(training, 0, stop=Termination(), watchdog=clock)
         training.uploads.finish()
     times = [after - before for before, after in zip(clock.ends, clock.ends[1:], strict=False)]
-    seconds, before = times[early + WARM_UP : -1], times[WARM_UP:early]
+    seconds, in_burn_in = times[early + WARM_UP : -1], times[WARM_UP:early]
     return TrainingProbe(
         steps_probed=len(seconds),
         step_seconds=statistics.median(seconds),
         step_seconds_range=(min(seconds), max(seconds)),
         burn_in_steps=burn_in,
-        burn_in_step_seconds=statistics.median(before) if before else 0.0,
+        burn_in_step_seconds=statistics.median(in_burn_in) if in_burn_in else 0.0,
         start_seconds=clock.ends[0] - began,
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         epochs=whole.epochs,
