@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import resource
 import secrets
 import select
@@ -19,7 +20,7 @@ from components.errors import UserError
 from components.storage.client import Store
 from components.storage.settings import StoreSettings
 from pipeline.local import object_store
-from pipeline.local.ports import LOOPBACK, answers, free_internal_ports
+from pipeline.local.ports import LOOPBACK, answers, reserve_internal_port
 from pipeline.local.state import write_identities
 
 PIECE = 1 << 16  # bytes that a line carries at once
@@ -33,7 +34,8 @@ class Server:
         folder.mkdir(exist_ok=True)
         keys = secrets.token_hex(8), secrets.token_hex(16)
         write_identities(folder / "identities.json", keys)
-        [self.port] = free_internal_ports(1)
+        self._reservation = reserve_internal_port()
+        self.port = self._reservation.port
         self.internal = object_store.internal_ports()
         self.settings = StoreSettings(
             endpoint=f"http://{LOOPBACK}:{self.port}", access_key=keys[0], secret_key=keys[1], bucket="tests"
@@ -51,6 +53,10 @@ class Server:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        os.close(self._reservation.handle)
 
     def wait(self) -> None:
         deadline = time.monotonic() + 60

@@ -80,10 +80,26 @@ def answers(port: int) -> bool:
 
 
 def free_internal_ports(count: int, offset: int = 0) -> list[int]:
-    """Return random free ports, so that two concurrent starts rarely pick the same ones.
+    """Return random free ports that nobody has reserved, so that two concurrent starts rarely pick the same ones.
 
     The port `offset` above each of them is free too.
     """
-    candidates = random.sample(_INTERNAL_PORTS, len(_INTERNAL_PORTS))
-    free = (port for port in candidates if is_free(port) and is_free(port + offset))
+    free = (port for port in _candidates() if _is_available(port) and is_free(port + offset))
     return [next(free) for _ in range(count)]
+
+
+def reserve_internal_port() -> Reservation:
+    """Reserve a random port, for a server that may take long to listen or is started again."""
+    return next(found for port in _candidates() if (found := reserve(port)))
+
+
+def _candidates() -> list[int]:
+    return random.sample(_INTERNAL_PORTS, len(_INTERNAL_PORTS))
+
+
+def _is_available(port: int) -> bool:
+    reservation = reserve(port)
+    if reservation is None:
+        return False
+    os.close(reservation.handle)
+    return True

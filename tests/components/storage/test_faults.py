@@ -66,7 +66,7 @@ def test_a_store_that_is_killed_during_uploads_and_comes_back(tmp_path: Path) ->
             assert sha256(store.get_bytes(key)) == digest
         assert sorted(ref.key for ref in store.list("")) == sorted(acknowledged)
     finally:
-        server.kill()
+        server.close()
 
 
 @pytest.mark.slow
@@ -187,7 +187,7 @@ def test_a_full_disk_of_the_store_is_said_and_loses_nothing(tmp_path: Path, monk
             store.put_bytes("again", b"there is room")
             assert store.get_bytes("again") == b"there is room"
         finally:
-            server.kill()
+            server.close()
 
 
 @pytest.mark.parametrize("single", [256 * MB, MB], ids=["one request", "parts"])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from pipeline.local.ports import LOOPBACK, free_internal_ports
+from pipeline.local.ports import LOOPBACK, reserve_internal_port
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
@@ -73,7 +73,8 @@ class TrackingServer:
     def __init__(self, folder: Path, database: Path) -> None:
         self.folder = folder
         self.database = shutil.copy(database, folder / f"{secrets.token_hex(4)}.db")
-        [self.port] = free_internal_ports(1)
+        self._reservation = reserve_internal_port()  # MLflow listens seconds after its start
+        self.port = self._reservation.port
         self.address = f"http://{LOOPBACK}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -104,6 +105,10 @@ class TrackingServer:
             os.killpg(self._process.pid, 9)
             self._process.wait()
 
+    def close(self) -> None:
+        self.stop()
+        os.close(self._reservation.handle)
+
 
 @pytest.fixture
 def tracking_server(fresh_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrackingServer]:
@@ -112,4 +117,4 @@ def tracking_server(fresh_database: Path, tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.delenv(name, raising=False)  # MLflow's client has got them from another test
     server = TrackingServer(tmp_path, fresh_database)
     yield server
-    server.stop()
+    server.close()

@@ -4,7 +4,10 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.local.ports import Reservation, is_free, reserve, reserve_from
+import pytest
+
+from pipeline.local import ports
+from pipeline.local.ports import Reservation, free_internal_ports, is_free, reserve, reserve_from, reserve_internal_port
 from pipeline.local.processes import ProcessRecord, is_running, start, stop
 
 
@@ -110,3 +113,14 @@ def _until_said(folder: Path, text: str) -> str:
             return said
         time.sleep(0.01)
     raise AssertionError(f"it did not say {text!r}")
+
+
+def test_an_internal_port_is_not_one_that_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may take seconds to listen on it."""
+    with reserve_internal_port() as reserved:
+        [other] = free_internal_ports(1)
+        monkeypatch.setattr(ports, "_candidates", lambda: [reserved.port, other])
+        assert is_free(reserved.port)
+        assert free_internal_ports(1) == [other]
+        with reserve_internal_port() as second:
+            assert second.port == other

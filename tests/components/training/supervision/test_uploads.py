@@ -24,7 +24,7 @@ def server(tmp_path, monkeypatch):
     server = Server(tmp_path / "server")
     server.start()
     yield server
-    server.kill()
+    server.close()
 
 
 def store_of(server) -> Store:
