@@ -72,11 +72,13 @@ def local_parameters(**options: Any) -> PipelineParameters:
 
 def local_request(*, overrides: "Overrides", **options: Any) -> PipelineParameters:
     """Return `local_parameters`, of overrides that are already parsed: a mapping of dotted names to values."""
+    from components.recipes.loader import is_recipe_file
+
     recipe = options["recipe"]
     overrides = _with_absolute_weights(overrides)
     options |= {
         "dataset": _absolute_sources(options["dataset"]),
-        "recipe": _absolute(recipe) if recipe.endswith((".yaml", ".yml")) else recipe,
+        "recipe": _absolute(recipe) if is_recipe_file(recipe) else recipe,
         "predict_images": _absolute(options.get("predict_images", "val")),
     }
     parameters = _parameters(overrides, **options)
@@ -90,7 +92,7 @@ def cluster_parameters(**options: Any) -> PipelineParameters:
     Options have the DAG's names; an empty one keeps its default, but evaluation uses GPUs if training does. Raises
     UserError.
     """
-    from components.recipes import recipe_names
+    from components.recipes.loader import is_recipe_file
 
     overrides = parse_settings(options.pop("overrides"))
     options |= {
@@ -101,7 +103,7 @@ def cluster_parameters(**options: Any) -> PipelineParameters:
         options["eval_gpus"] = min(1, options.get("gpus", 0))
     parameters = _parameters(overrides, **options)
     recipe = parameters.run.recipe
-    if recipe not in recipe_names() and recipe.endswith((".yaml", ".yml")):
+    if is_recipe_file(recipe):
         raise UserError(
             f"recipe {recipe!r} is a file on this machine, which the cluster cannot read: "
             "use a recipe from `cps recipes list`, and change it with --set"

@@ -17,6 +17,11 @@ Overrides = Mapping[str, JsonValue]
 """Changes to a recipe, by dotted name such as optimization.learning_rate. Loading the recipe validates them."""
 
 
+def is_recipe_file(name: str) -> bool:
+    """Return whether a recipe is given by the path of its file."""
+    return name.endswith((".yaml", ".yml"))
+
+
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with the project."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -51,7 +56,7 @@ def parse_recipe(values: Mapping[str, Any], origin: str) -> Recipe:
 
 
 def _path(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")):
+    if is_recipe_file(name):
         path = Path(name)
         if not path.is_file():
             raise UserError(f"recipe file {name!r} does not exist")

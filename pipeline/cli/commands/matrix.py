@@ -165,10 +165,11 @@ def _recipe_files(compare: str, *, cluster: bool) -> "dict[Method, str]":
     """Return the path of each recipe file by the method's name: the file's, without its ending. Raises UserError."""
     from components.matrix.cells import BASELINE, CPS, SUPERVISED
     from components.recipes import recipe_names
+    from components.recipes.loader import is_recipe_file
 
     found: dict[Method, str] = {}
     taken = {BASELINE, CPS, SUPERVISED, *recipe_names()}
-    for path in dict.fromkeys(part for part in _parts(compare) if part.endswith((".yaml", ".yml"))):
+    for path in dict.fromkeys(part for part in _parts(compare) if is_recipe_file(part)):
         if cluster:
             raise UserError(
                 f"--compare {path}: a file on this machine, which the cluster cannot read: use a recipe from "
@@ -186,11 +187,12 @@ def _methods(
 ) -> "list[Method]":
     """Return the methods to train, the reference first, so that it finishes first. Raises UserError."""
     from components.matrix.cells import BASELINE, CPS, SUPERVISED, reference_of
+    from components.recipes.loader import is_recipe_file
 
     if baseline and compare:
         raise UserError("--baseline is short for --compare baseline,cps: give --compare alone, with baseline in it")
     named = _parts(compare) if compare else [BASELINE, CPS] if baseline else [CPS]
-    named = [Path(name).stem if name.endswith((".yaml", ".yml")) else name for name in named]
+    named = [Path(name).stem if is_recipe_file(name) else name for name in named]
     methods = list(dict.fromkeys(SUPERVISED if name == BASELINE else name for name in named))
     if not methods:
         raise UserError(f"--compare {compare!r} names no method: give, for example, baseline,cps")
