@@ -183,7 +183,7 @@ def run(on_progress: Callable[[Progress], None] | None = None, **options: Unpack
 _MISTAKE, _SIGNALLED = 2, 128
 
 
-def _parameters(options: Mapping[str, Any]) -> PipelineParameters:
+def _parameters(options: RunOptions) -> PipelineParameters:
     from pydantic import ValidationError
 
     from components.contract import problem_text

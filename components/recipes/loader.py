@@ -47,7 +47,7 @@ def load_recipe(name: str, overrides: Overrides | None = None) -> Recipe:
     return parse_recipe(values, f"recipe {name!r}")
 
 
-def parse_recipe(values: Mapping[str, Any], origin: str) -> Recipe:
+def parse_recipe(values: object, origin: str) -> Recipe:
     """Validate settings, for example from a run's record, as a Recipe; errors begin with `origin`."""
     try:
         return Recipe.model_validate(values)

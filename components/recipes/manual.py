@@ -7,7 +7,7 @@ from itertools import pairwise
 from textwrap import dedent
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from components.recipes.loader import load_recipe, recipe_names
 from components.recipes.model import Recipe
@@ -23,6 +23,20 @@ _RECIPES = """## Settings of the built-in recipes
 
 An empty cell is the default.
 """
+
+
+class _Schema(BaseModel):
+    """What the JSON schema of a setting says about its values."""
+
+    type: str = ""
+    enum: list[Any] = []
+    minimum: float | None = None
+    above: float | None = Field(None, alias="exclusiveMinimum")
+    maximum: float | None = None
+    below: float | None = Field(None, alias="exclusiveMaximum")
+    items: "_Schema | None" = None
+    parts: list["_Schema"] = Field([], alias="prefixItems")
+    values: "_Schema | None" = Field(None, alias="additionalProperties")
 
 
 def manual() -> str:
@@ -58,7 +72,8 @@ def _groups() -> Iterator[str]:
         yield "| Setting | Default | Values | Meaning |\n| --- | --- | --- | --- |"
         for name, setting in schema["properties"].items():
             default = "*required*" if name in schema.get("required", ()) else _code(setting["default"])
-            yield f"| `{group}.{name}` | {default} | {_values(setting)} | {_line(texts[name])} |"
+            values = _values(_Schema.model_validate(setting))
+            yield f"| `{group}.{name}` | {default} | {values} | {_line(texts[name])} |"
         yield ""
 
 
@@ -80,29 +95,22 @@ def _recipes() -> Iterator[str]:
     yield ""
 
 
-def _values(setting: dict[str, Any]) -> str:
-    """Return which values a setting accepts, from its JSON schema."""
-    if "enum" in setting:
-        return ", ".join(_code(value) for value in setting["enum"])
-    match setting["type"]:
-        case "boolean":
-            return "`true`, `false`"
-        case "integer" | "number":
-            return _number(setting)
-        case "array" if "prefixItems" in setting:
-            items = setting["prefixItems"]
-            return f"{len(items)} of: {_number(items[0])}"
-        case "array":
-            return f"list of: {_number(setting['items'])}"
-        case "object":
-            return f"mapping to: {_number(setting['additionalProperties'])}"
-    return "text"
+def _values(setting: _Schema) -> str:
+    """Return which values a setting accepts."""
+    if setting.enum:
+        return ", ".join(_code(value) for value in setting.enum)
+    if setting.parts:
+        return f"{len(setting.parts)} of: {_number(setting.parts[0])}"
+    if setting.items:
+        return f"list of: {_number(setting.items)}"
+    if setting.values:
+        return f"mapping to: {_number(setting.values)}"
+    return {"boolean": "`true`, `false`", "string": "text"}.get(setting.type) or _number(setting)
 
 
-def _number(schema: dict[str, Any]) -> str:
-    kind = "whole number" if schema["type"] == "integer" else "number"
-    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
-    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+def _number(schema: _Schema) -> str:
+    kind = "whole number" if schema.type == "integer" else "number"
+    low, above, high, below = schema.minimum, schema.above, schema.maximum, schema.below
     if low is not None and high is not None:
         return f"{kind} from {low:g} to {high:g}"
     if kind == "whole number" and above is not None:

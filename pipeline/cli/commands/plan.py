@@ -66,14 +66,14 @@ def plan(
     if gpu or gpus > 1:
         _on_gpus(context, gpu, gpus, hours, as_json=as_json, **options)
         return
-    from pipeline.local.forecast.this_machine import as_dict, exceeded, forecast, probe, slowdowns
+    from pipeline.local.forecast.this_machine import exceeded, forecast, forecast_json, probe, slowdowns
 
     limits = _limits(memory, shm, disk, hours, pod=pod)
     planned, found = probe(local_parameters(**options).run, steps)
     expected = forecast(found, limits)
     problems = exceeded(expected, limits)
     if as_json:
-        click.echo(json.dumps(as_dict(planned, found, expected, limits, problems), indent=2))
+        click.echo(forecast_json(planned, found, expected, limits, problems))
     else:
         click.echo("\n".join(_table(found, expected, limits)))
     for line in slowdowns(expected, limits):

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from components.runs.garbage import Collection
-    from components.runs.record import RunRecord
     from components.runs.stored import StoredRun
     from components.storage.client import Store
     from pipeline.cluster.client import Server
@@ -91,8 +90,12 @@ def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
     record = find_record(store, found.run_key)
     objects = sorted(run_objects(store, found.run_key), key=lambda ref: ref.key)
     if as_json:
-        listed = [{"key": ref.key, "size": ref.size} for ref in objects]
-        click.echo(json.dumps({**found.as_dict(), **(_origin(record) if record else {}), "keys": listed}, indent=2))
+        shown: dict[str, JsonValue] = {**found.as_dict()}
+        if record:
+            shown |= {"recipe": record.recipe, "overrides": record.overrides, "seed": record.seed}
+            shown |= {"dataset_digest": record.dataset.digest}
+        shown["keys"] = [{"key": ref.key, "size": ref.size} for ref in objects]
+        click.echo(json.dumps(shown, indent=2))
         return
     _print_runs([found])
     if record:
@@ -268,16 +271,6 @@ def _as_json(found: "Collection", removed: int, left: Sequence[str]) -> str:
         "left": list(left),
     }
     return json.dumps(described, indent=2)
-
-
-def _origin(record: "RunRecord") -> "dict[str, JsonValue]":
-    """Return what a run was made from, apart from the fields of every run."""
-    return {
-        "recipe": record.recipe,
-        "overrides": record.overrides,
-        "seed": record.seed,
-        "dataset_digest": record.dataset.digest,
-    }
 
 
 def _print_runs(found: "list[StoredRun]") -> None:

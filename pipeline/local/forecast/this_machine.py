@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 
@@ -31,9 +31,6 @@ from components.units import memory_text
 from pipeline.local.environment import resolve_environment, store_of
 from pipeline.local.run import EventFile
 from pipeline.local.services import PLAN, PLAN_SERVICES, end_killed_plans, services_down, services_up
-
-if TYPE_CHECKING:
-    from pydantic import JsonValue
 
 PROBES = {
     "training": "components.training.probe",
@@ -165,10 +162,8 @@ def slowdowns(expected: Forecast, limits: Limits) -> list[str]:
     ]
 
 
-def as_dict(
-    run: PlannedRun, found: Probes, expected: Forecast, limits: Limits, problems: list[str]
-) -> "dict[str, JsonValue]":
-    return {
+def forecast_json(run: PlannedRun, found: Probes, expected: Forecast, limits: Limits, problems: list[str]) -> str:
+    shown = {
         "run_key": run.key,
         "probe": {
             "training": found.training.model_dump(mode="json"),
@@ -180,6 +175,7 @@ def as_dict(
         "problems": [*problems],
         "warnings": [*slowdowns(expected, limits)],
     }
+    return json.dumps(shown, indent=2)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ _Id = int | str
 def _geometry(value: Any) -> Geometry | None:
     """Return an annotation's `segmentation` as a geometry, or None if it has none."""
     if isinstance(value, dict):
-        return _runs(value)
+        return _runs(value.get("counts"), value.get("size"))
     if value is None or value == []:
         return None
     if not isinstance(value, list):
@@ -34,8 +34,7 @@ def _geometry(value: Any) -> Geometry | None:
     return Polygons(points) if points else None
 
 
-def _runs(value: dict[str, Any]) -> Runs:
-    counts, size = value.get("counts"), value.get("size")
+def _runs(counts: Any, size: Any) -> Runs:
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError('has no "size" of its run lengths, such as [height, width]')
     numbers = compressed_counts(counts) if isinstance(counts, str) else checked_counts(counts)
