@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -66,6 +67,24 @@ def test_imports_go_down_only() -> None:
         if imported and part and imported != part and LEVEL.get(imported, -1) >= LEVEL.get(part, 0)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports inside functions and for type checkers count, because a reader meets them too."""
+    paths = {_module_name(path): path for path in _modules("components", "pipeline")}
+    graph = {
+        module: {
+            imported
+            for _, name in _imports(path)
+            for imported in (name, name.rpartition(".")[0])
+            if imported in paths and imported != module and paths[imported].name != "__init__.py"
+        }
+        for module, path in paths.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
 
 
 def test_every_part_has_a_layer() -> None:

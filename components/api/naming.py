@@ -101,7 +101,7 @@ def store_of_environment() -> "Store":
 
 def tracking_of_environment() -> str:
     """Return the MLflow address in the environment. Raises UserError if it is missing or invalid."""
-    from components.tracking.server import TRACKING_VARIABLE, check_tracking_address
+    from components.tracking.address import TRACKING_VARIABLE, check_tracking_address
 
     check_tracking_address()
     address = os.environ.get(TRACKING_VARIABLE, "")

@@ -8,8 +8,9 @@ from components.matrix.cells import CPS
 from components.matrix.gains import points
 from components.matrix.report import MatrixResult
 from components.progress import say
-from components.tracking.server import Point as Value
-from components.tracking.server import ServedRun, connect, experiment_name, open_experiment
+from components.tracking.server import ServedRun, connect, open_experiment
+from components.tracking.values import Point as Value
+from components.tracking.values import experiment_name
 
 if TYPE_CHECKING:
     from components.tracking.server import Client

@@ -1,6 +1,7 @@
 """Layers that our own structures share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -84,6 +85,23 @@ def drop_channels(
     return [
         feature * paddle.to_tensor(part).astype(feature.dtype) for feature, part in zip(features, parts, strict=True)
     ]
+
+
+@contextmanager
+def frozen_statistics(network: nn.Layer) -> Iterator[None]:
+    """Keep batch normalisation from updating its running statistics; it still normalises by batch statistics.
+
+    Paddle's momentum is the fraction of the running value to keep, so 1 leaves it unchanged to the bit.
+    """
+    layers = [layer for layer in network.sublayers() if isinstance(layer, BATCH_NORMALISATION)]
+    momenta = [layer._momentum for layer in layers]  # noqa: SLF001 - Paddle has no public name for it
+    for layer in layers:
+        layer._momentum = 1.0  # noqa: SLF001
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer._momentum = momentum  # noqa: SLF001
 
 
 def upsample(tensor: paddle.Tensor, size: tuple[int, int] | list[int]) -> paddle.Tensor:

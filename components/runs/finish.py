@@ -17,10 +17,10 @@ from components.storage import keys
 from components.storage.client import MissingObject, Store, open_store
 from components.storage.lease import held_by, living_holder
 from components.storage.settings import object_link
+from components.tracking.address import TRACKING_VARIABLE
 from components.tracking.client import Status, open_run, spool_interruption
 from components.tracking.delivery import deliver_spooled, delivered_through_store
 from components.tracking.published import published_link
-from components.tracking.server import TRACKING_VARIABLE
 
 STEP = "finish"
 ADDRESS_VARIABLE = "CPS_WEBHOOK_URL"

@@ -18,7 +18,7 @@ from components.runs.planning.plan import PlannedRun, checked_split, plan_run
 from components.runs.record import JobRecord
 from components.runs.request import RunRequest
 from components.storage import keys
-from components.tracking.server import check_tracking_address
+from components.tracking.address import check_tracking_address
 
 if TYPE_CHECKING:
     from components.storage.client import Store

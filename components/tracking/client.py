@@ -13,20 +13,11 @@ from typing import Any, Literal
 
 from components.addresses import without_login
 from components.progress import say
+from components.tracking.address import TRACKING_VARIABLE, run_page, server_name, tracking_link
 from components.tracking.delivery import Delivery, GaveUp, now
 from components.tracking.registry import SCORE_TAG, model_name
-from components.tracking.server import (
-    RUN_KEY_TAG,
-    TRACKING_VARIABLE,
-    Point,
-    RunIdentity,
-    experiment_name,
-    metric_name,
-    run_page,
-    server_name,
-    tracking_link,
-)
 from components.tracking.spool import Header, Spool
+from components.tracking.values import RUN_KEY_TAG, Point, RunIdentity, experiment_name, metric_name
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 INTERRUPTED_TAG = "interrupted"

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from components.addresses import without_login
+from components.tracking.address import run_page, tracking_link
 from components.tracking.search import FoundRun, RunSearch, quoted
-from components.tracking.server import RUN_KEY_TAG, run_page, tracking_link
+from components.tracking.values import RUN_KEY_TAG
 
 BEST_FIRST = ("metrics.best_mIoU DESC", "attributes.start_time DESC")
 SUPERVISED = "supervised"

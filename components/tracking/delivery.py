@@ -15,17 +15,11 @@ from components.errors import UserError, WorkFailed
 from components.progress import say
 from components.storage import keys
 from components.storage.client import Store
+from components.tracking.address import TRACKING_VARIABLE, server_name
 from components.tracking.registry import register
-from components.tracking.server import (
-    TRACKING_VARIABLE,
-    Point,
-    ServedRun,
-    connect,
-    http_status,
-    open_served_run,
-    server_name,
-)
+from components.tracking.server import ServedRun, connect, http_status, open_served_run
 from components.tracking.spool import Entry, Spool, run_folder, spool_files, spool_root
+from components.tracking.values import Point
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _LOGIN = (401, 403)

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from components.tracking.server import Point
+from components.tracking.values import Point
 
 
 class FullClient(MlflowClient):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from components.storage import keys
 from components.storage.client import Store
-from components.tracking.server import TRACKING_VARIABLE, runs_page, tracking_link
+from components.tracking.address import TRACKING_VARIABLE, runs_page, tracking_link
 
 
 def published(store: Store, run_key: str, environ: Mapping[str, str] = os.environ) -> bool:

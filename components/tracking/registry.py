@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from components.progress import say
-from components.tracking.server import RUN_KEY_TAG, ServedRun, connect, http_status, no_answer
+from components.tracking.address import no_answer
+from components.tracking.server import ServedRun, connect, http_status
+from components.tracking.values import RUN_KEY_TAG
 
 if TYPE_CHECKING:
     from components.tracking.server import Client

@@ -20,7 +20,8 @@ import urllib3
 
 from components.addresses import proxy_of
 from components.errors import UserError
-from components.tracking.server import RETRIES_VARIABLE, TIMEOUT_VARIABLE, TRACKING_VARIABLE, Point
+from components.tracking.address import RETRIES_VARIABLE, TIMEOUT_VARIABLE, TRACKING_VARIABLE
+from components.tracking.values import Point
 
 _CONNECT_SECONDS = 5
 _UNDERSTOOD = (TRACKING_VARIABLE, TIMEOUT_VARIABLE, RETRIES_VARIABLE)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from components.tracking.server import connect, no_answer
+from components.tracking.address import no_answer
+from components.tracking.server import connect
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,20 @@
 
 import json
 import os
-import re
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import urlsplit
 
-from components.addresses import through_proxy, without_login
-from components.errors import UserError
-from components.storage.settings import public_address
+from components.tracking.address import RETRIES_VARIABLE, TIMEOUT_VARIABLE, VIEW
+from components.tracking.values import (
+    LONGEST_DIGEST,
+    METRICS_PER_REQUEST,
+    RUN_KEY_TAG,
+    Point,
+    RunIdentity,
+    batches,
+    run_name,
+)
 
 if TYPE_CHECKING:
     from components.tracking.full import FullClient
@@ -23,20 +26,6 @@ if TYPE_CHECKING:
 
     Client: TypeAlias = FullClient | RestClient
 
-RUN_KEY_TAG = "cps.run_key"
-EXPERIMENT_PREFIX = "cps/"
-
-# Limits of MLflow's REST API.
-METRICS_PER_REQUEST = 1000
-ENTRIES_PER_REQUEST = 100
-LONGEST_VALUE = 5000
-LONGEST_DIGEST = 36
-
-EMBEDDED_VARIABLE = "CPS_EMBEDDED_MLFLOW"
-"""The embedded server's address and its folder, separated by a space. Its port may change at every start."""
-
-VIEW = "cps"
-"""The name of the view of an experiment's runs that links open."""
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 VIEW_COLUMNS = (
     "metrics.`best_mIoU`",
@@ -54,83 +43,6 @@ EXPERIMENT_TAGS = {
     # How MLflow stores a view that somebody shares: the runs with the highest mIoU first, and what sets them apart.
     VIEW_TAG: json.dumps({"orderByKey": VIEW_COLUMNS[0], "orderByAsc": False, "selectedColumns": VIEW_COLUMNS}),
 }
-MODEL_TRAINING_VIEW = "?workflowType=machine_learning"
-"""Selects MLflow's view for model training; without it, MLflow opens its view for language models, which has no link to
-other runs."""
-MLFLOW_VARIABLE = "CPS_PUBLIC_MLFLOW_URL"
-TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
-TIMEOUT_VARIABLE = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-RETRIES_VARIABLE = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-
-
-@dataclass(frozen=True)
-class Point:
-    """One value of one metric. `timestamp` is in milliseconds; `model_id` links it to a LoggedModel."""
-
-    key: str
-    value: float
-    step: int
-    timestamp: int = field(default_factory=lambda: int(time.time() * 1000))
-    model_id: str | None = None
-
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """The identity of a run, and the data that it is created with. `began` is in milliseconds since 1970."""
-
-    run_key: str
-    experiment: str
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    began: int
-
-
-def check_tracking_address(environ: Mapping[str, str] = os.environ) -> None:
-    """Raise UserError if MLFLOW_TRACKING_URI is set and is no address; MLflow would take a bare host for a folder."""
-    address = environ.get(TRACKING_VARIABLE, "")
-    if not address or address == "databricks":
-        return
-    try:
-        parts = urlsplit(address)
-        wrong = "://" not in address or (parts.scheme in ("http", "https") and (not parts.hostname or parts.port == 0))
-    except ValueError:  # a port that is not a number, unbalanced brackets
-        wrong = True
-    if wrong:
-        shown = "" if "@" in address else f"={address!r}"  # a login is no text for a message
-        raise UserError(f"{TRACKING_VARIABLE}{shown} is not an address: write it as http://host:port")
-
-
-def experiment_name(dataset: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return MLFLOW_EXPERIMENT_NAME, or else a name for the dataset, so that an experiment's runs are comparable."""
-    return environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_PREFIX + dataset
-
-
-def run_name(identity: RunIdentity) -> str:
-    """Return a name such as `1/8 s1 cps camvid-mobilenetv2 f7275e`, or the run key if tags are missing.
-
-    What sets runs of one dataset apart comes first, since MLflow truncates names in lists and legends.
-    """
-    tags = identity.tags
-    ratio = tags.get("labeled_ratio") or tags.get("ratio")  # 0.1 spooled the latter
-    if not ratio or not {"seed", "method", "recipe"} <= tags.keys():
-        return identity.run_key
-    again = "again " if "reproduces" in tags else ""
-    key = identity.run_key.rpartition("-")[2][:6]
-    return f"{ratio} s{tags['seed']} {again}{tags['method']} {tags['recipe']} {key}"
-
-
-def server_name(uri: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the lasting identity of a server: the folder of the embedded one, or the address of another."""
-    address, _, folder = environ.get(EMBEDDED_VARIABLE, "").partition(" ")
-    return folder if folder and address == uri else without_login(uri)
-
-
-def no_answer(address: str, error: Exception) -> UserError:
-    """Return the error for a server that does not answer, or not as MLflow does."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    way = through_proxy(address)
-    remedy = f"correct {TRACKING_VARIABLE}{', or list its host in NO_PROXY' if way else ''}"
-    return UserError(f"MLflow at {without_login(address)} does not answer{way} ({reason}): {remedy}")
 
 
 def connect(uri: str) -> "Client":
@@ -183,7 +95,7 @@ class ServedRun:
         return self._logged_steps[key]
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        for batch in _batches(tags):
+        for batch in batches(tags):
             self.client.log_values(self.run_id, tags=batch)
 
     def log_checkpoint(self, epoch: int, points: Iterable[Point], params: Mapping[str, str]) -> str:
@@ -271,45 +183,9 @@ def open_experiment(client: "Client", name: str) -> Any:
 
 
 def _log_params(run: ServedRun, params: Mapping[str, str]) -> None:
-    for batch in _batches(params):
+    for batch in batches(params):
         run.client.log_values(run.run_id, params=batch)
-
-
-def _batches(values: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Yield as many entries at once as MLflow accepts, and as long ones."""
-    entries = [(key, _short(value)) for key, value in values.items()]
-    for start in range(0, len(entries), ENTRIES_PER_REQUEST):
-        yield dict(entries[start : start + ENTRIES_PER_REQUEST])
 
 
 def _tag_is(run_key: str) -> str:
     return f"tags.`{RUN_KEY_TAG}` = '{run_key}'"
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
-
-
-def metric_name(text: str) -> str:
-    """Return a name that MLflow accepts: letters, digits, and _ - . space : /"""
-    return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII)
-
-
-def runs_page(experiment_id: str) -> str:
-    """Return the page with the runs of an experiment, the best first, relative to MLflow's address."""
-    return f"#/experiments/{experiment_id}/runs{MODEL_TRAINING_VIEW}&viewStateShareKey={VIEW}"
-
-
-def run_page(experiment_id: str, run_id: str) -> str:
-    """Return a run's page, relative to MLflow's address."""
-    return f"#/experiments/{experiment_id}/runs/{run_id}{MODEL_TRAINING_VIEW}"
-
-
-def tracking_link(address: str, page: str) -> str:
-    """Return the link to a page of MLflow ("#/experiments/…") at its public address, or else at `address`.
-
-    Empty if neither is a web address.
-    """
-    base = public_address(MLFLOW_VARIABLE) or (address.rstrip("/") if address.startswith("http") else "")
-    return f"{base}/{page}" if base and page else ""

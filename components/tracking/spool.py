@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from components.disk import default_cache
 from components.files import locked
-from components.tracking.server import RunIdentity
+from components.tracking.values import RunIdentity
 
 Entry = dict[str, Any]
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import paddle
@@ -22,24 +22,14 @@ from numpy.typing import NDArray
 from paddle import nn
 from paddle.nn import functional as F
 
-from components.networks.layers import BATCH_NORMALISATION
+from components.networks.layers import frozen_statistics
 from components.recipes.model import CrossPseudoSupervision
 from components.training.batches.on_device import DeviceBatch, PackedBatch
 from components.training.batches.paste import NOT_PASTED
+from components.training.branch import Branch
 from components.training.losses import Criterion
+from components.training.pair import DROPPED, LEARNED, UNMIXED, Forward, Pair
 
-if TYPE_CHECKING:
-    from components.training.branch import Branch
-    from components.training.pair import Pair
-
-Forward = Callable[[str], paddle.Tensor]
-"""Maps the name of a batch's images (labeled, first, second or mixed) to logits, (B, C, H, W) float32.
-
-With `cps.feature_dropout`, DROPPED after `mixed` decodes the features of the first views again, with dropped channels.
-"""
-DROPPED = "dropped"
-UNMIXED, LEARNED = ("first", "second"), ("mixed", "labeled")
-"""The images that get pseudo labels, and those that networks learn from."""
 PLAIN = CrossPseudoSupervision()
 
 
@@ -115,14 +105,14 @@ class StepLosses:
 
 
 def step(
-    pair: "Pair",
+    pair: Pair,
     batch: Batch | PackedBatch,
     criterion: Criterion,
     *,
     weight: float,
     learning_rate: float,
     number: int,
-    synchronize: Callable[["Branch"], None] | None = None,
+    synchronize: Callable[[Branch], None] | None = None,
     watch: Callable[[list[dict[str, paddle.Tensor]]], None] | None = None,
 ) -> StepLosses:
     """Train both networks on one batch and return the losses.
@@ -181,7 +171,7 @@ class PseudoLabels:
     confidence: paddle.Tensor | None
 
 
-def pair_pseudo_labels(pair: "Pair", batch: DeviceBatch, criterion: Criterion) -> dict[str, PseudoLabels]:
+def pair_pseudo_labels(pair: Pair, batch: DeviceBatch, criterion: Criterion) -> dict[str, PseudoLabels]:
     """Return each network's pseudo labels of the mixed images; {} without unlabelled images.
 
     With `cps.teacher=average` or `average_eval`, the networks make them with their averaged weights.
@@ -206,7 +196,7 @@ def pair_pseudo_labels(pair: "Pair", batch: DeviceBatch, criterion: Criterion) -
 
 
 @contextmanager
-def teaching(branch: "Branch", teacher: str) -> Iterator[None]:
+def teaching(branch: Branch, teacher: str) -> Iterator[None]:
     """Turn a branch's network into its teacher, the `cps.teacher` of the recipe, and back on exit.
 
     The average of the weights is Mean Teacher's (Tarvainen and Valpola, NeurIPS 2017): w'_t = a w'_(t-1) + (1 - a) w_t.
@@ -370,23 +360,6 @@ def cross_loss(
     if settings.feature_dropout == 0:
         return strong
     return (strong + criterion.cross(forward(DROPPED), target[:: settings.strong_views], counts.dropped)) / 2
-
-
-@contextmanager
-def frozen_statistics(network: nn.Layer) -> Iterator[None]:
-    """Keep batch normalisation from updating its running statistics; it still normalises by batch statistics.
-
-    Paddle's momentum is the fraction of the running value to keep, so 1 leaves it unchanged to the bit.
-    """
-    layers = [layer for layer in network.sublayers() if isinstance(layer, BATCH_NORMALISATION)]
-    momenta = [layer._momentum for layer in layers]  # noqa: SLF001 - Paddle has no public name for it
-    for layer in layers:
-        layer._momentum = 1.0  # noqa: SLF001
-    try:
-        yield
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer._momentum = momentum  # noqa: SLF001
 
 
 def _mean_over_parts(losses: list[BranchLosses], parts: int) -> StepLosses:

@@ -11,17 +11,24 @@ from paddle import nn
 
 from components.errors import UserError
 from components.networks.device import on_gpu
-from components.networks.layers import drop_channels, own_dropouts
+from components.networks.layers import drop_channels, frozen_statistics, own_dropouts
 from components.networks.paddleseg_models import Foreign
 from components.networks.structures import build
 from components.recipes import Recipe
 from components.training.batches.on_device import DeviceBatch
 from components.training.batches.randomness import Stream, generator, number
 from components.training.branch import Branch
-from components.training.cps import DROPPED, LEARNED, UNMIXED, Forward, frozen_statistics
 from components.training.precision import LossScale, Precision, autocast
 
 Result = TypeVar("Result")
+Forward = Callable[[str], paddle.Tensor]
+"""Maps the name of a batch's images (labeled, first, second or mixed) to logits, (B, C, H, W) float32.
+
+With `cps.feature_dropout`, DROPPED after `mixed` decodes the features of the first views again, with dropped channels.
+"""
+DROPPED = "dropped"
+UNMIXED, LEARNED = ("first", "second"), ("mixed", "labeled")
+"""The images that get pseudo labels, and those that networks learn from."""
 Encode = Callable[[str], list[paddle.Tensor]]
 """Maps the name of a batch's images to the feature maps of a network's encoder."""
 Drop = Callable[[list[paddle.Tensor]], list[paddle.Tensor]]

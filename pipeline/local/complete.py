@@ -14,8 +14,8 @@ from components.runs.finish import is_finished
 from components.runs.planning.plan import plan_run
 from components.runs.record import load_run
 from components.storage.client import Store
+from components.tracking.address import EMBEDDED_VARIABLE, TRACKING_VARIABLE
 from components.tracking.published import published
-from components.tracking.server import EMBEDDED_VARIABLE, TRACKING_VARIABLE
 from pipeline.local.jobs import log_of, run_of
 from pipeline.local.run import JobOutcome
 from pipeline.local.services import MLFLOW, services_status

@@ -31,7 +31,7 @@ def resolve_environment(home: Path, tracking: bool = True, *, writes: bool = Fal
     be used or, with `writes`, written.
     """
     given = {name: os.environ[name] for name in SERVICE_VARIABLES if os.environ.get(name)}
-    from components.tracking.server import check_tracking_address
+    from components.tracking.address import check_tracking_address
 
     check_tracking_address()
     given |= _embedded(home, given)
@@ -53,7 +53,7 @@ def tracking_environment() -> Mapping[str, str]:
     """Return an environment with the MLFLOW_TRACKING_URI to query: this process's own, otherwise that of the embedded
     server, which is started and ready.
     """
-    from components.tracking.server import check_tracking_address
+    from components.tracking.address import check_tracking_address
 
     check_tracking_address()
     if os.environ.get("MLFLOW_TRACKING_URI"):

@@ -156,8 +156,8 @@ def _services(home: Path) -> Iterator[Finding]:
 def _given_service(name: str, variable: str, address: str) -> Finding:
     try:
         if name == MLFLOW:
+            from components.tracking.address import check_tracking_address
             from components.tracking.search import RunSearch
-            from components.tracking.server import check_tracking_address
 
             check_tracking_address()
             RunSearch(address)

@@ -16,7 +16,7 @@ from components.disk import HOME_VARIABLE, Unwritable, free, setting_of
 from components.errors import UserError, WorkFailed
 from components.files import abandoned_folders
 from components.storage.settings import StoreSettings
-from components.tracking.server import EMBEDDED_VARIABLE, TRACKING_VARIABLE
+from components.tracking.address import EMBEDDED_VARIABLE, TRACKING_VARIABLE
 from components.units import size_text
 from pipeline.local import object_store, processes, tracking_server
 from pipeline.local.ports import LOOPBACK, Reservation, answers, reserve, reserve_from

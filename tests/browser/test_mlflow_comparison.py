@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 import pytest
 
+from components.tracking.address import runs_page
 from components.tracking.client import open_run
-from components.tracking.server import connect, runs_page
+from components.tracking.server import connect
 from pipeline.local.services import services_down, services_up, wait_tracking
 from tests.browser.test_pages import PICTURES, browser
 

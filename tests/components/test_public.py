@@ -3,7 +3,7 @@
 import pytest
 
 from components.storage.settings import object_link
-from components.tracking.server import tracking_link
+from components.tracking.address import tracking_link
 
 PAGE = "#/experiments/1/runs/2"
 

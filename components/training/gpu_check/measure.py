@@ -35,7 +35,7 @@ from components.training.gpu_check.transfers import Transfers
 from components.training.group import Group
 from components.training.loop import Pace, out_of_memory
 from components.training.losses import Criterion, min_kept_pixels
-from components.training.pair import Pair
+from components.training.pair import LEARNED, Pair
 from components.training.precision import check_precision
 from components.training.supervision.resources import gpu_count
 
@@ -119,7 +119,7 @@ def first_loss(size: Size, pictures: Path, precision: str = "float32") -> float:
     with paddle.no_grad():
         batch = training.data.batch(0).on_device()
         labels = cps.known_labels(cps.pair_pseudo_labels(training.pair, batch, training.criterion), batch)
-        forwards = training.pair.forwards(batch, cps.LEARNED)
+        forwards = training.pair.forwards(batch, LEARNED)
         others = {"left": "right", "right": "left"}
         losses = [
             cps.branch_losses(

@@ -11,7 +11,7 @@ def main() -> None:
     from components.progress import EVENTS_VARIABLE
     from components.step_guard import die_with_parent
     from components.storage.client import reopen_store
-    from components.tracking.server import TRACKING_VARIABLE
+    from components.tracking.address import TRACKING_VARIABLE
     from components.training.process import train_here
     from components.training.supervision.endings import explained, stacks_path
 

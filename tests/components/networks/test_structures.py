@@ -8,10 +8,9 @@ from paddle.nn import functional as F
 
 from components.errors import UserError
 from components.networks import paddleseg_models
-from components.networks.layers import upsample
+from components.networks.layers import frozen_statistics, upsample
 from components.networks.structures import BUILDERS, build
 from components.recipes.model import PADDLESEG_MODELS, STRUCTURES
-from components.training.cps import frozen_statistics
 
 
 @pytest.mark.parametrize("structure", ["small-fpn", "mobilenetv2-fpn"])

@@ -13,7 +13,8 @@ from components.errors import UserError
 from components.tracking import rest
 from components.tracking.registry import champion_key, register
 from components.tracking.rest import RequestRefused, RestClient, is_plain
-from components.tracking.server import Point, RunIdentity, ServedRun, connect, open_served_run
+from components.tracking.server import ServedRun, connect, open_served_run
+from components.tracking.values import Point, RunIdentity
 
 if TYPE_CHECKING:
     from components.tracking.full import FullClient

@@ -15,10 +15,12 @@ from components.addresses import without_login
 from components.storage.client import Store
 from components.tracking import client as tracking_client
 from components.tracking import delivery, spool
+from components.tracking.address import EMBEDDED_VARIABLE
 from components.tracking.client import open_run
 from components.tracking.delivery import deliver_spooled, delivered_through_store
-from components.tracking.server import EMBEDDED_VARIABLE, RunIdentity, connect
+from components.tracking.server import connect
 from components.tracking.spool import Header, Spool, run_folder, spool_files, spool_root
+from components.tracking.values import RunIdentity
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")

@@ -7,8 +7,9 @@ import pytest
 
 from components.storage import keys
 from components.storage.client import Store
+from components.tracking.address import VIEW, run_page, runs_page
 from components.tracking.published import experiment_link
-from components.tracking.server import VIEW, open_experiment, run_page, runs_page
+from components.tracking.server import open_experiment
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")

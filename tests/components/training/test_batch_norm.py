@@ -10,8 +10,8 @@ import pytest
 from paddle import nn
 
 from components.errors import UserError
+from components.networks.layers import frozen_statistics
 from components.training import batch_norm
-from components.training.cps import frozen_statistics
 from tests.components.training.small_training import make_recipe
 
 CHANNELS = 5

@@ -7,11 +7,11 @@ import numpy as np
 import paddle
 import pytest
 
+from components.networks.layers import frozen_statistics
 from components.training.batches.paste import NOT_PASTED
 from components.training.cps import (
     PseudoLabels,
     branch_losses,
-    frozen_statistics,
     known_labels,
     pixel_confidence,
     pseudo_labels,

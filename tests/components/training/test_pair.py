@@ -13,6 +13,7 @@ from components.training.batches.randomness import Stream, generator
 from components.training.branch import _undecayed
 from components.training.cps import Batch
 from components.training.losses import Criterion
+from components.training.pair import DROPPED
 from tests.components.training.small_training import make_batch, make_pair, make_recipe, run, slots
 
 
@@ -296,7 +297,7 @@ def test_dropped_features_do_not_depend_on_the_rest_of_the_batch():
     found = []
     for batch in (whole, slots(whole, [2, 3])):
         forward = pair.forwards(batch.on_device())["left"]
-        plain, dropped = forward("mixed").numpy(), forward(cps.DROPPED).numpy()
+        plain, dropped = forward("mixed").numpy(), forward(DROPPED).numpy()
         assert (plain != dropped).any()
         found.append(dropped)
     np.testing.assert_allclose(found[0][2:], found[1], atol=1e-6)
@@ -307,7 +308,7 @@ def test_dropped_features_leave_running_statistics_untouched():
     forward = pair.forwards(batch.on_device())["left"]
     forward("mixed")
     before = states(pair)
-    forward(cps.DROPPED)
+    forward(DROPPED)
     assert_equal_states(states(pair), before)
 
 
@@ -318,7 +319,7 @@ def test_the_encoder_runs_once_for_both_predictions_and_learns_from_both(monkeyp
     monkeypatch.setattr(network, "encode", lambda images: encoded.append(len(images)) or encode(images))
     forward = pair.forwards(make_batch(0).on_device())["left"]
     forward("mixed")
-    forward(cps.DROPPED).square().mean().backward()
+    forward(DROPPED).square().mean().backward()
     assert encoded == [2]
     assert float(network.stages[0][0][0].weight.grad.abs().sum()) > 0
 

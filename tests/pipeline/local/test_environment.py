@@ -9,7 +9,7 @@ from components.errors import UserError
 from components.runs.request import RunRequest
 from components.runs.steps import prepare_dataset
 from components.storage.client import Store
-from components.tracking.server import check_tracking_address
+from components.tracking.address import check_tracking_address
 from pipeline.local.environment import SERVICE_VARIABLES, resolve_environment, store_of, tracking_environment
 from pipeline.local.services import services_status
 from pipeline.local.state import PROFILE
