@@ -415,7 +415,7 @@ def _hint(root: Path, pairs: Pairs) -> str:
             path.stem in stems or "coco" in path.stem or "instances" in path.stem
         ):
             return f"; {name} is an annotation file, not an image: export masks as PNG from the tool that wrote it"
-        if path.suffix.lower() in CONVERT and role_of(path.parent.name) == "label":
+        if path.suffix.lower() in CONVERT and "label" in map(role_of, path.parent.parts):
             return f"; {name} cannot be read, because it is {path.suffix[1:].upper()}: save the labels as PNG"
     return "" if pairs.label_folders else "; put labels into a folder labels/ or masks/, or name them like x_mask.png"
 

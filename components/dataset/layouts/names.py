@@ -18,7 +18,8 @@ _WORDS: dict[Part, str] = {
     "train": "train training trn",
     "val": "val valid validation validate validating dev eval evaluation",
     "test": "test testing tst",
-    "unlabeled": "unlabeled unlabelled unlabel unlabell unannotated nolabel nolabels",
+    "unlabeled": "unlabeled unlabelled unlabel unlabell unannotated nolabel nolabels notlabeled notlabelled "
+    "withoutlabel withoutlabels",
 }
 _PART_WORDS = {word: part for part, text in _WORDS.items() for word in text.split()}
 
@@ -64,12 +65,16 @@ _OTHER_ENDINGS = ("_instanceids", "_instancetrainids", "_gtfine_color", "_gtfine
 _ENDING = re.compile(rf"(?P<stem>.+?)[_.\- ](?:{_LABEL_ENDINGS})", re.IGNORECASE)
 _START = re.compile(rf"(?:{_LABEL_STARTS})[_.\- ](?P<stem>.+)", re.IGNORECASE)
 _IMAGE_ENDING = re.compile(rf"(?P<stem>.+?)[_.\- ](?:{_IMAGE_ENDINGS})", re.IGNORECASE)
+_NEGATION = re.compile(r"(?<![a-z])(un|no|not|without)[^a-z]+(?=label|annotated)")
 _PICTURE_SUFFIX = re.compile(r"\.(?:png|jpe?g|jpe|jfif|bmp|tiff?|webp)$", re.IGNORECASE)
 
 
 def words(name: str) -> list[str]:
-    """Split a name into lower-case words at every non-letter: `train_images-2` gives train and images."""
-    return [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    """Split a name into lower-case words at every non-letter: `train_images-2` gives train and images.
+
+    A negation stays with what it negates: `un_labeled` and `no-labels` are one word each.
+    """
+    return [word for word in re.split(r"[^a-z]+", _NEGATION.sub(r"\1", name.lower())) if word]
 
 
 def part_of(name: str) -> Part | None:

@@ -138,7 +138,9 @@ def test_test_images_without_labels_are_for_prediction(tmp_path: Path, name: str
     assert f"3 test images without labels, for prediction (images/{name}/)" in account_lines(layout.account)[0]
 
 
-@pytest.mark.parametrize("name", ["unlabelled", "Unlabeled", "train_unlabeled"])
+@pytest.mark.parametrize(
+    "name", ["unlabelled", "Unlabeled", "train_unlabeled", "un_labeled", "No-Labels", "not_labelled", "without_labels"]
+)
 def test_images_without_labels_are_taken(tmp_path: Path, name: str) -> None:
     write_dataset(tmp_path)
     write_dataset(tmp_path, label="", parts={name: 3}, first=500)
@@ -359,6 +361,14 @@ def test_annotations_that_are_no_pictures_are_named(tmp_path: Path, name: str) -
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("{}")
     assert f"; {name} is an annotation file, not an image: export masks as PNG" in refusal(tmp_path)
+
+
+def test_labels_in_a_format_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    write_classes(tmp_path, *NAMES[:2])
+    for path in sorted((tmp_path / "labels").glob("*/*.png")):
+        path.rename(path.with_suffix(".gif"))
+    assert "; labels/train/00.gif cannot be read, because it is GIF: save the labels as PNG" in refusal(tmp_path)
 
 
 def test_text_in_another_encoding_is_named(tmp_path: Path) -> None:
