@@ -3,12 +3,13 @@
 import json
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
 
 from components.errors import UserError
-from components.units import parse_duration, size_text
+from components.units import parse_duration, quantity, size_text
 from pipeline.cli.commands.submit import check_succeeded, close_terminated, connected, followed
 from pipeline.cli.names import run_argument, run_named
 from pipeline.cli.options import CONNECTION, with_options
@@ -73,7 +74,9 @@ def list_runs(as_json: bool, cluster: bool, **connection: str) -> None:
 @click.option("--cluster", is_flag=True, help="Show a run on the KFP server, with its steps.")
 @with_options(CONNECTION)
 def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
-    """Show a run's recipe, dataset and seed, and its objects in the object store.
+    """Show a run's recipe, dataset and seed, and what it has in the object store.
+
+    With --json, every object is listed.
 
     \b
     Examples:
@@ -103,8 +106,16 @@ def show(run: str, as_json: bool, cluster: bool, **connection: str) -> None:
         click.echo(f"recipe     {record.recipe}{f' with {changes}' if changes else ''}")
         click.echo(f"seed       {record.seed}")
         click.echo(f"dataset    stored:{record.dataset.digest}")
-    for ref in objects:
-        click.echo(f"{size_text(ref.size):>10}  {ref.key}")
+    for place, group in groupby(objects, lambda ref: _place(ref.key)):
+        sizes = [ref.size for ref in group]
+        number = f" ({quantity(len(sizes), 'object')})" if place.endswith("/") else ""
+        click.echo(f"{size_text(sum(sizes)):>10}  {place}{number}")
+
+
+def _place(key: str) -> str:
+    """Return an object's key, or the folder of the run that it is in: runs/RUN/checkpoints/."""
+    run_folder = key.split("/", 3)
+    return "/".join(run_folder[:3]) + ("/" if len(run_folder) > 3 else "")
 
 
 @runs.command()

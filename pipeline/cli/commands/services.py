@@ -61,7 +61,7 @@ def down() -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(as_json: bool) -> None:
-    """Show the services on this machine, their addresses and whether they respond.
+    """Show the services on this machine and whether they respond.
 
     Also prints the path of a credentials file that can pull weights from the object store and do nothing else. Exit
     code 1 if a service does not respond or none was started.

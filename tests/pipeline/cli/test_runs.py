@@ -324,7 +324,13 @@ def test_the_commands(store: Store) -> None:
     shown = cps.invoke(cli, ["runs", "show", "a"]).stdout
     assert keys.best_weights("a", pair=False) in shown
     assert re.search(rf"^recipe     demo\nseed       \d\ndataset    stored:{USED}$", shown, re.MULTILINE)
+    store.put_bytes("runs/a/predictions/val/1.png", b"12")
+    store.put_bytes("runs/a/predictions/val/2.png", b"345")
+    assert re.search(
+        r"^ +5 B  runs/a/predictions/ \(2 objects\)$", cps.invoke(cli, ["runs", "show", "a"]).stdout, re.MULTILINE
+    )
     told = json.loads(cps.invoke(cli, ["runs", "show", "a", "--json"]).stdout)
+    assert {"key": "runs/a/predictions/val/2.png", "size": 3} in told["keys"]
     assert (told["run_key"], told["recipe"], told["dataset_digest"]) == ("a", "demo", USED)
 
     before = present(store)
