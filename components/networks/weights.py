@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FORMAT = "cps-checkpoint/1"
 BRANCHES = ("left", "right")
 RIGHT_STRUCTURE = "right_structure"
+EXPORTS = (".onnx", ".pdparams", ".npz")
 REQUIRED = ("structure", "num_classes", "classes", "mean", "std", "crop", "stride")
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -113,7 +114,7 @@ def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         why = "do not exist" if absent else f"cannot be read: {error.strerror or error}"
         raise UserError(f"weights {path} {why}") from None
     except (SafetensorError, ValueError) as error:
-        why = mistaken(head) or f"it is no complete safetensors file ({error}); copy or download it again"
+        why = mistaken(head) or _of_another_format(path) or f"it is damaged ({error}); copy or download it again"
         raise UserError(f"weights {path} cannot be read: {why}") from None
     if meta.get("format") != FORMAT:
         raise UserError(f"weights {path} are not a checkpoint of this project (the metadata lacks {FORMAT!r})")
@@ -121,6 +122,15 @@ def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     if lacking:
         raise UserError(f"weights {path} lack metadata: {', '.join(lacking)}")
     return arrays, meta
+
+
+def _of_another_format(path: Path) -> str:
+    """Return what to do about a file whose name ends differently; "" if it is .safetensors, or nothing."""
+    ending = path.suffix.lower()
+    if ending in ("", ".safetensors"):
+        return ""
+    kind = "an export for other programs" if ending in EXPORTS else f"{ending} instead of .safetensors"
+    return f"it is {kind}; `cps weights pull RUN -o weights.safetensors` downloads the weights of a run"
 
 
 def prefixes(meta: Mapping[str, str]) -> dict[str, str]:
