@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -41,6 +41,7 @@ DONE, FAILED, USERS_MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 _PR_SET_PDEATHSIG = 1
+_AGAIN_SECONDS = 0.05
 Scalar = str | int | float | bool | None
 _SHOWN = (str, int, float, bool)
 
@@ -91,7 +92,7 @@ def step_guard(name: str, *, even_when_stopping: bool = False) -> Iterator[StepR
     """Run a step's body. If it raises, print one line and end the process with the matching exit code."""
     if stopping() and not even_when_stopping:
         sys.exit(TERMINATED)
-    _exit_on_sigterm()
+    raise_on_sigterm(SystemExit(TERMINATED))
     try:
         yield StepRun(name)
     except UserError as error:
@@ -132,9 +133,32 @@ def _fail(name: str, text: str, code: int) -> None:
     sys.exit(code)
 
 
-def _exit_on_sigterm() -> None:
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        sys.exit(TERMINATED)
+def raise_on_sigterm(error: BaseException) -> Callable[[], None]:
+    """Raise `error` on SIGTERM from now on, and return a function that ends this. Does nothing outside the main thread.
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, leave)
+    The handler may run during a destructor, such as that of a socket, where Python ignores every exception. The signal
+    is then sent again, so that it is not lost.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise error
+
+    def on_ignored(ignored: "sys.UnraisableHookArgs") -> None:
+        if ignored.exc_value is error:
+            # Later, because this function runs in the destructor's place and cannot raise either.
+            again = threading.Timer(_AGAIN_SECONDS, signal.raise_signal, (signal.SIGTERM,))
+            again.daemon = True
+            again.start()
+        else:
+            hook(ignored)
+
+    before, hook = signal.signal(signal.SIGTERM, leave), sys.unraisablehook
+    sys.unraisablehook = on_ignored
+
+    def end() -> None:
+        signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook
+
+    return end

@@ -1,16 +1,13 @@
 """Let long commands clean up and print how to resume when Ctrl-C or SIGTERM stops them."""
 
 import functools
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, TypeVar
 
 import click
 
-from components.step_guard import TERMINATED
+from components.step_guard import TERMINATED, raise_on_sigterm
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -46,15 +43,8 @@ class _Terminated(BaseException):
 @contextmanager
 def _raising_on_sigterm() -> Iterator[None]:
     """Raise _Terminated on SIGTERM, whose default action would leave temporary folders and child processes behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread can handle signals
-        return
-    before = signal.signal(signal.SIGTERM, _raise)
+    end = raise_on_sigterm(_Terminated())
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _raise(_number: int, _frame: FrameType | None) -> None:
-    raise _Terminated
+        end()

@@ -40,10 +40,23 @@ COMMON: dict[str, Any] = {
     "evaluation.scales": [0.5],
     "cps.burn_in": 0.0,
     "cps.ramp_up": 0.3,
+    "training.epochs": 20,
     "training.checkpoints": 4,
     "training.checkpoint_span": 0.8,
 }
-RATIO, EPOCHS = "1/32", 20
+"""Half size, at which four times as many steps take as long."""
+FULL_SIZE: dict[str, Any] = {
+    "augmentation.crop": [192, 256],
+    "augmentation.scales": [0.5, 1.25],
+    "evaluation.crop": [360, 480],
+    "evaluation.stride": [360, 480],
+    "evaluation.scales": [1.0],
+    "cps.burn_in": 0.6,
+    "cps.ramp_up": 0.2,
+    "training.epochs": 6,
+}
+"""What the recipe `auto` chooses for these frames."""
+RATIO = "1/32"
 STRONG = {"cps.strong_augmentation": 0.8}
 CELLS: dict[str, dict[str, Any]] = {
     "supervised": {"cps.weight": 0.0},
@@ -65,6 +78,8 @@ CELLS: dict[str, dict[str, Any]] = {
         "cps.strong_operations": 3,
         "cps.adaptive_cutmix": True,
     },
+    "full size": FULL_SIZE,
+    "full size, supervised": {**FULL_SIZE, "cps.weight": 0.0},
 }
 
 
@@ -133,7 +148,7 @@ def run(folder: Path, frames: str, cell: str, seed: int, core: int) -> Row:
     command = ["taskset", "-c", str(core), sys.executable, "-m", "pipeline.cli", "run", "-q", "--json"]
     command += ["--dataset", str(folder), "--recipe", "photos", "--ratio", RATIO, "--seed", str(seed)]
     began = time.monotonic()
-    done = subprocess.run([*command, "--epochs", str(EPOCHS), *given], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([*command, *given], stdout=subprocess.PIPE, text=True, check=True)
     run_key = json.loads(done.stdout)["run_key"]
     *earlier, last = checkpoint_figures(run_key)
     return Row(

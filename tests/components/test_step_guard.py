@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.contract import Frozen
+from components.step_guard import raise_on_sigterm
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,6 +109,30 @@ def test_sigterm_runs_what_must_run_on_the_way_out(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 143
     assert (tmp_path / "left").exists()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_sigterm_during_a_destructor_is_not_lost() -> None:
+    class Closing:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            closed.append(True)
+
+    closed: list[bool] = []
+    end = raise_on_sigterm(SystemExit(143))
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            wait_after(Closing)
+    finally:
+        end()
+    assert stopped.value.code == 143
+    assert not closed  # the first exception was raised in the destructor
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def wait_after(work: Callable[[], object]) -> None:
+    work()
+    time.sleep(30)
 
 
 def test_an_artifact_is_a_small_file_that_names_objects(tmp_path: Path) -> None:

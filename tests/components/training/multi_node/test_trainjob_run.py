@@ -12,6 +12,7 @@ import pytest
 
 from components.errors import UserError, WorkFailed
 from components.runs.request import Resources
+from components.step_guard import raise_on_sigterm
 from components.storage import keys
 from components.storage.lease import held_by
 from components.training import train as step
@@ -231,10 +232,9 @@ def test_a_job_that_fails_without_pods_is_told_in_its_own_words(api, meanwhile):
 
 @pytest.fixture
 def exits_on_sigterm():
-    """As step_guard has it."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end = raise_on_sigterm(SystemExit(143))
     yield
-    signal.signal(signal.SIGTERM, before)
+    end()
 
 
 @pytest.mark.usefixtures("exits_on_sigterm")
