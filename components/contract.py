@@ -31,8 +31,8 @@ def read(model: type[_Model], value: Any, origin: str) -> _Model:
 
 _PROBLEMS = {
     "missing": "is missing",
-    "extra_forbidden": "is not known",
-    "string_type": "must be a text",
+    "extra_forbidden": "is not a known field",
+    "string_type": "must be a string",
     "dict_type": "must be a mapping of names to values",
     "model_type": "must be a mapping of names to values",
     "list_type": "must be a list",

@@ -74,7 +74,7 @@ class Unwritable(UserError):
 
     def __init__(self, path: Path, error: OSError, setting: str, needed: int = 0, room: str = "") -> None:
         self.path, self.error, self.setting, self.needed = path, error, setting, needed
-        # A quota or a limit says nothing of the disk. The room is that of the first error, before anything is removed.
+        # Free space does not explain a quota or a limit. Keep the value from before any file was removed.
         self.room = room or (_room(path) if error.errno == errno.ENOSPC else "")
         reason, advice = error.strerror or one_line(error), "choose a path that you may write to"
         if is_disk_full(error):

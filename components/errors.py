@@ -47,5 +47,5 @@ def find_one(given: str, names: Iterable[str], what: str, show: Callable[[str], 
         return matching[0]
     listed = ", ".join(show(name) for name in (matching or known)[:5]) or "none"
     if matching:
-        raise UserError(f"{given!r} may be any of {listed}: write more of it")
-    raise UserError(f"{given!r} is not a {what}{nearest(given, known)}; there are: {listed}")
+        raise UserError(f"{given!r} is ambiguous, it matches {listed}: type more of it")
+    raise UserError(f"{given!r} is not a {what}{nearest(given, known)}; available: {listed}")

@@ -206,7 +206,7 @@ def class_file(path: Path) -> dict[str, Any]:
     Raises UserError if the file is YAML, whose comments a program cannot keep.
     """
     if path.suffix != ".json":
-        raise UserError(f"{path} is YAML, which is changed by hand only, so that its comments stay")
+        raise UserError(f"{path} is YAML, whose comments an automatic edit would lose: edit it by hand")
     value: dict[str, Any] = _with_ids(path, json.loads(read_text(path)))
     return value
 

@@ -1,9 +1,9 @@
 """Decide whether palette labels are read by their indices or by their colours.
 
-Tools order palettes in their own way, and some change colours slightly: 15-bit colours are off by up to 7 of 255.
-Colours that almost equal those of the classes are therefore read as these, if all of a label's colours do so without
-doubt, each as another class. If the colours resemble those of the classes in another order than the indices, but not
-without doubt, the label is refused. Any other palette is decoration, and the indices count.
+Each tool orders palettes differently, and some alter colours slightly: 15-bit colours are off by up to 7 of 255. A
+label is therefore read by colour if each of its colours almost equals that of a different class, and is much closer to
+it than to any other. If its colours only resemble those of the classes, in an order that contradicts the indices, the
+label is refused. Any other palette is only for display, and the label is read by index.
 """
 
 from collections.abc import Mapping

@@ -322,7 +322,7 @@ def _interval_fact(result: RunResult) -> str:
     return drawn + (
         f"Names or near copies show that {settings.frames:,} of the {result.images:,} images are frames of {kinds}. "
         f"A sequence longer than √{result.images:,} ≈ {math.isqrt(result.images)} frames is cut into blocks of that "
-        "length that do not overlap (Carlstein, 1986). The interval does not tell how the network does in other places"
+        "length that do not overlap (Carlstein, 1986). The interval does not cover other places"
     )
 
 

@@ -26,7 +26,7 @@ class Output:
     """What to compute from the logits of an image."""
 
     groups: Sequence[Sequence[int]] = ()
-    """Numbers of the engines whose probabilities are averaged, for each segmentation; empty for one of all engines."""
+    """For each segmentation, the indices of the engines to average; empty averages all engines in one segmentation."""
     truth: Truth | None = None
     confidence: bool = False
     probabilities: bool = False

@@ -43,7 +43,7 @@ class OnnxRuntimeSession:
     whole_batches = False
 
     def __init__(self, model: "ModelProto", providers: Sequence[Any] = ("CPUExecutionProvider",)) -> None:
-        # It would write an identifier to the home folder, and send usage data.
+        # Otherwise onnxruntime writes an identifier to the home folder and sends usage data.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 

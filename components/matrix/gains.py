@@ -87,8 +87,8 @@ class Gain:
     def p_value(self) -> float | None:
         """The larger p-value of the gain over seeds and over images, or None for a single seed.
 
-        A gain must hold for both. The test whether it does is to reject both hypotheses at the same level (Berger,
-        1982, the intersection-union test).
+        A gain must be significant in both tests at the same level: an intersection-union test (Berger, 1982), whose
+        p-value is the larger one.
         """
         count = len(self.differences)
         if count < 2:

@@ -187,7 +187,7 @@ class CrossPseudoSupervision(Settings):
     cutmix_boxes: Annotated[int, Field(ge=0)] = 3
     """Number of boxes cut from one unlabelled image and pasted onto another; 0 disables CutMix."""
     cutmix_area: tuple[Share, Share] = (0.25, 0.5)
-    """Share of the image that all boxes cover together, before they are inverted into each other."""
+    """Share of the image that all boxes cover together. Where two boxes overlap, they cancel each other out."""
     strong_augmentation: Share = 0.0
     """Share of the mixed images that get strong colour changes and blur before a network learns from them, as in ST++
     and UniMatch. Pseudo labels come from the unchanged images."""

@@ -89,7 +89,7 @@ def finish_job(job_id: str, state: str, failure: str = "") -> dict[str, str]:
 def close_interrupted_run(store: Store, run_key: str, dataset: str, began: float, environ: Mapping[str, str]) -> bool:
     """Record that a run's processes were killed, unless its exit handler has closed it after all.
 
-    MLflow learns it from a spool, since it may be starting or away.
+    The status reaches MLflow through a spool, because MLflow may be starting or unreachable.
 
     Args:
         began: when the killed process began with the run, in seconds since 1970.

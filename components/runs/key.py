@@ -24,7 +24,7 @@ _WITHOUT_EFFECT: dict[str, Any] = {
 DIGITS = 12
 """Hexadecimal digits at the end of a run key. They alone identify the run."""
 _LONGEST_NAME = 40
-"""Of a dataset. The name of a recipe stays whole, as in keys of version 0.1, which must be found again."""
+"""Maximum length of a dataset's name in a key. Recipe names are not cut, so that keys of version 0.1 still match."""
 
 
 def run_key(

@@ -57,7 +57,7 @@ class Reproduction:
 
 
 class Comparison(Frozen):
-    """Whether a reproduction came to the same as the original; None where that is not known."""
+    """Whether a reproduction matches the original; None where either value is not recorded."""
 
     mIoU: bool | None  # noqa: N815 - the field's word
     weights: bool | None

@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 ATTEMPTS = 5
 RESTART_SECONDS = 120.0
-"""How long a step waits for a store that is away when the step begins."""
+"""Seconds that a step waits for a store that is unreachable when the step begins."""
 
 # urllib3 warns about each retry, but retries succeed or end in an error with our own message.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

@@ -211,7 +211,7 @@ def _expired(record: LeaseRecord) -> bool:
 
 
 def _died_here(record: LeaseRecord) -> bool:
-    """Return whether the renewing process ran on this machine and has ended, so that nobody must wait for expiry."""
+    """Return whether the renewing process ran on this machine and has ended, so nobody has to wait for expiry."""
     return _is_here(record) and not _exists(record.process.pid)
 
 

@@ -93,7 +93,7 @@ class Delivery:
             header = spool.header
             if header is None:
                 raise TypeError("an unknown header")
-            # A process that knew the embedded server by its address only has left that instead of its folder.
+            # A process that knew only the embedded server's address recorded that instead of the server's folder.
             if header.server not in (self._name, without_login(self.address)):
                 return header.address
             self.deliver(spool, works=False)

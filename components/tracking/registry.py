@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 SCORE_TAG = "mIoU"
 NO_CHAMPION_TAG = "no_better_than_constant"
-"""The tag of a version that never becomes champion, because one class everywhere scores as much."""
+"""The tag of a version that never becomes champion, because it is no better than a constant prediction."""
 
 
 def model_name(dataset: str, digest: str) -> str:

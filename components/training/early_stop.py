@@ -90,8 +90,8 @@ class EarlyStop:
     def score(self, pair: "Pair", group: "Group") -> float:
         """Return the mIoU in [0, 1] of the weights that a checkpoint would hold now. The networks are not changed.
 
-        Every process must call it, and scores its share: gloo waits for half a minute at most, so that one process
-        could not score for all.
+        Every process must call it, and each scores its share: gloo times out after half a minute, too soon for one
+        process to score all images.
         """
         manifest, evaluation, augmentation = self._reader.manifest, self._recipe.evaluation, self._recipe.augmentation
         longest_side = self._recipe.network.longest_side

@@ -8,8 +8,7 @@ from components.errors import UserError
 from components.recipes import Recipe
 
 BURN_IN_COST = 0.45
-"""Time of a step on labelled images alone, in steps that also learn from unlabelled ones: on two cores, 0.44 with the
-recipe photos and 0.52 with demo."""
+"""Time of a burn-in step relative to a full step: 0.44 with the recipe photos and 0.52 with demo, on two cores."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def burn_in_steps(recipe: Recipe, steps: int) -> int:
 
 
 def work(recipe: Recipe, done: int, steps: int) -> float:
-    """Return how long the first `done` of all `steps` take, in steps: those of the burn-in take less than one each.
+    """Return the cost of the first `done` of `steps` steps, in full steps: a step of the burn-in costs BURN_IN_COST.
 
     This makes the progress of a training proportional to time. A supervised baseline's steps are all alike.
     """

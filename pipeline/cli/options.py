@@ -162,7 +162,8 @@ PREDICTION: tuple[Option, ...] = (
         "predict_images",
         default="val",
         show_default=True,
-        help="Images to segment at the end: val, test, unlabeled, or a file or folder.",
+        help="Images to segment at the end: val, test, unlabeled or an s3:// prefix; on this machine also a file, a "
+        "folder or a pattern.",
     ),
     click.option(
         "--predict-limit",
@@ -189,7 +190,7 @@ GPUS: tuple[Option, ...] = (
         default=0,
         show_default=True,
         type=click.IntRange(0),
-        help="GPUs that this machine must have, with one training process each.",
+        help="Number of GPUs to train on, with one process each. Fails if this machine has fewer.",
     ),
 )
 PODS: tuple[Option, ...] = (
@@ -221,7 +222,7 @@ PODS: tuple[Option, ...] = (
         "--node-selector",
         multiple=True,
         metavar="LABEL=VALUE",
-        help="Label of the nodes that may run training and other steps with GPUs; repeatable.",
+        help="Label that a node must have to run training, or another step with a GPU; repeatable.",
     ),
     click.option(
         "--toleration",

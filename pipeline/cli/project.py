@@ -138,7 +138,7 @@ def _option(name: str, key: str, value: Any) -> Any:
             raise UserError(f"{name}: {key} must be a whole number of at least 0, not {value!r}")
         return value
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UserError(f"{name}: {key} must be a text, not {value!r}")
+        raise UserError(f"{name}: {key} must be a string, not {value!r}")
     return str(value)
 
 

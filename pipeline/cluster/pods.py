@@ -43,7 +43,7 @@ class WaitingPods:
             self._asked, self._found = now, self._ask()
         if self._unseen and now - self._active > IDLE_SECONDS:
             command = f"kubectl -n {self._namespace} describe pods -l {self._selector}"
-            self._found = (f"no step runs; `{command}` shows why its pods wait ({self._unseen})",)
+            self._found = (f"no step is running; `{command}` shows why the pods are waiting ({self._unseen})",)
         return replace(status, waiting=self._found)
 
     def _ask(self) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ class WaitingPods:
         except (HTTPError, OSError, ValueError, KeyError):
             pass  # the cluster may answer the next time
         else:
-            self._unseen = "" if pods else f"the kubeconfig's cluster has none in {self._namespace}"
+            self._unseen = "" if pods else f"the kubeconfig's cluster has no pods of this run in {self._namespace}"
             reasons = {str(pod["metadata"]["name"]): waiting_reason(pod) for pod in pods}
             return tuple(f"pod {name} is waiting: {reason}" for name, reason in reasons.items() if reason)
         return ()

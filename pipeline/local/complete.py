@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 def complete_outcome(
     parameters: PipelineParameters, store: Store, home: Path, environ: Mapping[str, str]
 ) -> JobOutcome | None:
-    """Return the outcome of a run that no step has work left for, or None if the pipeline must run to know or do it.
+    """Return the outcome of a run that is already complete, or None if the pipeline must run to complete or verify it.
 
     The run must have been started from `home` with the same request. Then the dataset's files are read for their
     digest, and everything that the steps look for must be there: all checkpoints, the result that is based on them, its
-    weights, pages and predictions, and the marks that MLflow has them. Writes nothing. What is damaged or invalid also
-    gives None, so that the step that it concerns repairs or explains it.
+    weights, pages and predictions, and the records of their publication to MLflow. Writes nothing. Returns None for
+    damaged or invalid objects as well, so that the step that made them repairs or reports them.
 
     Args:
         environ: names MLflow, which need not run.

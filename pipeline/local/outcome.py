@@ -69,7 +69,7 @@ def collect_outcome(outcome: JobOutcome, home: Path, environment: Mapping[str, s
 
 
 def _copied(store: Store, pages: "Mapping[Path, str]") -> dict[str, str]:
-    """Copy pages from the store, and return their paths by name. A page that finds no room only stays in the store."""
+    """Copy pages from the store, and return their paths by name. Warns if a page cannot be written."""
     files = {}
     for path, uri in pages.items():
         try:

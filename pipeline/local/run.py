@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from components.runs.steps import StoredDataset
 
 ALMOST_FULL = 128 << 20
-"""Free bytes in the state folder from which on a failure mentions them."""
+"""With less free space in the state folder than this, in bytes, error messages mention it."""
 _JOB = "cps-job-"
 _POLL_SECONDS = 0.1
 _LOG_SECONDS = 15.0
@@ -81,8 +81,8 @@ def run_locally(
 
     `environment` (addresses and credentials of the services) overrides this process's environment. The processes form
     their own group. On SIGINT, SIGTERM or SIGHUP, they have `GRACE_SECONDS` to save their work; a second signal kills
-    them. The exit code is then 128 + the first signal. In another thread than the main one, signals have the effect
-    that the program has chosen; the processes end with this one.
+    them. The exit code is then 128 + the first signal. Outside the main thread, the program's own
+    signal handlers stay in effect. When this process ends, the pipeline's processes end too.
 
     Raises:
         Unwritable: the state folder or the user's home folder cannot be written.
@@ -135,7 +135,7 @@ def run_locally(
 
 
 def services_for_run(home: Path, *, tracking: bool = True) -> dict[str, str]:
-    """Return the environment variables of the services, which are started if need be and may be written.
+    """Return the environment variables of the services: start them if necessary, and check that they can be written.
 
     Without `tracking`, MLflow is named but not started. Runs whose processes were killed are marked as interrupted
     first. Raises UserError if a service cannot be used.

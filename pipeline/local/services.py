@@ -68,8 +68,8 @@ def services_up(
 ) -> Endpoints:
     """Start the services that are not running; return when the object store accepts a PUT.
 
-    MLflow may still be starting on return (see `wait_tracking`). Ports that are not given are those of the last time,
-    otherwise the first free ones from 9000 and 5000 on. With `store`, no object store is started.
+    MLflow may still be starting on return (see `wait_tracking`). Ports that are not given are those of the last start,
+    otherwise the first free ones from 9000 (object store) and 5000 (MLflow). With `store`, no object store is started.
     Raises UserError if a given port is in use or the disk is full, WorkFailed if a server does not start.
     """
     place = Home(home)

@@ -18,7 +18,7 @@ def test_missing_fields_take_their_defaults() -> None:
     [
         ({"run_key": "a"}, "checkpoints is missing"),
         ({"run_key": "a", "checkpoints": [{**ENTRY, "epoch": "x"}]}, "checkpoints.0.epoch must be a whole number"),
-        ({"run_key": "a", "checkpoints": [{**ENTRY, "newer": 1}]}, "checkpoints.0.newer is not known"),
+        ({"run_key": "a", "checkpoints": [{**ENTRY, "newer": 1}]}, "checkpoints.0.newer is not a known field"),
         ([], "the content must be a mapping of names to values"),
     ],
 )

@@ -156,12 +156,12 @@ def test_a_lock_on_a_removed_file_does_not_count(tmp_path: Path) -> None:
 def test_a_name_is_found_by_its_beginning() -> None:
     known = ["demo-1", "demo-12", "other"]
     assert [find_one(given, known, "run") for given in ("demo-1", "demo-12", "o")] == ["demo-1", "demo-12", "other"]
-    with pytest.raises(UserError, match=r"^'demo' may be any of <demo-1>, <demo-12>: write more of it$"):
+    with pytest.raises(UserError, match=r"^'demo' is ambiguous, it matches <demo-1>, <demo-12>: type more of it$"):
         find_one("demo", known, "run", lambda name: f"<{name}>")
-    expected = r"^'demo-2' is not a run; did you mean 'demo-12'\?; there are: demo-1, demo-12, other$"
+    expected = r"^'demo-2' is not a run; did you mean 'demo-12'\?; available: demo-1, demo-12, other$"
     with pytest.raises(UserError, match=expected):
         find_one("demo-2", known, "run")
-    with pytest.raises(UserError, match=r"^'x' is not a run; there are: none$"):
+    with pytest.raises(UserError, match=r"^'x' is not a run; available: none$"):
         find_one("x", [], "run")
 
 

@@ -128,7 +128,7 @@ def read_draft(folder: Path) -> Layout:
 
 
 class _SeveralDatasets(Incomplete):
-    """Several folders side by side are datasets, each for itself."""
+    """Several folders side by side are separate datasets."""
 
     remedy = "which makes them one dataset"
 

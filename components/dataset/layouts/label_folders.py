@@ -77,7 +77,7 @@ def folder_of(label: PurePosixPath) -> str:
 
 def _winner(one: str, other: str) -> str | None:
     """Return the folder that holds the labels by the names of both; None if these do not say."""
-    # A name that says nothing is better than that of a picture of the labels, and worse than one that says semantic.
+    # A name without a clue ranks above one for pictures of the labels, and below one that says `semantic`.
     first, second = (_UNKNOWN if (rank := label_rank(name)) is None else rank for name in (one, other))
     if first == second or (_UNKNOWN in (first, second) and min(first, second) >= 1 and max(first, second) <= 2):
         return None

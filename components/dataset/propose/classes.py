@@ -21,7 +21,7 @@ _MAX_CLASSES = 255
 _MAX_LEVELS = 16
 """At most this many values, spread evenly over 0 to 255, are classes drawn as grey levels."""
 _THING_WORDS = 2
-"""Longer names of folders do not name what is in the masks."""
+"""A folder name with more words than this is not used as a class name."""
 _MIN_OBJECTS = 5
 """Labels that number their values without gaps look like numbered objects if one has at least this many."""
 

@@ -41,7 +41,7 @@ def parse_name(image: str) -> Name:
 
 
 def levels(names: Sequence[Name]) -> Iterator[list[str]]:
-    """Yield the group of each image, from the coarsest grouping to the finest that is not each image for itself."""
+    """Yield the group of each image, coarsest grouping first, while groups average at least two images."""
     before: list[str] = []
     for depth in range(1, max((len(name.chain) for name in names), default=0) + 1):
         groups = ["/".join(name.chain[:depth]) if name.chain else name.original for name in names]

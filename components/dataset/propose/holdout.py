@@ -18,7 +18,7 @@ NONE = "none"
 ENOUGH_IMAGES = 5
 """Validation images should contain every class that is in this many labels."""
 _BLOCK = 10
-"""A block of consecutive frames has at least this many of the images to hold out, as far as there are so many."""
+"""Minimum length of a block of consecutive frames, unless fewer images are to be held out."""
 _MOST_BLOCKS = 4
 
 Method = Literal["sequences", "blocks", "random"]

@@ -64,7 +64,7 @@ def _marks(proposal: Proposal) -> Iterator[str]:
     if proposal.names_from:
         yield f"names    from {proposal.names_from}"
     elif any(file.path.startswith("classes") for file in proposal.files):
-        yield "names    stand in for yours: change them in classes.json"
+        yield "names    are placeholders: replace them in classes.json"
 
 
 def _share(share: float) -> str:
@@ -89,7 +89,7 @@ def _split(split: Split) -> Iterator[str]:
     else:
         yield f"{start}, at random (seed {split.seed}), since their names show no sequences"
     if split.missing:
-        yield f"{_INDENT}without {', '.join(split.missing)}, which no such choice of val has; it will not be measured"
+        yield f"{_INDENT}val lacks {', '.join(split.missing)}, whose IoU is therefore not measured"
 
 
 def _listed(names: Sequence[str]) -> str:

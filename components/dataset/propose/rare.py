@@ -14,7 +14,7 @@ RARE_PIXELS = 1e-4
 """A class with a smaller share of the pixels than this is rare."""
 INTO_VOID = "void"
 _FREQUENT = 5
-"""A class in one of so many labels is frequent, however few labels there are."""
+"""A class in at least one in this many labels is not rare, however few labels there are."""
 
 
 @dataclass(frozen=True)

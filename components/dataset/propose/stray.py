@@ -21,7 +21,7 @@ _EXAMINED = 8
 _FEW = 3
 """This many values may be classes, whatever they look like."""
 _STRAY = 0.6
-"""Share of a value's pixels that belong to no area, from which on the value is no class."""
+"""A value is not a class if at least this share of its pixels belongs to no area."""
 
 
 def check_stray(layout: Layout, contents: Contents) -> None:

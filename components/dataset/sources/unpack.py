@@ -217,7 +217,7 @@ def _read_zip(archive: Path, _kind: str, limits: Limits) -> Iterator[tuple[str, 
             name = _zip_name(member, names)
             mode = stat.S_IFMT(member.external_attr >> 16)
             if member.flag_bits & 1:
-                raise UserError(f"archive {archive} is encrypted: give it without a password")
+                raise UserError(f"archive {archive} is encrypted: repack it without a password")
             if mode not in (0, stat.S_IFREG, stat.S_IFDIR):
                 names.add_file(name)
                 raise _not_regular(archive, name, link=mode == stat.S_IFLNK)

@@ -87,7 +87,7 @@ def _why(result: RunResult) -> tuple[str, ...]:
         interval = "" if low is None or high is None else f" ({points(low)} to {points(high)})"
         lines.append(
             f"The supervised baseline of the same split, recipe and steps reaches {percent(gain.mIoU)}: a gain of "
-            f"{points(gain.difference)} points{interval}. Other seeds may differ; `cps matrix --baseline` tells."
+            f"{points(gain.difference)} points{interval}. Other seeds may differ; run `cps matrix --baseline`."
         )
     if test is not None:
         lines.append(

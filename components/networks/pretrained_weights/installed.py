@@ -19,9 +19,9 @@ class Installed:
     file: str
     sha256: str
     mean: tuple[float, float, float]
-    """What the weights were trained to see subtracted from red, green and blue (0 to 1) …"""
+    """Mean of red, green and blue, from 0 to 1, with which the weights expect inputs to be normalised."""
     std: tuple[float, float, float]
-    """… and what they were divided by then."""
+    """Standard deviation of red, green and blue with which the weights expect inputs to be normalised."""
 
 
 INSTALLED = {

@@ -80,7 +80,7 @@ def _posterize(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _solarize(picture: Picture, rng: np.random.Generator) -> Picture:
-    """Invert the values from a threshold of 1 to 255 on."""
+    """Invert all values at or above a random threshold between 1 and 255."""
     return ImageOps.solarize(picture, 256 - max(1, math.ceil(rng.uniform(0, 255))))
 
 

@@ -2,8 +2,8 @@
 
 ClassMix (Olsson et al., WACV 2021) pastes half of the classes of one image onto another, x' = M x_A + (1 - M) x_B, with
 M from predictions. Here A is labelled, so M and the target under it are the truth, as in copy-paste (Ghiasi et al.,
-CVPR 2021): poles and signs are what pseudo labels miss. Class c is drawn with a probability proportional to 1 / f_c,
-its share of the labelled pixels.
+CVPR 2021): pseudo labels miss classes such as poles and signs. Class c is drawn with a probability proportional to
+1 / f_c, where f_c is its share of the labelled pixels.
 """
 
 import numpy as np

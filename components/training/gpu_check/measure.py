@@ -92,7 +92,7 @@ class _Training:
 
 
 def device_facts(device: str) -> DeviceFacts:
-    """Return what is here. Raises UserError if `device` is gpu and Paddle can use none."""
+    """Describe the device and its software. Raises UserError if `device` is gpu and Paddle finds no GPU."""
     versions = installed_versions()
     named = f"Paddle {versions.get('paddlepaddle-gpu') or versions.get('paddlepaddle', paddle.__version__)}"
     if device == "cpu":

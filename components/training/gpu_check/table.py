@@ -81,7 +81,7 @@ class SharedFacts(Frozen):
     statistics: float
     """Of batch normalisation's running statistics, relative to the largest of each layer."""
     updates: float
-    """Of the changes of the weights: the norm of the difference."""
+    """Norm of the difference between the weight updates, relative to the norm of the updates."""
 
 
 class SweepFacts(Frozen):

@@ -142,7 +142,7 @@ def last_lines(cluster: Cluster, pod: str) -> str:
 
 
 def _lines(cluster: Cluster, pod: str, since: str) -> Iterator[tuple[str, str]]:
-    """Yield the time and text of each log line, from the second of `since` on."""
+    """Yield the time and text of each log line, starting at `since` rounded down to the second."""
     query = {"container": CONTAINER, "follow": "true", "timestamps": "true"}
     if since:
         query["sinceTime"] = since.partition(".")[0] + "Z"

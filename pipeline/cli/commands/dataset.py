@@ -44,15 +44,15 @@ _LINES = 3
     "--group-by",
     default="auto",
     show_default=True,
-    help="What must not be divided between training and val: auto (sequences that file names show), none, or a regular "
-    "expression that matches the sequence in a name.",
+    help="How to group images that must not be split between training and val: auto (by the sequences in file names), "
+    "none, or a regular expression that matches the sequence in a file name.",
 )
 @click.option(
     "--void",
     multiple=True,
     metavar="MARK",
-    help="Label value (0 to 255) or colour (#rrggbb) of pixels without a label, besides those that the labels suggest, "
-    "or none to leave these out; repeatable.",
+    help="Label value (0 to 255) or colour (#rrggbb) to treat as unlabelled, in addition to those that are detected; "
+    "none turns the detection off. Repeatable.",
 )
 @click.option(
     "--merge-rare",
@@ -114,7 +114,7 @@ def init(
     if not proposal.images["unlabeled"]:
         train += " from the labels alone, because there are no other images; --ratio 1/2 hides half of the labels"
     if not proposal.files:
-        click.echo(f"everything is there; {train}", err=as_json)
+        click.echo(f"nothing to add; {train}", err=as_json)
     elif yes or (asks and _agrees(proposal)):
         write(proposal)
         click.echo(f"written; {train}", err=as_json)

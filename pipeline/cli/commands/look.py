@@ -37,7 +37,7 @@ def open_(what: tuple[str, ...]) -> None:
 
     RUN is a run key, an unambiguous part of one, @last (the default), @best or @champion. The report and the gallery
     are downloaded from the object store; mlflow is the run's page in MLflow; check examines the run's dataset again,
-    where it was given if it is still there, or else in the object store.
+    the original if it is still on this machine, otherwise the copy in the object store.
 
     \b
     Examples:

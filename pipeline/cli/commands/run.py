@@ -92,7 +92,7 @@ def run(
     from pipeline.local.run import run_locally, services_for_run
 
     home = state_home()
-    # Whether a known run is complete, the store tells; MLflow takes seconds to start.
+    # The store alone shows whether a known run is complete, and MLflow takes seconds to start.
     is_known = bool(resume or run_of(home, parameters.run))
     environment = services_for_run(home, tracking=not is_known)
     if resume:

@@ -167,8 +167,9 @@ def watch(run: str, **connection: str) -> None:
 def terminate(run: str, yes: bool, **connection: str) -> None:
     """Stop a run on the KFP server. Submit the same run again to resume it from the state that it saved last.
 
-    KFP does not start the last step of such a run, which closes its MLflow run. If AWS_ENDPOINT_URL, its credentials
-    and MLFLOW_TRACKING_URI are the cluster's, this command marks the MLflow run as KILLED, once the steps have ended.
+    KFP skips the last step of such a run, which would close its MLflow run. If AWS_ENDPOINT_URL, its credentials and
+    MLFLOW_TRACKING_URI point to the cluster's services, this command waits until the steps have ended, and marks the
+    MLflow run as KILLED.
 
     \b
     Example:
@@ -223,7 +224,7 @@ def _show_on_server(server: "Server", run: str, *, as_json: bool) -> None:
         click.echo("\n".join(filter(None, [*run_lines([found]), *step_lines(found), found.error, url])))
 
 
-@click.command(short_help="Delete objects that no run references.")
+@click.command(short_help="List or delete objects that no run references.")
 @click.option("--yes", is_flag=True, help="Delete the objects; without this, only list them.")
 @click.option(
     "--grace", default="1d", show_default=True, help="Keep objects younger than this, such as 0s, 30m, 2h or 7d."

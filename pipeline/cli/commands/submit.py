@@ -81,7 +81,8 @@ def prepared(
     default=0,
     show_default=True,
     type=click.IntRange(0),
-    help="With --watch, submit a run that failed after its first step again, at most this many times. It resumes.",
+    help="With --watch, resubmit a failed run up to this many times. It resumes from its saved state. A run "
+    "whose first step failed is not resubmitted.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the created run as JSON.")
 def submit(watch: bool, retries: int, as_json: bool, **options: Any) -> None:
@@ -162,17 +163,19 @@ def close_terminated(server: "Server", run_id: str) -> None:
     This needs the settings of the cluster's object store and MLflow. Without them, print one line.
     """
     if missing := [name for name in ("AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI") if not os.environ.get(name)]:
-        click.echo(f"[run] MLflow keeps showing the run as running: {', '.join(missing)} not set here", err=True)
+        click.echo(
+            f"[run] MLflow still shows the run as running: set {' and '.join(missing)} here to close it", err=True
+        )
         return
     from components.runs.finish import finish_job
     from pipeline.cluster.status import follow
 
-    click.echo("[run] waiting for its steps to end, to close its MLflow run", err=True)
+    click.echo("[run] waiting for the steps to end before closing the MLflow run", err=True)
     follow(server, run_id, lambda _status: None)
     try:
         closed = finish_job(run_id, "CANCELED")
     except (UserError, WorkFailed) as error:
-        click.echo(f"[run] MLflow keeps showing the run as running: {error}", err=True)
+        click.echo(f"[run] MLflow still shows the run as running: {error}", err=True)
         return
     if not closed:
         click.echo(

@@ -47,7 +47,7 @@ def test_without_a_terminal_it_only_proposes(photos: Path) -> None:
     assert lines[0] == "my-photos: layout folders; 12 images with a label"
     assert lines[1].split() == ["in", "labels", "pixels", "labels", "class", "shown", "as"]
     assert lines[2].split() == ["0", "93.5", "%", "100.0", "%", "class-0", "#0072b2"]
-    assert lines[5] == "names    stand in for yours: change them in classes.json"
+    assert lines[5] == "names    are placeholders: replace them in classes.json"
     assert lines[-1] == "nothing was written; add --yes to write these files"
     assert lines[-4:-1] == [
         f"create   {photos}/classes.json (3 classes)",
@@ -68,7 +68,7 @@ def test_yes_writes_and_once_more_changes_nothing(photos: Path) -> None:
     assert files(photos) == ["classes.json", "images", "masks", "train.txt", "val.txt"]
     before = {path: path.read_bytes() for path in photos.glob("*.*")}
     again = init(photos, "--yes", "--replace")
-    assert (again.returncode, again.stdout.splitlines()[-1]) == (0, f"everything is there; {train}")
+    assert (again.returncode, again.stdout.splitlines()[-1]) == (0, f"nothing to add; {train}")
     assert {path: path.read_bytes() for path in photos.glob("*.*")} == before
     assert check(photos).returncode == 0
 
@@ -211,7 +211,7 @@ def test_the_example_is_complete(tmp_path: Path) -> None:
     assert {part.name: len(list(part.iterdir())) for part in (folder / "images").iterdir()} == {
         "train": 32, "val": 8, "unlabeled": 40,
     }  # fmt: skip
-    assert init(folder).stdout.splitlines()[-1] == f"everything is there; `cps run --dataset {folder}` trains on it"
+    assert init(folder).stdout.splitlines()[-1] == f"nothing to add; `cps run --dataset {folder}` trains on it"
 
 
 # Refusals that name the command: following them to the letter helps.

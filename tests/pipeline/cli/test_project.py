@@ -88,7 +88,7 @@ def test_what_is_saved_is_read_again_and_has_no_password(folder: Path) -> None:
         ("endpoints: a\n", "cps.yaml: endpoints must map store, bucket, mlflow, kfp to values"),
         ("- photos\n", "cps.yaml must map dataset, "),
         ("seed: one\n", "cps.yaml: seed must be a whole number of at least 0, not 'one'"),
-        ("recipe: {a: 1}\n", "cps.yaml: recipe must be a text, not {'a': 1}"),
+        ("recipe: {a: 1}\n", "cps.yaml: recipe must be a string, not {'a': 1}"),
         ("set: [a]\n", "cps.yaml: set must map settings to values"),
         ("dataset: [a\n", "cps.yaml is not YAML: "),
         ("set: {optimization.learning_rat: 1}\n", "did you mean 'optimization.learning_rate'?"),

@@ -66,7 +66,7 @@ def test_an_unknown_run_names_the_nearest(store, run_key):
     wrong = run_key.replace("-s5-", "-s6-")
     with pytest.raises(UserError, match=f"is not a run in .*; did you mean '{run_key}'"):
         recorded_run(store, wrong)
-    with pytest.raises(UserError, match=f"; there are: {run_key}$"):
+    with pytest.raises(UserError, match=f"; available: {run_key}$"):
         recorded_run(store, "zzz")
 
 

@@ -302,7 +302,10 @@ class TestRuns:
         """No exit handler runs: KFP stops a run by a deadline in the past, after which Argo makes no pods."""
         run_id = cps(capsys, "submit")[1].strip()
         _, _, err = cps(capsys, "runs", "terminate", run_id, "--yes")
-        assert "MLflow keeps showing the run as running: AWS_ENDPOINT_URL, MLFLOW_TRACKING_URI not set here" in err
+        assert (
+            "MLflow still shows the run as running: set AWS_ENDPOINT_URL and MLFLOW_TRACKING_URI here to close it"
+            in err
+        )
         request.getfixturevalue("store_environment")
         request.getfixturevalue("monkeypatch").setenv(
             "MLFLOW_TRACKING_URI", request.getfixturevalue("refusing_tracker")

@@ -115,7 +115,7 @@ def test_who_may_not_list_pods_learns_how_to_look(
     assert waiting.added_to(run(step="RUNNING")).waiting != ()
     [hint] = waiting.added_to(run()).waiting
     assert hint == (
-        "no step runs; `kubectl -n team-a describe pods -l pipeline/runid=run-1` shows why its pods wait "
+        "no step is running; `kubectl -n team-a describe pods -l pipeline/runid=run-1` shows why the pods are waiting "
         "(the kubeconfig's user may not list pods in team-a)"
     )
     assert len(kubernetes.asked) == 1
@@ -128,7 +128,7 @@ def test_a_kubeconfig_of_another_cluster_is_noticed(
     assert waiting.added_to(run()).waiting == ()
     monkeypatch.setattr(pods, "IDLE_SECONDS", -1.0)
     [hint] = waiting.added_to(run()).waiting
-    assert hint.endswith("shows why its pods wait (the kubeconfig's cluster has none in team-a)")
+    assert hint.endswith("shows why the pods are waiting (the kubeconfig's cluster has no pods of this run in team-a)")
     kubernetes.pods = [pod("train")]
     assert waiting.added_to(run()).waiting == (f"pod train is waiting: {FULL}",)
 
@@ -137,7 +137,7 @@ def test_without_a_kubeconfig_the_hint_says_so(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     monkeypatch.setattr(pods, "IDLE_SECONDS", -1.0)
     [hint] = WaitingPods(None, "run-1").added_to(run()).waiting
-    assert hint.endswith("shows why its pods wait (this machine has no kubeconfig)")
+    assert hint.endswith("shows why the pods are waiting (this machine has no kubeconfig)")
 
 
 def test_a_cluster_that_is_away_for_a_moment_is_asked_again(kubernetes: type[Kubernetes]) -> None:

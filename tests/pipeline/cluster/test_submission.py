@@ -188,7 +188,7 @@ class TestLists:
         made = submit(server).run_id
         for given in (made, made[:8], "a run"):
             assert status.find_run(server, given).run_id == made
-        with pytest.raises(UserError, match=r"^'nothing' is not a run among the newest on .*; there are: "):
+        with pytest.raises(UserError, match=r"^'nothing' is not a run among the newest on .*; available: "):
             status.find_run(server, "nothing")
         with pytest.raises(UserError, match="not found"):
             status.find_run(server, "0" * 36)

@@ -81,11 +81,11 @@ class Runs:
 
 
 def compressed_counts(text: str) -> Counts:
-    """Return the run lengths in COCO's compressed form.
+    """Decode run lengths from COCO's compressed form.
 
-    Decoded here, because pycocotools returns uninitialised memory for run lengths that end before the mask does. Each
-    character holds 5 bits, lowest first; bit 6 says that the number goes on. From the fourth on, numbers are
-    differences to the one before the previous.
+    pycocotools would return uninitialised memory for run lengths that end before the mask does. Each character holds 5
+    bits of a number, lowest first, and a sixth bit that is set if the number continues. The fourth number and later
+    ones are stored as differences from the number two places before.
 
     Raises:
         ValueError: the text is not such a form.

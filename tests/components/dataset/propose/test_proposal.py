@@ -264,7 +264,7 @@ def test_a_class_file_of_ours_is_extended(root: Path) -> None:
 def test_a_yaml_file_is_left_to_its_owner(root: Path) -> None:
     write_dataset(root, classes=3)
     (root / "classes.yaml").write_text("classes: [sky, road]  # draft\n")
-    with pytest.raises(UserError, match=r"classes\.yaml is YAML, which is changed by hand only"):
+    with pytest.raises(UserError, match=r"classes\.yaml is YAML, whose comments an automatic edit would lose"):
         proposed(root)
 
 
