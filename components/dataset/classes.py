@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from components.contract import Class, canonical_json, problem_text
 from components.dataset.class_files import RGB, Entry, is_class_file, read_entries
@@ -80,6 +80,26 @@ _Id = Annotated[int, Field(ge=0, le=255)]
 _Color = tuple[_Id, _Id, _Id]
 
 
+def _numbers(value: Any) -> Any:
+    """Return the numbers of a hex colour, and anything else unchanged."""
+    is_hex = isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value)
+    return list(bytes.fromhex(value[1:])) if is_hex else value
+
+
+def _mark(value: Any) -> Any:
+    """Convert hex colours. Raises ValueError for what is neither a label value nor a colour."""
+    found = _numbers(value)
+    numbers = found if isinstance(found, list | tuple) else [found]
+    if len(numbers) not in ((3,) if numbers is found else (1,)) or not all(
+        str(number).isdigit() and int(number) <= 255 for number in numbers
+    ):
+        raise ValueError('must be a label value from 0 to 255, or a colour such as [128, 64, 128] or "#804080"')
+    return found
+
+
+_Mark = Annotated[_Id | _Color, BeforeValidator(_mark)]
+
+
 _Name = Annotated[str, Field(min_length=1)]
 
 
@@ -87,7 +107,7 @@ class _ClassLine(BaseModel):
     id: _Id
     name: _Name
     color: _Color | None = None
-    values: list[_Id | _Color] = []
+    values: list[_Mark] = []
     names: list[_Name] = []
 
 
@@ -100,7 +120,7 @@ class _KnownFile(BaseModel):
 class _ClassesFile(BaseModel):
     classes: Annotated[list[_ClassLine], Field(min_length=2, max_length=MOST_CLASSES)]
     ignore_index: _Id | None = None
-    ignore_values: list[_Id | _Color] = []
+    ignore_values: list[_Mark] = []
     ignore_names: list[_Name] = []
 
 
@@ -243,8 +263,8 @@ def _with_ids(path: Path, value: Any) -> Any:
     for line in lines:
         if isinstance(line, dict):
             _check_keys(path, line, _ClassLine)
-            if isinstance(line.get("color"), str) and re.fullmatch("#[0-9a-fA-F]{6}", line["color"]):
-                line["color"] = list(bytes.fromhex(line["color"][1:]))
+            if "color" in line:
+                line["color"] = _numbers(line["color"])
     if len(lines) > MOST_CLASSES:
         raise UserError(
             f"{path} names {len(lines)} classes, but masks store a class in one byte, and one value is void: merge "

@@ -185,12 +185,13 @@ def test_painted_masks_are_read_by_the_colours_of_the_classes(folder: Path, stor
     assert stored_pixels(folder, store) == [*pixels_of(3), 0]
 
 
-def test_a_colour_of_no_class_is_named_and_may_be_void(folder: Path, store: Store) -> None:
+@pytest.mark.parametrize("color", [[0, 0, 142], "#00008E"])
+def test_a_colour_of_no_class_is_named_and_may_be_void(folder: Path, store: Store, color: object) -> None:
     write_dataset(folder, classes=3, write=painted)
     write_classes(folder, *NAMES[:2], paint=PAINT[:2])
     text = refusal(folder, store)
     assert 'has the colour (0, 0, 142), which belongs to no class: assign it to a class with "color"' in text
-    write_classes(folder, *NAMES[:2], paint=PAINT[:2], ignore_values=[[0, 0, 142]])
+    write_classes(folder, *NAMES[:2], paint=PAINT[:2], ignore_values=[color])
     assert stored_pixels(folder, store) == pixels_of(3)
 
 

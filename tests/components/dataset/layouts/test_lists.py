@@ -183,6 +183,13 @@ def test_classes_may_be_yaml_without_colours(make_dataset: MakeDataset) -> None:
             [{"id": 0, "name": "a"}, {"id": 1, "name": "b", "color": [1, 2, 300]}],
             "color.2: must be at most 255",
         ),
+        *(
+            (
+                [{"id": 0, "name": "a"}, {"id": 1, "name": "b", "values": [1, value]}],
+                "classes.1.values.1: must be a label value from 0 to 255, or a colour such as [128, 64, 128] or ",
+            )
+            for value in ("black", "#00", 300, -1, 0.5, True, None, [0, 0], [0, 0, 256])
+        ),
     ],
 )
 def test_wrong_classes_are_named(make_dataset: MakeDataset, classes: list[object], expected: str) -> None:
