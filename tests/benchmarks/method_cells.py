@@ -78,8 +78,8 @@ CELLS: dict[str, dict[str, Any]] = {
         "cps.strong_operations": 3,
         "cps.adaptive_cutmix": True,
     },
-    "full size": FULL_SIZE,
-    "full size, supervised": {**FULL_SIZE, "cps.weight": 0.0},
+    "full-size": FULL_SIZE,
+    "full-size-supervised": {**FULL_SIZE, "cps.weight": 0.0},
 }
 
 
