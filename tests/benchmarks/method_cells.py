@@ -10,8 +10,8 @@ images that are scored. FRAMES is one of:
               Options are chosen on these.
     apart     CamVid's val list is scored; its streets are taken out of the training list.
 
-Finished runs are found again, and a row that OUTPUT has is not measured again. Runs alone on its cores: the minutes are
-those of a run on a single core. CPS_TEST_DATA names the folder that has camvid/.
+Finished runs are found again, and a row that OUTPUT has is not measured again. The minutes are those of a run on a
+single core, if nothing else runs on the machine. CPS_TEST_DATA names the folder that has camvid/.
 """
 
 import csv
@@ -80,6 +80,13 @@ CELLS: dict[str, dict[str, Any]] = {
     },
     "full-size": FULL_SIZE,
     "full-size-supervised": {**FULL_SIZE, "cps.weight": 0.0},
+    "full-size+strong+teacher": {
+        **FULL_SIZE,
+        **STRONG,
+        "cps.teacher": "average",
+        "cps.burn_in": 0.0,
+        "cps.ramp_up": 0.3,
+    },
 }
 
 
