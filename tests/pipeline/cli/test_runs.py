@@ -67,7 +67,7 @@ def test_runs_say_how_far_they_are(store: Store) -> None:
     assert (oldest.run_key, oldest.state, oldest.miou) == ("done", "finished", 0.625)
     assert oldest.size == sum(ref.size for ref in run_objects(store, "done"))
     assert find_run(store, "beg").state == "started"
-    for name, said in (("", "write more of it"), ("none", "there are: begun1, done")):
+    for name, said in (("", "type more of it"), ("none", "available: begun1, done")):
         with pytest.raises(UserError, match=said):
             find_run(store, name)
 
@@ -115,7 +115,7 @@ def test_the_folder_of_a_removed_run_is_no_run(store: Store) -> None:
     put_run(store, "kept-a")
     store.put_bytes(keys.run("kept-b", "report.html"), b"left")  # as an interrupted deletion leaves it
     assert find_run(store, "kept").run_key == "kept-a"
-    with pytest.raises(UserError, match=r"there are: kept-a$"):
+    with pytest.raises(UserError, match=r"available: kept-a$"):
         find_run(store, "kept-b")
 
 
