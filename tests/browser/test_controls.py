@@ -21,8 +21,9 @@ CLASSES = [
 
 ACTIONS = """<script>
 const say = {};
-const wait = (time) => new Promise((done) => setTimeout(done, time));
-const until = async (holds) => { for (let turn = 0; turn < 200 && !holds(); turn++) await wait(50); };
+// Pictures are drawn when a frame shows them, and virtual time can pass without one: so wait for frames.
+const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+const until = async (holds) => { for (let turn = 0; turn < 600 && !holds(); turn++) await frame(); };
 const one = (selector) => document.querySelector(selector);
 const cards = () => [...document.querySelectorAll("#cards .card")].filter((card) => !card.hidden);
 const names = () => cards().map((card) => card.dataset.name);

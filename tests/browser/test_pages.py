@@ -206,7 +206,7 @@ def browse(page: Path, width: int, height: int, scratch: Path, action: str) -> "
         "--hide-scrollbars",
         "--enable-logging=stderr",
         "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--virtual-time-budget=10000",
+        "--virtual-time-budget=60000",
         f"--user-data-dir={scratch / 'profile'}",
         f"--window-size={width},{height}",
     ]
