@@ -42,6 +42,7 @@ DONE, FAILED, USERS_MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 _PR_SET_PDEATHSIG = 1
 _AGAIN_SECONDS = 0.05
+"""Time that a destructor gets to end before a SIGTERM that it ignored is sent again, in seconds."""
 Scalar = str | int | float | bool | None
 _SHOWN = (str, int, float, bool)
 

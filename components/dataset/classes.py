@@ -89,17 +89,13 @@ def _numbers(value: Any) -> Any:
 def _mark(value: Any) -> Any:
     """Convert hex colours. Raises ValueError for what is neither a label value nor a colour."""
     found = _numbers(value)
-    numbers = found if isinstance(found, list | tuple) else [found]
-    if len(numbers) not in ((3,) if numbers is found else (1,)) or not all(
-        str(number).isdigit() and int(number) <= 255 for number in numbers
-    ):
+    numbers = found if isinstance(found, list | tuple) and len(found) == 3 else [found]
+    if not all(str(number).isdecimal() and int(number) <= 255 for number in numbers):
         raise ValueError('must be a label value from 0 to 255, or a colour such as [128, 64, 128] or "#804080"')
     return found
 
 
 _Mark = Annotated[_Id | _Color, BeforeValidator(_mark)]
-
-
 _Name = Annotated[str, Field(min_length=1)]
 
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 FORMAT = "cps-checkpoint/1"
 BRANCHES = ("left", "right")
 RIGHT_STRUCTURE = "right_structure"
-EXPORTS = (".onnx", ".pdparams", ".npz")
 REQUIRED = ("structure", "num_classes", "classes", "mean", "std", "crop", "stride")
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -129,8 +128,7 @@ def _of_another_format(path: Path) -> str:
     ending = path.suffix.lower()
     if ending in ("", ".safetensors"):
         return ""
-    kind = "an export for other programs" if ending in EXPORTS else f"{ending} instead of .safetensors"
-    return f"it is {kind}; `cps weights pull RUN -o weights.safetensors` downloads the weights of a run"
+    return f"it is {ending}, not .safetensors; `cps weights pull RUN -o weights.safetensors` downloads a run's weights"
 
 
 def prefixes(meta: Mapping[str, str]) -> dict[str, str]:
