@@ -126,8 +126,10 @@ def _connect(connection: Connection) -> "Client":
                     f"{self._existing_config.host} responds, but not as a KFP server: is it a login page? "
                     f"Set {TOKEN} to a token, or use the address of the API itself"
                 )
-            # The server reports its release, but the model of the answer has no field for it.
-            self.server_version = str(json.loads(api_client.last_response.data).get("tag_name", ""))
+            # The server reports its release, but the model of the answer has no field for it. The UI, which most people
+            # forward, answers for the server, under a name of its own.
+            health = json.loads(api_client.last_response.data)
+            self.server_version = str(health.get("tag_name") or health.get("apiServerTagName") or "")
             return answer
 
     mounted = ServiceAccountTokenVolumeCredentials() if os.environ.get(TOKEN_PATH) else None

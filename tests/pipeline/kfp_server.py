@@ -38,13 +38,15 @@ SORTABLE = ("created_at", "display_name", "")
 
 class KfpServer:
     """Start with `with running() as server`. `token`: what a request must show; `read_only`: refuse to make things;
-    `down`: answer as a gateway whose server is away, for so many requests.
+    `down`: answer as a gateway whose server is away, for so many requests; `through_ui`: report the health as KFP's UI
+    does when it forwards requests to the server.
     """
 
     def __init__(self) -> None:
         self.records = Records()
         self.token = ""
         self.version = "2.17.0"
+        self.through_ui = False
         self.read_only = False
         self.login_page = False
         self.down = 0
@@ -118,9 +120,13 @@ class _Handler(BaseHTTPRequestHandler):
         records, path = self.kfp.records, unquote(parts.path).removeprefix(BASE).split("/")
         match (self.command, *path):
             case "GET", "healthz":
-                # The model of the answer lacks the first two.
+                # The model of the answer lacks the release and the commit.
                 checked("V2beta1GetHealthzResponse", health := {"multi_user": False, "pipeline_store": "database"})
-                return "object", {"commit_sha": "0123abc", "tag_name": self.kfp.version, **health}
+                if self.kfp.through_ui:
+                    release = {"apiServerReady": True, "apiServerTagName": self.kfp.version, "frontendTagName": "2.0.0"}
+                else:
+                    release = {"commit_sha": "0123abc", "tag_name": self.kfp.version}
+                return "object", {**release, **health}
             case "GET", "pipelines":
                 return "V2beta1ListPipelinesResponse", page("pipelines", records.pipelines, query)
             case "POST", "pipelines":

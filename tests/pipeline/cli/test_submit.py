@@ -140,6 +140,7 @@ class TestSubmit:
         assert json.loads(out)["state"] == "FAILED"
         assert err.splitlines()[-1].startswith("cps: error: run scenes seed 0 failed in step 'evaluate'; see its log")
 
+    @pytest.mark.parametrize("through_ui", [False, True])
     @pytest.mark.parametrize(
         ("version", "said"),
         [
@@ -156,9 +157,9 @@ class TestSubmit:
         ],
     )
     def test_an_older_server_is_one_line(
-        self, capsys: Captured, kfp_server: KfpServer, version: str, said: str
+        self, capsys: Captured, kfp_server: KfpServer, version: str, said: str, through_ui: bool
     ) -> None:
-        kfp_server.version = version
+        kfp_server.version, kfp_server.through_ui = version, through_ui
         code, _, err = cps(capsys, "submit")
         warnings = [line for line in err.splitlines() if "warning" in line]
         assert code == 0
