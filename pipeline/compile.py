@@ -8,7 +8,7 @@ import yaml
 from components.errors import UserError, WorkFailed
 from components.files import replacing
 from components.training.multi_node.pod_settings import KEYS, SECRET_FIELDS_VARIABLE
-from pipeline.lint import sibling_inputs_of_loops
+from pipeline.lint import sibling_inputs_of_loops, undeclared_inputs
 from pipeline.version import VERSION
 
 
@@ -16,7 +16,8 @@ def compile_pipeline(path: Path, secret_fields: tuple[str, str] = KEYS) -> Path:
     """Write the pipeline as IR YAML, with its Kubernetes settings as a second document.
 
     `secret_fields` are the names of the access key and the secret key inside the Secret. They cannot be parameters of
-    the pipeline, because KFP fixes them at compile time. Raises WorkFailed if the result would compute wrong data.
+    the pipeline, because KFP fixes them at compile time. Raises WorkFailed if the result would fail or compute wrong
+    data.
     """
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"{str(path)!r} must end in .yaml or .yml: KFP derives the format from the extension")
@@ -28,9 +29,10 @@ def compile_pipeline(path: Path, secret_fields: tuple[str, str] = KEYS) -> Path:
     with replacing(path, keep_suffix=True) as partial:
         compiler.Compiler().compile(cross_pseudo_supervision, str(partial))
         documents = list(yaml.safe_load_all(partial.read_text()))
-        wrong = sibling_inputs_of_loops(documents[0])
-        if wrong:
+        if wrong := sibling_inputs_of_loops(documents[0]):
             raise WorkFailed(f"the pipeline would compute wrong data: {'; '.join(wrong)}")
+        if wrong := undeclared_inputs(documents[0]):
+            raise WorkFailed(f"the pipeline would fail on a KFP server: {'; '.join(wrong)}")
         if secret_fields != KEYS:
             header = [line for line in partial.read_text().splitlines() if line.startswith("#")]
             _rename_secret_fields(documents[1], dict(zip(KEYS, secret_fields, strict=True)))

@@ -1,6 +1,10 @@
-"""Check a compiled pipeline for a bug in KFP's local runs that silently computes with wrong data.
+"""Check a compiled pipeline for two bugs of KFP that appear only when it runs.
 
-In the body of a ParallelFor, KFP replaces a parameter that comes from a task outside the loop with the loop's item:
+KFP's compiler does not pass resources that are parameters, such as set_cpu_limit(cpu), into the body of a ParallelFor.
+Local runs ignore resources, but the server's driver fails. See `undeclared_inputs`.
+
+KFP's local runs silently compute with wrong data: in the body of a ParallelFor, a parameter that comes from a task
+outside the loop becomes the loop's item. See `sibling_inputs_of_loops`.
 
     with dsl.ParallelFor(items.output) as item:
         score(item=item, run_key=split.output)      # run_key == item
@@ -32,6 +36,20 @@ def sibling_inputs_of_loops(pipeline: Spec) -> list[str]:
             output = f"{producer['producerTask']}.{producer['outputParameterKey']}"
             if parameter != looped_over or _used_in_body(pipeline, task, parameter):
                 found.append(f"loop {name!r} in {where!r} takes {output!r} as {parameter!r} from outside the loop")
+    return found
+
+
+def undeclared_inputs(pipeline: Spec) -> list[str]:
+    """Return one line for every input of a task that its DAG does not have. `pipeline` as above."""
+    declared = {name: spec.get("inputDefinitions", {}) for name, spec in pipeline.get("components", {}).items()}
+    declared["root"] = pipeline["root"].get("inputDefinitions", {})
+    found = []
+    for where, name, task in _tasks(pipeline):
+        for kind, source in (("parameters", "componentInputParameter"), ("artifacts", "componentInputArtifact")):
+            for given in task.get("inputs", {}).get(kind, {}).values():
+                wanted = given.get(source)
+                if wanted is not None and wanted not in declared[where].get(kind, {}):
+                    found.append(f"task {name!r} in {where!r} takes {wanted!r}, which {where!r} does not have")
     return found
 
 

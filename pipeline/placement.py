@@ -61,6 +61,7 @@ def place(task: "PipelineTask", where: Placement, display_name: str, *, hours: i
     task.set_container_image(where.image).set_display_name(display_name).set_caching_options(False)
     task.set_cpu_request(where.cpu).set_cpu_limit(where.cpu)
     task.set_memory_request(where.memory).set_memory_limit(where.memory)
+    _let_through(task, where.cpu, where.memory)
     kubernetes.use_config_map_as_env(task, where.settings, {name: name for name in SETTINGS})
     kubernetes.use_config_map_as_env(task, where.settings, {name: name for name in OPTIONAL_SETTINGS}, optional=True)
     kubernetes.use_secret_as_env(task, where.secret, {name: name for name in KEYS})
@@ -95,6 +96,7 @@ def give_gpus(task: "PipelineTask", *, gpus: Any, accelerator: Any, node_selecto
     from kfp import kubernetes
 
     task.set_accelerator_type(accelerator).set_accelerator_limit(gpus)
+    _let_through(task, accelerator, gpus)
     kubernetes.add_node_selector_json(task, node_selector)
     return task
 
@@ -110,3 +112,14 @@ def give_training(task: "PipelineTask") -> "PipelineTask":
     task.set_env_variable(SECRET_FIELDS_VARIABLE, ",".join(KEYS))
     kubernetes.empty_dir_mount(task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory")
     return task
+
+
+def _let_through(task: "PipelineTask", *resources: Any) -> None:
+    """Declare pipeline parameters that a task takes as resources, so that they reach it inside a loop.
+
+    KFP 2.17 declares the parameters for images, Secrets and node selectors itself, but forgets those for resources:
+    the loop then does not pass them on, and the server's driver fails with "parent DAG does not have input parameter".
+    """
+    from kfp.dsl.pipeline_channel import PipelineChannel
+
+    task.register_pipeline_channels([each for each in resources if isinstance(each, PipelineChannel)])

@@ -1,4 +1,4 @@
-"""The trap of KFP's local runs: found where it is set, and nowhere else."""
+"""The traps of KFP's compiler and of its local runs: found where they are set, and nowhere else."""
 
 # mypy: disable-error-code="untyped-decorator"
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import yaml
 from kfp import compiler, dsl, local
 
 from pipeline.compile import compile_pipeline
-from pipeline.lint import sibling_inputs_of_loops
+from pipeline.lint import sibling_inputs_of_loops, undeclared_inputs
 
 
 @dsl.component(base_image="python", install_kfp_package=False)
@@ -56,6 +56,12 @@ def nested(folder: str) -> None:
             note(item=item, given=inner.output, folder=folder)
 
 
+@dsl.pipeline(name="resources")
+def resources(items: list, given: str, folder: str, cpu: str, image: str) -> None:
+    with dsl.ParallelFor(items) as item:
+        note(item=item, given=given, folder=folder).set_container_image(image).set_cpu_limit(cpu)
+
+
 def compiled(pipeline: Callable[..., Any], folder: Path) -> dict[str, Any]:
     path = folder / "pipeline.yaml"
     compiler.Compiler().compile(pipeline, str(path))
@@ -95,3 +101,13 @@ def test_the_trap_is_what_the_lint_says(tmp_path: Path, pipeline: Callable[..., 
     )
     pipeline(folder=str(tmp_path))
     assert (tmp_path / "1").read_text() == expected
+
+
+def test_resources_that_do_not_reach_the_body_of_a_loop_are_found(tmp_path: Path) -> None:
+    expected = "task 'note' in 'comp-for-loop-1' takes 'pipelinechannel--cpu', which 'comp-for-loop-1' does not have"
+    assert undeclared_inputs(compiled(resources, tmp_path)) == [expected]
+
+
+@pytest.mark.parametrize("pipeline", [loop, right, wrong, nested])
+def test_inputs_that_a_loop_passes_on_are_not_reported(tmp_path: Path, pipeline: Callable[..., Any]) -> None:
+    assert undeclared_inputs(compiled(pipeline, tmp_path)) == []
