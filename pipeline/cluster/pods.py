@@ -33,7 +33,7 @@ class WaitingPods:
         self._active = time.monotonic()
 
     def added_to(self, status: RunStatus) -> RunStatus:
-        """Return the status with its field `waiting`. Asks Kubernetes at most every EVERY_SECONDS, and never raises."""
+        """Add to the status's field `waiting`. Asks Kubernetes at most every EVERY_SECONDS, and never raises."""
         now = time.monotonic()
         if status.ended:
             return status
@@ -44,7 +44,7 @@ class WaitingPods:
         if self._unseen and now - self._active > IDLE_SECONDS:
             command = f"kubectl -n {self._namespace} describe pods -l {self._selector}"
             self._found = (f"no step is running; `{command}` shows why the pods are waiting ({self._unseen})",)
-        return replace(status, waiting=self._found)
+        return replace(status, waiting=(*status.waiting, *self._found))
 
     def _ask(self) -> tuple[str, ...]:
         from kubernetes.client import ApiException

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from components.errors import WorkFailed, find_one
+from components.units import seconds_text
 from pipeline.cluster.client import EXPLANATION, UNKNOWN_FIELD, Server, Unreachable
 from pipeline.cluster.submission import find_pipeline
 from pipeline.parameters import STEPS
@@ -48,7 +49,7 @@ class RunStatus:
     parameters: dict[str, Any]
     steps: tuple[StepStatus, ...]
     waiting: tuple[str, ...] = ()
-    """Which pods are waiting, and why: one line each."""
+    """What the run or its watcher waits for, and why: one line each."""
 
     @property
     def ended(self) -> bool:
@@ -109,7 +110,8 @@ def follow(
 ) -> RunStatus:
     """Pass each status of a run to `on_status` until the run ends, and return the last one.
 
-    Raises WorkFailed if the server is unreachable for longer than AWAY_SECONDS; the run itself continues.
+    While the server is unreachable, the field `waiting` says so. Raises WorkFailed if it is for longer than
+    AWAY_SECONDS; the run itself continues.
     """
     [last] = follow_all(server, [run_id], on_status, sleep=sleep)
     return last
@@ -145,6 +147,9 @@ def follow_all(
                 away_since = away_since or time.monotonic()
                 if time.monotonic() - away_since > AWAY_SECONDS:
                     raise WorkFailed(f"{error}; run {run_id} may still be active: `cps runs watch {run_id}`") from None
+                waiting = f"{error}; trying for up to {seconds_text(AWAY_SECONDS)}, and the run goes on meanwhile"
+                for known in [last[each] for each in going_on if each in last]:
+                    on_status(replace(known, waiting=(waiting,)))
                 break
             away_since = 0.0
             # The server reports a terminated run as failed once it has ended.

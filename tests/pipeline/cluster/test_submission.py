@@ -150,12 +150,19 @@ class TestFollowing:
             status.terminate(server, made.run_id)
 
     def test_a_server_that_is_away_for_a_moment_is_waited_for(self, server: Server, kfp_server: KfpServer) -> None:
-        made = submit(server)
+        made, waiting = submit(server), list[str]()
 
         def note(run: RunStatus) -> None:
-            kfp_server.down = 3 if run.state == "RUNNING" and not kfp_server.down else 0
+            if run.waiting:
+                waiting.extend(run.waiting)
+            elif run.state == "RUNNING" and not waiting:
+                kfp_server.down = 3
 
-        assert status.follow(server, made.run_id, note, sleep=lambda _seconds: None).state == "SUCCEEDED"
+        last = status.follow(server, made.run_id, note, sleep=lambda _seconds: None)
+        assert (last.state, last.waiting) == ("SUCCEEDED", ())
+        assert len(waiting) == 3
+        assert waiting[0].startswith(f"the KFP server {kfp_server.address} does not respond")
+        assert waiting[0].endswith("; trying for up to 10 min 00 s, and the run goes on meanwhile")
 
     def test_one_that_stays_away_is_given_up_and_the_run_is_named(
         self, server: Server, kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch
