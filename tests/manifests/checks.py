@@ -48,6 +48,9 @@ WORDS = {
 }
 """What only these may stand for; the schemas take any text."""
 
+RULE_NAME = re.compile("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
+"""What the webhook of JobSet 0.12 accepts. Where it refuses a JobSet, the TrainJob simply has no pods."""
+
 PODS_OF_KUBEFLOW = {"pipelines.kubeflow.org/v2_component": "true"}
 """Kubeflow Pipelines puts this label on the pods of every step."""
 
@@ -306,6 +309,15 @@ def unlike_the_steps(objects: list[Object]) -> Iterator[str]:
         yield "ConfigMap cps-settings is not there"
 
 
+def refused_by_jobset(objects: list[Object]) -> Iterator[str]:
+    """Names of failure policy rules with which no JobSet can be created."""
+    for item in objects:
+        if item["kind"] == "ClusterTrainingRuntime":
+            for rule in item["spec"]["template"]["spec"]["failurePolicy"]["rules"]:
+                if not RULE_NAME.fullmatch(rule["name"]):
+                    yield f"{name(item)} has the failure policy rule {rule['name']!r}, which JobSet refuses"
+
+
 def _references(pod: Pod) -> Iterator[tuple[str, str, str]]:
     """Kind, name and key ("" for all) of what a pod refers to."""
     for container in pod.containers:
@@ -351,6 +363,7 @@ CHECKS: tuple[Callable[[list[Object]], Iterator[str]], ...] = (
     unrestricted,
     overpowered,
     refused_by_mlflow,
+    refused_by_jobset,
     open_to_all,
     evictable,
     misplaced,

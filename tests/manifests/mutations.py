@@ -52,6 +52,7 @@ def _inside(place: Any, step: str | int) -> Any:
 
 POD = ("spec", "template", "spec")
 JOB_POD = ("spec", "jobTemplate", *POD)
+FAILURES = ("spec", "template", "spec", "failurePolicy")
 NODE_POD = ("spec", "template", "spec", "replicatedJobs", 0, "template", *POD)
 MLFLOW, STORE, DATABASE = "Deployment cps-mlflow", "StatefulSet cps-store", "StatefulSet cps-mlflow-database"
 BACKUP, RUNTIME = "CronJob cps-mlflow-backup", "ClusterTrainingRuntime paddle-distributed"
@@ -186,6 +187,7 @@ REST = [
     ("kind", MLFLOW, (*SERVER, "image"), "registry.example/cps-pipeline/cps:0.0.1", "is not of this version"),
     ("kind", "Service cps-store", ("metadata", "namespace"), "default", "in several namespaces"),
     ("kind", RUNTIME, ("metadata", "namespace"), "kubeflow", "belongs to no namespace, and has one"),
+    ("kind", RUNTIME, (*FAILURES, "rules", 0, "name"), "a-new-start", "rule 'a-new-start', which JobSet refuses"),
     ("kind", "ServiceAccount cps-steps", ("metadata", "name"), "cps-services", "is there 2 times"),
     ("kind", "ConfigMap cps-settings", ("data", "AWS_REGION"), "here", "has AWS_REGION, which no step reads"),
     ("kind", "Secret cps-mlflow", ("data", "MLFLOW_TRACKING_PASSWORD"), REMOVED, "has no MLFLOW_TRACKING_PASSWORD"),
