@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -16,6 +17,8 @@ OWNER = "jobset.sigs.k8s.io/jobset-name"
 POLL_SECONDS = 0.5
 FINAL_SECONDS = 10.0
 """Time to read the remaining pod states and logs after the job has ended."""
+START_SECONDS, GIVE_UP_SECONDS = 20.0, 300.0
+"""Time for Kubeflow Trainer to create the pods until it is said that there are none, and until the job is given up."""
 
 _Event = tuple[Callable[[Change], None], Change] | Exception
 
@@ -49,7 +52,8 @@ class _Following:
         self._pods_path = cluster.path("api/v1", "pods")
         self._pod_query = {"labelSelector": f"{OWNER}={name}"}
         self._job: Object = {}
-        self._suspended = False
+        self._suspended = self._started = self._said_late = False
+        self._expected_since = time.monotonic()
 
     def until_the_end(self, lost: threading.Event) -> UserError | WorkFailed | None:
         jobs = self._cluster.path(f"apis/{GROUP}/{VERSION}", "trainjobs")
@@ -63,6 +67,8 @@ class _Following:
                         f"another process took over the run of TrainJob {self._name} while this one was suspended"
                     )
                 self._handle_event(POLL_SECONDS)
+                if never_started := self._never_started():
+                    return never_started
             self._drain()
         finally:
             self._stopped.set()
@@ -106,7 +112,28 @@ class _Following:
                 self._pods.note(pod)
         self._pods.finish(FINAL_SECONDS)
 
+    def _never_started(self) -> WorkFailed | None:
+        """Say why there are no pods yet; return an error if there are none for too long: Trainer sets no condition."""
+        waited = time.monotonic() - self._expected_since
+        if self._started or self._suspended or waited < START_SECONDS:
+            return None
+        if not self._said_late:
+            self._said_late = True
+            progress.say("train", f"TrainJob {self._name} has no pods yet: {self._newest_warning()}")
+        if waited < GIVE_UP_SECONDS:
+            return None
+        return WorkFailed(f"TrainJob {self._name} has had no pods for {waited:.0f} s: {self._newest_warning()}")
+
+    def _newest_warning(self) -> str:
+        query = {"fieldSelector": f"involvedObject.uid={self._uid},type=Warning"}
+        with suppress(Rejected, Unreachable):
+            events = self._cluster.get(self._cluster.path("api/v1", "events"), query, patience=FINAL_SECONDS)["items"]
+            if events:
+                return " ".join(str(max(events, key=_time_of)["message"]).split())
+        return f"is Kubeflow Trainer running? `kubectl -n {self._cluster.namespace} describe trainjob {self._name}`"
+
     def _note_pod(self, change: Change) -> None:
+        self._started = True
         self._pods.note(change.object)
 
     def _note_job(self, change: Change) -> None:
@@ -116,9 +143,13 @@ class _Following:
         if change.gone or "deletionTimestamp" in job["metadata"]:
             raise WorkFailed(f"TrainJob {self._name} was deleted: run it again to resume from the newest recovery")
         self._job = job
+        # If the pods may not be read, what Trainer reports of its Jobs tells that they are there.
+        self._started = self._started or bool(job.get("status", {}).get("jobsStatus"))
         suspended = bool(job["spec"].get("suspend"))
         if suspended and not self._suspended:
             progress.say("train", f"TrainJob {self._name} is suspended, probably waiting in a queue")
+        if self._suspended and not suspended:
+            self._expected_since = time.monotonic()
         self._suspended = suspended
 
     def _failure(self) -> UserError | WorkFailed:
@@ -131,3 +162,8 @@ class _Following:
             )
         [condition] = [item for item in self._job["status"]["conditions"] if item["type"] == "Failed"]
         return WorkFailed(f"TrainJob {self._name} failed: {condition.get('message') or condition.get('reason')}")
+
+
+def _time_of(event: Object) -> str:
+    newest = event.get("series") or {}
+    return str(newest.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")

@@ -53,7 +53,7 @@ def _delete_failed(cluster: Cluster, path: str, uid: str) -> None:
     name = path.rpartition("/")[2]
     try:
         cluster.delete(path, uid)
-        progress.say("train", f"deleted TrainJob {name}, which failed; its log is above")
+        progress.say("train", f"deleted TrainJob {name}, which failed")
     except WorkFailed as error:
         progress.say("train", f"delete TrainJob {name}, which failed, or it may start again: {error}")
 

@@ -24,6 +24,7 @@ Object = dict[str, Any]
 NAMESPACE = "runs"
 JOBS = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainjobs"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+EVENTS = f"/api/v1/namespaces/{NAMESPACE}/events"
 
 
 @dataclass
@@ -148,12 +149,16 @@ def _remove(state: State, collection: str, name: str) -> None:
 
 
 def _selected(item: Object, query: dict[str, str]) -> bool:
-    field_of, _, name = query.get("fieldSelector", "").partition("=")
-    assert field_of in ("", "metadata.name")
+    for selector in filter(None, query.get("fieldSelector", "").split(",")):
+        field_of, _, wanted = selector.partition("=")
+        assert field_of in ("metadata.name", "involvedObject.uid", "type")
+        found: Any = item
+        for part in field_of.split("."):
+            found = found[part]
+        if found != wanted:
+            return False
     label, _, value = query.get("labelSelector", "").partition("=")
-    return (not field_of or item["metadata"]["name"] == name) and (
-        not label or item["metadata"].get("labels", {}).get(label) == value
-    )
+    return not label or item["metadata"].get("labels", {}).get(label) == value
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -168,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not path:
             return
         name = path.removeprefix(f"{PODS}/")
-        if path in (JOBS, PODS):
+        if path in (JOBS, PODS, EVENTS):
             self._watch(path, query) if query.get("watch") == "true" else self._list(path, query)
         elif path.startswith(PODS) and name.endswith("/log"):
             self._log(name.removesuffix("/log"), query)

@@ -3,6 +3,7 @@
 import pytest
 
 from components.errors import UserError
+from components.training.multi_node import follow
 from components.training.multi_node.kubernetes_api import Rejected, this_cluster
 from tests.components.training.multi_node.job_pods import NAME, pod
 from tests.components.training.multi_node.kubernetes_api import JOBS, PODS
@@ -12,15 +13,16 @@ from tests.components.training.multi_node.test_trainjob_run import running_job, 
 TRAINJOBS = "trainer.kubeflow.org"
 
 
-def test_the_role_is_what_is_asked_for(api, meanwhile, capfd):
-    """The way that asks for everything: an old job removed, a new one made and followed, a pod's log read."""
+def test_the_role_is_what_is_asked_for(api, meanwhile, capfd, monkeypatch):
+    """The way that asks for everything: an old job removed, a new one that starts late followed, a pod's log read."""
+    monkeypatch.setattr(follow, "START_SECONDS", 0.0)
     running_job(api)
     api.end_job(NAME, "Failed")
 
     def cluster() -> None:
         until(lambda: "deletionTimestamp" in api.get(JOBS, NAME)["metadata"])
         api.remove(JOBS, NAME)
-        until(lambda: api.asked("GET", "pods") and api.asked("GET", "watch=true") >= 2)
+        until(lambda: api.asked("GET", "events") and api.asked("GET", "watch=true") >= 2)
         api.put(PODS, pod(0))
         api.say(pod(0)["metadata"]["name"], "the only step")
         api.put(PODS, pod(0, phase="Succeeded", exitCode=0))

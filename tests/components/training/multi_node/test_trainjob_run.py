@@ -16,12 +16,12 @@ from components.step_guard import raise_on_sigterm
 from components.storage import keys
 from components.storage.lease import held_by
 from components.training import train as step
-from components.training.multi_node import kubernetes_api, run
+from components.training.multi_node import follow, kubernetes_api, run
 from components.training.multi_node.pod_settings import Pods
 from components.training.multi_node.run import train_on_nodes
 from components.training.multi_node.trainjob import trainjob
 from tests.components.training.multi_node.job_pods import NAME, pod
-from tests.components.training.multi_node.kubernetes_api import JOBS, PODS, Api
+from tests.components.training.multi_node.kubernetes_api import EVENTS, JOBS, PODS, Api
 
 RUN_KEY = "demo-1-8-s3-0123456789ab"
 SMALL = Pods("cps:1", "cps-settings", "cps-store", Resources(cpu="1", memory="1Gi"))
@@ -289,6 +289,68 @@ class _SetWhenAskedAgain(threading.Event):
 
     def is_set(self) -> bool:
         return isinstance(sys.exc_info()[1], SystemExit)
+
+
+def warn(api: Api, text: str, when: str, kind: str = "Warning") -> None:
+    """An event of the job, as Kubeflow Trainer writes them."""
+    uid = api.get(JOBS, NAME)["metadata"]["uid"]
+    series = {"count": 2, "lastObservedTime": when}
+    event = {"metadata": {"name": when}, "type": kind, "involvedObject": {"uid": uid}, "message": text}
+    api.put(EVENTS, {**event, "eventTime": "2026-01-01T00:00:00Z", "series": series})
+
+
+def test_a_job_without_pods_is_told_why_and_given_up(api, meanwhile, capfd, monkeypatch):
+    monkeypatch.setattr(follow, "START_SECONDS", 0.3)
+    monkeypatch.setattr(follow, "GIVE_UP_SECONDS", 0.6)
+
+    def cluster() -> None:
+        until(lambda: api.get(JOBS, NAME))
+        warn(api, "a webhook denied\nthe JobSet", "2026-01-02T00:00:00Z")
+        warn(api, "of yesterday", "2026-01-01T00:00:00Z")
+        warn(api, "nothing to see", "2026-01-03T00:00:00Z", "Normal")
+
+    with (
+        meanwhile(cluster),
+        pytest.raises(WorkFailed, match=f"TrainJob {NAME} has had no pods for 1 s: a webhook denied"),
+    ):
+        train()
+    said = capfd.readouterr().err.splitlines()
+    assert said[1:] == [
+        f"[train] TrainJob {NAME} has no pods yet: a webhook denied the JobSet",
+        f"[train] deleted TrainJob {NAME}, which failed",
+    ]
+    assert "deletionTimestamp" in api.get(JOBS, NAME)["metadata"]
+
+
+def test_a_job_without_pods_or_events_asks_for_trainer(api, monkeypatch):
+    monkeypatch.setattr(follow, "START_SECONDS", 0.0)
+    monkeypatch.setattr(follow, "GIVE_UP_SECONDS", 0.0)
+    api.state.forbidden = [("GET", "events")]
+    with pytest.raises(WorkFailed, match=f"is Kubeflow Trainer running.*kubectl -n runs describe trainjob {NAME}"):
+        train()
+
+
+@pytest.mark.parametrize("sign", ["pods that may not be seen", "a queue"])
+def test_a_job_that_needs_longer_is_not_given_up(api, meanwhile, monkeypatch, sign):
+    monkeypatch.setattr(follow, "START_SECONDS", 0.5)
+    monkeypatch.setattr(follow, "GIVE_UP_SECONDS", 0.5)
+    if sign != "a queue":
+        api.state.forbidden = [("GET", "pods")]
+
+    def cluster() -> None:
+        until(lambda: api.get(JOBS, NAME))
+        job = api.get(JOBS, NAME)
+        if sign == "a queue":
+            job["spec"]["suspend"] = True
+        else:
+            job["status"] = {"jobsStatus": [{"name": "node", "active": 1}]}
+        api.put(JOBS, job)
+        time.sleep(0.8)
+        api.end_job(NAME, "Complete")
+
+    with meanwhile(cluster):
+        train()
+    assert not api.asked("GET", "events")
 
 
 @pytest.mark.parametrize("how", ["marked", "gone"])
