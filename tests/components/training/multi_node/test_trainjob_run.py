@@ -293,9 +293,15 @@ class _SetWhenAskedAgain(threading.Event):
 
 def warn(api: Api, text: str, when: str, kind: str = "Warning") -> None:
     """An event of the job, as Kubeflow Trainer writes them."""
-    uid = api.get(JOBS, NAME)["metadata"]["uid"]
+    job = api.get(JOBS, NAME)
+    assert job is not None
     series = {"count": 2, "lastObservedTime": when}
-    event = {"metadata": {"name": when}, "type": kind, "involvedObject": {"uid": uid}, "message": text}
+    event = {
+        "metadata": {"name": when},
+        "type": kind,
+        "involvedObject": {"uid": job["metadata"]["uid"]},
+        "message": text,
+    }
     api.put(EVENTS, {**event, "eventTime": "2026-01-01T00:00:00Z", "series": series})
 
 
