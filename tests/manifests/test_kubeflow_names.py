@@ -32,6 +32,11 @@ def text(path: str) -> str:
     return (Path(SOURCES) / below / path).read_text()
 
 
+def stand_in(kind: str) -> Object:
+    [found] = [item for item in yaml.safe_load_all(STAND_IN.read_text()) if item["kind"] == kind]
+    return dict(found)
+
+
 @FROM_SOURCES
 def test_the_sources_are_of_that_release() -> None:
     assert (Path(SOURCES) / "VERSION").read_text().strip() == KUBEFLOW["version"]
@@ -40,9 +45,18 @@ def test_the_sources_are_of_that_release() -> None:
 @FROM_SOURCES
 def test_what_stands_in_for_the_patched_configmap_is_like_it() -> None:
     [file] = [item["file"] for item in KUBEFLOW["objects"] if item["name"] == "workflow-controller-configmap"]
-    theirs, ours = yaml.safe_load(text(file))["data"], yaml.safe_load(STAND_IN.read_text())["data"]
+    theirs, ours = yaml.safe_load(text(file))["data"], stand_in("ConfigMap")["data"]
     assert theirs.keys() == ours.keys()
     assert yaml.safe_load(theirs["workflowDefaults"]) == yaml.safe_load(ours["workflowDefaults"])
+
+
+@FROM_SOURCES
+def test_what_stands_in_for_the_patched_store_is_like_it() -> None:
+    [file] = [item["file"] for item in KUBEFLOW["objects"] if item["kind"] == "Deployment"]
+    [theirs], [ours] = (
+        one["spec"]["template"]["spec"]["containers"] for one in (yaml.safe_load(text(file)), stand_in("Deployment"))
+    )
+    assert {key: theirs[key] for key in ours} == ours
 
 
 @FROM_SOURCES
