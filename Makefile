@@ -114,6 +114,7 @@ build/docs-tools/.installed: $(VENV)/.installed
 reference: setup ## Generate the pages and the picture of docs/ that are made from the code
 	$(BIN)/python -m pipeline.cli.manual > docs/reference/commands.md
 	$(BIN)/python -m components.recipes.manual > docs/reference/settings.md
+	$(BIN)/python -m pipeline.manual > docs/reference/parameters.md
 	$(BIN)/python -m tests.docs.packages_picture > docs/images/packages.svg
 
 lock: | $(UV) ## Resolve pyproject.toml into requirements.lock (ARGS=--upgrade updates versions)

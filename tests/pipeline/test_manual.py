@@ -1,0 +1,16 @@
+"""The reference of the pipeline's parameters is complete, and says what the pipeline says."""
+
+import inspect
+
+from pipeline import dag, manual
+from tests.project_files import REPOSITORY
+
+
+def test_the_reference_is_up_to_date() -> None:
+    text = (REPOSITORY / "docs" / "reference" / "parameters.md").read_text()
+    assert text == manual.manual() + "\n", "run `make reference`"
+
+
+def test_every_parameter_is_listed_once() -> None:
+    listed = [line.split("`")[1] for line in manual.manual().splitlines() if line.startswith("| `")]
+    assert sorted(listed) == sorted(inspect.signature(dag.cross_pseudo_supervision.pipeline_func).parameters)
