@@ -94,6 +94,7 @@ def test_running_out_of_memory_names_what_needs_less(settings, processes, expect
 def test_what_paddle_raises_without_memory_ends_a_step_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import paddle
 
-    monkeypatch.setattr("components.training.cps.step", lambda *_, **__: paddle.zeros([10**13]))
+    # 4 PB: more than the address space, so that no machine promises it and then runs out of memory.
+    monkeypatch.setattr("components.training.cps.step", lambda *_, **__: paddle.zeros([10**15]))
     with pytest.raises(UserError, match=r"^out of memory on cpu with 4 images of 32 x 48 pixels"):
         run(make_training(), 0)
