@@ -18,7 +18,7 @@ POLL_SECONDS = 0.5
 FINAL_SECONDS = 10.0
 """Time to read the remaining pod states and logs after the job has ended."""
 START_SECONDS, GIVE_UP_SECONDS = 20.0, 300.0
-"""Time for Kubeflow Trainer to create the pods until it is said that there are none, and until the job is given up."""
+"""Time for Kubeflow Trainer to create the pods before a message says why there are none, and before the step fails."""
 
 _Event = tuple[Callable[[Change], None], Change] | Exception
 
@@ -53,7 +53,7 @@ class _Following:
         self._pod_query = {"labelSelector": f"{OWNER}={name}"}
         self._job: Object = {}
         self._suspended = self._started = self._said_late = False
-        self._expected_since = time.monotonic()
+        self._expected_since: float | None = None
 
     def until_the_end(self, lost: threading.Event) -> UserError | WorkFailed | None:
         jobs = self._cluster.path(f"apis/{GROUP}/{VERSION}", "trainjobs")
@@ -113,9 +113,11 @@ class _Following:
         self._pods.finish(FINAL_SECONDS)
 
     def _never_started(self) -> WorkFailed | None:
-        """Say why there are no pods yet; return an error if there are none for too long: Trainer sets no condition."""
+        """Report why there are no pods yet, and after GIVE_UP_SECONDS return an error. Trainer sets no condition."""
+        if self._started or self._expected_since is None:
+            return None
         waited = time.monotonic() - self._expected_since
-        if self._started or self._suspended or waited < START_SECONDS:
+        if waited < START_SECONDS:
             return None
         if not self._said_late:
             self._said_late = True
@@ -143,14 +145,16 @@ class _Following:
         if change.gone or "deletionTimestamp" in job["metadata"]:
             raise WorkFailed(f"TrainJob {self._name} was deleted: run it again to resume from the newest recovery")
         self._job = job
-        # If the pods may not be read, what Trainer reports of its Jobs tells that they are there.
+        # The step may have no access to the pods. Then, the job's status shows that Trainer has created its Jobs.
         self._started = self._started or bool(job.get("status", {}).get("jobsStatus"))
         suspended = bool(job["spec"].get("suspend"))
         if suspended and not self._suspended:
             progress.say("train", f"TrainJob {self._name} is suspended, probably waiting in a queue")
-        if self._suspended and not suspended:
-            self._expected_since = time.monotonic()
         self._suspended = suspended
+        if suspended:
+            self._expected_since = None
+        elif self._expected_since is None:
+            self._expected_since = time.monotonic()
 
     def _failure(self) -> UserError | WorkFailed:
         cause = self._pods.root_cause()
@@ -165,5 +169,5 @@ class _Following:
 
 
 def _time_of(event: Object) -> str:
-    newest = event.get("series") or {}
-    return str(newest.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")

@@ -305,20 +305,19 @@ def warn(api: Api, text: str, when: str, kind: str = "Warning") -> None:
     api.put(EVENTS, {**event, "eventTime": "2026-01-01T00:00:00Z", "series": series})
 
 
-def test_a_job_without_pods_is_told_why_and_given_up(api, meanwhile, capfd, monkeypatch):
-    monkeypatch.setattr(follow, "START_SECONDS", 0.3)
-    monkeypatch.setattr(follow, "GIVE_UP_SECONDS", 0.6)
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "START_SECONDS", 0.0)
+    monkeypatch.setattr(follow, "GIVE_UP_SECONDS", 0.0)
 
-    def cluster() -> None:
-        until(lambda: api.get(JOBS, NAME))
-        warn(api, "a webhook denied\nthe JobSet", "2026-01-02T00:00:00Z")
-        warn(api, "of yesterday", "2026-01-01T00:00:00Z")
-        warn(api, "nothing to see", "2026-01-03T00:00:00Z", "Normal")
 
-    with (
-        meanwhile(cluster),
-        pytest.raises(WorkFailed, match=f"TrainJob {NAME} has had no pods for 1 s: a webhook denied"),
-    ):
+@pytest.mark.usefixtures("impatient")
+def test_a_job_without_pods_is_told_why_and_given_up(api, capfd):
+    running_job(api)
+    warn(api, "a webhook denied\nthe JobSet", "2026-01-02T00:00:00Z")
+    warn(api, "of yesterday", "2026-01-01T00:00:00Z")
+    warn(api, "nothing to see", "2026-01-03T00:00:00Z", "Normal")
+    with pytest.raises(WorkFailed, match=rf"TrainJob {NAME} has had no pods for \d+ s: a webhook denied the JobSet"):
         train()
     said = capfd.readouterr().err.splitlines()
     assert said[1:] == [
@@ -328,30 +327,27 @@ def test_a_job_without_pods_is_told_why_and_given_up(api, meanwhile, capfd, monk
     assert "deletionTimestamp" in api.get(JOBS, NAME)["metadata"]
 
 
-def test_a_job_without_pods_or_events_asks_for_trainer(api, monkeypatch):
-    monkeypatch.setattr(follow, "START_SECONDS", 0.0)
-    monkeypatch.setattr(follow, "GIVE_UP_SECONDS", 0.0)
+@pytest.mark.usefixtures("impatient")
+def test_a_job_without_pods_or_events_asks_for_trainer(api):
     api.state.forbidden = [("GET", "events")]
     with pytest.raises(WorkFailed, match=f"is Kubeflow Trainer running.*kubectl -n runs describe trainjob {NAME}"):
         train()
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("sign", ["pods that may not be seen", "a queue"])
-def test_a_job_that_needs_longer_is_not_given_up(api, meanwhile, monkeypatch, sign):
-    monkeypatch.setattr(follow, "START_SECONDS", 0.5)
-    monkeypatch.setattr(follow, "GIVE_UP_SECONDS", 0.5)
-    if sign != "a queue":
+def test_a_job_that_needs_longer_is_not_given_up(api, meanwhile, sign):
+    job = running_job(api)
+    if sign == "a queue":
+        job["spec"]["suspend"] = True
+    else:
         api.state.forbidden = [("GET", "pods")]
+        job["status"] = {"jobsStatus": [{"name": "node", "active": 1}]}
+    api.put(JOBS, job)
 
     def cluster() -> None:
-        until(lambda: api.get(JOBS, NAME))
-        job = api.get(JOBS, NAME)
-        if sign == "a queue":
-            job["spec"]["suspend"] = True
-        else:
-            job["status"] = {"jobsStatus": [{"name": "node", "active": 1}]}
-        api.put(JOBS, job)
-        time.sleep(0.8)
+        until(lambda: api.asked("GET", "watch=true"))
+        time.sleep(10 * follow.POLL_SECONDS)
         api.end_job(NAME, "Complete")
 
     with meanwhile(cluster):
