@@ -59,6 +59,19 @@ def test_what_is_malformed_is_found(built: dict[str, list[Object]], mutation: Mu
     assert mutation.found in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("overlay", ["kind", "kubeflow", "gpu"])
+def test_the_label_selects_what_several_nodes_need(built: dict[str, list[Object]], overlay: str) -> None:
+    """And nothing else: the guide applies it next to services of one's own."""
+    component = "app.kubernetes.io/component"
+    selected = [
+        name(item)
+        for item in built[overlay]
+        if item["metadata"].get("labels", {}).get(component) == "multi-node-training"
+    ]
+    expected = ["ClusterTrainingRuntime paddle-distributed", "Role cps-trainjobs", "RoleBinding cps-trainjobs"]
+    assert sorted(selected) == expected
+
+
 def test_git_has_no_secret() -> None:
     """The examples name the keys; what stands in them is nobody's secret, or nothing."""
     tracked = subprocess.run(
