@@ -189,7 +189,7 @@ def parse_secret_fields(text: str) -> tuple[str, str]:
     return fields[0], fields[1]
 
 
-def parse_settings(settings: Iterable[str]) -> "Overrides":
+def parse_settings(settings: Iterable[str], option: str = "--set") -> "Overrides":
     """Return settings such as `training.epochs=3` as overrides of a recipe; values are YAML. Raises UserError."""
     import yaml
 
@@ -197,12 +197,14 @@ def parse_settings(settings: Iterable[str]) -> "Overrides":
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
-            raise UserError(f"--set {setting!r} must be NAME=VALUE, such as training.epochs=3")
+            raise UserError(f"{option} {setting!r} must be NAME=VALUE, such as training.epochs=3")
         try:
             value = yaml.safe_load(text)
             json.dumps(value)
         except (yaml.YAMLError, TypeError):  # such as a date
-            raise UserError(f"--set {setting!r}: {text!r} is not a valid YAML value that JSON can represent") from None
+            raise UserError(
+                f"{option} {setting!r}: {text!r} is not a valid YAML value that JSON can represent"
+            ) from None
         parsed[name.strip()] = value
     return parsed
 

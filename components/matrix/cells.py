@@ -9,17 +9,30 @@ from components.errors import UserError
 from components.metrics.bootstrap import Draws
 
 if TYPE_CHECKING:
+    from components.recipes import Overrides
     from components.runs.request import RunRequest
     from components.storage.client import Store
 
 Method = str
-"""CPS, SUPERVISED, or the name of a recipe or recipe file, which is trained as it says."""
+"""CPS, SUPERVISED, the name of a recipe or recipe file, or settings such as "cps.teacher=average"."""
 CPS, SUPERVISED = "cps", "supervised"
 BASELINE = "baseline"
 """The name of SUPERVISED on the command line."""
-SUPERVISED_BASELINE = {"cps.weight": 0}
-"""The overrides that turn a run into its supervised baseline."""
-NO_FILES: Mapping[Method, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Variation:
+    """What a method changes in a request: the recipe, which is then trained as it says, or some settings."""
+
+    recipe: str = ""
+    """The name, or the path of a file; empty for that of the request."""
+    overrides: "Overrides" = field(default_factory=lambda: MappingProxyType({}))
+
+
+VARIATIONS: Mapping[Method, Variation] = MappingProxyType(
+    {CPS: Variation(), SUPERVISED: Variation(overrides={"cps.weight": 0})}
+)
+"""The methods that do not depend on the command line."""
 
 
 @dataclass(frozen=True, order=True)
@@ -33,8 +46,7 @@ class Cell:
     labeled_ratio: str
     seed: int
     method: Method
-    file: str = field(default="", compare=False)
-    """The path if the method is a recipe file."""
+    variation: Variation = field(default_factory=Variation, compare=False)
 
 
 @dataclass(frozen=True)
@@ -62,15 +74,14 @@ class Score:
 def cells(
     ratios: Sequence[str],
     seeds: Sequence[int],
-    methods: Sequence[Method] = (CPS,),
-    files: Mapping[Method, str] = NO_FILES,
+    methods: Mapping[Method, Variation],
 ) -> list[Cell]:
-    """Return the cells seed by seed, so that an interrupted matrix has complete curves for its first seeds.
-
-    `files` has the paths of the methods that are recipe files.
-    """
+    """Return the cells seed by seed, so that an interrupted matrix has complete curves for its first seeds."""
     return [
-        Cell(ratio, seed, method, files.get(method, "")) for seed in seeds for ratio in ratios for method in methods
+        Cell(ratio, seed, method, variation)
+        for seed in seeds
+        for ratio in ratios
+        for method, variation in methods.items()
     ]
 
 
@@ -140,8 +151,11 @@ def planned_key(store: "Store", cell: Cell, request: "RunRequest", digest: str) 
 
 
 def cell_request(cell: Cell, request: "RunRequest") -> "RunRequest":
-    """Return the request with one cell's ratio, seed and recipe, and for a baseline with CPS weight 0."""
-    overrides = {**request.overrides, **(SUPERVISED_BASELINE if cell.method == SUPERVISED else {})}
-    recipe = request.recipe if cell.method in (CPS, SUPERVISED) else cell.file or cell.method
-    changes = {"labeled_ratio": cell.labeled_ratio, "seed": cell.seed, "recipe": recipe, "overrides": overrides}
+    """Return the request with one cell's ratio and seed, and its method's recipe and settings."""
+    changes = {
+        "labeled_ratio": cell.labeled_ratio,
+        "seed": cell.seed,
+        "recipe": cell.variation.recipe or request.recipe,
+        "overrides": {**request.overrides, **cell.variation.overrides},
+    }
     return request.model_copy(update=changes)

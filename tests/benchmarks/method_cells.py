@@ -58,6 +58,13 @@ FULL_SIZE: dict[str, Any] = {
 """What the recipe `auto` chooses for these frames."""
 RATIO = "1/32"
 STRONG = {"cps.strong_augmentation": 0.8}
+FULL_SIZE_FROM_THE_START: dict[str, Any] = {
+    **FULL_SIZE,
+    **STRONG,
+    "cps.teacher": "average",
+    "cps.burn_in": 0.0,
+    "cps.ramp_up": 0.3,
+}
 CELLS: dict[str, dict[str, Any]] = {
     "supervised": {"cps.weight": 0.0},
     "cps": {},
@@ -80,12 +87,14 @@ CELLS: dict[str, dict[str, Any]] = {
     },
     "full-size": FULL_SIZE,
     "full-size-supervised": {**FULL_SIZE, "cps.weight": 0.0},
-    "full-size+strong+teacher": {
-        **FULL_SIZE,
-        **STRONG,
-        "cps.teacher": "average",
-        "cps.burn_in": 0.0,
-        "cps.ramp_up": 0.3,
+    "full-size+strong+teacher": FULL_SIZE_FROM_THE_START,
+    "full-size+strong+teacher+longer": {**FULL_SIZE_FROM_THE_START, "training.epochs": 10},
+    "full-size-supervised+longer": {**FULL_SIZE, "cps.weight": 0.0, "training.epochs": 10},
+    "full-size+strong+teacher+paste": {**FULL_SIZE_FROM_THE_START, "cps.rare_class_paste": 0.5},
+    "full-size+strong+teacher+operations+adaptive": {
+        **FULL_SIZE_FROM_THE_START,
+        "cps.strong_operations": 3,
+        "cps.adaptive_cutmix": True,
     },
 }
 

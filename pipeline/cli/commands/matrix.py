@@ -1,6 +1,7 @@
 """`cps matrix`: measure mIoU by number of labels, and whether CPS and other recipes help."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -31,10 +32,16 @@ from pipeline.cli.signals import RESUMES, on_interrupt
 from pipeline.parameters import PipelineParameters, local_parameters, parse_settings
 
 if TYPE_CHECKING:
-    from components.matrix.cells import Cell, MatrixDataset, MatrixOutcome, Method
+    from components.matrix.cells import Cell, MatrixDataset, MatrixOutcome, Method, Variation
     from components.matrix.report import MatrixResult
+    from components.recipes import Overrides, Recipe
 
 _Announce = Callable[[int, "Cell", str], None]
+
+_COMMA = re.compile(r",(?![^\[]*\])")
+"""A comma between methods, not one inside a list."""
+_PLUS = re.compile(r"\+(?=\w+\.\w+=)")
+"""A plus between settings, not one of a number."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,8 @@ class _Done:
     "--compare",
     default="",
     metavar="METHODS",
-    help="Methods to compare, separated by commas: baseline, cps (the recipe of --recipe), and recipes by name or "
-    ".yaml file.  [default: cps]",
+    help="Methods to compare, separated by commas: baseline, cps (the recipe of --recipe with the settings of --set), "
+    "that recipe with further settings, joined by +, and other recipes by name or .yaml file.  [default: cps]",
 )
 @with_options(RECIPE, LENGTH, PROCESSES, [eval_shards(1)])
 @click.option(
@@ -104,10 +111,11 @@ def matrix(
     """Run every combination of label ratio and seed, and plot mIoU against the number of labels.
 
     With --baseline, each run is compared with a supervised baseline, and each ratio gets a verdict: how much CPS
-    gained, and how certain the gain is. --compare takes further recipes, and compares each with the baseline of the
-    same seed, or with the first method if there is no baseline. Finished runs are not repeated, so an interrupted
-    matrix resumes and a larger one extends a smaller one. Writes an HTML page, an SVG chart and CSV files, and logs
-    them to MLflow. Exit code 1 if a run fails; the other runs continue.
+    gained, and how certain the gain is. --compare takes further methods, and compares each with the baseline of the
+    same seed, or with the first method if there is no baseline. Another recipe is used as it says, with --set, so its
+    crops and number of steps may differ; settings leave everything else equal. Finished runs are not repeated, so an
+    interrupted matrix resumes and a larger one extends a smaller one. Writes an HTML page, an SVG chart and CSV files,
+    and logs them to MLflow. Exit code 1 if a run fails; the other runs continue.
 
     With --cluster, the runs start on a Kubeflow Pipelines server as with `cps submit`: all at once, or --parallel at a
     time. The command reads their scores from the cluster's object store, so AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and
@@ -118,12 +126,14 @@ def matrix(
       cps matrix --ratios 1/8,1/4 --seeds 1 --baseline
       cps matrix --dataset photos/ --baseline -o efficiency
       cps matrix --recipe demo --compare baseline,cps,photos --ratios 1/8 --seeds 1,2,3
+      cps matrix --dataset photos/ --compare baseline,cps,cps.teacher=average+cps.burn_in=0.3
       cps matrix --compare baseline,cps,mine.yaml
       cps matrix --cluster --dataset s3://data/photos.tar --baseline --gpus 1
     """
-    files = _recipe_files(compare, cluster=cluster)
-    methods = _methods(compare, files, baseline=baseline, recipe=options["recipe"], overrides=options["overrides"])
-    cells = _cells(ratios, seeds, methods, files)
+    methods = _methods(
+        compare, baseline=baseline, recipe=options["recipe"], overrides=options["overrides"], cluster=cluster
+    )
+    cells = _cells(ratios, seeds, methods)
     if not cluster:
         options = _without_place(context, **options)
 
@@ -144,7 +154,7 @@ def matrix(
         click.echo(f"cps: error: {_name(cell)}: {reason}", err=True)
     if outcome.scores and outcome.dataset:
         with writing(output, "--output"):
-            found = _matrix_result(outcome, outcome.dataset, done.parameters, methods)
+            found = _matrix_result(outcome, outcome.dataset, done.parameters, list(methods))
             _report(found, output, done.tracking, as_json=as_json)
     if outcome.exit_code:
         click.echo(f"cps: {RESUMES}", err=True)
@@ -161,66 +171,74 @@ def _without_place(context: click.Context, **given: Any) -> Any:
     return given
 
 
-def _recipe_files(compare: str, *, cluster: bool) -> "dict[Method, str]":
-    """Return the path of each recipe file by the method's name: the file's, without its ending. Raises UserError."""
-    from components.matrix.cells import BASELINE, CPS, SUPERVISED
-    from components.recipes import recipe_names
-    from components.recipes.loader import is_recipe_file
-
-    found: dict[Method, str] = {}
-    taken = {BASELINE, CPS, SUPERVISED, *recipe_names()}
-    for path in dict.fromkeys(part for part in _parts(compare) if is_recipe_file(part)):
-        if cluster:
-            raise UserError(
-                f"--compare {path}: a file on this machine, which the cluster cannot read: use a recipe from "
-                "`cps recipes list`"
-            )
-        method = Path(path).stem
-        if method in taken | found.keys():
-            raise UserError(f"--compare {path}: another method is called {method}: rename the file")
-        found[method] = str(Path(path).absolute())
-    return found
-
-
 def _methods(
-    compare: str, files: "Mapping[Method, str]", *, baseline: bool, recipe: str, overrides: tuple[str, ...]
-) -> "list[Method]":
+    compare: str, *, baseline: bool, recipe: str, overrides: tuple[str, ...], cluster: bool
+) -> "dict[Method, Variation]":
     """Return the methods to train, the reference first, so that it finishes first. Raises UserError."""
-    from components.matrix.cells import BASELINE, CPS, SUPERVISED, reference_of
-    from components.recipes.loader import is_recipe_file
+    from components.matrix.cells import BASELINE, CPS, reference_of
 
     if baseline and compare:
         raise UserError("--baseline is short for --compare baseline,cps: give --compare alone, with baseline in it")
-    named = _parts(compare) if compare else [BASELINE, CPS] if baseline else [CPS]
-    named = [Path(name).stem if is_recipe_file(name) else name for name in named]
-    methods = list(dict.fromkeys(SUPERVISED if name == BASELINE else name for name in named))
-    if not methods:
+    named = _COMMA.split(compare) if compare else [BASELINE, CPS] if baseline else [CPS]
+    changes = parse_settings(overrides)
+    found: dict[Method, Variation] = {}
+    for name in filter(None, (part.strip() for part in named)):
+        method, variation = _method(name, recipe, changes, cluster=cluster)
+        if found.setdefault(method, variation) != variation:
+            raise UserError(f"--compare {name}: another method is called {method}: rename the file")
+    if not found:
         raise UserError(f"--compare {compare!r} names no method: give, for example, baseline,cps")
-    for method in methods:
-        _check_method(method, files.get(method, method), recipe, overrides)
-    return sorted(methods, key=lambda method: method != reference_of(methods))
+    reference = reference_of(list(found))
+    return {reference: found[reference], **found}
 
 
-def _check_method(method: "Method", path: str, recipe: str, overrides: tuple[str, ...]) -> None:
-    from components.matrix.cells import CPS, SUPERVISED
+def _method(name: str, recipe: str, changes: "Overrides", *, cluster: bool) -> "tuple[Method, Variation]":
+    """Return the method of this name, which --compare lists. Raises UserError."""
+    from components.matrix.cells import BASELINE, CPS, SUPERVISED, VARIATIONS, Variation
     from components.recipes import load_recipe, recipe_names
+    from components.recipes.loader import is_recipe_file
+    from components.recipes.model import AUTO
     from components.runs.request import RunRequest
 
-    changes = dict(parse_settings(overrides))
-    if method == SUPERVISED:
-        if RunRequest(recipe=recipe, overrides=changes).resolve(is_local=False).cps.weight == 0:
+    def resolved(own: Variation) -> "Recipe":
+        return RunRequest(recipe=recipe, overrides={**changes, **own.overrides}).resolve(is_local=False)
+
+    if name == CPS:
+        return CPS, VARIATIONS[CPS]
+    if name in (BASELINE, SUPERVISED):
+        if resolved(VARIATIONS[CPS]).cps.weight == 0:
             raise UserError(
                 "the baseline is the recipe with cps.weight=0, which the settings already set: leave out one of them"
             )
-    elif method == recipe or path == os.path.abspath(recipe):
-        raise UserError(f"--compare {method}: that is --recipe, which is called cps in the list")
-    elif method != CPS and path == method and method not in recipe_names():
+        return SUPERVISED, VARIATIONS[SUPERVISED]
+    if "=" in name:
+        own = Variation(overrides=parse_settings(_PLUS.split(name), "--compare"))
+        changed = resolved(own)
+        # What `auto` chooses depends on the dataset, so a setting that is its default may change something.
+        if recipe != AUTO and changed == resolved(VARIATIONS[CPS]):
+            raise UserError(f"--compare {name}: that changes nothing, so it is called cps in the list")
+        if own == VARIATIONS[SUPERVISED]:
+            raise UserError(f"--compare {name}: that is called baseline in the list")
+        return name, own
+    is_file = is_recipe_file(name)
+    if is_file and cluster:
         raise UserError(
-            f"--compare {method}: no such method; available: baseline, cps, the recipes {', '.join(recipe_names())}, "
-            "and recipe files (.yaml)"
+            f"--compare {name}: a file on this machine, which the cluster cannot read: use a recipe from "
+            "`cps recipes list`, or settings, such as cps.teacher=average"
         )
-    elif method != CPS:
-        load_recipe(path, changes)
+    if not is_file and name not in recipe_names():
+        raise UserError(
+            f"--compare {name}: no such method; available: baseline, cps, the recipes {', '.join(recipe_names())}, "
+            "recipe files (.yaml), and settings, such as cps.teacher=average"
+        )
+    path = str(Path(name).absolute()) if is_file else name
+    if path == (os.path.abspath(recipe) if is_file else recipe):
+        raise UserError(f"--compare {name}: that is --recipe, which is called cps in the list")
+    method = Path(name).stem if is_file else name
+    if is_file and method in (BASELINE, CPS, SUPERVISED, *recipe_names()):
+        raise UserError(f"--compare {name}: another method is called {method}: rename the file")
+    load_recipe(path, changes)
+    return method, Variation(recipe=path)
 
 
 @on_interrupt(RESUMES)
@@ -312,7 +330,7 @@ def _report(result: "MatrixResult", folder: Path, tracking: str, *, as_json: boo
         click.echo(str(path))
 
 
-def _cells(ratios: str, seeds: str, methods: "list[Method]", files: "Mapping[Method, str]") -> "list[Cell]":
+def _cells(ratios: str, seeds: str, methods: "Mapping[Method, Variation]") -> "list[Cell]":
     from components.labeled_ratio import parse_ratio, ratio_text
     from components.matrix.cells import cells
 
@@ -323,7 +341,7 @@ def _cells(ratios: str, seeds: str, methods: "list[Method]", files: "Mapping[Met
     shares = [ratio_text(parse_ratio(ratio)) for ratio in _parts(ratios)]
     if not numbers or not shares:
         raise UserError("--ratios and --seeds each need at least one value, such as --ratios 1/8 --seeds 1")
-    return cells(sorted(set(shares), key=lambda text: parse_ratio(text)), sorted(set(numbers)), methods, files)
+    return cells(sorted(set(shares), key=lambda text: parse_ratio(text)), sorted(set(numbers)), methods)
 
 
 def _parts(text: str) -> list[str]:

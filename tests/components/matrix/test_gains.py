@@ -3,7 +3,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.matrix.cells import CPS, SUPERVISED, Cell, Score, cell_request, cells, reference_of
+from components.matrix.cells import (
+    CPS,
+    SUPERVISED,
+    VARIATIONS,
+    Cell,
+    Score,
+    Variation,
+    cell_request,
+    cells,
+    reference_of,
+)
 from components.matrix.gains import Gain, OverImages, gains, holm, points
 from components.matrix.published_results import published
 from components.metrics.bootstrap import Draws
@@ -69,13 +79,16 @@ def test_a_verdict_claims_no_more_than_the_seeds_support(differences: tuple[floa
 
 
 def test_cells_go_seed_by_seed_with_their_baselines() -> None:
-    assert cells(["1/8", "1/4"], [1, 2]) == [
+    assert cells(["1/8", "1/4"], [1, 2], {CPS: Variation()}) == [
         Cell("1/8", 1, "cps"),
         Cell("1/4", 1, "cps"),
         Cell("1/8", 2, "cps"),
         Cell("1/4", 2, "cps"),
     ]
-    assert cells(["1/8"], [1], ["supervised", "photos"]) == [Cell("1/8", 1, "supervised"), Cell("1/8", 1, "photos")]
+    methods = {SUPERVISED: VARIATIONS[SUPERVISED], "photos": Variation("photos")}
+    found = cells(["1/8"], [1], methods)
+    assert found == [Cell("1/8", 1, "supervised"), Cell("1/8", 1, "photos")]
+    assert [cell.variation for cell in found] == list(methods.values())
 
 
 def test_published_results_appear_only_where_they_are_comparable() -> None:
@@ -90,7 +103,7 @@ def test_published_results_appear_only_where_they_are_comparable() -> None:
 def test_the_baseline_is_the_same_run_with_weight_0() -> None:
     """The same augmentation and number of steps, so that the gain comes from the unlabelled images alone."""
     request = RunRequest(recipe="photos", overrides={"training.epochs": 7})
-    own, baseline = (cell_request(Cell("1/8", 3, method), request) for method in (CPS, SUPERVISED))
+    own, baseline = (cell_request(cell, request) for cell in cells(["1/8"], [3], VARIATIONS))
     assert (own.seed, own.labeled_ratio, baseline.seed, baseline.labeled_ratio) == (3, "1/8", 3, "1/8")
     recipe, without = own.resolve(), baseline.resolve()
     assert without.cps.weight == 0 < recipe.cps.weight
@@ -102,10 +115,18 @@ def test_the_baseline_is_the_same_run_with_weight_0() -> None:
 
 def test_a_recipe_in_the_list_replaces_that_of_the_request() -> None:
     request = RunRequest(recipe="demo", overrides={"training.epochs": 7})
-    assert cell_request(Cell("1/8", 1, "photos"), request).recipe == "photos"
-    assert cell_request(Cell("1/8", 1, "photos"), request).overrides == {"training.epochs": 7}
+    photos = cell_request(Cell("1/8", 1, "photos", Variation("photos")), request)
+    assert (photos.recipe, photos.overrides) == ("photos", {"training.epochs": 7})
     assert reference_of(["photos", CPS, SUPERVISED]) == SUPERVISED
     assert reference_of(["photos", CPS]) == "photos"
+
+
+def test_settings_in_the_list_are_added_to_those_of_the_request() -> None:
+    request = RunRequest(recipe="demo", overrides={"training.epochs": 7, "cps.weight": 0.5})
+    own = Variation(overrides={"cps.teacher": "average", "cps.weight": 2.0})
+    found = cell_request(Cell("1/8", 1, "teacher", own), request)
+    assert (found.recipe, found.resolve().cps.weight, found.resolve().cps.teacher) == ("demo", 2.0, "average")
+    assert found.resolve().training.epochs == 7
 
 
 def test_holms_correction() -> None:

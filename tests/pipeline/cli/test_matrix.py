@@ -1,17 +1,18 @@
 """Cells of a matrix that a dataset has no split for: said before the others run, which run all the same."""
 
 import json
+import shutil
 from typing import Any
 
 import pytest
 
 from components.dataset.prepare import prepare
-from components.matrix.cells import CPS, SUPERVISED, cell_request, cells, impossible
+from components.matrix.cells import CPS, SUPERVISED, VARIATIONS, cell_request, cells, impossible
 from components.recipes.loader import FOLDER
 from components.runs.request import RunRequest
 from components.scenes.generate import SceneSettings, draw_photographs
 from components.storage import keys
-from pipeline.cli.commands.matrix import _methods, _recipe_files
+from pipeline.cli.commands.matrix import _methods
 from tests.pipeline.in_process import cps as in_process
 from tests.pipeline.small_runs import cps
 
@@ -30,7 +31,7 @@ def photos(tmp_path):
 def test_cells_without_a_split_are_named_with_the_reason(store, photos, tmp_path):
     digest = prepare(str(photos), "", store, tmp_path / "work").digest
     request = RunRequest(overrides=GROUPS, epochs=1, batch_size=2)
-    wanted = cells(["1/8", "1/2"], [1], [SUPERVISED, CPS])
+    wanted = cells(["1/8", "1/2"], [1], {SUPERVISED: VARIATIONS[SUPERVISED], CPS: VARIATIONS[CPS]})
     found = impossible(store, wanted, request, digest)
     assert list(found) == wanted[2:]
     assert all(reason.startswith(REASON) for reason in found.values())
@@ -42,12 +43,16 @@ def test_cells_without_a_split_are_named_with_the_reason(store, photos, tmp_path
         (["--compare", "baseline,photo"], "--compare photo: no such method; available: baseline, cps, the recipes "),
         (["--compare", "cps,none.yaml"], "recipe file '/"),
         (["--compare", "cps,a/photos.yaml"], "--compare a/photos.yaml: another method is called photos: rename"),
-        (["--compare", "a/x.yaml,b/x.yml"], "--compare b/x.yml: another method is called x: rename the file"),
         (["--compare", "x.yaml", "--cluster"], "--compare x.yaml: a file on this machine, which the cluster cannot"),
         (["--compare", "cps,photos", "--recipe", "photos"], "--compare photos: that is --recipe, which is called cps"),
         (["--compare", "cps", "--baseline"], "--baseline is short for --compare baseline,cps: give --compare alone"),
         (["--compare", ","], "--compare ',' names no method: give, for example, baseline,cps"),
         (["--compare", "baseline", "--set", "cps.weight=0"], "the baseline is the recipe with cps.weight=0, which"),
+        (["--compare", "cps.weight=0,cps"], "--compare cps.weight=0: that is called baseline in the list"),
+        (["--compare", "cps,cps.weight=1.0", "--recipe", "photos"], "that changes nothing, so it is called cps in"),
+        (["--compare", "cps,cps.techer=average"], "unknown setting 'cps.techer'; did you mean 'cps.teacher'?"),
+        (["--compare", "cps,=average"], "--compare '=average' must be NAME=VALUE"),
+        (["--compare", "cps,cps.teacher=nobody"], "cps.teacher"),
     ],
 )
 def test_methods_that_cannot_be_compared_are_refused(arguments, said, tmp_path):
@@ -57,24 +62,45 @@ def test_methods_that_cannot_be_compared_are_refused(arguments, said, tmp_path):
     assert len(ended.stderr.splitlines()) == 1
 
 
+def methods(compare: str, *, recipe: str = "demo", baseline: bool = False) -> Any:
+    return _methods(compare, baseline=baseline, recipe=recipe, overrides=(), cluster=False)
+
+
 def test_the_reference_is_trained_first():
-    demo: dict[str, Any] = {"recipe": "demo", "overrides": ()}
-    auto = {**demo, "recipe": "auto"}
-    assert _methods("photos,cps,baseline", {}, baseline=False, **demo) == [SUPERVISED, "photos", CPS]
-    assert _methods("cps,photos", {}, baseline=False, **demo) == [CPS, "photos"]
-    assert _methods("", {}, baseline=True, **auto) == [SUPERVISED, CPS]
-    assert _methods("", {}, baseline=False, **auto) == [CPS]
+    assert list(methods("photos,cps,baseline")) == [SUPERVISED, "photos", CPS]
+    assert list(methods("cps,photos")) == [CPS, "photos"]
+    assert list(methods("", recipe="auto", baseline=True)) == [SUPERVISED, CPS]
+    assert list(methods("", recipe="auto")) == [CPS]
 
 
 def test_a_recipe_file_is_a_method_with_its_name(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text((FOLDER / "demo.yaml").read_text().replace("learning_rate: 0.004", "learning_rate: 0.002"))
-    files = _recipe_files(f"baseline,{file}", cluster=False)
-    methods = _methods(f"baseline,{file}", files, baseline=False, recipe="demo", overrides=())
-    assert methods == [SUPERVISED, "mine"]
-    baseline, mine = cells(["1/8"], [1], methods, files)
+    baseline, mine = cells(["1/8"], [1], methods(f"baseline,{file}"))
+    assert [baseline.method, mine.method] == [SUPERVISED, "mine"]
     assert cell_request(baseline, RunRequest(recipe="demo")).recipe == "demo"
     assert cell_request(mine, RunRequest(recipe="demo")).resolve().optimization.learning_rate == 0.002
+
+
+def test_two_recipe_files_need_different_names(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(FOLDER / "demo.yaml", tmp_path / folder / "mine.yaml")
+    ended = in_process("matrix", "--compare", "a/mine.yaml,b/mine.yaml", folder=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr == ("cps: error: --compare b/mine.yaml: another method is called mine: rename the file\n")
+
+
+def test_settings_are_a_method_that_leaves_everything_else_equal():
+    both = "cps.teacher=average+optimization.learning_rate=1e+1"
+    crop = "augmentation.crop=[64, 96]"
+    plain, teacher, small = cells(["1/8"], [1], methods(f"cps, {both}, {crop}"))
+    assert [plain.method, teacher.method, small.method] == [CPS, both, crop]
+    recipes = [cell_request(cell, RunRequest(recipe="demo")).resolve() for cell in (plain, teacher, small)]
+    changed = {"cps": recipes[1].cps, "optimization": recipes[1].optimization}
+    assert recipes[0].model_copy(update=changed) == recipes[1]
+    assert (recipes[1].cps.teacher, recipes[1].optimization.learning_rate) == ("average", 10.0)
+    assert recipes[2].augmentation.crop == (64, 96)
 
 
 @pytest.mark.slow
