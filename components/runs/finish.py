@@ -14,7 +14,7 @@ from components.runs.result import read_result
 from components.runs.webhook import post
 from components.step_guard import stopping
 from components.storage import keys
-from components.storage.client import MissingObject, Store, open_store
+from components.storage.client import MissingObject, Store, open_store, reopen_store
 from components.storage.lease import held_by, living_holder
 from components.storage.settings import object_link
 from components.tracking.address import TRACKING_VARIABLE
@@ -75,7 +75,8 @@ def finish_job(job_id: str, state: str, failure: str = "") -> dict[str, str]:
     final = _final_status(state)
     status: Status = final or "FAILED"
     try:
-        store = open_store()
+        # A pipeline that failed may have found no store; there is no use in waiting for it again.
+        store = open_store() if final in ("FAILED", "KILLED") else reopen_store()
         job = find_job(store, job_id)
         if job is None:
             return {}

@@ -36,8 +36,8 @@ def main(folder: Path) -> int:
     try:
         _run(folder, job["parameters"], job["compiled"])
     except Exception as error:
-        # A failed step reports its own error; this event covers a step that was killed before it could.
-        progress.failure("pipeline", _explain(error), USERS_MISTAKE if machine_error(error) else FAILED)
+        if not progress.first_failure():  # otherwise a step has reported its error
+            progress.failure("pipeline", _explain(error), USERS_MISTAKE if machine_error(error) else FAILED)
         print(f"pipeline: {error}", file=sys.stderr, flush=True)
         return FAILED
     finally:

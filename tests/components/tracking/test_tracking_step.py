@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from components.errors import UserError
 from components.runs.finish import finish_job
+from components.storage import client as storage_client
 from components.storage import keys
 from components.storage.client import Store
 from components.storage.lease import Holder, Lease
@@ -75,6 +77,18 @@ def test_the_second_time_mlflow_is_not_even_imported() -> None:
     finish_job("job", "SUCCEEDED")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     assert subprocess.run([sys.executable, "-c", CLOSE_WITHOUT_MLFLOW], env=environment).returncode == 0
+
+
+@pytest.mark.parametrize(("state", "waits"), [("SUCCEEDED", True), ("RUNNING", True), ("FAILED", False)])
+@pytest.mark.usefixtures("job")
+def test_a_store_that_restarts_is_waited_for_unless_the_pipeline_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str, waits: bool
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr(storage_client, "RESTART_SECONDS", 0.1)
+    with pytest.raises(UserError, match=r"does not answer \(connection refused\)"):
+        finish_job("job", state)
+    assert ("for it to come back" in capsys.readouterr().err) == waits
 
 
 def test_a_run_that_was_trained_again_is_closed_again(job: Store, client: Any) -> None:

@@ -90,8 +90,9 @@ def test_results_and_messages_arrive_and_paths_are_left_as_they_are(compiled: Pa
 def test_failures_are_one_line_are_not_repeated_and_end_in_the_exit_handler(
     compiled: Path, tmp_path: Path, how: str, code: int, failure: str
 ) -> None:
-    outcome, _ = run(compiled, tmp_path, how)
+    outcome, events = run(compiled, tmp_path, how)
     assert (outcome.exit_code, outcome.failure) == (code, failure)
+    assert [f"[{event['step']}] {event['text']}" for event in events if event["kind"] == "failure"] == [failure]
     assert (tmp_path / "attempts").read_text().splitlines() == [how]
     assert not (tmp_path / "followed").exists()
     assert (tmp_path / "finished").read_text() == "FAILED False"
