@@ -11,12 +11,14 @@ from components.dataset.manifest import Sample
 from components.dataset.propose.groups import Name, levels, numbered_blocks, parse_name
 from components.dataset.ranking import ClassSet, Group, class_set, group_name, rank
 from components.errors import UserError
+from components.metrics.bootstrap import FEW_IMAGES
 from components.recipes.model import AUTO
 
 NONE = "none"
 """The value of --group-by for a random choice of single images."""
 ENOUGH_IMAGES = 5
 """Validation images should contain every class that is in this many labels."""
+USUAL_SHARE = 0.2
 _BLOCK = 10
 """Minimum length of a block of consecutive frames, unless fewer images are to be held out."""
 _MOST_BLOCKS = 4
@@ -37,11 +39,19 @@ class Holdout:
     """Class ids that are in enough labels but not in val."""
 
 
+def default_share(labeled: int) -> float:
+    """Return the share of the labelled images to hold out: a fifth, or ten images if at least twenty remain.
+
+    With fewer than ten, a report cannot say whether a network is good.
+    """
+    return FEW_IMAGES / labeled if 3 * FEW_IMAGES <= labeled < FEW_IMAGES / USUAL_SHARE else USUAL_SHARE
+
+
 def hold_out(
     samples: Sequence[Sample],
     classes: Mapping[str, Sequence[int]],
     *,
-    share: float = 0.2,
+    share: float = USUAL_SHARE,
     seed: int = 0,
     group_by: str = AUTO,
 ) -> Holdout:

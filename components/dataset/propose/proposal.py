@@ -21,7 +21,7 @@ from components.dataset.manifest import Lists, Sample
 from components.dataset.propose.classes import VOID, Plan, VoidWish, plan_classes
 from components.dataset.propose.contents import Contents, Mark, mark_order, read_contents
 from components.dataset.propose.groups import parse_name
-from components.dataset.propose.holdout import Holdout, Method, hold_out
+from components.dataset.propose.holdout import Holdout, Method, default_share, hold_out
 from components.dataset.propose.rare import INTO_VOID, class_shares, merged, rare_classes
 from components.dataset.propose.stray import check_stray
 from components.dataset.propose.texts import CLASSES, classes_text, list_texts, mirror
@@ -42,7 +42,8 @@ class Settings(Frozen):
     """Whether those that the labels suggest are void too."""
     merge_rare: str = ""
     """The class to merge rare classes into, or `void`; empty to leave them."""
-    val_share: float = 0.2
+    val_share: float | None = None
+    """None for `default_share`."""
     seed: int = 0
     group_by: str = AUTO
 
@@ -290,7 +291,8 @@ def _lists(draft: _Draft, plan: Plan, settings: Settings) -> tuple[Lists, Holdou
         for name, counts in draft.contents.labels.items()
     }
     samples = sorted((*lists.train, *lists.val), key=lambda sample: sample.image)
-    holdout = hold_out(samples, classes, share=settings.val_share, seed=settings.seed, group_by=settings.group_by)
+    share = _val_share(settings, len(samples))
+    holdout = hold_out(samples, classes, share=share, seed=settings.seed, group_by=settings.group_by)
     unlabeled = dict.fromkeys((*lists.unlabeled, *(image for pool in layout.pools.values() for image in pool)))
     update = {"train": holdout.train, "val": holdout.val, "unlabeled": tuple(unlabeled)}
     return lists.model_copy(update=update), holdout
@@ -434,12 +436,17 @@ def _classes(contents: Contents, plan: Plan, rare: Sequence[int]) -> tuple[Propo
     )
 
 
+def _val_share(settings: Settings, labeled: int) -> float:
+    return default_share(labeled) if settings.val_share is None else settings.val_share
+
+
 def _split(holdout: Holdout, settings: Settings, names: Sequence[str]) -> Split:
+    labeled = len(holdout.train) + len(holdout.val)
     return Split(
         method=holdout.method,
         images=len(holdout.val),
-        labeled=len(holdout.train) + len(holdout.val),
-        share=settings.val_share,
+        labeled=labeled,
+        share=_val_share(settings, labeled),
         seed=settings.seed,
         groups=holdout.groups,
         missing=tuple(names[number] for number in holdout.missing),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from components.dataset.manifest import Sample
 from components.dataset.propose.groups import parse_name
-from components.dataset.propose.holdout import Holdout, hold_out
+from components.dataset.propose.holdout import Holdout, default_share, hold_out
 from components.errors import UserError
 
 HASH = "0123456789abcdef"
@@ -53,6 +53,13 @@ def images(split: Holdout) -> set[str]:
 def test_what_a_name_tells(image: str, chain: tuple[str, ...], number: int | None) -> None:
     name = parse_name(image)
     assert (name.chain, name.number) == (chain, number)
+
+
+@pytest.mark.parametrize(
+    ("labeled", "held"), [(2, 0), (10, 2), (29, 6), (30, 10), (40, 10), (49, 10), (50, 10), (51, 10), (100, 20)]
+)
+def test_ten_images_are_held_out_where_twice_as_many_remain(labeled: int, held: int) -> None:
+    assert round(labeled * default_share(labeled)) == held
 
 
 def clips(number: int, frames: int, pattern: str = "clip{clip}_{frame:04}.jpg") -> list[str]:
