@@ -14,6 +14,7 @@ from tests.manifests.objects import Object, load, name
 
 REPOSITORY = Path(__file__).parents[2]
 OVERLAYS = sorted(Path(os.environ["CPS_TEST_MANIFESTS"]).glob("*.yaml"))
+MULTI_NODE = "multi-node"
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def built() -> dict[str, list[Object]]:
     return {path.stem: load(path) for path in OVERLAYS}
 
 
-@pytest.mark.parametrize("overlay", [path.stem for path in OVERLAYS])
+@pytest.mark.parametrize("overlay", [path.stem for path in OVERLAYS if path.stem != MULTI_NODE])
 def test_nothing_is_wrong(built: dict[str, list[Object]], overlay: str) -> None:
     assert complaints(built[overlay]) == []
 
@@ -59,17 +60,23 @@ def test_what_is_malformed_is_found(built: dict[str, list[Object]], mutation: Mu
     assert mutation.found in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("overlay", ["kind", "kubeflow", "gpu"])
-def test_the_label_selects_what_several_nodes_need(built: dict[str, list[Object]], overlay: str) -> None:
-    """And nothing else: the guide applies it next to services of one's own."""
-    component = "app.kubernetes.io/component"
-    selected = [
-        name(item)
-        for item in built[overlay]
-        if item["metadata"].get("labels", {}).get(component) == "multi-node-training"
+def test_the_overlay_for_several_nodes_is_contained_in_the_others(built: dict[str, list[Object]]) -> None:
+    """And has nothing that belongs to services: the guide applies it next to those of one's own."""
+    own = {name(item) for item in built[MULTI_NODE]}
+    assert own == {
+        "ClusterTrainingRuntime paddle-distributed",
+        "NetworkPolicy cps-training",
+        "Role cps-trainjobs",
+        "RoleBinding cps-trainjobs",
+    }
+    for overlay in ("kind", "kubeflow", "gpu"):
+        assert own <= {name(item) for item in built[overlay]}
+    # The ConfigMap is the user's; the account need not exist; the policy of its own covers its pods.
+    assert complaints(built[MULTI_NODE]) == [
+        "RoleBinding cps-trainjobs refers to ServiceAccount cps-steps, which is not there",
+        "ClusterTrainingRuntime paddle-distributed: no NetworkPolicy denies by default",
+        "ConfigMap cps-settings is not there",
     ]
-    expected = ["ClusterTrainingRuntime paddle-distributed", "Role cps-trainjobs", "RoleBinding cps-trainjobs"]
-    assert sorted(selected) == expected
 
 
 def test_git_has_no_secret() -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import yaml
 
-ACCESS = Path(__file__).parents[4] / "manifests" / "base" / "access.yaml"
+ACCESS = Path(__file__).parents[4] / "manifests" / "components" / "trainer" / "access.yaml"
 ROLE = "cps-trainjobs"
 
 
