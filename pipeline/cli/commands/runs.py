@@ -1,6 +1,7 @@
 """`cps runs`, `cps gc`: list and delete runs and unreferenced objects."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import groupby
@@ -122,7 +123,7 @@ def _place(key: str) -> str:
 @run_argument
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def delete(run: str, yes: bool) -> None:
-    """Delete a run with its checkpoints, scores, predictions and weights.
+    """Delete a run with its checkpoints, scores, predictions and weights, and its logs and pages on this machine.
 
     Its dataset stays until `cps gc`; its record in MLflow stays. Fails if the run is in use.
 
@@ -130,6 +131,7 @@ def delete(run: str, yes: bool) -> None:
     Example:
       cps runs delete scenes-demo-1-8-s0
     """
+    from components.disk import state_home
     from components.runs.garbage import delete_run
     from components.runs.stored import find_run
     from pipeline.local.environment import open_store
@@ -141,6 +143,7 @@ def delete(run: str, yes: bool) -> None:
             f"delete {found.run_key} ({found.objects} objects, {size_text(found.size)})?", abort=True, err=True
         )
     freed = delete_run(store, found.run_key)
+    shutil.rmtree(state_home() / "runs" / found.run_key, ignore_errors=True)
     click.echo(f"deleted {found.run_key}: {size_text(freed)}")
 
 

@@ -314,7 +314,10 @@ def test_unfinished_uploads_are_found_and_freed(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("store_environment")
-def test_the_commands(store: Store) -> None:
+def test_the_commands(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPS_HOME", str(tmp_path))
+    for run_key in ("a", "b"):
+        (tmp_path / "runs" / run_key).mkdir(parents=True)
     put_dataset(store, UNUSED)
     put_run(store, "a")
     cps = CliRunner()
@@ -343,6 +346,7 @@ def test_the_commands(store: Store) -> None:
 
     assert "deleted" in cps.invoke(cli, ["gc", "--grace", "0s", "--yes"]).stdout
     assert cps.invoke(cli, ["runs", "delete", "a", "--yes"]).exit_code == 0
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["b"]
     assert present(store) == {keys.job("job-a")}
 
 
