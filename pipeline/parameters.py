@@ -75,7 +75,7 @@ def local_request(*, overrides: "Overrides", **options: Any) -> PipelineParamete
     from components.recipes.loader import is_recipe_file
 
     recipe = options["recipe"]
-    overrides = _with_absolute_weights(overrides)
+    overrides = with_absolute_weights(overrides)
     options |= {
         "dataset": _absolute_sources(options["dataset"]),
         "recipe": _absolute(recipe) if is_recipe_file(recipe) else recipe,
@@ -222,7 +222,8 @@ def _absolute_sources(dataset: str) -> str:
     return shlex.join(sources) if len(sources) > 1 else sources[0]
 
 
-def _with_absolute_weights(overrides: "Overrides") -> "Overrides":
+def with_absolute_weights(overrides: "Overrides") -> "Overrides":
+    """Return overrides with the paths of pretrained weights as absolute, because steps may run in another directory."""
     from components.networks.pretrained_weights.installed import IMAGENET
     from components.runs.backbone import SCRATCH
 

@@ -29,7 +29,7 @@ from pipeline.cli.options import (
     with_options,
 )
 from pipeline.cli.signals import RESUMES, on_interrupt
-from pipeline.parameters import PipelineParameters, local_parameters, parse_settings
+from pipeline.parameters import PipelineParameters, local_parameters, parse_settings, with_absolute_weights
 
 if TYPE_CHECKING:
     from components.matrix.cells import Cell, MatrixDataset, MatrixOutcome, Method, Variation
@@ -201,7 +201,7 @@ def _method(name: str, recipe: str, changes: "Overrides", *, cluster: bool) -> "
     from components.runs.request import RunRequest
 
     def resolved(own: Variation) -> "Recipe":
-        return RunRequest(recipe=recipe, overrides={**changes, **own.overrides}).resolve(is_local=False)
+        return RunRequest(recipe=recipe, overrides={**changes, **own.overrides}).resolve(is_local=not cluster)
 
     if name == CPS:
         return CPS, VARIATIONS[CPS]
@@ -212,7 +212,7 @@ def _method(name: str, recipe: str, changes: "Overrides", *, cluster: bool) -> "
             )
         return SUPERVISED, VARIATIONS[SUPERVISED]
     if "=" in name:
-        own = Variation(overrides=parse_settings(_PLUS.split(name), "--compare"))
+        own = Variation(overrides=with_absolute_weights(parse_settings(_PLUS.split(name), "--compare")))
         changed = resolved(own)
         # What `auto` chooses depends on the dataset, so a setting that is its default may change something.
         if recipe != AUTO and changed == resolved(VARIATIONS[CPS]):

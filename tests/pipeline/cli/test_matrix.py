@@ -51,6 +51,8 @@ def test_cells_without_a_split_are_named_with_the_reason(store, photos, tmp_path
         (["--compare", "cps.weight=0,cps"], "--compare cps.weight=0: that is called baseline in the list"),
         (["--compare", "cps,cps.weight=1.0", "--recipe", "photos"], "that changes nothing, so it is called cps in"),
         (["--compare", "cps,cps.techer=average"], "unknown setting 'cps.techer'; did you mean 'cps.teacher'?"),
+        (["--compare", "cps,network.pretrained=a.npz"], "a.npz' is not a file"),
+        (["--compare", "cps,network.pretrained=a.npz", "--cluster"], "a.npz' is a path on this machine"),
         (["--compare", "cps,=average"], "--compare '=average' must be NAME=VALUE"),
         (["--compare", "cps,cps.teacher=nobody"], "cps.teacher"),
     ],
