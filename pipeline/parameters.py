@@ -3,7 +3,7 @@
 import json
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from pipeline.version import DATA_IMAGE, IMAGE
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from components.recipes import Overrides
+    from components.recipes import Overrides, Recipe
     from components.runs.request import PredictionRequest, Resources, RunRequest
 
 STEPS = ("prepare-dataset", "split-labels", "train", "evaluate", "select", "predict", "finish")
@@ -109,9 +109,8 @@ def cluster_parameters(**options: Any) -> PipelineParameters:
             "use a recipe from `cps recipes list`, and change it with --set"
         )
     _check(parameters, is_local=False)
-    network = parameters.run.resolve(is_local=False).network
-    weights = {"pretrained": network.pretrained, "right_pretrained": network.right_pretrained}
-    _check_places(parameters.run.dataset, weights)
+    _check_datasets_place(parameters.run.dataset)
+    check_weights_place(parameters.run.resolve(is_local=False))
     return parameters
 
 
@@ -138,10 +137,9 @@ def _check(parameters: PipelineParameters, *, is_local: bool) -> None:
     parameters.run.resolve(is_local=is_local)
 
 
-def _check_places(dataset: str, weights: Mapping[str, str]) -> None:
-    """Raise UserError if the dataset or the pretrained weights are local files."""
+def _check_datasets_place(dataset: str) -> None:
+    """Raise UserError if the dataset is a local file or folder."""
     from components.dataset.sources.address import STORED, is_url, parse_sources
-    from components.networks.pretrained_weights.installed import IMAGENET
     from components.scenes.generate import is_scenes
 
     for source in parse_sources(dataset):
@@ -151,7 +149,15 @@ def _check_places(dataset: str, weights: Mapping[str, str]) -> None:
                 f"dataset {text!r} is a path on this machine, which the cluster cannot read: "
                 "use an s3:// or http(s):// URL"
             )
-    for setting, text in weights.items():
+
+
+def check_weights_place(recipe: "Recipe") -> None:
+    """Raise UserError if the pretrained weights are local files, which a cluster cannot read."""
+    from components.dataset.sources.address import is_url
+    from components.networks.pretrained_weights.installed import IMAGENET
+
+    for setting in ("pretrained", "right_pretrained"):
+        text = getattr(recipe.network, setting)
         if text not in ("", IMAGENET) and not is_url(text):
             raise UserError(
                 f"network.{setting} {text!r} is a path on this machine, which the cluster cannot read: "

@@ -29,7 +29,13 @@ from pipeline.cli.options import (
     with_options,
 )
 from pipeline.cli.signals import RESUMES, on_interrupt
-from pipeline.parameters import PipelineParameters, local_parameters, parse_settings, with_absolute_weights
+from pipeline.parameters import (
+    PipelineParameters,
+    check_weights_place,
+    local_parameters,
+    parse_settings,
+    with_absolute_weights,
+)
 
 if TYPE_CHECKING:
     from components.matrix.cells import Cell, MatrixDataset, MatrixOutcome, Method, Variation
@@ -214,6 +220,8 @@ def _method(name: str, recipe: str, changes: "Overrides", *, cluster: bool) -> "
     if "=" in name:
         own = Variation(overrides=with_absolute_weights(parse_settings(_PLUS.split(name), "--compare")))
         changed = resolved(own)
+        if cluster:
+            check_weights_place(changed)
         # What `auto` chooses depends on the dataset, so a setting that is its default may change something.
         if recipe != AUTO and changed == resolved(VARIATIONS[CPS]):
             raise UserError(f"--compare {name}: that changes nothing, so it is called cps in the list")
