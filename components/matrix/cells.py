@@ -46,7 +46,8 @@ class Cell:
     labeled_ratio: str
     seed: int
     method: Method
-    variation: Variation = field(default_factory=Variation, compare=False)
+    variation: Variation | None = field(default=None, compare=False)
+    """None for that of CPS or SUPERVISED."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +153,11 @@ def planned_key(store: "Store", cell: Cell, request: "RunRequest", digest: str) 
 
 def cell_request(cell: Cell, request: "RunRequest") -> "RunRequest":
     """Return the request with one cell's ratio and seed, and its method's recipe and settings."""
+    variation = cell.variation or VARIATIONS[cell.method]
     changes = {
         "labeled_ratio": cell.labeled_ratio,
         "seed": cell.seed,
-        "recipe": cell.variation.recipe or request.recipe,
-        "overrides": {**request.overrides, **cell.variation.overrides},
+        "recipe": variation.recipe or request.recipe,
+        "overrides": {**request.overrides, **variation.overrides},
     }
     return request.model_copy(update=changes)

@@ -121,6 +121,13 @@ def test_a_recipe_in_the_list_replaces_that_of_the_request() -> None:
     assert reference_of(["photos", CPS]) == "photos"
 
 
+def test_a_method_is_never_trained_as_another_one() -> None:
+    request = RunRequest(recipe="demo")
+    assert cell_request(Cell("1/8", 1, SUPERVISED), request).resolve().cps.weight == 0
+    with pytest.raises(KeyError):
+        cell_request(Cell("1/8", 1, "photos"), request)
+
+
 def test_settings_in_the_list_are_added_to_those_of_the_request() -> None:
     request = RunRequest(recipe="demo", overrides={"training.epochs": 7, "cps.weight": 0.5})
     own = Variation(overrides={"cps.teacher": "average", "cps.weight": 2.0})
