@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -143,7 +144,8 @@ def delete(run: str, yes: bool) -> None:
             f"delete {found.run_key} ({found.objects} objects, {size_text(found.size)})?", abort=True, err=True
         )
     freed = delete_run(store, found.run_key)
-    shutil.rmtree(state_home() / "runs" / found.run_key, ignore_errors=True)
+    with suppress(FileNotFoundError):  # a run of another machine
+        shutil.rmtree(state_home() / "runs" / found.run_key)
     click.echo(f"deleted {found.run_key}: {size_text(freed)}")
 
 

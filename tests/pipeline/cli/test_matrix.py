@@ -90,7 +90,7 @@ def test_two_recipe_files_need_different_names(tmp_path):
         shutil.copy(FOLDER / "demo.yaml", tmp_path / folder / "mine.yaml")
     ended = in_process("matrix", "--compare", "a/mine.yaml,b/mine.yaml", folder=tmp_path)
     assert ended.returncode == 2
-    assert ended.stderr == ("cps: error: --compare b/mine.yaml: another method is called mine: rename the file\n")
+    assert ended.stderr == "cps: error: --compare b/mine.yaml: another method is called mine: rename the file\n"
 
 
 def test_settings_are_a_method_that_leaves_everything_else_equal():
