@@ -1,5 +1,6 @@
 """The cells of a matrix: ratio, seed and method, with their parameters and scores."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,6 +19,13 @@ Method = str
 CPS, SUPERVISED = "cps", "supervised"
 BASELINE = "baseline"
 """The name of SUPERVISED on the command line."""
+_PLUS = re.compile(r"\+(?=\w+\.\w+=)")
+"""A plus between settings, not one of a number."""
+
+
+def settings_of(method: Method) -> list[str]:
+    """Return the settings that a method consists of, or its name."""
+    return _PLUS.split(method)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from components.matrix.cells import CPS, SUPERVISED, Method
-from components.matrix.gains import Point, name_of
+from components.matrix.gains import SETTINGS_JOINT, Point, name_of
 from components.matrix.published_results import Published
 from components.pages.charts import Margins, Scale, Series, grid, inline, key, line, round_ticks, sample, standalone
 
@@ -29,7 +29,7 @@ WIDE, NARROW = (900, 480), (380, 360)
 """Width and height at natural size, in CSS pixels. Charts narrower than 500 have no room for the curves' names."""
 LEAST_SPAN = 10.0
 """Least range of the vertical axis, in percentage points."""
-NAME_HEIGHT, CHARACTER_WIDTH = 20, 8
+NAME_HEIGHT, LINE_HEIGHT, CHARACTER_WIDTH = 20, 16, 8
 
 
 class Value(NamedTuple):
@@ -109,7 +109,8 @@ def vertical_ticks(points: Sequence[Point], references: Sequence[Published]) -> 
 def _plot(points: Sequence[Point], references: Sequence[Published], size: tuple[int, int], top: int) -> list[str]:
     found, (width, height) = curves(points, references), size
     named = width >= 500
-    room = 64 + round(CHARACTER_WIDTH * max(len(curve.name) for curve in found)) if named else 18
+    longest = max(len(part) for curve in found for part in _lines(curve))
+    room = 64 + CHARACTER_WIDTH * longest if named else 18
     y_ticks = vertical_ticks(points, references)
     labeled = {point.labeled_ratio: point.labeled for point in sorted(points, key=lambda point: point.labeled)}
     x_range = math.log(min(labeled.values())), math.log(max(labeled.values()))
@@ -154,16 +155,26 @@ def _curve(scale: Scale, curve: Curve) -> str:
     return f'<path class="whisker {curve.series.css_class}" d="{bars}"/>{line(curve.series, places)}'
 
 
+def _lines(curve: Curve) -> list[str]:
+    """Split the name of a curve into lines, one for each setting of a method."""
+    first, *others = curve.name.split(SETTINGS_JOINT)
+    return [first, *(f"+ {setting}" for setting in others)]
+
+
 def _names(scale: Scale, found: Sequence[Curve]) -> list[str]:
     """Write the curves' names to the right of the plot, each as near to its curve's end as the others allow."""
     ends = sorted((_place(scale, curve, curve.values[-1])[1], number) for number, curve in enumerate(found))
     heights: list[float] = []
-    for y, _ in ends:
-        heights.append(max(y, heights[-1] + NAME_HEIGHT) if heights else y)
-    over = max(0.0, heights[-1] - scale.base)
+    free = -math.inf
+    for y, number in ends:
+        heights.append(max(y, free))
+        free = heights[-1] + NAME_HEIGHT + LINE_HEIGHT * (len(_lines(found[number])) - 1)
+    over = max(0.0, free - NAME_HEIGHT - scale.base)
     left, parts = scale.right + 12, []
     for height, (_, number) in zip(heights, ends, strict=True):
-        y, (name, series, *_) = round(height - over, 1), found[number]
-        parts.append(sample(series, left, y))
-        parts.append(f'<text class="name {series.css_class}" x="{left + 42}" y="{y + 4:.1f}">{escape(name)}</text>')
+        y, curve = round(height - over, 1), found[number]
+        parts.append(sample(curve.series, left, y))
+        for place, text in enumerate(_lines(curve)):
+            at = f'x="{left + 42}" y="{y + 4 + LINE_HEIGHT * place:.1f}"'
+            parts.append(f'<text class="name {curve.series.css_class}" {at}>{escape(text)}</text>')
     return parts

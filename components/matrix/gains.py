@@ -9,18 +9,19 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from components.matrix.cells import CPS, SUPERVISED, Cell, Method, Score
+from components.matrix.cells import CPS, SUPERVISED, Cell, Method, Score, settings_of
 from components.metrics.bootstrap import LEVEL, interval
 
 CONFIDENCE = LEVEL
 NAMES = {CPS: "CPS", SUPERVISED: "supervised baseline"}
+SETTINGS_JOINT = " + "
 
 Call = Literal["clear gain", "clear loss", "not clear", "one seed"]
 
 
 def name_of(method: Method) -> str:
-    """Return a method's name for readers; a recipe's name is its own."""
-    return NAMES.get(method, method)
+    """Return a method's name for readers: a recipe's is its own, and settings are spaced so that lines can break."""
+    return NAMES.get(method) or SETTINGS_JOINT.join(settings_of(method))
 
 
 @dataclass(frozen=True)

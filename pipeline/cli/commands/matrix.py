@@ -46,8 +46,6 @@ _Announce = Callable[[int, "Cell", str], None]
 
 _COMMA = re.compile(r",(?![^\[]*\])")
 """A comma between methods, not one inside a list."""
-_PLUS = re.compile(r"\+(?=\w+\.\w+=)")
-"""A plus between settings, not one of a number."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,7 @@ def _methods(
 
 def _method(name: str, recipe: str, changes: "Overrides", *, cluster: bool) -> "tuple[Method, Variation]":
     """Return the method of this name, which --compare lists. Raises UserError."""
-    from components.matrix.cells import BASELINE, CPS, SUPERVISED, VARIATIONS, Variation
+    from components.matrix.cells import BASELINE, CPS, SUPERVISED, VARIATIONS, Variation, settings_of
     from components.recipes import load_recipe, recipe_names
     from components.recipes.loader import is_recipe_file
     from components.recipes.model import AUTO
@@ -218,7 +216,7 @@ def _method(name: str, recipe: str, changes: "Overrides", *, cluster: bool) -> "
             )
         return SUPERVISED, VARIATIONS[SUPERVISED]
     if "=" in name:
-        own = Variation(overrides=with_absolute_weights(parse_settings(_PLUS.split(name), "--compare")))
+        own = Variation(overrides=with_absolute_weights(parse_settings(settings_of(name), "--compare")))
         changed = resolved(own)
         if cluster:
             check_weights_place(changed)

@@ -1,4 +1,5 @@
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -100,3 +101,21 @@ def test_labels_of_neighbouring_ticks_do_not_touch() -> None:
     crowded = [Point(f"{number}/32", 100 + number, "cps", (0.5,)) for number in (25, 26, 27)]
     svg = str(inline_chart([*crowded, Point("1/1", 4000, "cps", (0.6,))], [], "label", NARROW))
     assert re.findall(r'text-anchor="middle">(\d+/\d+)<', svg) == ["25/32", "1/1"]
+
+
+def test_a_method_of_settings_has_a_line_for_each_and_leaves_room_for_the_plot() -> None:
+    method = "cps.teacher=average+cps.strong_augmentation=0.8+optimization.learning_rate=1e+1"
+    points = [*BOTH, Point("1/16", 23, method, (0.57,)), Point("1/8", 46, method, (0.61,))]
+    svg = str(inline_chart(points, [], "label", WIDE))
+    names = [(float(y), text) for y, text in re.findall(r'<text class="name[^"]*" x="\S+" y="([\d.]+)">([^<]*)', svg)]
+    assert [text for _, text in names] == [
+        "CPS",
+        "cps.teacher=average",
+        "+ cps.strong_augmentation=0.8",
+        "+ optimization.learning_rate=1e+1",
+        "supervised baseline",
+    ]
+    heights = [y for y, _ in names]
+    assert all(below - above >= 16 for above, below in pairwise(heights))
+    assert heights[-1] < WIDE[1]
+    assert max(float(x) for x in re.findall(r"M(\S+) \S+?V", svg)) > WIDE[0] / 2
