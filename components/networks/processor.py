@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
+BLAS_VARIABLE = "OPENBLAS_NUM_THREADS"
 
 
 def prepare(*, networks: int = 1, processes: int = 1) -> dict[str, str]:
@@ -23,8 +24,20 @@ def prepare(*, networks: int = 1, processes: int = 1) -> dict[str, str]:
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"
     chosen = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(chosen)
+    if THREADS_VARIABLE in chosen and BLAS_VARIABLE not in os.environ:
+        _limit_loaded_blas(int(chosen[THREADS_VARIABLE]))
     hide_start_messages()
     return chosen
+
+
+def _limit_loaded_blas(threads: int) -> None:
+    """Limit the BLAS of a numpy that is already imported, which does not read the environment again.
+
+    Its additional threads wait for work by spinning, and so take the cores from the networks' threads.
+    """
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(threads, user_api="blas")
 
 
 def hide_start_messages() -> None:

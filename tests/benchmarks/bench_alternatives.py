@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.bench_alternatives [environment | operations] …
 
-`environment`: steps of the recipe camvid-mobilenetv2 on noise in processes of their own, which differ in what Paddle,
-its MKL and the allocator are told, or in how the two networks share the cores. `operations`: single operations in one
+`environment`: steps on noise in processes of their own, which differ in what Paddle, its MKL, numpy's BLAS and the
+allocator are told, or in how the two networks share the cores. `operations`: single operations in one
 process, forward and backward. Above 1.00x the product's way is the faster one. That both give the same is checked to
 1e-3 of the largest value before anything is timed.
 """
@@ -28,14 +28,17 @@ if TYPE_CHECKING:
 
 ROUNDS = int(os.environ.get("CPS_BENCH_ROUNDS", 5))
 UNTRIMMED = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483647"}
-ENVIRONMENTS: dict[str, tuple[bool, dict[str, str]]] = {
-    "MKL as it finds an AMD processor": (True, {"MKL_DEBUG_CPU_TYPE": ""}),
-    "networks in one thread, operations in two": (False, {"OMP_NUM_THREADS": "2"}),
-    "networks and operations in two each": (True, {"OMP_NUM_THREADS": "2"}),
-    "oneDNN's convolutions (FLAGS_use_onednn)": (True, {"FLAGS_use_onednn": "1", "FLAGS_use_mkldnn": "1"}),
-    "memory kept from the system (MALLOC_*)": (True, UNTRIMMED),
+ENVIRONMENTS: dict[str, dict[str, tuple[bool, dict[str, str]]]] = {
+    "camvid-mobilenetv2": {
+        "MKL as it finds an AMD processor": (True, {"MKL_DEBUG_CPU_TYPE": ""}),
+        "networks in one thread, operations in two": (False, {"OMP_NUM_THREADS": "2"}),
+        "networks and operations in two each": (True, {"OMP_NUM_THREADS": "2"}),
+        "oneDNN's convolutions (FLAGS_use_onednn)": (True, {"FLAGS_use_onednn": "1", "FLAGS_use_mkldnn": "1"}),
+        "memory kept from the system (MALLOC_*)": (True, UNTRIMMED),
+    },
+    "photos": {"numpy's products in two threads": (True, {"OPENBLAS_NUM_THREADS": "2"})},
 }
-"""By what is different: whether each network has a thread, and what the environment says."""
+"""By recipe and by what is different: whether each network has a thread, and what the environment says."""
 
 _state: dict[str, Any] = {}
 
@@ -46,28 +49,29 @@ def main() -> None:
 
 
 def compare_environments() -> None:
-    with stepping(True, {}) as ours:
-        for name, (threads, environment) in ENVIRONMENTS.items():
-            with stepping(threads, environment) as theirs:
-                ratios = []
-                for number in range(-1, ROUNDS):
-                    order = (ours, theirs) if number % 2 else (theirs, ours)
-                    taken = {pool: pool.submit(step).result() for pool in order}
-                    if number >= 0:
-                        ratios.append(taken[theirs] / taken[ours])
-            row(f"a step, {name}", ratios)
+    for recipe, alternatives in ENVIRONMENTS.items():
+        with stepping(recipe, True, {}) as ours:
+            for name, (threads, environment) in alternatives.items():
+                with stepping(recipe, threads, environment) as theirs:
+                    ratios = []
+                    for number in range(-1, ROUNDS):
+                        order = (ours, theirs) if number % 2 else (theirs, ours)
+                        taken = {pool: pool.submit(step).result() for pool in order}
+                        if number >= 0:
+                            ratios.append(taken[theirs] / taken[ours])
+                row(f"a step of {recipe}, {name}", ratios)
 
 
 @contextmanager
-def stepping(threads: bool, environment: Mapping[str, str]) -> Iterator[ProcessPoolExecutor]:
+def stepping(recipe: str, threads: bool, environment: Mapping[str, str]) -> Iterator[ProcessPoolExecutor]:
     """A process that has a pair of networks and one step behind it."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         with mock.patch.dict(os.environ, environment):
-            pool.submit(prepare, threads).result()
+            pool.submit(prepare, recipe, threads).result()
         yield pool
 
 
-def prepare(threads: bool) -> None:
+def prepare(name: str, threads: bool) -> None:
     from components.networks import processor
 
     processor.prepare(networks=2)
@@ -75,7 +79,7 @@ def prepare(threads: bool) -> None:
     from components.training.losses import Criterion, min_kept_pixels
     from components.training.pair import Pair
 
-    recipe = load_recipe("camvid-mobilenetv2", {"network.pretrained": ""})
+    recipe = load_recipe(name, {"network.pretrained": ""})
     crop, images = recipe.augmentation.crop, recipe.training.batch_size
     pair = Pair(recipe, 11, 0, threads=threads)
     pair.start()
@@ -222,7 +226,7 @@ def ratios_of(ours: Callable[[], object], theirs: Callable[[], object]) -> list[
 
 def row(name: str, ratios: list[float]) -> None:
     print(
-        f"{name:<56}{statistics.median(ratios):6.2f}x ({min(ratios):.2f} to {max(ratios):.2f}), {len(ratios)} rounds",
+        f"{name:<76}{statistics.median(ratios):6.2f}x ({min(ratios):.2f} to {max(ratios):.2f}), {len(ratios)} rounds",
         flush=True,
     )
 
