@@ -91,6 +91,11 @@ CELLS: dict[str, dict[str, Any]] = {
     "full-size+strong+teacher+longer": {**FULL_SIZE_FROM_THE_START, "training.epochs": 10},
     "full-size-supervised+longer": {**FULL_SIZE, "cps.weight": 0.0, "training.epochs": 10},
     "full-size+strong+teacher+paste": {**FULL_SIZE_FROM_THE_START, "cps.rare_class_paste": 0.5},
+    "full-size+strong+teacher+paste-all+feature-dropout": {
+        **FULL_SIZE_FROM_THE_START,
+        "cps.rare_class_paste": 1.0,
+        "cps.feature_dropout": 0.5,
+    },
     "full-size+strong+teacher+operations+adaptive": {
         **FULL_SIZE_FROM_THE_START,
         "cps.strong_operations": 3,
