@@ -13,7 +13,7 @@ EXTRAS = {
     **dict.fromkeys(("pillow_heif",), "heic"),
     **dict.fromkeys(("psutil",), "services"),
     **dict.fromkeys(("cv2", "onnx", "onnxruntime", "openvino", "paddle", "paddle2onnx"), "train"),
-    **dict.fromkeys(("safetensors", "scipy"), "train"),
+    **dict.fromkeys(("safetensors", "scipy", "threadpoolctl"), "train"),
 }
 # Installed without its dependencies, because it pins an OpenCV that does not work here; `train` has the others.
 PADDLESEG = "paddleseg==2.8.0"

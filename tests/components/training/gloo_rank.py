@@ -115,13 +115,20 @@ def use_double_precision() -> None:
     owner.batch = batch
 
 
-def compare_synchronised(folder: Path, group: Group) -> dict[str, object]:
-    """The same with batch statistics, and the weights and running statistics at the end, in double precision.
+def compare_in_double_precision(folder: Path, group: Group) -> dict[str, object]:
+    """Trainings with frozen statistics, with every option, and with batch statistics.
 
-    Two micro-batches, so that each one is normalised over both processes.
+    The last one leaves its weights and running statistics at the end. It has two micro-batches, so that each one is
+    normalised over both processes.
     """
     use_double_precision()
     curves: dict[str, object] = {}
+    cases: tuple[tuple[str, Overrides, int], ...] = (("frozen", {}, STEPS), ("options", METHOD_OPTIONS, OPTION_STEPS))
+    for name, settings, steps in cases:
+        curves[f"shared, {name}"] = Training(group, settings, frozen=True).losses(steps)
+    # One does the one, the other the other, which saves time.
+    name, settings, steps = cases[group.rank]
+    curves[f"whole, {name}"] = Training(None, settings, frozen=True).losses(steps)
     for name, one in (("shared", group), ("whole", None)):
         training = Training(one, {**SGD, "training.accumulate": 2}, frozen=False)
         curves[f"{name}, batch statistics"] = training.losses(STEPS)
@@ -132,14 +139,8 @@ def compare_synchronised(folder: Path, group: Group) -> dict[str, object]:
 def compare_trainings(folder: Path, group: Group) -> dict[str, object]:
     """Trainings of both processes together, and of each by itself one of the same with the whole batch."""
     curves: dict[str, object] = {}
-    for name, frozen in (("frozen", True), ("single precision", False)):
-        curves[f"shared, {name}"] = Training(group, frozen=frozen).losses(STEPS)
-    # One does the one, the other the other, which saves time.
-    name, frozen = (("frozen", True), ("single precision", False))[group.rank]
-    curves[f"whole, {name}"] = Training(None, frozen=frozen).losses(STEPS)
-
     for name, one in (("shared", group), ("whole", None)):
-        curves[f"{name}, options"] = Training(one, METHOD_OPTIONS, frozen=True).losses(OPTION_STEPS)
+        curves[f"{name}, single precision"] = Training(one, frozen=False).losses(STEPS)
 
     shared, whole = (Training(one, SGD, frozen=True) for one in (group, None))
     mine = group.share.slots(8)
@@ -149,7 +150,7 @@ def compare_trainings(folder: Path, group: Group) -> dict[str, object]:
     whole.losses(1)
     np.savez(folder / f"stepped-shared.{group.rank}.npz", allow_pickle=False, **shared.weights())
     np.savez(folder / f"stepped-whole.{group.rank}.npz", allow_pickle=False, **whole.weights())
-    curves |= compare_synchronised(folder, group)
+    curves |= compare_in_double_precision(folder, group)
     return {"curves": curves, "pixels equal": equal}
 
 
