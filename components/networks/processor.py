@@ -24,20 +24,22 @@ def prepare(*, networks: int = 1, processes: int = 1) -> dict[str, str]:
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"
     chosen = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(chosen)
-    if THREADS_VARIABLE in chosen and BLAS_VARIABLE not in os.environ:
-        _limit_loaded_blas(int(chosen[THREADS_VARIABLE]))
     hide_start_messages()
     return chosen
 
 
-def _limit_loaded_blas(threads: int) -> None:
-    """Limit the BLAS of a numpy that is already imported, which does not read the environment again.
+def prepare_training(*, networks: int = 1, processes: int = 1) -> dict[str, str]:
+    """Do as `prepare` in a process that only trains, and give numpy's BLAS as many threads as an operation of Paddle.
 
-    Its additional threads wait for work by spinning, and so take the cores from the networks' threads.
+    A numpy that is already imported does not read the environment again, and has a thread for every core. They wait
+    for work by spinning, and so take the cores from the networks' threads.
     """
-    from threadpoolctl import threadpool_limits
+    chosen = prepare(networks=networks, processes=processes)
+    if THREADS_VARIABLE in chosen and BLAS_VARIABLE not in os.environ:
+        from threadpoolctl import threadpool_limits
 
-    threadpool_limits(threads, user_api="blas")
+        threadpool_limits(int(chosen[THREADS_VARIABLE]), user_api="blas")
+    return chosen
 
 
 def hide_start_messages() -> None:

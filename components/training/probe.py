@@ -74,7 +74,7 @@ def probe_training(folder: Path, steps: int) -> TrainingProbe:
     record = RunRecord.model_validate_json((folder / "run.json").read_bytes())
     split = Split.model_validate_json((folder / "split.json").read_bytes())
     recipe = parse_recipe(record.settings, "probe")
-    processor.prepare(networks=2)
+    processor.prepare_training(networks=2)
     from components.training.loop import fit
     from components.training.process import prepare_training, tracker_of
     from components.training.schedule import Plan, burn_in_steps

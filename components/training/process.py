@@ -43,7 +43,7 @@ def train_here(store: Store, run_key: str, *, processes: int, alone: bool, stack
     record, split = load_run(store, run_key)
     recipe = parse_recipe(record.settings, f"run {run_key}")
     prepare_kernels(tf32=recipe.training.tf32)
-    chosen = processor.prepare(networks=2 if alone else 1, processes=processes)
+    chosen = processor.prepare_training(networks=2 if alone else 1, processes=processes)
     if chosen:
         progress.say("train", "set for this processor: " + ", ".join(f"{k}={v}" for k, v in chosen.items()))
     if told := set_tf32(recipe.training.tf32):

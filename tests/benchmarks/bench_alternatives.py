@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.bench_alternatives [environment | operations] …
 
-`environment`: steps on noise in processes of their own, which differ in what Paddle, its MKL, numpy's BLAS and the
-allocator are told, or in how the two networks share the cores. `operations`: single operations in one
+`environment`: steps on noise in processes of their own, which differ in the environment variables of Paddle, its MKL,
+numpy's BLAS or the allocator, or in how the two networks share the cores. `operations`: single operations in one
 process, forward and backward. Above 1.00x the product's way is the faster one. That both give the same is checked to
 1e-3 of the largest value before anything is timed.
 """
@@ -74,7 +74,7 @@ def stepping(recipe: str, threads: bool, environment: Mapping[str, str]) -> Iter
 def prepare(name: str, threads: bool) -> None:
     from components.networks import processor
 
-    processor.prepare(networks=2)
+    processor.prepare_training(networks=2)
     from components.recipes import load_recipe
     from components.training.losses import Criterion, min_kept_pixels
     from components.training.pair import Pair
@@ -102,7 +102,7 @@ def step() -> float:
 def compare_operations() -> None:
     from components.networks import processor
 
-    processor.prepare(networks=1)
+    processor.prepare_training(networks=1)
     import paddle
     from paddle.nn import functional as F
 

@@ -79,7 +79,7 @@ class Trained:
 def main() -> None:
     from components.networks import processor
 
-    processor.prepare(networks=2)
+    processor.prepare_training(networks=2)
     names = [str(number) for number in range(40)]
     reader = Streets(names)
     labeled = tuple(SimpleNamespace(image=name, label=name) for name in names[:10])

@@ -75,7 +75,7 @@ def theirs(checkout: Path, folder: Path) -> None:
 def ours() -> None:
     from components.networks import processor
 
-    print(processor.prepare(networks=2), file=sys.stderr)
+    print(processor.prepare_training(networks=2), file=sys.stderr)
     import numpy as np
 
     from components.networks.weights import checkpoint_meta, pack

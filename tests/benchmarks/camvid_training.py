@@ -36,7 +36,7 @@ def camvid_training() -> Iterator["Training"]:
             source = str(Path(os.environ["CPS_TEST_DATA"]) / "camvid")
             request = RunRequest(dataset=source, recipe="camvid-mobilenetv2", overrides=overrides)
             run_key = split_labels_step(prepare_dataset(request).digest, request)
-            processor.prepare(networks=2)
+            processor.prepare_training(networks=2)
             from components.training import process
 
             store = open_store()

@@ -56,7 +56,7 @@ def main() -> None:
     die_with_parent()
     ranks = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
     device.prepare_kernels(tf32=name == "TF32")
-    processor.prepare(processes=ranks)
+    processor.prepare_training(processes=ranks)
     try:
         facts, fault = _parts()[name](place), ""
     except (UserError, WorkFailed) as error:

@@ -31,7 +31,7 @@ def blas_threads(**environment: str) -> list[int]:
     script = (
         "import json, numpy, threadpoolctl\n"
         "from components.networks import processor\n"
-        "processor.prepare(processes=processor.usable_cores())\n"
+        "processor.prepare_training(processes=processor.usable_cores())\n"
         "print(json.dumps([p['num_threads'] for p in threadpoolctl.threadpool_info() if p['user_api'] == 'blas']))\n"
     )
     inherited = {name: text for name, text in os.environ.items() if name not in (THREADS_VARIABLE, BLAS_VARIABLE)}
