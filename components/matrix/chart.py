@@ -7,7 +7,7 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from components.matrix.cells import CPS, SUPERVISED, Method
-from components.matrix.gains import SETTINGS_JOINT, Point, name_of
+from components.matrix.gains import Point, lines_of
 from components.matrix.published_results import Published
 from components.pages.charts import Margins, Scale, Series, grid, inline, key, line, round_ticks, sample, standalone
 
@@ -42,7 +42,8 @@ class Value(NamedTuple):
 
 
 class Curve(NamedTuple):
-    name: str
+    name: Sequence[str]
+    """In lines."""
     series: Series
     values: Sequence[Value]
     shift: float = 0.0
@@ -54,7 +55,7 @@ def curves(points: Sequence[Point], references: Sequence[Published]) -> list[Cur
     labeled = {point.labeled_ratio: point.labeled for point in points}
     found = [
         Curve(
-            reference.name,
+            (reference.name,),
             PUBLISHED[number % len(PUBLISHED)],
             [
                 Value(labeled[ratio], 100 * reference.by_ratio[ratio])
@@ -70,13 +71,13 @@ def curves(points: Sequence[Point], references: Sequence[Published]) -> list[Cur
         own = [point for point in points if point.method == method]
         values = [Value(point.labeled, 100 * point.mean, 100 * (point.spread or 0.0)) for point in own]
         series = SERIES[method] if method in SERIES else RECIPES[recipes.index(method) % len(RECIPES)]
-        found.append(Curve(name_of(method), series, values, SHIFT * ((len(methods) - 1) / 2 - place)))
+        found.append(Curve(lines_of(method), series, values, SHIFT * ((len(methods) - 1) / 2 - place)))
     return [curve for curve in found if curve.values]
 
 
 def legend(points: Sequence[Point], references: Sequence[Published]) -> list[tuple[Markup, str]]:
     """Return (sample, name) of each curve, the baseline and published results last."""
-    return [(key(sample(curve.series, 0, 6)), curve.name) for curve in reversed(curves(points, references))]
+    return [(key(sample(curve.series, 0, 6)), " ".join(curve.name)) for curve in reversed(curves(points, references))]
 
 
 def inline_chart(points: Sequence[Point], references: Sequence[Published], label: str, size: tuple[int, int]) -> Markup:
@@ -109,7 +110,7 @@ def vertical_ticks(points: Sequence[Point], references: Sequence[Published]) -> 
 def _plot(points: Sequence[Point], references: Sequence[Published], size: tuple[int, int], top: int) -> list[str]:
     found, (width, height) = curves(points, references), size
     named = width >= 500
-    longest = max(len(part) for curve in found for part in _lines(curve))
+    longest = max(len(part) for curve in found for part in curve.name)
     room = 64 + CHARACTER_WIDTH * longest if named else 18
     y_ticks = vertical_ticks(points, references)
     labeled = {point.labeled_ratio: point.labeled for point in sorted(points, key=lambda point: point.labeled)}
@@ -155,12 +156,6 @@ def _curve(scale: Scale, curve: Curve) -> str:
     return f'<path class="whisker {curve.series.css_class}" d="{bars}"/>{line(curve.series, places)}'
 
 
-def _lines(curve: Curve) -> list[str]:
-    """Split the name of a curve into lines, one for each setting of a method."""
-    first, *others = curve.name.split(SETTINGS_JOINT)
-    return [first, *(f"+ {setting}" for setting in others)]
-
-
 def _names(scale: Scale, found: Sequence[Curve]) -> list[str]:
     """Write the curves' names to the right of the plot, each as near to its curve's end as the others allow."""
     ends = sorted((_place(scale, curve, curve.values[-1])[1], number) for number, curve in enumerate(found))
@@ -168,13 +163,13 @@ def _names(scale: Scale, found: Sequence[Curve]) -> list[str]:
     free = -math.inf
     for y, number in ends:
         heights.append(max(y, free))
-        free = heights[-1] + NAME_HEIGHT + LINE_HEIGHT * (len(_lines(found[number])) - 1)
+        free = heights[-1] + NAME_HEIGHT + LINE_HEIGHT * (len(found[number].name) - 1)
     over = max(0.0, free - NAME_HEIGHT - scale.base)
     left, parts = scale.right + 12, []
     for height, (_, number) in zip(heights, ends, strict=True):
         y, curve = round(height - over, 1), found[number]
         parts.append(sample(curve.series, left, y))
-        for place, text in enumerate(_lines(curve)):
+        for place, text in enumerate(curve.name):
             at = f'x="{left + 42}" y="{y + 4 + LINE_HEIGHT * place:.1f}"'
             parts.append(f'<text class="name {curve.series.css_class}" {at}>{escape(text)}</text>')
     return parts

@@ -14,14 +14,19 @@ from components.metrics.bootstrap import LEVEL, interval
 
 CONFIDENCE = LEVEL
 NAMES = {CPS: "CPS", SUPERVISED: "supervised baseline"}
-SETTINGS_JOINT = " + "
 
 Call = Literal["clear gain", "clear loss", "not clear", "one seed"]
 
 
 def name_of(method: Method) -> str:
     """Return a method's name for readers: a recipe's is its own, and settings are spaced so that lines can break."""
-    return NAMES.get(method) or SETTINGS_JOINT.join(settings_of(method))
+    return " ".join(lines_of(method))
+
+
+def lines_of(method: Method) -> list[str]:
+    """Return the same name in lines, one for each setting of the method."""
+    first, *others = settings_of(method)
+    return [NAMES.get(first, first), *(f"+ {setting}" for setting in others)]
 
 
 @dataclass(frozen=True)
