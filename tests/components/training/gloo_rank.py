@@ -137,7 +137,7 @@ def compare_in_double_precision(folder: Path, group: Group) -> dict[str, object]
 
 
 def compare_trainings(folder: Path, group: Group) -> dict[str, object]:
-    """Trainings of both processes together, and of each by itself one of the same with the whole batch."""
+    """Trainings of both processes together, and of one process alone with the whole batch."""
     curves: dict[str, object] = {}
     for name, one in (("shared", group), ("whole", None)):
         curves[f"{name}, single precision"] = Training(one, frozen=False).losses(STEPS)
