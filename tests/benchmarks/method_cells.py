@@ -40,6 +40,9 @@ COMMON: dict[str, Any] = {
     "evaluation.scales": [0.5],
     "cps.burn_in": 0.0,
     "cps.ramp_up": 0.3,
+    "cps.strong_augmentation": 0.0,
+    "cps.rare_class_paste": 0.0,
+    "cps.teacher": "network",
     "training.epochs": 20,
     "training.checkpoints": 4,
     "training.checkpoint_span": 0.8,
@@ -55,7 +58,7 @@ FULL_SIZE: dict[str, Any] = {
     "cps.ramp_up": 0.2,
     "training.epochs": 6,
 }
-"""What the recipe `auto` chooses for these frames."""
+"""What the recipe `auto` chose for these frames before it had options of the method and wider scales."""
 RATIO = "1/32"
 STRONG = {"cps.strong_augmentation": 0.8}
 FULL_SIZE_FROM_THE_START: dict[str, Any] = {
