@@ -347,6 +347,6 @@ class Recipe(Settings):
         if self.cps.teacher != "network" and self.optimization.ema == 0:
             raise ValueError(
                 f"cps.teacher={self.cps.teacher} needs a moving average of the weights: set optimization.ema, for "
-                "example to 0.99"
+                "example to 0.98, or cps.teacher=network"
             )
         return self

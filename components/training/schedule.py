@@ -8,7 +8,7 @@ from components.errors import UserError
 from components.recipes import Recipe
 
 BURN_IN_COST = 0.45
-"""Time of a burn-in step relative to a full step: 0.44 with the recipe photos and 0.52 with demo, on two cores."""
+"""Time of a burn-in step relative to a full step: 0.44 with the network of photos and 0.52 with demo, on two cores."""
 
 
 @dataclass(frozen=True)
