@@ -3,15 +3,14 @@
     python -m tests.benchmarks.pytorch_port OUTPUT.csv FRAMES CELL[,CELL…] SEED[,SEED…] [--ratio 1/16] [--workers 15]
 
 needs PyTorch beside this project's own packages. Splits, batches and initial networks are the project's; the networks,
-the step, the optimizer and the evaluation are written anew. A cell is a name of CELLS: settings of the recipe, of the
-kinds that `Run` knows. FRAMES is that of `method_cells`, and CPS_TEST_DATA names the folder that has camvid/.
+the step, the optimizer and the evaluation are written anew. A cell is a name of CELLS: settings of the recipe. FRAMES
+is that of `method_cells`, and CPS_TEST_DATA names the folder that has camvid/.
 
 The figure is the mIoU of the last checkpoint with both networks averaged. A row that OUTPUT has is not measured again.
 """
 
 import argparse
 import copy
-import csv
 import hashlib
 import json
 import math
@@ -19,7 +18,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,7 +41,7 @@ from components.training.batches.paste import NOT_PASTED
 from components.training.batches.randomness import Stream, number
 from components.training.losses import root_median_frequency
 from components.training.schedule import burn_in_steps, cps_weight, learning_rate
-from tests.benchmarks.method_cells import FULL_SIZE, camvid_frames
+from tests.benchmarks.method_cells import FULL_SIZE, camvid_frames, read, write
 
 VOID = 255
 FROZEN = 6
@@ -254,7 +253,7 @@ def initial_network(recipe: Recipe, classes: int, seed: int, stream: Stream) -> 
 
 
 class Run:
-    """One training with two networks, with the settings that the class reads; others are refused."""
+    """One training of two networks, with the settings of a cell."""
 
     def __init__(self, images: Images, settings: dict[str, Any], ratio: str, seed: int, device: str) -> None:
         known = dict(settings)
@@ -438,10 +437,7 @@ def main() -> None:
     parser.add_argument("--ratio", default="1/32")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    if given.output.exists():
-        with given.output.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows = list(read(given.output))
     done = {(row["frames"], row["ratio"], row["cell"], row["seed"]) for row in rows}
     wanted = [
         (given.frames, given.ratio, cell, seed)
@@ -452,12 +448,9 @@ def main() -> None:
     folder = camvid_frames(given.frames)
     with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
         for future in as_completed([pool.submit(measure, folder, *case) for case in wanted]):
-            rows.append(asdict(future.result()))
+            rows.append({name: str(value) for name, value in asdict(future.result()).items()})
             print(rows[-1], flush=True)
-            with given.output.open("w", newline="") as file:
-                writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+            write(given.output, rows)
 
 
 if __name__ == "__main__":
