@@ -79,6 +79,7 @@ class Uploads:
         self._items: deque[_Item] = deque()  # the first one is being uploaded
         self._changed = threading.Condition()
         self._closed = False
+        self._finished = False  # `finish` has returned or raised NotStored
         self._failed: Exception | None = None
         self._away = threading.Event()
         self._gave_up = threading.Event()
@@ -140,7 +141,11 @@ class Uploads:
         self._gave_up.set()
         self._thread.join(LAST_SECONDS)  # a request in progress may take long to fail
         self._raise_failed()
-        if lacking := self._keep_all():
+        self._keep_all()
+        with self._packing:
+            self._finished = True
+            lacking = self._unstored()
+        if lacking:
             raise NotStored(self._where(lacking))
 
     def _join(self, patience: float, stop: Termination) -> None:
@@ -153,19 +158,22 @@ class Uploads:
         with self._changed:
             return list(self._items)[1:]
 
-    def _keep_all(self) -> list[_Item]:
-        """Write the newest unstored item of each key to disk, and return them, including those that did not fit."""
+    def _unstored(self) -> list[_Item]:
+        """Return the newest unstored item of each key.
+
+        They are in the queue's order: a recovery contains digests that are computed when its checkpoints are packed.
+        """
         with self._changed:
             items = [item for item in self._items if not item.stored]
         newest = {item.key: item for item in items}
-        # Keep the order of the queue: a recovery contains digests that are computed when its checkpoints are packed.
-        lacking = [item for item in items if newest[item.key] is item]
-        for item in lacking:
+        return [item for item in items if newest[item.key] is item]
+
+    def _keep_all(self) -> None:
+        for item in self._unstored():
             try:
                 self._keep(item)
             except OSError:
                 continue  # `finish` reports it if the upload fails, too
-        return [item for item in lacking if not item.stored]
 
     def _where(self, lacking: list[_Item]) -> str:
         kept = [item.key for item in lacking if self._on_disk.get(item.key) is item]
@@ -226,6 +234,8 @@ class Uploads:
     def _stored(self, item: _Item, reference: ObjectRef) -> None:
         item.done(reference)
         with self._packing:
+            if self._finished:
+                return  # `finish` has named the file: the next process may be reading it, and removes it
             item.stored = True
             if self._on_disk.get(item.key) is item:  # not a newer item, written when the training was stopped
                 pending_path(self._folder, item.key).unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Uploads keep their order, and outlive a store that goes away; what cannot be stored is named and delivered later."""
 
+import itertools
 import threading
 import time
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 
 from components.errors import UserError, WorkFailed
 from components.storage.client import Store
+from components.storage.transfer import BytesSource
 from components.training.supervision.pending import deliver_pending
 from components.training.supervision.uploads import Uploads
 from tests.object_stores import Server, small_disk
@@ -85,6 +87,28 @@ def test_what_could_not_be_stored_is_named_and_delivered_by_the_next_training(se
     assert store.get_bytes("runs/x/recovery.0") == b"state"
     assert store.get_bytes("runs/x/checkpoints/epoch-0001") == b"first"
     assert list(kept.iterdir()) == []
+
+
+def test_a_kept_file_stays_for_the_next_training_if_its_upload_ends_late(store, tmp_path, monkeypatch):
+    put_source, hang, attempts = store.put_source, threading.Event(), itertools.count()
+
+    def put(key, _source, size):
+        if next(attempts) == 0:
+            raise WorkFailed("the store is away")
+        hang.wait(60)
+        return put_source(key, BytesSource(b"state"), size)  # as if its body had been sent before `finish` gave up
+
+    monkeypatch.setattr(store, "put_source", put)
+    before = threading.enumerate()
+    uploads = Uploads(store, tmp_path)
+    (thread,) = set(threading.enumerate()) - set(before)
+    uploads.add("runs/x/recovery.0", lambda: b"state")
+    with pytest.raises(WorkFailed, match=r"runs/x/recovery.0 is saved in "):
+        uploads.finish(2)
+    hang.set()
+    thread.join(60)
+    assert store.get_bytes("runs/x/recovery.0") == b"state"
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"state"]
 
 
 @pytest.mark.slow
