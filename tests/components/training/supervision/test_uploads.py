@@ -90,11 +90,13 @@ def test_what_could_not_be_stored_is_named_and_delivered_by_the_next_training(se
 
 
 def test_a_kept_file_stays_for_the_next_training_if_its_upload_ends_late(store, tmp_path, monkeypatch):
-    put_source, hang, attempts = store.put_source, threading.Event(), itertools.count()
+    put_source, attempts = store.put_source, itertools.count()
+    under_way, hang = threading.Event(), threading.Event()
 
     def put(key, _source, size):
         if next(attempts) == 0:
             raise WorkFailed("the store is away")
+        under_way.set()
         hang.wait(60)
         return put_source(key, BytesSource(b"state"), size)  # as if its body had been sent before `finish` gave up
 
@@ -103,8 +105,9 @@ def test_a_kept_file_stays_for_the_next_training_if_its_upload_ends_late(store, 
     uploads = Uploads(store, tmp_path)
     (thread,) = set(threading.enumerate()) - set(before)
     uploads.add("runs/x/recovery.0", lambda: b"state")
+    assert under_way.wait(60)
     with pytest.raises(WorkFailed, match=r"runs/x/recovery.0 is saved in "):
-        uploads.finish(2)
+        uploads.finish(0)
     hang.set()
     thread.join(60)
     assert store.get_bytes("runs/x/recovery.0") == b"state"
