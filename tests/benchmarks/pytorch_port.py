@@ -11,9 +11,7 @@ The figure is the mIoU of the last checkpoint with both networks averaged. A row
 
 import argparse
 import copy
-import hashlib
 import json
-import math
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -31,6 +29,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from components.dataset.manifest import Sample
+from components.dataset.ranking import ranked_groups
+from components.dataset.split import labeled_count
+from components.labeled_ratio import parse_ratio
 from components.networks.pretrained_weights.installed import installed_file
 from components.networks.pretrained_weights.loading import load_backbone
 from components.networks.structures import build
@@ -121,7 +123,7 @@ class Images:
         self.folder = folder
         classes = tuple(json.loads((folder / "classes.json").read_text())["classes"])
         self.manifest = SimpleNamespace(ignore_index=VOID, classes=classes)
-        self.lists = {part: _pairs(folder / f"{part}.txt") for part in ("train", "val")}
+        self.lists = {part: _samples(folder / f"{part}.txt") for part in ("train", "val")}
         self._read: dict[str, Any] = {}
 
     def image(self, name: str) -> Any:
@@ -131,11 +133,9 @@ class Images:
         return self._once(name, lambda path: cv2.imread(path, cv2.IMREAD_UNCHANGED))
 
     def split(self, ratio: str, seed: int) -> Any:
-        """Rank the training images as `components.dataset.split` does."""
-        ranked = sorted(self.lists["train"], key=lambda pair: hashlib.sha256(f"{seed}:{pair[0]}".encode()).hexdigest())
-        count = math.floor(len(ranked) / int(ratio.removeprefix("1/")) + 0.5)
-        labeled = [SimpleNamespace(image=image, label=label) for image, label in ranked[:count]]
-        return SimpleNamespace(labeled=labeled, unlabeled=[image for image, _ in ranked[count:]])
+        ranked = [sample for group in ranked_groups(self.lists["train"], seed) for sample in group.samples]
+        count = labeled_count(len(ranked), parse_ratio(ratio))
+        return SimpleNamespace(labeled=ranked[:count], unlabeled=[sample.image for sample in ranked[count:]])
 
     def _once(self, name: str, read: Any) -> Any:
         if name not in self._read:
@@ -143,9 +143,9 @@ class Images:
         return self._read[name]
 
 
-def _pairs(path: Path) -> list[tuple[str, str]]:
+def _samples(path: Path) -> list[Sample]:
     lines = (line.split() for line in path.read_text().splitlines())
-    return [(image, label) for image, label in lines]
+    return [Sample(image=image, label=label) for image, label in lines]
 
 
 class Convolution(nn.Conv2d):
@@ -373,11 +373,12 @@ class Run:
             for average, network in zip(averages, self.networks, strict=True):
                 for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
                     kept.copy_(buffer)
-            for image, label in self.images.lists["val"]:
-                planes = torch.from_numpy(self.images.image(image)).to(self.device).permute(2, 0, 1).float()
+            for sample in self.images.lists["val"]:
+                assert sample.label is not None
+                planes = torch.from_numpy(self.images.image(sample.image)).to(self.device).permute(2, 0, 1).float()
                 probabilities = [F.softmax(average(((planes - mean) / std)[None]), 1)[0] for average in averages]
                 found = torch.stack(probabilities).mean(0).argmax(0)
-                truth = torch.from_numpy(self.images.label(label)).to(self.device).long()
+                truth = torch.from_numpy(self.images.label(sample.label)).to(self.device).long()
                 valid = truth != VOID
                 matrix += torch.bincount(truth[valid] * self.classes + found[valid], minlength=len(matrix))
             counts = matrix.view(self.classes, self.classes).double()
