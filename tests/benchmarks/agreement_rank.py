@@ -3,34 +3,41 @@
     python -m tests.benchmarks.agreement_rank RESULT_JSON ...
 
 Each argument is a run's result.json, copied from the object store. Prints CSV with a line per run, and one for the last
-checkpoints of all runs.
+checkpoints of all runs. `choice` is the mIoU of the checkpoint with the highest agreement, minus that of the last one,
+in percentage points.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from scipy.stats import spearmanr
 
-from components.runs.result import RunResult
+from components.runs.result import CheckpointScores, RunResult
 
 
 def main(paths: list[str]) -> None:
     results = [RunResult.model_validate_json(Path(path).read_text()) for path in paths]
-    print("run_key,checkpoints,spearman,p_value")
+    print("run_key,checkpoints,spearman,p_value,choice")
     for result in results:
-        _line(result.run_key, [(row.agreement, row.ensemble) for row in result.checkpoints])
-    _line(
-        "last checkpoints", [(result.checkpoints[-1].agreement, result.checkpoints[-1].ensemble) for result in results]
-    )
+        _line(result.run_key, _pairs(result.checkpoints), chooses=True)
+    _line("last checkpoints", _pairs([result.checkpoints[-1] for result in results]), chooses=False)
 
 
-def _line(name: str, pairs: list[tuple[float | None, float | None]]) -> None:
-    known = [(one, other) for one, other in pairs if one is not None and other is not None]
-    if len(known) < 3:
-        print(f"{name},{len(known)},,")
+def _pairs(checkpoints: Sequence[CheckpointScores]) -> list[tuple[float, float]]:
+    pairs = [(row.agreement, row.ensemble) for row in checkpoints]
+    return [(one, other) for one, other in pairs if one is not None and other is not None]
+
+
+def _line(name: str, pairs: list[tuple[float, float]], *, chooses: bool) -> None:
+    if len(pairs) < 3:
+        print(f"{name},{len(pairs)},,,")
         return
-    found = spearmanr([one for one, _ in known], [other for _, other in known])
-    print(f"{name},{len(known)},{found.statistic:.3f},{found.pvalue:.3g}")
+    agreements, figures = zip(*pairs, strict=True)
+    found = spearmanr(agreements, figures)
+    chosen = figures[agreements.index(max(agreements))]
+    choice = f"{100 * (chosen - figures[-1]):.2f}" if chooses else ""
+    print(f"{name},{len(pairs)},{found.statistic:.3f},{found.pvalue:.3g},{choice}")
 
 
 if __name__ == "__main__":
