@@ -56,8 +56,8 @@ def judge(gains: Sequence[Gain]) -> PageVerdict:
         )
         return PageVerdict("doubtful", "Mixed", sentence, more, advice)
     if not better and not worse:
-        others = f"{subject} and its baseline" if is_alone else f"the {name_of(reference)} and the other methods"
-        return PageVerdict("doubtful", "No clear difference", f"between {others} over {seeds} seeds.", more, advice)
+        pair = f"{subject} and its baseline" if is_alone else f"the {name_of(reference)} and the other methods"
+        return PageVerdict("doubtful", "No clear difference", f"{pair}, compared over {seeds} seeds.", more, advice)
     found = better or worse
     verb, noun = ("helps", "gain") if better else ("hurts", "loss")
     word = f"{subject} {verb}" if is_alone else f"Clear {noun} over the {name_of(reference)}"

@@ -41,6 +41,11 @@ def test_the_verdict_claims_no_more_than_the_seeds_support(gains: list[Gain], le
     assert (found.level, found.word) == (level, word)
 
 
+def test_no_clear_difference_reads_as_a_sentence() -> None:
+    found = judge([UNCLEAR])
+    assert f"{found.word}: {found.sentence}".startswith("No clear difference: CPS and its baseline, compared over ")
+
+
 def test_what_is_not_clear_is_named_with_advice() -> None:
     found = judge([CLEAR, UNCLEAR])
     assert found.sentence == "with 1/8 of the labels."

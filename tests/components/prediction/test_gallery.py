@@ -44,6 +44,10 @@ def test_the_worst_come_first_and_images_without_labels_last() -> None:
     assert "3 images segmented, from 0.0\u202f% to 100.0\u202f% mIoU" in html
 
 
+def test_one_image_has_no_range() -> None:
+    assert "1 image segmented, 100.0\u202f% mIoU" in page(("right.jpg", 0, 0))
+
+
 def test_without_truth_there_is_neither_an_order_by_mistakes_nor_an_error_map() -> None:
     html = page(("a.jpg", 0, None))
     assert "1 image segmented</h1>" in html
